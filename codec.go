@@ -1,0 +1,302 @@
+package main
+
+// This file owns what all protocols share: a message, the interface of a codec, the buffered
+// input with its limits, and the detection of a protocol by its first bytes.
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// A kind tells what a message is for.
+type kind uint8
+
+const (
+	request      kind = iota // wants a response with the same id
+	notification             // wants none
+	response
+	cancel // withdraws the request with the same id
+)
+
+// A callID is what a caller gave its request to know the response by. Only the codec that
+// read it looks inside. Comparable, so that calls in flight can be found by it.
+type callID struct {
+	seq  uint64 // gob: Seq. JSON written by us: the id
+	json string // JSON read by us: the id's own text, given back as it came
+}
+
+// A message is one unit of any protocol without its body: the argument of a request or the
+// result of a response stays with the codec until someone who knows its type asks for it.
+type message struct {
+	kind    kind
+	id      callID
+	method  string        // of a request or a notification: "Echo.Say"
+	fault   *fault        // of a response that is an error
+	timeout time.Duration // of a request: how long the caller will wait; 0 says nothing
+	v1      bool          // JSON-RPC 1.0: answer in its form
+	batch   any           // JSON-RPC: the batch that it came in; only the codec looks inside
+}
+
+// A codec turns bytes into messages and back. Whoever reads calls read and body, in turn and
+// from one goroutine at a time; write may be called at the same time as those, but by one
+// goroutine at a time. Client and daemon use the same codecs.
+type codec interface {
+	// read takes the next message off the input and leaves its body for body. At the end of
+	// the stream it returns io.EOF; a stream that ends inside a message is
+	// io.ErrUnexpectedEOF. A *badMessage is an error of that message alone: it is answered if it
+	// has an id, and the stream goes on. After any other error the stream is
+	// useless; a *fault among them is told to the peer before the connection closes.
+	read(m *message) error
+
+	// body decodes the body of the message that read returned last into v, a pointer, or
+	// drops it where v is nil. A *json.RawMessage takes it as JSON. An error that is a *fault
+	// concerns this message alone; after any other the stream is useless. Each message's body
+	// is taken at most once; read drops the one that was not.
+	body(v any) error
+
+	// write appends m with its body to dst, framing included, and returns the result.
+	// Appending nothing is right where an answer waits for the rest of its batch. On an error
+	// dst comes back as it was: the body has no encoding, and m may be written again with a fault.
+	write(dst []byte, m *message, body any) ([]byte, error)
+}
+
+// A badMessage is an error of one message on a stream that goes on.
+type badMessage struct {
+	m     message // whose id the answer carries
+	fault *fault
+}
+
+func (b *badMessage) Error() string { return b.fault.Text }
+func (b *badMessage) Unwrap() error { return b.fault }
+
+// An input is the buffered reading side of a connection. Messages are parsed in its buffer,
+// which grows while one arrives and is given back after.
+type input struct {
+	src   io.Reader
+	buf   []byte
+	start int    // buf[start:] has been read from src and not been taken
+	flush func() // called before a read that may block, so that no answer waits for a request
+
+	message time.Duration // the limit on a message that has begun
+	conn    interface{ SetReadDeadline(time.Time) error }
+	whole   bool // something was taken since the deadline was set, which was for that
+	mu      sync.Mutex
+	armed   bool // a read deadline is set
+	stopped bool // the deadline is stopAt's, and nothing changes it any more
+}
+
+const (
+	inputSmall = 4 << 10  // a fresh buffer: most messages are smaller
+	inputLarge = 64 << 10 // a larger buffer is not kept for the next message
+)
+
+// newInput reads from src. Where src has deadlines, a message that has begun must be whole
+// within the limit.
+func newInput(src io.Reader, l limits) *input {
+	in := &input{src: src, message: l.Message}
+	in.conn, _ = src.(interface{ SetReadDeadline(time.Time) error })
+	return in
+}
+
+// bytes is what has arrived and has not been taken. It is valid until the next call of more.
+func (in *input) bytes() []byte { return in.buf[in.start:] }
+
+// advance takes n bytes, with which a message, or a part that has its own length, is whole.
+func (in *input) advance(n int) {
+	in.start += n
+	in.whole = true
+}
+
+// more waits for at least one byte more. begun says that what is there is part of a message,
+// which must then be whole within the limit. The error is io.EOF at the end of the stream.
+func (in *input) more(begun bool) error {
+	in.arm(begun)
+	if in.flush != nil {
+		in.flush()
+	}
+	in.room()
+	// A reader may return 0, nil; bufio gives up after 100 of those, and so do we.
+	for range 100 {
+		n, err := in.src.Read(in.buf[len(in.buf):cap(in.buf)])
+		in.buf = in.buf[:len(in.buf)+n]
+		if n > 0 {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return io.ErrNoProgress
+}
+
+// room makes space behind the buffered bytes: by moving them, or by growing.
+func (in *input) room() {
+	rest := in.buf[in.start:]
+	switch {
+	case len(rest) == 0 && cap(in.buf) > inputLarge, in.buf == nil:
+		in.buf = make([]byte, 0, inputSmall)
+	case len(rest) == 0:
+		in.buf = in.buf[:0]
+	case in.start >= cap(in.buf)/2:
+		in.buf = in.buf[:copy(in.buf, rest)]
+	case len(in.buf) == cap(in.buf):
+		grown := make([]byte, len(rest), 2*cap(in.buf))
+		copy(grown, rest)
+		in.buf = grown
+	default:
+		return
+	}
+	in.start = 0
+}
+
+// arm sets the read deadline when a message begins and takes it away when it is whole. The
+// usual message arrives in one read and costs nothing here.
+func (in *input) arm(begun bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.conn == nil || in.stopped || in.armed == begun && !(begun && in.whole) {
+		return
+	}
+	in.armed, in.whole = begun, false
+	var t time.Time
+	if begun {
+		t = time.Now().Add(in.message)
+	}
+	in.conn.SetReadDeadline(t)
+}
+
+// first gives a new connection until d for its first bytes; wait for them with more(true).
+// The deadline then goes on as that of the first message, which takes it away when whole.
+func (in *input) first(d time.Duration) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.conn != nil && !in.stopped {
+		in.armed, in.whole = true, false
+		in.conn.SetReadDeadline(time.Now().Add(d))
+	}
+}
+
+// stopAt ends all reading at t, whatever is being read.
+func (in *input) stopAt(t time.Time) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.stopped = true
+	if in.conn != nil {
+		in.conn.SetReadDeadline(t)
+	}
+}
+
+// discard drops n bytes without keeping them: a message over the limit costs no memory.
+func (in *input) discard(n int) error {
+	for {
+		have := min(n, len(in.bytes()))
+		in.start += have // not advance: however long it drips, the deadline stays
+		if n -= have; n == 0 {
+			return nil
+		}
+		if err := in.more(true); err != nil {
+			return noEOF(err)
+		}
+	}
+}
+
+// need waits until n bytes of one message are there and returns them without taking them.
+// begun says that they continue a message, even where none of them is there yet. Memory
+// follows what has arrived, never what was announced.
+func (in *input) need(n int, begun bool) ([]byte, error) {
+	for len(in.bytes()) < n {
+		begun = begun || len(in.bytes()) > 0
+		if err := in.more(begun); err != nil {
+			if begun {
+				err = noEOF(err)
+			}
+			return nil, err
+		}
+	}
+	return in.bytes()[:n], nil
+}
+
+// noEOF is err inside a message, where the end of the stream is not a clean one.
+func noEOF(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// isTimeout tells a deadline from other errors.
+func isTimeout(err error) bool {
+	var t net.Error
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &t) && t.Timeout()
+}
+
+// A proto is what is spoken on a connection; the values are those of ?proto=.
+type proto string
+
+const (
+	protoAuto    proto = "auto"
+	protoGob     proto = "gob"
+	protoJSON    proto = "jsonrpc"
+	protoHTTP    proto = "http"
+	protoEcho    proto = "echo"
+	protoTLS     proto = "tls" // recognised, so that it can be refused in words
+	protoUnknown proto = ""    // more bytes are needed
+)
+
+// httpMethods are those that begin an HTTP/1.1 request (RFC 9110 §9.3) or, the last, the
+// preface of HTTP/2 (RFC 9113 §3.4).
+var httpMethods = []string{"GET ", "POST ", "PUT ", "HEAD ", "DELETE ", "OPTIONS ", "PATCH ", "TRACE ", "CONNECT ", "PRI * HTTP/2"}
+
+// lspHeader begins a JSON-RPC message with headers, in the Language Server Protocol's form:
+// Content-Length or Content-Type, in any case of letters.
+const lspHeader = "content-"
+
+// detect names the protocol that begins with b, or protoUnknown where b is too short to tell.
+// What matches nothing is gob: its first byte is the length of a type definition and not
+// fixed, though 0x2e to 0x31 from every net/rpc client seen.
+func detect(b []byte) proto {
+	if len(b) == 0 {
+		return protoUnknown
+	}
+	switch b[0] {
+	case '{', '[', ' ', '\t', '\r', '\n':
+		return protoJSON
+	case 0x16: // TLS handshake record, RFC 8446 §5.1; the version's major byte follows
+		if len(b) == 1 {
+			return protoUnknown
+		}
+		if b[1] == 3 {
+			return protoTLS
+		}
+		return protoGob
+	}
+	unknown := false
+	match := func(token string, b []byte, p proto) proto {
+		n := min(len(b), len(token))
+		if string(b[:n]) != token[:n] {
+			return protoUnknown
+		}
+		if n < len(token) {
+			unknown = true
+			return protoUnknown
+		}
+		return p
+	}
+	for _, m := range httpMethods {
+		if p := match(m, b, protoHTTP); p != protoUnknown {
+			return p
+		}
+	}
+	if p := match(lspHeader, bytes.ToLower(b[:min(len(b), len(lspHeader))]), protoJSON); p != protoUnknown {
+		return p
+	}
+	if unknown {
+		return protoUnknown
+	}
+	return protoGob
+}

@@ -1,0 +1,235 @@
+package main
+
+// This file owns what goes wrong: the one error type that crosses a connection, its
+// stable codes, the hints that are printed below a complaint and the exit codes.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Codes of faults. They never change their meaning; docs/protocol.md lists them. Those from
+// -32768 to -32600 are JSON-RPC 2.0's own (section 5.1), -32800 is LSP's RequestCancelled.
+const (
+	codeParse         = -32700 // not JSON, not UTF-8, a member twice
+	codeInvalid       = -32600 // JSON, but no request
+	codeNoMethod      = -32601
+	codeBadArgument   = -32602
+	codeInternal      = -32603 // a bug: the method panicked, or its result has no encoding
+	codeApplication   = -32000 // the method itself returned an error
+	codeTooLarge      = -32001 // a limit that the same message will always hit
+	codeBusy          = -32002 // a limit that passes: try again
+	codeShuttingDown  = -32003 // not begun; another daemon may take it
+	codeDeadline      = -32004
+	codeDenied        = -32005
+	codeCancelled     = -32800
+	codeNotReachable  = -32010 // of the client alone: no daemon answered
+	codeConnection    = -32011 // of the client alone: the connection ended while a call waited
+	codeWrongProtocol = -32012 // of the client alone: what answered is no ipcd
+	codeUsage         = -32013 // of the command line alone: exit code 2
+)
+
+// Exit codes of every command.
+const (
+	exitDone   = 0
+	exitFailed = 1 // the call or the daemon failed
+	exitUsage  = 2 // bad usage or configuration; a service manager must not retry it
+	exitNobody = 3 // no daemon reached
+	exitForced = 4 // stopped by force: a second signal, or the drain limit
+)
+
+// A fault is the only error that crosses a connection. Its code is stable and documented
+// in docs/protocol.md; its text may change in any release.
+type fault struct {
+	Code int        `json:"code"`
+	Text string     `json:"message"`
+	Data *faultData `json:"data,omitempty"`
+	hint string     // what to do next; the command line's own, never sent
+	err  error      // what caused it, for errors.Is; never sent
+}
+
+// faultData is what a program may want to know of a fault.
+type faultData struct {
+	Limit string `json:"limit,omitempty"` // the configuration key of the limit that was reached
+	Max   int64  `json:"max,omitempty"`   // its value: bytes, a count, or milliseconds for a wait
+	Retry bool   `json:"retry,omitempty"` // the call was not begun and may be sent again
+	Near  string `json:"near,omitempty"`  // the nearest name there is
+	Field string `json:"field,omitempty"` // which part of the argument
+}
+
+func (f *fault) Error() string { return f.Text }
+func (f *fault) Unwrap() error { return f.err }
+
+// Is matches on the code, so a fault decoded from the wire equals its sentinel.
+func (f *fault) Is(target error) bool {
+	t, ok := target.(*fault)
+	return ok && t.Code == f.Code
+}
+
+var (
+	errShuttingDown = &fault{Code: codeShuttingDown, Text: "the daemon is shutting down; the call was not begun and may be retried", Data: &faultData{Retry: true}}
+	errCancelled    = &fault{Code: codeCancelled, Text: "the call was cancelled"}
+	errDeadline     = &fault{Code: codeDeadline, Text: "the deadline of the call has passed"}
+	errInternal     = &fault{Code: codeInternal, Text: "internal error; the daemon's log has the details"}
+	errDenied       = &fault{Code: codeDenied, Text: "access denied"}
+	errForced       = errors.New("stopped by force")
+)
+
+// faultf makes a fault with a text.
+func faultf(code int, format string, args ...any) *fault {
+	err := fmt.Errorf(format, args...)
+	return &fault{Code: code, Text: err.Error(), err: errors.Unwrap(err)}
+}
+
+// tooLarge is the fault for a message that goes beyond a limit and always will.
+func tooLarge(limit string, max int64, what string) *fault {
+	return &fault{Code: codeTooLarge, Text: fmt.Sprintf("%s (limit %s = %d)", what, limit, max), Data: &faultData{Limit: limit, Max: max}}
+}
+
+// busy is the fault for a limit that passes.
+func busy(limit string, max int64, what string) *fault {
+	return &fault{Code: codeBusy, Text: fmt.Sprintf("%s (limit %s = %d)", what, limit, max), Data: &faultData{Limit: limit, Max: max, Retry: true}}
+}
+
+// withHint returns a copy that says what to do next.
+func (f *fault) withHint(format string, args ...any) *fault {
+	c := *f
+	c.hint = fmt.Sprintf(format, args...)
+	return &c
+}
+
+// usagef is bad usage or configuration: exit code 2.
+func usagef(format string, args ...any) *fault { return faultf(codeUsage, format, args...) }
+
+// asFault turns any error into what the wire may see. Errors of a method are its own words;
+// context errors have codes of their own, because a caller acts on them.
+func asFault(err error) *fault {
+	var f *fault
+	switch {
+	case errors.As(err, &f):
+		return f
+	case errors.Is(err, context.DeadlineExceeded):
+		return errDeadline
+	case errors.Is(err, context.Canceled):
+		return errCancelled
+	}
+	return &fault{Code: codeApplication, Text: err.Error(), err: err}
+}
+
+// exitCode is the code with which a command ends that returned err.
+func exitCode(err error) int {
+	var f *fault
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, errForced):
+		return exitForced
+	case errors.As(err, &f) && f.Code == codeUsage:
+		return exitUsage
+	case errors.As(err, &f) && f.Code == codeNotReachable:
+		return exitNobody
+	}
+	return exitFailed
+}
+
+// complain prints the last word of a command: the error, and below it what can be typed.
+func complain(w io.Writer, err error) {
+	if err == nil {
+		return
+	}
+	fmt.Fprintf(w, "ipcd: error: %s\n", oneLine(err.Error()))
+	if hint := hintFor(err); hint != "" {
+		fmt.Fprintf(w, "ipcd: hint: %s\n", oneLine(hint))
+	}
+}
+
+// hintFor finds what can be typed next. A fault off the wire brings no hint: its code does.
+func hintFor(err error) string {
+	var f *fault
+	if !errors.As(err, &f) {
+		return ""
+	}
+	if f.hint != "" {
+		return f.hint
+	}
+	switch f.Code {
+	case codeNoMethod:
+		if f.Data != nil && f.Data.Near != "" {
+			return fmt.Sprintf("did you mean %s? \"ipcd ls\" lists what there is", f.Data.Near)
+		}
+		return `run "ipcd ls" to see what there is`
+	case codeBadArgument:
+		return `run "ipcd describe METHOD" to see its argument`
+	case codeBusy, codeShuttingDown:
+		return "try again; --wait 5s does it for you while a daemon comes up"
+	case codeTooLarge:
+		if f.Data != nil && f.Data.Limit != "" {
+			return fmt.Sprintf("send less, or raise %s in the daemon's configuration", f.Data.Limit)
+		}
+	case codeDeadline:
+		return "give it longer with --timeout"
+	case codeInternal:
+		return "this is a bug of the service; the daemon's log has the details"
+	}
+	return ""
+}
+
+// oneLine keeps text from outside from steering a terminal or forging a second line.
+func oneLine(s string) string {
+	if !strings.ContainsFunc(s, isControl) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if isControl(r) {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// isControl tells C0, DEL, C1 and the characters that change the direction of text
+// (Unicode TR #9), which can make a line read as something else.
+func isControl(r rune) bool {
+	return r < 0x20 || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
+}
+
+// nearest finds the name that a reader may have meant: at most two edits away.
+func nearest(name string, names []string) string {
+	best, most := "", 3
+	for _, n := range names {
+		if d := edits(strings.ToLower(name), strings.ToLower(n), most); d < most {
+			best, most = n, d
+		}
+	}
+	return best
+}
+
+// edits is the Levenshtein distance of a and b, or most where it is no less.
+func edits(a, b string, most int) int {
+	if len(a)-len(b) >= most || len(b)-len(a) >= most {
+		return most
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, diagonal+1)
+		}
+	}
+	return min(row[len(b)], most)
+}

@@ -1,0 +1,24 @@
+package main
+
+// This file is the place where a transport plugs in: one row for each scheme of an endpoint.
+
+import (
+	"context"
+	"net"
+)
+
+// A transport carries bytes between two programs. A system that lacks one has a row all the
+// same, whose functions say so and name the way out.
+type transport struct {
+	// listen opens the endpoint for calls. Closing the listener gives back all it took: the
+	// socket file and the lock that says whose the endpoint is.
+	listen func(e endpoint) (net.Listener, error)
+	// dial connects, having made sure that the other end is who it should be before a byte
+	// is sent. Its errors are faults with hints: see dialFault.
+	dial func(ctx context.Context, e endpoint) (net.Conn, error)
+	// identify says what the kernel knows of the other end.
+	identify func(conn net.Conn) (peer, error)
+}
+
+// transports by the scheme of the endpoint. The files of the transports fill it in.
+var transports = map[string]transport{}
