@@ -1,8 +1,36 @@
 package main
 
-// This file owns the settings: default < file < environment < flag.
+// This file owns the settings: default < file < environment < flag. One table describes each
+// setting once; the file's checks, the names in the environment, the flags, "config show"
+// and contrib/config.toml follow from it. config_cmd.go holds the commands.
 
-import "time"
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// settings is everything that can be configured.
+type settings struct {
+	Listen    []string // endpoints to serve; none is the default endpoint
+	Endpoint  string   // the endpoint that a client calls; empty is the default
+	LogLevel  logLevel
+	LogFormat logFormat
+	Idle      time.Duration // leave after so long without connections; 0 is never
+	Timeout   time.Duration // a client's call; 0 waits for ever
+	Limits    limits
+}
 
 // limits bounds every message, queue, count and wait. A zero is never "no limit".
 type limits struct {
@@ -26,4 +54,584 @@ func defaultLimits() limits {
 		FirstBytes: 5 * time.Second, Message: 30 * time.Second, Write: 10 * time.Second,
 		HalfClose: 2 * time.Second, Drain: 10 * time.Second,
 	}
+}
+
+// defaultSettings are in force where nobody says otherwise.
+func defaultSettings() settings {
+	return settings{LogLevel: levelInfo, LogFormat: formatAuto, Timeout: time.Minute, Limits: defaultLimits()}
+}
+
+// A settingKind says how a setting is written.
+type settingKind int
+
+const (
+	ofSize      settingKind = iota // bytes: an integer, or "16MiB"; the field is an int
+	ofCount                        // an integer; the field is an int
+	ofDuration                     // "5s"; the field is a time.Duration
+	ofWord                         // one of words; the field is a string
+	ofEndpoint                     // a URL; the field is a string
+	ofEndpoints                    // a list of URLs; the field is a []string
+)
+
+// A setting describes one field of settings.
+type setting struct {
+	key   string // in the file, and in --set: "limits.max_message"
+	kind  settingKind
+	at    func(*settings) any // a pointer to the field, of the kind's type
+	min   int64
+	max   int64
+	words []string
+	doc   string // one line, for people
+}
+
+const (
+	day        = int64(24 * time.Hour)
+	oneTick    = int64(time.Millisecond) // the shortest wait that means anything between two programs
+	oneKiB     = 1 << 10
+	oneGiB     = 1 << 30
+	maxYear    = 365 * day
+	maxCfgFile = 1 << 20 // bytes of a configuration file; a real one has a few thousand
+)
+
+// settingTable is every setting, in the order in which people read them.
+var settingTable = []setting{
+	{key: "listen", kind: ofEndpoints, at: func(s *settings) any { return &s.Listen },
+		doc: "Endpoints that the daemon serves; an empty list is the default endpoint of the user or the service."},
+	{key: "endpoint", kind: ofEndpoint, at: func(s *settings) any { return &s.Endpoint },
+		doc: "The endpoint that a client calls; empty looks for the user's own daemon, then for the service."},
+	{key: "log_level", kind: ofWord, at: func(s *settings) any { return (*string)(&s.LogLevel) }, words: []string{"debug", "info", "warn", "error"},
+		doc: "What is logged: this level and those after it, of debug, info, warn, error."},
+	{key: "log_format", kind: ofWord, at: func(s *settings) any { return (*string)(&s.LogFormat) }, words: []string{"auto", "text", "json"},
+		doc: "How it is logged: text, json, or auto, which is text on a terminal and JSON otherwise."},
+	{key: "idle", kind: ofDuration, at: func(s *settings) any { return &s.Idle }, max: maxYear,
+		doc: "The daemon leaves after so long without a connection; 0s is never."},
+	{key: "timeout", kind: ofDuration, at: func(s *settings) any { return &s.Timeout }, max: maxYear,
+		doc: "How long a client waits for the answer to a call; 0s is for ever."},
+
+	{key: "limits.max_message", kind: ofSize, at: func(s *settings) any { return &s.Limits.MaxMessage }, min: oneKiB, max: oneGiB,
+		doc: "Bytes of one message."},
+	{key: "limits.max_depth", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxDepth }, min: 1, max: 1000,
+		doc: "How deep the values in a message may be nested."},
+	{key: "limits.max_batch", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxBatch }, min: 1, max: 100_000,
+		doc: "Requests in one JSON-RPC batch."},
+	{key: "limits.max_calls", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxCalls }, min: 1, max: 1_000_000,
+		doc: "Calls in flight on one connection."},
+	{key: "limits.max_connections", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxConnections }, min: 1, max: 1_000_000,
+		doc: "Connections of one user."},
+	{key: "limits.first_bytes", kind: ofDuration, at: func(s *settings) any { return &s.Limits.FirstBytes }, min: oneTick, max: day,
+		doc: "How long a new connection may say nothing."},
+	{key: "limits.message", kind: ofDuration, at: func(s *settings) any { return &s.Limits.Message }, min: oneTick, max: day,
+		doc: "How long a message that has begun may take to arrive."},
+	{key: "limits.write", kind: ofDuration, at: func(s *settings) any { return &s.Limits.Write }, min: oneTick, max: day,
+		doc: "How long a peer may leave an answer unread."},
+	{key: "limits.half_close", kind: ofDuration, at: func(s *settings) any { return &s.Limits.HalfClose }, min: oneTick, max: day,
+		doc: "How long the calls of a caller that has shut its sending side go on."},
+	{key: "limits.drain", kind: ofDuration, at: func(s *settings) any { return &s.Limits.Drain }, min: oneTick, max: day,
+		doc: "How long calls in flight may go on when the daemon is told to stop."},
+	{key: "limits.max_call", kind: ofDuration, at: func(s *settings) any { return &s.Limits.MaxCall }, max: maxYear,
+		doc: "How long a call may take whose caller sets no deadline; 0s leaves it to the caller."},
+}
+
+// findSetting returns the setting with the key, or nil.
+func findSetting(key string) *setting {
+	for i := range settingTable {
+		if settingTable[i].key == key {
+			return &settingTable[i]
+		}
+	}
+	return nil
+}
+
+// env is the setting's name in the environment.
+func (s *setting) env() string {
+	return "IPCD_" + strings.ToUpper(strings.ReplaceAll(s.key, ".", "_"))
+}
+
+// flag is its name on the command line, where a command has a flag of its own for it.
+func (s *setting) flag() string { return strings.ReplaceAll(s.key, "_", "-") }
+
+// origins says for each key where its value comes from: "default", "FILE:LINE",
+// "environment IPCD_X" or "flag --x".
+type origins map[string]string
+
+// A given is a setting on the command line.
+type given struct {
+	flag   string // "--log-level", "--set"
+	key    string
+	values []string // more than one for a list
+}
+
+// loadSettings merges all sources. The file must exist if it is explicit; an empty name is
+// no file. A fault among its errors is the user's: it ends in exit code 2.
+func loadSettings(file string, explicit bool, env func(string) (string, bool), flags []given) (settings, origins, error) {
+	st, from := defaultSettings(), origins{}
+	for i := range settingTable {
+		from[settingTable[i].key] = "default"
+	}
+	if file != "" {
+		data, err := readConfig(file, explicit)
+		if err == nil {
+			err = st.loadFile(file, data, from)
+		}
+		if err != nil {
+			return settings{}, nil, err
+		}
+	}
+	for i := range settingTable {
+		s := &settingTable[i]
+		text, ok := env(s.env())
+		if !ok || text == "" { // set to nothing is how a unit file or a shell takes a variable away
+			continue
+		}
+		if what := s.set(&st, s.split(text)); what != "" {
+			return settings{}, nil, usagef("%s: %s; expected %s", s.env(), what, s.expected())
+		}
+		from[s.key] = "environment " + s.env()
+	}
+	for _, g := range flags {
+		where := g.flag
+		if where == "--set" {
+			where += " " + g.key
+		}
+		s := findSetting(g.key)
+		if s == nil {
+			return settings{}, nil, unknownKey(where, g.key)
+		}
+		if what := s.set(&st, g.values); what != "" {
+			return settings{}, nil, usagef("%s: %s; expected %s", where, what, s.expected())
+		}
+		from[s.key] = "flag " + g.flag
+	}
+	return st, from, nil
+}
+
+// parseSet reads the KEY=VALUE of a --set flag.
+func parseSet(text string) (given, error) {
+	key, value, ok := strings.Cut(text, "=")
+	if key = strings.TrimSpace(key); !ok || key == "" {
+		return given{}, usagef("--set: %q is no setting; expected KEY=VALUE, such as limits.max_message=64KiB", text)
+	}
+	g := given{flag: "--set", key: key, values: []string{value}}
+	if s := findSetting(key); s != nil {
+		g.values = s.split(value)
+	}
+	return g, nil
+}
+
+// split takes a list apart that stands in one text. An endpoint has no spaces: they are
+// percent-encoded in a URL.
+func (s *setting) split(text string) []string {
+	if s.kind == ofEndpoints {
+		return strings.Fields(text)
+	}
+	return []string{text}
+}
+
+// set changes the field, or returns what is wrong with the values.
+func (s *setting) set(st *settings, values []string) (wrong string) {
+	if s.kind == ofEndpoints {
+		for _, v := range values {
+			if wrong = s.checkEndpoint(v); wrong != "" {
+				return wrong
+			}
+		}
+		*s.at(st).(*[]string) = values
+		return ""
+	}
+	if len(values) != 1 {
+		return fmt.Sprintf("has %d values", len(values))
+	}
+	text := values[0]
+	switch s.kind {
+	case ofSize, ofCount:
+		n, wrong := s.number(text)
+		if wrong == "" {
+			*s.at(st).(*int) = int(n)
+		}
+		return wrong
+	case ofDuration:
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return fmt.Sprintf("%q is no duration", text)
+		}
+		if wrong = s.inRange(int64(d), text); wrong == "" {
+			*s.at(st).(*time.Duration) = d
+		}
+		return wrong
+	case ofWord:
+		if !slices.Contains(s.words, text) {
+			return fmt.Sprintf("%q is not one of its values", text)
+		}
+	case ofEndpoint:
+		if text != "" {
+			wrong = s.checkEndpoint(text)
+		}
+	}
+	if wrong == "" {
+		*s.at(st).(*string) = text
+	}
+	return wrong
+}
+
+// sizeUnits are those of IEC 80000-13. "MB" and "M" mean two things, so they are none here.
+var sizeUnits = []struct {
+	name string
+	size int64
+}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
+
+// number reads a size or a count.
+func (s *setting) number(text string) (n int64, wrong string) {
+	digits, unit := text, int64(1)
+	if s.kind == ofSize {
+		for _, u := range sizeUnits {
+			if rest, ok := strings.CutSuffix(text, u.name); ok {
+				digits, unit = strings.TrimRight(rest, " "), u.size
+				break
+			}
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	switch {
+	case errors.Is(err, strconv.ErrRange) && n < 0:
+		return 0, text + " is too small"
+	case errors.Is(err, strconv.ErrRange), err == nil && n > s.max/unit:
+		return 0, text + " is too large"
+	case err != nil && s.kind == ofSize:
+		return 0, fmt.Sprintf("%q is no size", text)
+	case err != nil:
+		return 0, fmt.Sprintf("%q is no whole number", text)
+	case n < 0: // times the unit it might be anything
+		return 0, text + " is too small"
+	}
+	return n * unit, s.inRange(n*unit, text)
+}
+
+func (s *setting) inRange(n int64, text string) (wrong string) {
+	switch {
+	case n < s.min:
+		return text + " is too small"
+	case n > s.max:
+		return text + " is too large"
+	}
+	return ""
+}
+
+// checkEndpoint returns what is wrong with an endpoint.
+func (s *setting) checkEndpoint(text string) (wrong string) {
+	if text == "" {
+		return "an endpoint is empty"
+	}
+	return ""
+}
+
+// expected says what would be right.
+func (s *setting) expected() string {
+	switch s.kind {
+	case ofSize:
+		return fmt.Sprintf(`a size from %s to %s, such as 65536 or "64KiB"`, formatSize(s.min), formatSize(s.max))
+	case ofCount:
+		return fmt.Sprintf("a whole number from %d to %d", s.min, s.max)
+	case ofDuration:
+		return fmt.Sprintf(`a duration from %s to %s, such as "1m30s"`, formatDuration(time.Duration(s.min)), formatDuration(time.Duration(s.max)))
+	case ofWord:
+		last := len(s.words) - 1
+		return strings.Join(s.words[:last], ", ") + " or " + s.words[last]
+	case ofEndpoint:
+		return `an endpoint, such as "unix:///run/ipcd/ipcd.sock"`
+	}
+	return `a list of endpoints, such as ["unix:///run/ipcd/ipcd.sock"]`
+}
+
+// text is the setting's value as set takes it.
+func (s *setting) text(st *settings) string {
+	switch v := s.at(st).(type) {
+	case *int:
+		if s.kind == ofSize {
+			return formatSize(int64(*v))
+		}
+		return strconv.Itoa(*v)
+	case *time.Duration:
+		return formatDuration(*v)
+	case *[]string:
+		return strings.Join(*v, " ")
+	case *string:
+		return *v
+	}
+	panic("setting " + s.key + " has a field of no known type")
+}
+
+// formatSize writes n with the largest unit that leaves it whole.
+func formatSize(n int64) string {
+	for _, u := range sizeUnits {
+		if n >= u.size && n%u.size == 0 && u.size > 1 {
+			return strconv.FormatInt(n/u.size, 10) + u.name
+		}
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// formatDuration writes 15m where Go writes 15m0s.
+func formatDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = s[:len(s)-2]
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = s[:len(s)-2]
+	}
+	return s
+}
+
+// readConfig reads the file. One that is not there and need not be is empty.
+func readConfig(file string, explicit bool) ([]byte, error) {
+	info, err := os.Stat(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !explicit:
+		return nil, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, usagef("%s: no such file; expected a configuration in TOML", file)
+	case err != nil:
+		return nil, cannotRead(file, err)
+	case info.IsDir():
+		return nil, usagef("%s: is a directory; expected a file", file)
+	case info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket) != 0: // opening one can wait for ever; a device such as /dev/null is fine
+		return nil, usagef("%s: is a pipe or a socket; expected a file", file)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, cannotRead(file, err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxCfgFile+1))
+	switch {
+	case err != nil:
+		return nil, cannotRead(file, err)
+	case len(data) > maxCfgFile:
+		return nil, usagef("%s: is larger than %s; expected a configuration in TOML", file, formatSize(maxCfgFile))
+	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
+		return nil, usagef("%s: is UTF-16; expected UTF-8", file) // what PowerShell 5's > writes
+	}
+	return bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), nil // the mark that Windows editors put first
+}
+
+// cannotRead says without the name of the system call why a file cannot be read.
+func cannotRead(file string, err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		err = p.Err
+	}
+	return usagef("%s: %w; expected a file that can be read", file, err)
+}
+
+// A tomlKey is one key or table header of a file, with its place.
+type tomlKey struct {
+	path   []string
+	offset int
+	table  bool
+	array  bool // of tables: [[name]]
+}
+
+// String is the key as the file would spell it.
+func (k tomlKey) String() string {
+	parts := make([]string, len(k.path))
+	for i, p := range k.path {
+		bare := p != "" && !strings.ContainsFunc(p, func(r rune) bool {
+			return !(r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z')
+		})
+		if parts[i] = p; !bare {
+			parts[i] = strconv.Quote(p)
+		}
+	}
+	return strings.Join(parts, ".")
+}
+
+// tomlKeys lists the keys of a document in its order. go-toml's decoder knows the places of
+// what it does not like only; we want those of the values it likes as well.
+func tomlKeys(data []byte) ([]tomlKey, error) {
+	var p unstable.Parser
+	p.Reset(data)
+	var keys []tomlKey
+	var collect func(table []string, n *unstable.Node) []string
+	collect = func(table []string, n *unstable.Node) []string {
+		k := tomlKey{path: slices.Clone(table), offset: -1, table: n.Kind != unstable.KeyValue, array: n.Kind == unstable.ArrayTable}
+		for it := n.Key(); it.Next(); {
+			if k.offset < 0 {
+				k.offset = int(it.Node().Raw.Offset)
+			}
+			k.path = append(k.path, string(it.Node().Data))
+		}
+		inline := n.Kind == unstable.KeyValue && n.Value().Kind == unstable.InlineTable
+		k.table = k.table || inline
+		keys = append(keys, k)
+		if inline {
+			for it := n.Value().Children(); it.Next(); {
+				collect(k.path, it.Node())
+			}
+		}
+		return k.path
+	}
+	var table []string
+	for p.NextExpression() {
+		switch n := p.Expression(); n.Kind {
+		case unstable.Table, unstable.ArrayTable:
+			table = collect(nil, n)
+		case unstable.KeyValue:
+			collect(table, n)
+		}
+	}
+	return keys, p.Error()
+}
+
+// loadFile takes the settings of a file over.
+func (st *settings) loadFile(file string, data []byte, from origins) error {
+	line := func(offset int) string { return fmt.Sprintf("%s:%d", file, 1+bytes.Count(data[:offset], []byte("\n"))) }
+	keys, syntax := tomlKeys(data)
+	seen := map[string]int{}
+	for _, k := range keys {
+		name := k.String()
+		if k.array { // each [[name]] is a table of its own
+			clear(seen)
+			continue
+		}
+		if before, twice := seen[name]; twice {
+			return usagef("%s: %s: is there twice; expected once, as on line %d", line(k.offset), name, 1+bytes.Count(data[:before], []byte("\n")))
+		}
+		seen[name] = k.offset
+	}
+	var values map[string]any
+	if err := toml.Unmarshal(data, &values); err != nil {
+		return notTOML(file, err)
+	}
+	if syntax != nil { // a disagreement of go-toml with itself; no input is known
+		return usagef("%s: %w; expected TOML", file, syntax)
+	}
+	for _, k := range keys {
+		if err := st.loadKey(line(k.offset), k, values, from); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// notTOML says where a file is not TOML. The parser's words tell what it expected.
+func notTOML(file string, err error) error {
+	var d *toml.DecodeError
+	if !errors.As(err, &d) {
+		return usagef("%s: %w; expected TOML", file, err)
+	}
+	row, column := d.Position()
+	what := strings.TrimPrefix(d.Error(), "toml: ")
+	return usagef("%s:%d:%d: is not TOML: %s", file, row, column, what).withHint("https://toml.io has the rules; contrib/config.toml is an example")
+}
+
+// loadKey takes one key over.
+func (st *settings) loadKey(where string, k tomlKey, values map[string]any, from origins) error {
+	name := k.String()
+	s := findSetting(name)
+	inTable := slices.ContainsFunc(settingTable, func(s setting) bool { return strings.HasPrefix(s.key, name+".") })
+	switch {
+	case s == nil && !inTable:
+		return unknownKey(where+": "+name, name)
+	case s == nil && k.array:
+		return usagef("%s: %s: is an array of tables; expected the table [%s]", where, name, name)
+	case s == nil && !k.table:
+		return usagef("%s: %s: is %s; expected the table [%s]", where, name, tomlType(lookup(values, k.path)), name)
+	case s == nil:
+		return nil
+	}
+	texts, wrong := s.fromTOML(lookup(values, k.path))
+	if wrong == "" {
+		wrong = s.set(st, texts)
+	}
+	if wrong != "" {
+		return usagef("%s: %s: %s; expected %s", where, name, wrong, s.expected())
+	}
+	from[s.key] = where
+	return nil
+}
+
+// lookup finds a value in nested tables.
+func lookup(values map[string]any, path []string) any {
+	var v any = values
+	for _, p := range path {
+		table, _ := v.(map[string]any)
+		v = table[p]
+	}
+	return v
+}
+
+// fromTOML turns a value of the file into the texts that set takes, if its type is right.
+func (s *setting) fromTOML(v any) (texts []string, wrong string) {
+	switch v := v.(type) {
+	case int64:
+		if s.kind == ofSize || s.kind == ofCount {
+			return []string{strconv.FormatInt(v, 10)}, ""
+		}
+	case string:
+		if s.kind != ofCount && s.kind != ofEndpoints {
+			return []string{v}, ""
+		}
+	case []any:
+		if s.kind != ofEndpoints {
+			break
+		}
+		for i, e := range v {
+			text, ok := e.(string)
+			if !ok {
+				return nil, fmt.Sprintf("its element %d is %s", i+1, tomlType(e))
+			}
+			texts = append(texts, text)
+		}
+		return texts, ""
+	}
+	return nil, "is " + tomlType(v)
+}
+
+// tomlType names the type of a value in TOML's words.
+func tomlType(v any) string {
+	switch v.(type) {
+	case string:
+		return "a string"
+	case int64:
+		return "an integer"
+	case float64:
+		return "a float"
+	case bool:
+		return "a boolean"
+	case []any:
+		return "an array"
+	case map[string]any:
+		return "a table"
+	}
+	return "a date or a time"
+}
+
+// unknownKey is the fault for a key that is none, with the nearest one as the hint.
+func unknownKey(where, key string) error {
+	f := usagef(`%s: unknown key; expected one that "ipcd config show" lists`, where)
+	if near := nearestKey(key); near != "" {
+		f.Data = &faultData{Near: near}
+		return f.withHint("did you mean %s?", near)
+	}
+	return f
+}
+
+// nearestKey finds the key or the table that was meant: by its letters, or by its last part
+// where it stands in the wrong table.
+func nearestKey(key string) string {
+	names := map[string]bool{}
+	last := map[string]string{}
+	for _, s := range settingTable {
+		names[s.key] = true
+		if table, name, ok := strings.Cut(s.key, "."); ok {
+			names[table] = true
+			last[name] = s.key
+		} else {
+			last[s.key] = s.key
+		}
+	}
+	if near := nearest(strings.ReplaceAll(key, "-", "_"), slices.Sorted(maps.Keys(names))); near != "" {
+		return near
+	}
+	return last[nearest(key[strings.LastIndexByte(key, '.')+1:], slices.Sorted(maps.Keys(last)))]
 }

@@ -1,0 +1,464 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+var renewGolden = flag.Bool("renew", false, "write contrib/config.toml and the golden logs anew")
+
+// noEnv is an environment without variables.
+func noEnv(string) (string, bool) { return "", false }
+
+// envOf is an environment with these.
+func envOf(vars map[string]string) func(string) (string, bool) {
+	return func(name string) (string, bool) { v, ok := vars[name]; return v, ok }
+}
+
+// writeConfig puts a file into a directory that becomes the working directory, so that
+// messages name it the same way on each machine.
+func writeConfig(t testing.TB, text string) string {
+	t.Helper()
+	const name = "c.toml"
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// configCmd runs a command line the way that main will.
+func configCmd(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	root := &cobra.Command{Use: "ipcd", SilenceErrors: true, SilenceUsage: true}
+	addConfigFlags(root)
+	root.AddCommand(newConfigCmd())
+	var out bytes.Buffer
+	root.SetOut(&out)
+	root.SetArgs(args)
+	err := root.Execute()
+	return out.String(), err
+}
+
+func TestConfigRefusesBadFile(t *testing.T) {
+	const size = `expected a size from 1KiB to 1GiB, such as 65536 or "64KiB"`
+	const wait = `expected a duration from 1ms to 24h, such as "1m30s"`
+	const lists = `expected a list of endpoints, such as ["unix:///run/ipcd/ipcd.sock"]`
+	tests := []struct{ text, want, hint string }{
+		{"\nlog_levl = \"info\"\n", `c.toml:2: log_levl: unknown key; expected one that "ipcd config show" lists`, "did you mean log_level?"},
+		{"[limits]\nmax_mesage = 1\n", `c.toml:2: limits.max_mesage: unknown key; expected one that "ipcd config show" lists`, "did you mean limits.max_message?"},
+		{"max_message = 1\n", `c.toml:1: max_message: unknown key; expected one that "ipcd config show" lists`, "did you mean limits.max_message?"},
+		{"[limits]\nlisten = []\n", `c.toml:2: limits.listen: unknown key; expected one that "ipcd config show" lists`, "did you mean listen?"},
+		{"log-level = \"info\"\n", `c.toml:1: log-level: unknown key; expected one that "ipcd config show" lists`, "did you mean log_level?"},
+		{"[limit]\n", `c.toml:1: limit: unknown key; expected one that "ipcd config show" lists`, "did you mean limits?"},
+		{"\"a b\".c = 1\n", `c.toml:1: "a b".c: unknown key; expected one that "ipcd config show" lists`, ""},
+		{"\"limits.drain\" = \"1s\"\n", `c.toml:1: "limits.drain": unknown key; expected one that "ipcd config show" lists`, "did you mean limits.drain?"},
+		{"[[workers]]\na = 1\n[[workers]]\na = 1\n", `c.toml:1: workers: unknown key; expected one that "ipcd config show" lists`, ""},
+		{"[limits]\ndrain.x = 1\n", `c.toml:2: limits.drain.x: unknown key; expected one that "ipcd config show" lists`, "did you mean limits.drain?"},
+
+		{"limits = 5\n", `c.toml:1: limits: is an integer; expected the table [limits]`, ""},
+		{"[[limits]]\n", `c.toml:1: limits: is an array of tables; expected the table [limits]`, ""},
+		{"[listen]\n", `c.toml:1: listen: is a table; ` + lists, ""},
+		{"[[listen]]\n", `c.toml:1: listen: its element 1 is a table; ` + lists, ""},
+		{"listen = \"unix:///a\"\n", `c.toml:1: listen: is a string; ` + lists, ""},
+		{"listen = [\"unix:///a\", 5]\n", `c.toml:1: listen: its element 2 is an integer; ` + lists, ""},
+		{"listen = [\"\"]\n", `c.toml:1: listen: an endpoint is empty; ` + lists, ""},
+		{"log_level = true\n", `c.toml:1: log_level: is a boolean; expected debug, info, warn or error`, ""},
+		{"log_level = \"loud\"\n", `c.toml:1: log_level: "loud" is not one of its values; expected debug, info, warn or error`, ""},
+		{"log_format = \"\"\n", `c.toml:1: log_format: "" is not one of its values; expected auto, text or json`, ""},
+		{"endpoint = 1979-05-27\n", `c.toml:1: endpoint: is a date or a time; expected an endpoint, such as "unix:///run/ipcd/ipcd.sock"`, ""},
+		{"idle = 5\n", `c.toml:1: idle: is an integer; expected a duration from 0s to 8760h, such as "1m30s"`, ""},
+		{"idle = \"-1s\"\n", `c.toml:1: idle: -1s is too small; expected a duration from 0s to 8760h, such as "1m30s"`, ""},
+
+		{"# one\n\nlimits.max_message = true\n", `c.toml:3: limits.max_message: is a boolean; ` + size, ""},
+		{"limits = {max_depth = 1, max_message = 1.5}\n", `c.toml:1: limits.max_message: is a float; ` + size, ""},
+		{"[limits]\nmax_message = 0\n", `c.toml:2: limits.max_message: 0 is too small; ` + size, ""},
+		{"[limits]\nmax_message = -1\n", `c.toml:2: limits.max_message: -1 is too small; ` + size, ""},
+		{"[limits]\nmax_message = 1023\n", `c.toml:2: limits.max_message: 1023 is too small; ` + size, ""},
+		{"[limits]\nmax_message = \"2GiB\"\n", `c.toml:2: limits.max_message: 2GiB is too large; ` + size, ""},
+		{"[limits]\nmax_message = \"99999999999GiB\"\n", `c.toml:2: limits.max_message: 99999999999GiB is too large; ` + size, ""},
+		{"[limits]\nmax_message = \"99999999999999999999\"\n", `c.toml:2: limits.max_message: 99999999999999999999 is too large; ` + size, ""},
+		{"[limits]\nmax_message = \"-99999999999999999999\"\n", `c.toml:2: limits.max_message: -99999999999999999999 is too small; ` + size, ""},
+		{"[limits]\nmax_message = \"-9223372036854775808GiB\"\n", `c.toml:2: limits.max_message: -9223372036854775808GiB is too small; ` + size, ""},
+		{"[limits]\nmax_message = \"16MB\"\n", `c.toml:2: limits.max_message: "16MB" is no size; ` + size, ""},
+		{"[limits]\nmax_message = \"\"\n", `c.toml:2: limits.max_message: "" is no size; ` + size, ""},
+		{"[limits]\nmax_depth = \"64\"\n", `c.toml:2: limits.max_depth: is a string; expected a whole number from 1 to 1000`, ""},
+		{"[limits]\nmax_depth = 0\n", `c.toml:2: limits.max_depth: 0 is too small; expected a whole number from 1 to 1000`, ""},
+		{"[limits]\nmax_depth = 1001\n", `c.toml:2: limits.max_depth: 1001 is too large; expected a whole number from 1 to 1000`, ""},
+		{"[limits]\ndrain = \"10\"\n", `c.toml:2: limits.drain: "10" is no duration; ` + wait, ""},
+		{"[limits]\ndrain = \"0s\"\n", `c.toml:2: limits.drain: 0s is too small; ` + wait, ""},
+		{"[limits]\ndrain = \"25h\"\n", `c.toml:2: limits.drain: 25h is too large; ` + wait, ""},
+		{"[limits]\ndrain = []\n", `c.toml:2: limits.drain: is an array; ` + wait, ""},
+
+		{"idle = \"1s\"\n\nidle = \"2s\"\n", "c.toml:3: idle: is there twice; expected once, as on line 1", ""},
+		{"[limits]\n[limits]\n", "c.toml:2: limits: is there twice; expected once, as on line 1", ""},
+		{"limits.drain = \"1s\"\n[limits]\ndrain = \"1s\"\n", "c.toml:3: limits.drain: is there twice; expected once, as on line 1", ""},
+		{"limits.drain = \"1s\"\n[limits]\nwrite = \"1s\"\n", "c.toml:2:2: is not TOML: table limits already exists as defined by a dotted key", tomlHint},
+
+		{"idle = \"1s\n", "c.toml:1:11: is not TOML: basic strings cannot have new lines", tomlHint},
+		{"idle\n", "c.toml:1:5: is not TOML: expected '=' after key", tomlHint},
+		{"\n[limits\n", "c.toml:2:8: is not TOML: expected ']' to close table name", tomlHint},
+		{"idle = \"1s\" x\n", "c.toml:1:13: is not TOML: expected newline but got U+0078 'x'", tomlHint},
+		{"listen = [\"a\" \"b\"]\n", "c.toml:1:15: is not TOML: expected ',' or ']' after array value", tomlHint},
+		{"idle = \"\xff\"\n", "c.toml:1:9: is not TOML: invalid UTF-8 character in basic string", tomlHint},
+		{"\xff\xfei\x00", "c.toml: is UTF-16; expected UTF-8", ""},
+		{strings.Repeat("# long\n", maxCfgFile/7+1), "c.toml: is larger than 1MiB; expected a configuration in TOML", ""},
+	}
+	t.Chdir(t.TempDir())
+	for _, test := range tests {
+		_, _, err := loadSettings(writeConfig(t, test.text), true, noEnv, nil)
+		checkUsage(t, test.text, err, test.want, test.hint)
+	}
+}
+
+const tomlHint = "https://toml.io has the rules; contrib/config.toml is an example"
+
+// checkUsage holds an error to its exact text and hint and to exit code 2.
+func checkUsage(t testing.TB, what any, err error, want, hint string) {
+	t.Helper()
+	if err == nil || err.Error() != want {
+		t.Errorf("load(%.60q) = %v; want %s", what, err, want)
+		return
+	}
+	if got := hintFor(err); got != hint {
+		t.Errorf("load(%.60q) hints %q; want %q", what, got, hint)
+	}
+	if exitCode(err) != exitUsage {
+		t.Errorf("load(%.60q): exit code %d; want %d", what, exitCode(err), exitUsage)
+	}
+}
+
+func TestConfigRefusesWhatIsNoFile(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir("dir", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := loadSettings("none.toml", true, noEnv, nil)
+	checkUsage(t, "none.toml", err, "none.toml: no such file; expected a configuration in TOML", "")
+	_, _, err = loadSettings("dir", true, noEnv, nil)
+	checkUsage(t, "dir", err, "dir: is a directory; expected a file", "")
+	if _, _, err = loadSettings("none.toml", false, noEnv, nil); err != nil {
+		t.Errorf("a default place without a file: %v; want no error", err)
+	}
+	if _, _, err = loadSettings(os.DevNull, true, noEnv, nil); err != nil {
+		t.Errorf("%s: %v; want no error", os.DevNull, err)
+	}
+}
+
+func TestConfigRefusesBadEnvironmentAndFlags(t *testing.T) {
+	tests := []struct {
+		env        map[string]string
+		args       []string
+		want, hint string
+	}{
+		{map[string]string{"IPCD_LOG_LEVEL": "loud"}, nil, `IPCD_LOG_LEVEL: "loud" is not one of its values; expected debug, info, warn or error`, ""},
+		{map[string]string{"IPCD_LIMITS_MAX_BATCH": "1e3"}, nil, `IPCD_LIMITS_MAX_BATCH: "1e3" is no whole number; expected a whole number from 1 to 100000`, ""},
+		{map[string]string{"IPCD_LIMITS_MAX_MESSAGE": "1"}, nil, `IPCD_LIMITS_MAX_MESSAGE: 1 is too small; expected a size from 1KiB to 1GiB, such as 65536 or "64KiB"`, ""},
+		{nil, []string{"--log-level", ""}, `--log-level: "" is not one of its values; expected debug, info, warn or error`, ""},
+		{nil, []string{"--idle", "x"}, `--idle: "x" is no duration; expected a duration from 0s to 8760h, such as "1m30s"`, ""},
+		{nil, []string{"--set", "limits.drain"}, `--set: "limits.drain" is no setting; expected KEY=VALUE, such as limits.max_message=64KiB`, ""},
+		{nil, []string{"--set", "=1"}, `--set: "=1" is no setting; expected KEY=VALUE, such as limits.max_message=64KiB`, ""},
+		{nil, []string{"--set", "drain=1s"}, `--set drain: unknown key; expected one that "ipcd config show" lists`, "did you mean limits.drain?"},
+		{nil, []string{"--set", "limits.max_calls=0"}, `--set limits.max_calls: 0 is too small; expected a whole number from 1 to 1000000`, ""},
+		{nil, []string{"--config", ""}, `--config: is empty; expected the name of a file`, ""},
+		{nil, []string{"--config", "none.toml"}, `none.toml: no such file; expected a configuration in TOML`, ""},
+		{map[string]string{"IPCD_CONFIG": "none.toml"}, nil, `none.toml: no such file; expected a configuration in TOML`, ""},
+	}
+	t.Chdir(t.TempDir())
+	for _, test := range tests {
+		t.Run(test.want, func(t *testing.T) {
+			t.Setenv("IPCD_CONFIG", os.DevNull)
+			for name, v := range test.env {
+				t.Setenv(name, v)
+			}
+			out, err := configCmd(t, append([]string{"config", "show"}, test.args...)...)
+			checkUsage(t, test.args, err, test.want, test.hint)
+			if out != "" {
+				t.Errorf("printed %q; want nothing", out)
+			}
+		})
+	}
+}
+
+// clearEnv takes away what the machine that runs the test has set.
+func clearEnv(t *testing.T) {
+	t.Helper()
+	for i := range settingTable {
+		t.Setenv(settingTable[i].env(), "")
+	}
+	t.Setenv("IPCD_CONFIG", os.DevNull)
+}
+
+func TestConfigSourcesBeatEachOther(t *testing.T) {
+	t.Chdir(t.TempDir())
+	file := writeConfig(t, "\xef\xbb\xbflog_level = \"debug\"\r\nidle = \"2m\"\r\nlisten = [\"unix:///f\"]\r\n[limits]\r\nmax_depth = 10\r\nmax_calls = 0x10\r\nmax_message = \"64 KiB\"\r\n")
+	env := envOf(map[string]string{"IPCD_IDLE": "3m", "IPCD_LISTEN": " unix:///e1  unix:///e2 ", "IPCD_LIMITS_MAX_CALLS": "32", "IPCD_LOG_FORMAT": ""})
+	set, err := parseSet("limits.max_calls=64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags := []given{set, {"--listen", "listen", []string{"unix:///g"}}}
+	st, from, err := loadSettings(file, true, env, flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := defaultSettings()
+	want.LogLevel, want.Idle, want.Listen = levelDebug, 3*time.Minute, []string{"unix:///g"}
+	want.Limits.MaxDepth, want.Limits.MaxCalls, want.Limits.MaxMessage = 10, 64, 64<<10
+	if !reflect.DeepEqual(st, want) {
+		t.Errorf("settings are %+v; want %+v", st, want)
+	}
+	for key, origin := range map[string]string{
+		"log_level": "c.toml:1", "idle": "environment IPCD_IDLE", "listen": "flag --listen", "log_format": "default",
+		"limits.max_depth": "c.toml:5", "limits.max_calls": "flag --set", "limits.max_message": "c.toml:7", "limits.drain": "default",
+	} {
+		if from[key] != origin {
+			t.Errorf("origin of %s is %q; want %q", key, from[key], origin)
+		}
+	}
+	st, _, err = loadSettings("", false, env, nil)
+	if err != nil || !slices.Equal(st.Listen, []string{"unix:///e1", "unix:///e2"}) {
+		t.Errorf("listen from the environment: %q, %v; want two endpoints", st.Listen, err)
+	}
+}
+
+func TestConfigShow(t *testing.T) {
+	t.Chdir(t.TempDir())
+	clearEnv(t)
+	file := writeConfig(t, "listen = [\"unix:///a\", \"unix:///b\"]\n[limits]\ndrain = \"90m\"\n")
+	t.Setenv("IPCD_TIMEOUT", "5s")
+	out, err := configCmd(t, "config", "show", "--config", file, "--idle", "1h", "--set", "limits.max_message=1000000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `KEY                     VALUE                  FROM
+listen                  unix:///a unix:///b    c.toml:1
+endpoint                (default endpoint)     default
+log_level               info                   default
+log_format              auto                   default
+idle                    1h                     flag --idle
+timeout                 5s                     environment IPCD_TIMEOUT
+limits.max_message      1000000                flag --set
+limits.max_depth        64                     default
+limits.max_batch        100                    default
+limits.max_calls        256                    default
+limits.max_connections  1024                   default
+limits.first_bytes      5s                     default
+limits.message          30s                    default
+limits.write            10s                    default
+limits.half_close       2s                     default
+limits.drain            1h30m                  c.toml:3
+limits.max_call         0s                     default
+`
+	if squeeze(out) != squeeze(want) {
+		t.Errorf("config show printed\n%s\nwant\n%s", out, want)
+	}
+}
+
+// squeeze makes each run of spaces one: how wide a column is, is tabwriter's business.
+func squeeze(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, l := range lines {
+		lines[i] = strings.Join(strings.Fields(l), " ")
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestConfigShowJSON(t *testing.T) {
+	clearEnv(t)
+	out, err := configCmd(t, "config", "show", "--json", "--listen", "unix:///a?x=1&y=2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]struct {
+		Value any
+		From  string
+	}
+	if err := json.Unmarshal([]byte(out), &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != len(settingTable) {
+		t.Errorf("config show --json has %d keys; want %d", len(got), len(settingTable))
+	}
+	for key, want := range map[string]any{
+		"limits.max_message": float64(16 << 20), "limits.drain": "10s", "log_level": "info", "endpoint": "", "listen": []any{"unix:///a?x=1&y=2"},
+	} {
+		if !reflect.DeepEqual(got[key].Value, want) {
+			t.Errorf("value of %s is %v; want %v", key, got[key].Value, want)
+		}
+	}
+	if got["listen"].From != "flag --listen" {
+		t.Errorf("listen comes from %q; want flag --listen", got["listen"].From)
+	}
+}
+
+func TestConfigCheck(t *testing.T) {
+	t.Chdir(t.TempDir())
+	clearEnv(t)
+	t.Setenv("IPCD_LOG_LEVEL", "loud") // plays no part
+	if out, err := configCmd(t, "config", "check", writeConfig(t, "idle = \"1s\"\n")); err != nil || out != "c.toml: ok\n" {
+		t.Errorf("config check = %q, %v; want c.toml: ok", out, err)
+	}
+	_, err := configCmd(t, "config", "check", writeConfig(t, "idle = 1\n"))
+	checkUsage(t, "check", err, `c.toml:1: idle: is an integer; expected a duration from 0s to 8760h, such as "1m30s"`, "")
+	_, err = configCmd(t, "config", "check")
+	checkUsage(t, "check", err, "config check: has 0 arguments; expected one file", "")
+	_, err = configCmd(t, "config", "shwo")
+	checkUsage(t, "shwo", err, `config: unknown command "shwo"; expected show or check`, `run "ipcd help config"`)
+}
+
+// exampleConfig is what contrib/config.toml must be.
+func exampleConfig() string {
+	var b strings.Builder
+	b.WriteString("# The configuration of ipcd. Every key is here, at its default: keep what you change.\n" +
+		"# \"ipcd config check FILE\" says whether a file is right, \"ipcd config show\" what is in\n" +
+		"# force and where it comes from. The environment (IPCD_LIMITS_DRAIN=3s) beats this file,\n" +
+		"# and flags (--set limits.drain=3s) beat both.\n")
+	st, table := defaultSettings(), ""
+	for i := range settingTable {
+		s := &settingTable[i]
+		key := s.key
+		if in, name, ok := strings.Cut(s.key, "."); ok {
+			if key = name; in != table {
+				table = in
+				fmt.Fprintf(&b, "\n# What one message, one connection and one wait may cost. Reaching a limit is an error\n# that names it.\n[%s]\n", table)
+			}
+		}
+		value := fmt.Sprintf("%q", s.text(&st))
+		switch s.kind {
+		case ofCount:
+			value = s.text(&st)
+		case ofEndpoints:
+			value = "[]"
+		}
+		fmt.Fprintf(&b, "\n# %s\n%s = %s\n", s.doc, key, value)
+	}
+	return b.String()
+}
+
+func TestConfigExampleHasEveryKeyAtItsDefault(t *testing.T) {
+	file := filepath.Join("contrib", "config.toml")
+	if *renewGolden {
+		if err := os.WriteFile(file, []byte(exampleConfig()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.ReplaceAll(string(text), "\r\n", "\n"); got != exampleConfig() {
+		t.Errorf("%s differs from the table; go test -run ConfigExample -renew . writes it anew", file)
+	}
+	st, from, err := loadSettings(file, true, noEnv, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st.Listen = nil // the empty list of the file
+	if !reflect.DeepEqual(st, defaultSettings()) {
+		t.Errorf("%s sets %+v; want %+v", file, st, defaultSettings())
+	}
+	for key, origin := range from {
+		if origin == "default" {
+			t.Errorf("%s lacks %s", file, key)
+		}
+	}
+}
+
+func TestSettingTableCoversEveryField(t *testing.T) {
+	var st settings
+	fields := map[any]string{}
+	var walk func(v reflect.Value, prefix string)
+	walk = func(v reflect.Value, prefix string) {
+		for i := range v.NumField() {
+			name := prefix + snake(v.Type().Field(i).Name)
+			if v.Field(i).Kind() == reflect.Struct {
+				walk(v.Field(i), name+".")
+				continue
+			}
+			fields[v.Field(i).Addr().Pointer()] = name
+		}
+	}
+	walk(reflect.ValueOf(&st).Elem(), "")
+	for i := range settingTable {
+		s := &settingTable[i]
+		p := reflect.ValueOf(s.at(&st)).Pointer()
+		if fields[p] != s.key {
+			t.Errorf("setting %s is field %q", s.key, fields[p])
+		}
+		delete(fields, p)
+		if s.doc == "" || strings.Contains(s.doc, "\n") || !strings.HasSuffix(s.doc, ".") {
+			t.Errorf("setting %s: doc %q is not one line that ends in a full stop", s.key, s.doc)
+		}
+		defaults := defaultSettings()
+		text := s.text(&defaults)
+		if wrong := s.set(&defaults, s.split(text)); wrong != "" {
+			t.Errorf("setting %s refuses its own default: %s", s.key, wrong)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Values(fields)) {
+		t.Errorf("field %s is in no setting", name)
+	}
+}
+
+// snake is the key of a field: MaxMessage is max_message.
+func snake(name string) string {
+	var b strings.Builder
+	for i, r := range name {
+		if r >= 'A' && r <= 'Z' && i > 0 {
+			b.WriteByte('_')
+		}
+		b.WriteRune(r)
+	}
+	return strings.ToLower(b.String())
+}
+
+func TestFormatSizeAndDuration(t *testing.T) {
+	for n, want := range map[int64]string{0: "0", 1: "1", 1023: "1023", 1024: "1KiB", 1025: "1025", 16 << 20: "16MiB", 1 << 30: "1GiB", 3 << 19: "1536KiB"} {
+		if got := formatSize(n); got != want {
+			t.Errorf("formatSize(%d) = %s; want %s", n, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{0: "0s", time.Second: "1s", 90 * time.Second: "1m30s", time.Minute: "1m", 10 * time.Minute: "10m", time.Hour: "1h", 90 * time.Minute: "1h30m", time.Millisecond: "1ms", time.Hour + time.Second: "1h0m1s"} {
+		if got := formatDuration(d); got != want {
+			t.Errorf("formatDuration(%d) = %s; want %s", d, got, want)
+		}
+	}
+}
+
+// FuzzConfig: no file makes us panic, a refusal is the user's fault and names the file, and
+// what is accepted is within its bounds.
+func FuzzConfig(f *testing.F) {
+	f.Add("idle = \"1s\"\n[limits]\nmax_message = \"16MiB\"\n")
+	f.Add("limits = {drain = \"1s\", max_depth = 3}\nlisten = [\"unix:///a\"]\n")
+	f.Add("[[limits]]\na.b.\"c d\" = 1979-05-27T07:32:00Z\n")
+	f.Add("\xef\xbb\xbfidle = '''x'''\r\n")
+	f.Add(exampleConfig())
+	f.Fuzz(func(t *testing.T, text string) {
+		st, from := defaultSettings(), origins{}
+		err := st.loadFile("c.toml", []byte(text), from)
+		if err != nil {
+			if exitCode(err) != exitUsage || !strings.HasPrefix(err.Error(), "c.toml:") {
+				t.Errorf("load(%q) = %v; want a usage fault of c.toml", text, err)
+			}
+			return
+		}
+		for i := range settingTable {
+			s := &settingTable[i]
+			if wrong := s.set(&st, s.split(s.text(&st))); wrong != "" && s.kind != ofEndpoints {
+				t.Errorf("load(%q) accepts %s = %q, which is wrong: %s", text, s.key, s.text(&st), wrong)
+			}
+		}
+	})
+}
