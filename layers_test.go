@@ -1,0 +1,267 @@
+package main
+
+import (
+	"go/ast"
+	"go/build"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// layers is the one table of our files, bottom first: a file may use those before its own.
+// Twins, of which a system has one, share a row.
+var layers = []string{
+	"errors", "log", "metrics", "endpoint", "access", "peer_linux peer_bsd", "transport",
+	"pipe_unix pipe_windows", "net", "config", "codec", "output", "gobcheck", "gob", "jsonscan", "jsonrpc",
+	"rpc", "session", "http", "server", "channel_unix channel_windows", "child", "client",
+	"builtin", "daemon", "config_cmd", "cli", "bench", "main",
+}
+
+// soleImporters are packages that can be replaced by editing the files named here.
+var soleImporters = map[string][]string{
+	"github.com/sirupsen/logrus":                 {"log"},
+	"github.com/kardianos/service":               {"daemon"},
+	"github.com/Microsoft/go-winio":              {"pipe_windows", "channel_windows"},
+	"github.com/pelletier/go-toml/v2":            {"config"},
+	"gopkg.in/natefinch/npipe.v2":                {}, // the tests' own
+	"github.com/rogpeppe/go-internal/testscript": {},
+	"net/rpc":        {"gob", "bench"},
+	"encoding/gob":   {"gob"},
+	"reflect":        {"rpc", "builtin", "gob", "jsonrpc"},
+	"html/template":  {"http"},
+	"text/tabwriter": {"cli"},
+	"github.com/prometheus/client_golang/prometheus": {"metrics"},
+}
+
+// reachUp are the names that a file may use although they are declared above it.
+var reachUp = []string{
+	"proto", // an endpoint carries the word; what it means is known where bytes are looked at
+}
+
+// goosList are the systems that ipcd is built for.
+var goosList = []string{"linux", "darwin", "freebsd", "windows"}
+
+// noImports refuses every import: what other packages declare has no layer.
+type noImports struct{}
+
+func (noImports) Import(string) (*types.Package, error) { return nil, os.ErrNotExist }
+
+// ourFiles lists the files of the program for one system, without tests.
+func ourFiles(t *testing.T, goos string) []string {
+	t.Helper()
+	ctxt := build.Default
+	ctxt.GOOS, ctxt.GOARCH, ctxt.CgoEnabled = goos, "amd64", false
+	pkg, err := ctxt.ImportDir(".", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pkg.GoFiles
+}
+
+// layerOf is the row of a file in layers, or -1.
+func layerOf(file string) int {
+	name := strings.TrimSuffix(filepath.Base(file), ".go")
+	return slices.IndexFunc(layers, func(row string) bool { return slices.Contains(strings.Fields(row), name) })
+}
+
+func parseFiles(t *testing.T, fset *token.FileSet, names []string) []*ast.File {
+	t.Helper()
+	var files []*ast.File
+	for _, name := range names {
+		f, err := parser.ParseFile(fset, name, nil, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, f)
+	}
+	return files
+}
+
+func TestLayers(t *testing.T) {
+	for _, goos := range goosList {
+		t.Run(goos, func(t *testing.T) {
+			fset := token.NewFileSet()
+			names := ourFiles(t, goos)
+			for _, name := range names {
+				if layerOf(name) < 0 {
+					t.Errorf("%s has no row in layers", name)
+				}
+			}
+			info := &types.Info{Uses: map[*ast.Ident]types.Object{}}
+			// Error lets the check go on: what an import declares is unknown, ours is not.
+			conf := types.Config{Importer: noImports{}, Error: func(error) {}}
+			self, _ := conf.Check("main", fset, parseFiles(t, fset, names), info)
+			ours, reached := 0, map[string]bool{}
+			for id, obj := range info.Uses {
+				if obj.Pkg() != self || !obj.Pos().IsValid() {
+					continue
+				}
+				ours++
+				use, decl := fset.Position(id.Pos()), fset.Position(obj.Pos())
+				if layerOf(decl.Filename) <= layerOf(use.Filename) {
+					continue
+				}
+				reached[id.Name] = true
+				if !slices.Contains(reachUp, id.Name) {
+					t.Errorf("%s uses %s, declared above it in %s", use, id.Name, decl)
+				}
+			}
+			for _, name := range reachUp {
+				if !reached[name] {
+					t.Errorf("%s is in reachUp and need not be", name)
+				}
+			}
+			if ours == 0 {
+				t.Error("no use of anything of ours was seen; want many")
+			}
+		})
+	}
+}
+
+// TestImportsHaveOneOwner holds us to soleImporters, and keeps system calls in the files of
+// one system.
+func TestImportsHaveOneOwner(t *testing.T) {
+	shared := sharedFiles(t)
+	for _, name := range everyFile(t) {
+		base := strings.TrimSuffix(name, ".go")
+		for _, f := range parseFiles(t, token.NewFileSet(), []string{name}) {
+			for _, spec := range f.Imports {
+				path := strings.Trim(spec.Path.Value, `"`)
+				if owners, ok := soleImporters[path]; ok && !slices.Contains(owners, base) {
+					t.Errorf("%s imports %s, which is for %q alone", name, path, owners)
+				}
+				if strings.HasPrefix(path, "golang.org/x/sys/") && slices.Contains(shared, name) {
+					t.Errorf("%s imports %s and is built for every system", name, path)
+				}
+			}
+		}
+	}
+}
+
+// everyFile lists the files of the program for all systems.
+func everyFile(t *testing.T) []string {
+	var all []string
+	for _, goos := range goosList {
+		all = append(all, ourFiles(t, goos)...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// sharedFiles lists those that every system has.
+func sharedFiles(t *testing.T) []string {
+	shared := ourFiles(t, goosList[0])
+	for _, goos := range goosList[1:] {
+		has := ourFiles(t, goos)
+		shared = slices.DeleteFunc(shared, func(name string) bool { return !slices.Contains(has, name) })
+	}
+	return shared
+}
+
+// TestSharedFilesKnowNoSystem wants what differs between systems in twin files.
+func TestSharedFilesKnowNoSystem(t *testing.T) {
+	fset := token.NewFileSet()
+	for _, f := range parseFiles(t, fset, sharedFiles(t)) {
+		ast.Inspect(f, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			if x, ok := sel.X.(*ast.Ident); ok && x.Name == "runtime" && (sel.Sel.Name == "GOOS" || sel.Sel.Name == "GOARCH") {
+				t.Errorf("%s: runtime.%s in a file that every system has", fset.Position(n.Pos()), sel.Sel.Name)
+			}
+			return true
+		})
+	}
+}
+
+// TestFilesSayWhatTheyOwn wants the manual of a file below its package clause.
+func TestFilesSayWhatTheyOwn(t *testing.T) {
+	manual := regexp.MustCompile(`^This file (owns|is) `)
+	fset := token.NewFileSet()
+	for _, f := range parseFiles(t, fset, everyFile(t)) {
+		if fset.Position(f.Pos()).Filename == "main.go" {
+			continue // its package comment is the manual of the program
+		}
+		i := slices.IndexFunc(f.Comments, func(c *ast.CommentGroup) bool { return c.Pos() > f.Name.End() })
+		firstDecl := f.End()
+		if len(f.Decls) > 0 {
+			firstDecl = f.Decls[0].Pos()
+		}
+		if i < 0 || f.Comments[i].Pos() > firstDecl || !manual.MatchString(f.Comments[i].Text()) {
+			t.Errorf("%s: want a comment below the package clause that matches %q", fset.Position(f.Pos()).Filename, manual)
+		}
+	}
+}
+
+// TestTestsDoNotSleep wants waits that end with what they wait for.
+func TestTestsDoNotSleep(t *testing.T) {
+	names, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fset := token.NewFileSet()
+	for _, f := range parseFiles(t, fset, names) {
+		ast.Inspect(f, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok && sel.Sel.Name == "Sleep" {
+				if x, ok := sel.X.(*ast.Ident); ok && x.Name == "time" {
+					t.Errorf("%s: a sleep in a test; wait for an event, or use synctest or waitFor", fset.Position(n.Pos()))
+				}
+			}
+			return true
+		})
+	}
+}
+
+// TestFilesNameNoPlace keeps out where this was written and from where its parts came: names
+// of registries and mirrors, the home directory and the checkout.
+func TestFilesNameNoPlace(t *testing.T) {
+	// In pieces, so that this file passes itself.
+	banned := []string{"registry." + "npmjs", "proxy." + "golang", "sum." + "golang", "deb." + "debian", "py" + "pi.org", "pythonhosted" + ".org"}
+	if wd, err := os.Getwd(); err == nil && len(wd) > 1 {
+		banned = append(banned, wd+"/")
+	}
+	if home, err := os.UserHomeDir(); err == nil && strings.Count(home, "/") > 0 && len(home) > 1 {
+		banned = append(banned, home+"/")
+	}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.Name() == ".git" { // a directory, or a file in a second work tree
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if d.IsDir() && (d.Name() == "node_modules" || d.Name() == ".cache") {
+			return fs.SkipDir
+		}
+		if !d.Type().IsRegular() {
+			return nil
+		}
+		if info, err := d.Info(); err != nil || info.Size() > 1<<20 {
+			return err // a program that someone has built here
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, word := range banned {
+			if i := strings.Index(string(text), word); i >= 0 {
+				t.Errorf("%s:%d names %s", path, 1+strings.Count(string(text[:i]), "\n"), word)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+)
+
+// needTool returns the path of a program that a test needs. Go alone runs the suite, so
+// without it the test is skipped; in CI, where every tool is there, that is a failure.
+func needTool(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path
+	}
+	if os.Getenv("IPCD_CI") != "" {
+		t.Fatalf("%s is needed: %v", name, err)
+	}
+	t.Skipf("%s is needed: %v", name, err)
+	return ""
+}
+
+// needEnv returns what .ci/run has put into an environment variable: a program or a folder
+// that is not found by its name. It is to such things what needTool is to programs.
+func needEnv(t testing.TB, name string) string {
+	t.Helper()
+	value := os.Getenv(name)
+	if value == "" && os.Getenv("IPCD_CI") != "" {
+		t.Fatalf("$%s is not set; .ci/run sets it", name)
+	}
+	if value == "" {
+		t.Skipf("$%s is not set; .ci/run sets it", name)
+	}
+	return value
+}
+
+// waitFor polls, with growing delay and for at most 10 s, until ready returns nil. It is for
+// what no channel and no reply can prove.
+func waitFor(t testing.TB, ready func() error) {
+	t.Helper()
+	if err := poll(ready); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// poll is waitFor for those who have no test: it returns the last error.
+func poll(ready func() error) error {
+	err := ready()
+	for began, delay := time.Now(), time.Millisecond; err != nil && time.Since(began) < 10*time.Second; delay = min(2*delay, 100*time.Millisecond) {
+		<-time.After(delay)
+		err = ready()
+	}
+	return err
+}
