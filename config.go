@@ -85,11 +85,11 @@ type setting struct {
 }
 
 const (
-	day        = int64(24 * time.Hour)
+	oneDay     = int64(24 * time.Hour)
 	oneTick    = int64(time.Millisecond) // the shortest wait that means anything between two programs
 	oneKiB     = 1 << 10
 	oneGiB     = 1 << 30
-	maxYear    = 365 * day
+	oneYear    = 365 * oneDay
 	maxCfgFile = 1 << 20 // bytes of a configuration file; a real one has a few thousand
 )
 
@@ -103,9 +103,9 @@ var settingTable = []setting{
 		doc: "What is logged: this level and those after it, of debug, info, warn, error."},
 	{key: "log_format", kind: ofWord, at: func(s *settings) any { return (*string)(&s.LogFormat) }, words: []string{"auto", "text", "json"},
 		doc: "How it is logged: text, json, or auto, which is text on a terminal and JSON otherwise."},
-	{key: "idle", kind: ofDuration, at: func(s *settings) any { return &s.Idle }, max: maxYear,
+	{key: "idle", kind: ofDuration, at: func(s *settings) any { return &s.Idle }, max: oneYear,
 		doc: "The daemon leaves after so long without a connection; 0s is never."},
-	{key: "timeout", kind: ofDuration, at: func(s *settings) any { return &s.Timeout }, max: maxYear,
+	{key: "timeout", kind: ofDuration, at: func(s *settings) any { return &s.Timeout }, max: oneYear,
 		doc: "How long a client waits for the answer to a call; 0s is for ever."},
 
 	{key: "limits.max_message", kind: ofSize, at: func(s *settings) any { return &s.Limits.MaxMessage }, min: oneKiB, max: oneGiB,
@@ -118,17 +118,17 @@ var settingTable = []setting{
 		doc: "Calls in flight on one connection."},
 	{key: "limits.max_connections", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxConnections }, min: 1, max: 1_000_000,
 		doc: "Connections of one user."},
-	{key: "limits.first_bytes", kind: ofDuration, at: func(s *settings) any { return &s.Limits.FirstBytes }, min: oneTick, max: day,
+	{key: "limits.first_bytes", kind: ofDuration, at: func(s *settings) any { return &s.Limits.FirstBytes }, min: oneTick, max: oneDay,
 		doc: "How long a new connection may say nothing."},
-	{key: "limits.message", kind: ofDuration, at: func(s *settings) any { return &s.Limits.Message }, min: oneTick, max: day,
+	{key: "limits.message", kind: ofDuration, at: func(s *settings) any { return &s.Limits.Message }, min: oneTick, max: oneDay,
 		doc: "How long a message that has begun may take to arrive."},
-	{key: "limits.write", kind: ofDuration, at: func(s *settings) any { return &s.Limits.Write }, min: oneTick, max: day,
+	{key: "limits.write", kind: ofDuration, at: func(s *settings) any { return &s.Limits.Write }, min: oneTick, max: oneDay,
 		doc: "How long a peer may leave an answer unread."},
-	{key: "limits.half_close", kind: ofDuration, at: func(s *settings) any { return &s.Limits.HalfClose }, min: oneTick, max: day,
+	{key: "limits.half_close", kind: ofDuration, at: func(s *settings) any { return &s.Limits.HalfClose }, min: oneTick, max: oneDay,
 		doc: "How long the calls of a caller that has shut its sending side go on."},
-	{key: "limits.drain", kind: ofDuration, at: func(s *settings) any { return &s.Limits.Drain }, min: oneTick, max: day,
+	{key: "limits.drain", kind: ofDuration, at: func(s *settings) any { return &s.Limits.Drain }, min: oneTick, max: oneDay,
 		doc: "How long calls in flight may go on when the daemon is told to stop."},
-	{key: "limits.max_call", kind: ofDuration, at: func(s *settings) any { return &s.Limits.MaxCall }, max: maxYear,
+	{key: "limits.max_call", kind: ofDuration, at: func(s *settings) any { return &s.Limits.MaxCall }, max: oneYear,
 		doc: "How long a call may take whose caller sets no deadline; 0s leaves it to the caller."},
 }
 
@@ -183,8 +183,8 @@ func loadSettings(file string, explicit bool, env func(string) (string, bool), f
 		if !ok || text == "" { // set to nothing is how a unit file or a shell takes a variable away
 			continue
 		}
-		if what := s.set(&st, s.split(text)); what != "" {
-			return settings{}, nil, usagef("%s: %s; expected %s", s.env(), what, s.expected())
+		if wrong := s.set(&st, s.split(text)); wrong != nil {
+			return settings{}, nil, s.refuse(s.env(), wrong)
 		}
 		from[s.key] = "environment " + s.env()
 	}
@@ -197,8 +197,8 @@ func loadSettings(file string, explicit bool, env func(string) (string, bool), f
 		if s == nil {
 			return settings{}, nil, unknownKey(where, g.key)
 		}
-		if what := s.set(&st, g.values); what != "" {
-			return settings{}, nil, usagef("%s: %s; expected %s", where, what, s.expected())
+		if wrong := s.set(&st, g.values); wrong != nil {
+			return settings{}, nil, s.refuse(where, wrong)
 		}
 		from[s.key] = "flag " + g.flag
 	}
@@ -228,49 +228,56 @@ func (s *setting) split(text string) []string {
 }
 
 // set changes the field, or returns what is wrong with the values.
-func (s *setting) set(st *settings, values []string) (wrong string) {
+func (s *setting) set(st *settings, values []string) (wrong *fault) {
 	if s.kind == ofEndpoints {
 		for _, v := range values {
-			if wrong = s.checkEndpoint(v); wrong != "" {
+			if wrong = checkEndpoint(v); wrong != nil {
 				return wrong
 			}
 		}
 		*s.at(st).(*[]string) = values
-		return ""
+		return nil
 	}
 	if len(values) != 1 {
-		return fmt.Sprintf("has %d values", len(values))
+		return usagef("has %d values", len(values))
 	}
 	text := values[0]
 	switch s.kind {
 	case ofSize, ofCount:
 		n, wrong := s.number(text)
-		if wrong == "" {
+		if wrong == nil {
 			*s.at(st).(*int) = int(n)
 		}
 		return wrong
 	case ofDuration:
 		d, err := time.ParseDuration(text)
 		if err != nil {
-			return fmt.Sprintf("%q is no duration", text)
+			return usagef("%q is no duration", text)
 		}
-		if wrong = s.inRange(int64(d), text); wrong == "" {
+		if wrong = s.inRange(int64(d), text); wrong == nil {
 			*s.at(st).(*time.Duration) = d
 		}
 		return wrong
 	case ofWord:
 		if !slices.Contains(s.words, text) {
-			return fmt.Sprintf("%q is not one of its values", text)
+			return usagef("%q is not one of its values", text)
 		}
 	case ofEndpoint:
 		if text != "" {
-			wrong = s.checkEndpoint(text)
+			wrong = checkEndpoint(text)
 		}
 	}
-	if wrong == "" {
+	if wrong == nil {
 		*s.at(st).(*string) = text
 	}
 	return wrong
+}
+
+// refuse is the fault for a value that is wrong, with the place where it stands.
+func (s *setting) refuse(where string, wrong *fault) error {
+	f := usagef("%s: %s; expected %s", where, wrong.Text, s.expected())
+	f.hint = wrong.hint
+	return f
 }
 
 // sizeUnits are those of IEC 80000-13. "MB" and "M" mean two things, so they are none here.
@@ -280,7 +287,7 @@ var sizeUnits = []struct {
 }{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
 
 // number reads a size or a count.
-func (s *setting) number(text string) (n int64, wrong string) {
+func (s *setting) number(text string) (n int64, wrong *fault) {
 	digits, unit := text, int64(1)
 	if s.kind == ofSize {
 		for _, u := range sizeUnits {
@@ -293,35 +300,35 @@ func (s *setting) number(text string) (n int64, wrong string) {
 	n, err := strconv.ParseInt(digits, 10, 64)
 	switch {
 	case errors.Is(err, strconv.ErrRange) && n < 0:
-		return 0, text + " is too small"
+		return 0, usagef("%s is too small", text)
 	case errors.Is(err, strconv.ErrRange), err == nil && n > s.max/unit:
-		return 0, text + " is too large"
+		return 0, usagef("%s is too large", text)
 	case err != nil && s.kind == ofSize:
-		return 0, fmt.Sprintf("%q is no size", text)
+		return 0, usagef("%q is no size", text)
 	case err != nil:
-		return 0, fmt.Sprintf("%q is no whole number", text)
+		return 0, usagef("%q is no whole number", text)
 	case n < 0: // times the unit it might be anything
-		return 0, text + " is too small"
+		return 0, usagef("%s is too small", text)
 	}
 	return n * unit, s.inRange(n*unit, text)
 }
 
-func (s *setting) inRange(n int64, text string) (wrong string) {
+func (s *setting) inRange(n int64, text string) (wrong *fault) {
 	switch {
 	case n < s.min:
-		return text + " is too small"
+		return usagef("%s is too small", text)
 	case n > s.max:
-		return text + " is too large"
+		return usagef("%s is too large", text)
 	}
-	return ""
+	return nil
 }
 
 // checkEndpoint returns what is wrong with an endpoint.
-func (s *setting) checkEndpoint(text string) (wrong string) {
+func checkEndpoint(text string) (wrong *fault) {
 	if text == "" {
-		return "an endpoint is empty"
+		return usagef("an endpoint is empty")
 	}
-	return ""
+	return nil
 }
 
 // expected says what would be right.
@@ -540,11 +547,11 @@ func (st *settings) loadKey(where string, k tomlKey, values map[string]any, from
 		return nil
 	}
 	texts, wrong := s.fromTOML(lookup(values, k.path))
-	if wrong == "" {
+	if wrong == nil {
 		wrong = s.set(st, texts)
 	}
-	if wrong != "" {
-		return usagef("%s: %s: %s; expected %s", where, name, wrong, s.expected())
+	if wrong != nil {
+		return s.refuse(where+": "+name, wrong)
 	}
 	from[s.key] = where
 	return nil
@@ -561,15 +568,15 @@ func lookup(values map[string]any, path []string) any {
 }
 
 // fromTOML turns a value of the file into the texts that set takes, if its type is right.
-func (s *setting) fromTOML(v any) (texts []string, wrong string) {
+func (s *setting) fromTOML(v any) (texts []string, wrong *fault) {
 	switch v := v.(type) {
 	case int64:
 		if s.kind == ofSize || s.kind == ofCount {
-			return []string{strconv.FormatInt(v, 10)}, ""
+			return []string{strconv.FormatInt(v, 10)}, nil
 		}
 	case string:
 		if s.kind != ofCount && s.kind != ofEndpoints {
-			return []string{v}, ""
+			return []string{v}, nil
 		}
 	case []any:
 		if s.kind != ofEndpoints {
@@ -578,13 +585,13 @@ func (s *setting) fromTOML(v any) (texts []string, wrong string) {
 		for i, e := range v {
 			text, ok := e.(string)
 			if !ok {
-				return nil, fmt.Sprintf("its element %d is %s", i+1, tomlType(e))
+				return nil, usagef("its element %d is %s", i+1, tomlType(e))
 			}
 			texts = append(texts, text)
 		}
-		return texts, ""
+		return texts, nil
 	}
-	return nil, "is " + tomlType(v)
+	return nil, usagef("is %s", tomlType(v))
 }
 
 // tomlType names the type of a value in TOML's words.

@@ -403,7 +403,7 @@ func TestSettingTableCoversEveryField(t *testing.T) {
 		}
 		defaults := defaultSettings()
 		text := s.text(&defaults)
-		if wrong := s.set(&defaults, s.split(text)); wrong != "" {
+		if wrong := s.set(&defaults, s.split(text)); wrong != nil {
 			t.Errorf("setting %s refuses its own default: %s", s.key, wrong)
 		}
 	}
@@ -456,7 +456,7 @@ func FuzzConfig(f *testing.F) {
 		}
 		for i := range settingTable {
 			s := &settingTable[i]
-			if wrong := s.set(&st, s.split(s.text(&st))); wrong != "" && s.kind != ofEndpoints {
+			if wrong := s.set(&st, s.split(s.text(&st))); wrong != nil && s.kind != ofEndpoints {
 				t.Errorf("load(%q) accepts %s = %q, which is wrong: %s", text, s.key, s.text(&st), wrong)
 			}
 		}

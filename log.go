@@ -445,10 +445,10 @@ func (f lineFormat) Format(e *logrus.Entry) ([]byte, error) {
 		b = appendJSONText(b, e.Message)
 	case f.colour:
 		b = fmt.Appendf(b, "%s \x1b[%dm%-5s\x1b[0m ", at, levelColours[e.Level], level)
-		b = append(b, escape(e.Message)...)
+		b = append(b, safeText(e.Message)...)
 	default:
 		b = fmt.Appendf(b, "%s %-5s ", at, level)
-		b = append(b, escape(e.Message)...)
+		b = append(b, safeText(e.Message)...)
 	}
 	for _, key := range fieldOrder {
 		if v, ok := e.Data[key]; ok {
@@ -480,7 +480,7 @@ func (f lineFormat) appendField(b []byte, key string, v any) []byte {
 		return appendJSONText(b, text)
 	}
 	b = append(b, ' ')
-	b = append(b, escape(key)...)
+	b = append(b, safeText(key)...)
 	b = append(b, '=')
 	if bare || isPlain(text) {
 		return append(b, text...)
@@ -538,9 +538,9 @@ func isPlain(s string) bool {
 	return true
 }
 
-// escape is oneLine for text that may not even be UTF-8: a lone 0x9b begins an escape
+// safeText is oneLine for text that may not even be UTF-8: a lone 0x9b begins an escape
 // sequence on some terminals (ECMA-48 §5.4).
-func escape(s string) string {
+func safeText(s string) string {
 	if utf8.ValidString(s) {
 		return oneLine(s)
 	}

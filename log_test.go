@@ -105,8 +105,8 @@ func TestLogEscapes(t *testing.T) {
 		{"\ufffd", "\ufffd", "\ufffd", "\ufffd"},
 	}
 	for _, test := range tests {
-		if got := escape(test.in); got != test.message {
-			t.Errorf("escape(%q) = %q; want %q", test.in, got, test.message)
+		if got := safeText(test.in); got != test.message {
+			t.Errorf("safeText(%q) = %q; want %q", test.in, got, test.message)
 		}
 		if got := string(lineFormat{}.appendField(nil, "k", test.in)); got != " k="+test.text {
 			t.Errorf("text of %q = %q; want %q", test.in, got, " k="+test.text)
@@ -160,8 +160,8 @@ func TestLogFieldsAreBounded(t *testing.T) {
 	}
 }
 
-// messages are the messages of a text log.
-func messages(log string) []string {
+// logMessages are the messages of a text log.
+func logMessages(log string) []string {
 	var all []string
 	for line := range strings.Lines(log) {
 		all = append(all, strings.TrimSuffix(line[len("2000-01-01T00:00:00.000Z warn  "):], "\n"))
@@ -169,27 +169,27 @@ func messages(log string) []string {
 	return all
 }
 
-func checkMessages(t *testing.T, log *syncBuffer, want ...string) {
+func checkMessages(t *testing.T, log *logBuffer, want ...string) {
 	t.Helper()
-	got := messages(log.String())
+	got := logMessages(log.String())
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("log is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 
-// A syncBuffer is a log that a test reads while timers write to it.
-type syncBuffer struct {
+// A logBuffer is a log that a test reads while timers write to it.
+type logBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (s *syncBuffer) Write(p []byte) (int, error) {
+func (s *logBuffer) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.b.Write(p)
 }
 
-func (s *syncBuffer) String() string {
+func (s *logBuffer) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.b.String()
@@ -197,7 +197,7 @@ func (s *syncBuffer) String() string {
 
 func TestLogCountsFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out syncBuffer
+		var out logBuffer
 		l := newLogger(&out, formatText, levelInfo)
 		a, b := l.with("endpoint", "a"), l.with("endpoint", "b")
 		for i := range 100 {
@@ -234,7 +234,7 @@ func TestLogCountsFlood(t *testing.T) {
 
 func TestLogCloseReportsWhatIsHeldBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out syncBuffer
+		var out logBuffer
 		l := newLogger(&out, formatText, levelInfo)
 		for range 8 {
 			l.warn("accept")
@@ -247,13 +247,13 @@ func TestLogCloseReportsWhatIsHeldBack(t *testing.T) {
 
 func TestLogFloodOfDifferentComplaintsIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out syncBuffer
+		var out logBuffer
 		l := newLogger(&out, formatText, levelInfo)
 		for i := range 10 * floodKinds {
 			l.warn(fmt.Sprint("complaint ", i))
 		}
 		l.close()
-		got := messages(out.String())
+		got := logMessages(out.String())
 		if want := floodKinds + floodFirst + 1; len(got) != want {
 			t.Errorf("%d lines; want %d", len(got), want)
 		}
@@ -264,7 +264,7 @@ func TestLogFloodOfDifferentComplaintsIsBounded(t *testing.T) {
 }
 
 func TestLogFloodFromManyGoroutines(t *testing.T) {
-	var out syncBuffer
+	var out logBuffer
 	l := newLogger(&out, formatText, levelInfo)
 	var wg sync.WaitGroup
 	for range 8 {
@@ -276,7 +276,7 @@ func TestLogFloodFromManyGoroutines(t *testing.T) {
 	}
 	wg.Wait()
 	l.close()
-	if got := messages(out.String()); len(got) != 6 || got[5] != "bad frame ... repeated 795 times endpoint=a" {
+	if got := logMessages(out.String()); len(got) != 6 || got[5] != "bad frame ... repeated 795 times endpoint=a" {
 		t.Errorf("log is %q", got)
 	}
 }
