@@ -36,7 +36,7 @@ var soleImporters = map[string][]string{
 	"encoding/gob":   {"gob"},
 	"reflect":        {"rpc", "builtin", "gob", "jsonrpc"},
 	"html/template":  {"http"},
-	"text/tabwriter": {"cli"},
+	"text/tabwriter": {"cli", "config_cmd"},
 	"github.com/prometheus/client_golang/prometheus": {"metrics"},
 }
 

@@ -218,12 +218,12 @@ func TestLogCountsFlood(t *testing.T) {
 		}
 		checkMessages(t, &out, want...)
 
-		time.Sleep(floodWindow) // the bubble's clock
+		<-time.After(floodWindow) // the bubble's clock
 		synctest.Wait()
 		want = append(want, "bad frame ... repeated 95 times endpoint=a")
 		checkMessages(t, &out, want...)
 
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour) // likewise
 		a.warn("bad frame") // a new window
 		want = append(want, "bad frame endpoint=a")
 		checkMessages(t, &out, want...)
