@@ -28,3 +28,53 @@ func (p peer) key() string {
 	}
 	return p.Transport
 }
+
+// who names the peer for people.
+func (p peer) who() string {
+	id := p.SID
+	if id == "" {
+		id = "uid " + strconv.Itoa(p.UID)
+	}
+	switch {
+	case !p.Known && p.Address != "":
+		return "an unknown user at " + p.Address
+	case !p.Known:
+		return "an unknown user"
+	case p.User != "":
+		return "user " + p.User + " (" + id + ")"
+	}
+	return "the user with " + id
+}
+
+// ownPeer is this process as the kernel describes it, without its pid. Each system has its own.
+var ownPeer func() (peer, error)
+
+// isMaster tells whether p may do on this system what it wants, whatever we say: root, SYSTEM,
+// an elevated administrator. To refuse those would protect nothing. Each system has its own.
+var isMaster func(p peer) bool
+
+// mayConnect tells whether p may call on the endpoint e at all: the user that the daemon runs
+// as, and those who could become it. A peer that nobody can name is let in only where e says so.
+func (p peer) mayConnect(e endpoint) error {
+	if !p.Known {
+		if e.NoAuth {
+			return nil
+		}
+		return faultf(codeDenied, "access denied: the system does not say who calls on %s", e).
+			withHint("call on a local endpoint, or add auth=none to the endpoint of the daemon")
+	}
+	own, err := ownPeer()
+	if err != nil {
+		return faultf(codeDenied, "access denied: the daemon cannot tell who it is: %w", err)
+	}
+	if p.isUser(own) || isMaster(p) {
+		return nil
+	}
+	return faultf(codeDenied, "access denied: %s may not call the daemon of %s", p.who(), own.who()).
+		withHint("run a daemon of your own, or call as %s", own.who())
+}
+
+// isUser tells whether both are known and the same user.
+func (p peer) isUser(b peer) bool {
+	return p.Known && b.Known && p.UID == b.UID && p.SID == b.SID
+}

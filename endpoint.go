@@ -1,14 +1,504 @@
 package main
 
 // This file owns endpoint URLs: parse, print, compare. It does no I/O.
+//
+//	unix:///PATH            npipe:////./pipe/NAME
+//	tcp://HOST:PORT         tls://HOST:PORT         http://HOST:PORT         https://HOST:PORT
+//	fork:COMMAND            the program to start, in words as a shell splits them; see splitWords
+//
+// Behind a ? come proto=, auth=none and dir=shared, joined by &. In PATH, NAME and the query a
+// percent sign and two digits stand for a byte (RFC 3986 §2.1); ?, # and % themselves have to
+// be written so, anything else may be. COMMAND is taken as it is typed.
+
+import (
+	"fmt"
+	"net/netip"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
 
 // An endpoint says where and how to talk, in every flag, setting, log line and reply.
 type endpoint struct {
 	Scheme  string   // unix, npipe, tcp, tls, http, https, fork
-	Path    string   // unix: absolute; npipe: \\.\pipe\NAME or \\SERVER\pipe\NAME
+	Path    string   // unix: absolute and clean; npipe: \\.\pipe\NAME
 	Host    string   // tcp, tls, http, https: HOST:PORT, an IPv6 address in brackets
 	Command []string // fork: the program and its arguments
 	Proto   proto    // ?proto=, protoAuto where it is not given
 	NoAuth  bool     // ?auth=none
 	Shared  bool     // ?dir=shared
+
+	text string // what parseEndpoint took; empty in an endpoint that the program made
+}
+
+const (
+	maxEndpoint = 8 << 10 // bytes of an endpoint: a path has at most 4096, a command line is the rest
+	maxPipeName = 256     // characters of a pipe's whole name, see CreateNamedPipeW
+	pipePrefix  = `\\.\pipe\`
+)
+
+// schemes and protos are what may be typed, for the hints.
+var (
+	schemes   = []string{"unix", "npipe", "tcp", "tls", "http", "https", "fork"}
+	protos    = []string{string(protoAuto), string(protoGob), string(protoJSON), string(protoHTTP), string(protoEcho)}
+	queryKeys = []string{"proto", "auth", "dir"}
+)
+
+// parseEndpoint reads an endpoint as a user types it. Its errors are usage faults that say what
+// to type instead.
+func parseEndpoint(text string) (endpoint, error) {
+	e, err := parse(text)
+	if err != nil {
+		return endpoint{}, err // typed: err is a *fault
+	}
+	return e, nil
+}
+
+func parse(text string) (endpoint, *fault) {
+	e := endpoint{Proto: protoAuto, text: text}
+	switch {
+	case text == "":
+		return e, usagef("the endpoint is empty").withHint("write one such as unix:///run/ipcd/ipcd.sock or tcp://127.0.0.1:8888")
+	case len(text) > maxEndpoint:
+		return e, usagef("the endpoint has %d bytes; at most %d are allowed", len(text), maxEndpoint)
+	case !utf8.ValidString(text):
+		return e, usagef("the endpoint %+q is not UTF-8", text).withHint("write each byte that is no UTF-8 as %%XX")
+	case strings.ContainsFunc(text, isControl):
+		return e, usagef("the endpoint %+q has a control character", text).withHint("write it as %%XX if it belongs there")
+	}
+	scheme, rest, ok := strings.Cut(text, ":")
+	e.Scheme = strings.ToLower(scheme)
+	if !ok || !slices.Contains(schemes, e.Scheme) {
+		return e, badScheme(text, e.Scheme, ok)
+	}
+	if e.Scheme == "fork" {
+		f := e.parseFork(rest)
+		return e, f
+	}
+	if place, _, found := strings.Cut(rest, "#"); found {
+		return e, usagef("the endpoint %s has a # in it", text).withHint("if it belongs to the name, write %%23: %s:%s", e.Scheme, place+"%23"+rest[len(place)+1:])
+	}
+	place, query, found := strings.Cut(rest, "?")
+	var f *fault
+	switch e.Scheme {
+	case "unix":
+		f = e.parseUnix(place, rest[len(place):])
+	case "npipe":
+		f = e.parsePipe(place, rest[len(place):])
+	default:
+		f = e.parseHost(place, rest[len(place):])
+	}
+	if f == nil && found {
+		f = e.parseQuery(query)
+	}
+	return e, f
+}
+
+// badScheme guesses what was meant by a text that begins with no scheme.
+func badScheme(text, scheme string, colon bool) *fault {
+	name, _, _ := strings.Cut(text, "?")
+	switch {
+	case text[0] == '@':
+		return abstract(text)
+	case text[0] == '/', strings.HasPrefix(text, "./"), strings.HasPrefix(text, "../"):
+		return usagef("the endpoint %s has no scheme", text).withHint("write %s", unixHint(name))
+	case strings.HasPrefix(strings.ToLower(text), pipePrefix):
+		return usagef("the endpoint %s has no scheme", text).withHint("write npipe:////./pipe/%s", escape(text[len(pipePrefix):]))
+	case !colon:
+		return usagef("the endpoint %s has no scheme", text).withHint("write one such as %s or tcp://127.0.0.1:8888", unixHint(name))
+	}
+	if port := text[len(scheme)+1:]; port != "" && strings.Trim(port, "0123456789") == "" {
+		return usagef("the endpoint %s has no scheme", text).withHint("write tcp://%s", text)
+	}
+	f := usagef("the endpoint %s has the unknown scheme %q", text, scheme)
+	if near := nearest(scheme, schemes); near != "" {
+		return f.withHint("did you mean %s:%s?", near, text[len(scheme)+1:])
+	}
+	return f.withHint("the schemes are %s", strings.Join(schemes, ", "))
+}
+
+// abstract refuses the sockets of Linux that have no file: anyone may bind their names, and
+// no permission guards them (unix(7)).
+func abstract(text string) *fault {
+	return usagef("%s is an abstract socket, which no permission guards: any user may take its name", text).
+		withHint("name a socket in the file system, such as unix:///run/ipcd/ipcd.sock")
+}
+
+// unixHint is the endpoint of a path as it should have been typed.
+func unixHint(typed string) string {
+	p, err := unescape(typed)
+	if err != nil {
+		p = typed
+	}
+	if abs, err := filepath.Abs(p); err == nil {
+		p = filepath.ToSlash(abs)
+	}
+	return "unix://" + escape(p)
+}
+
+func (e *endpoint) parseUnix(place, query string) *fault {
+	typed, slashes := strings.CutPrefix(place, "//")
+	p, err := unescape(typed)
+	switch {
+	case err != nil:
+		return usagef("the endpoint %s: %w", e.text, err).withHint("write a percent sign as %%25")
+	case strings.HasPrefix(p, "@"), strings.HasPrefix(p, "\x00"), strings.HasPrefix(p, "/\x00"):
+		return abstract(e.text)
+	case strings.Contains(p, "\x00"):
+		return usagef("the endpoint %s has a zero byte in its path", e.text).withHint("leave out the %%00")
+	case p == "":
+		return usagef("the endpoint %s names no socket", e.text).withHint("write a path, such as unix:///run/ipcd/ipcd.sock")
+	case !strings.HasPrefix(p, "/"):
+		return usagef("the path of the endpoint %s is relative", e.text).withHint("write %s", unixHint(typed)+query)
+	case !slashes:
+		return usagef("the endpoint %s lacks two slashes", e.text).withHint("write unix://%s", typed+query)
+	case strings.HasSuffix(p, "/"), path.Base(p) == ".", path.Base(p) == "..":
+		return usagef("the endpoint %s names a directory", e.text).withHint("name a socket in it: unix://%s", escape(path.Join(p, "ipcd.sock"))+query)
+	}
+	e.Path = path.Clean(p)
+	return nil
+}
+
+func (e *endpoint) parsePipe(place, query string) *fault {
+	name, err := unescape(strings.TrimLeft(place, "/"))
+	if err != nil {
+		return usagef("the endpoint %s: %w", e.text, err).withHint("write a percent sign as %%25")
+	}
+	server, name, _ := strings.Cut(name, "/")
+	pipe, name, _ := strings.Cut(name, "/")
+	if !strings.EqualFold(pipe, "pipe") || name == "" || !strings.HasPrefix(place, "////") || strings.HasPrefix(place, "/////") {
+		last := escape(path.Base("/" + place))
+		if last == "" || last == "/" || last == "pipe" || last == "." {
+			last = "ipcd"
+		}
+		return usagef("the endpoint %s does not name a pipe", e.text).withHint("write npipe:////./pipe/%s", last+query)
+	}
+	if server != "." {
+		return usagef("the endpoint %s is a pipe of another machine, which is not supported", e.text).
+			withHint("write npipe:////./pipe/%s for a pipe of this one", escape(name)+query)
+	}
+	if strings.ContainsFunc(name, isControl) || strings.ContainsAny(name, `\:*?"<>|`) || !utf8.ValidString(name) || path.Clean("/"+name) != "/"+name {
+		return usagef("the endpoint %s has a character in its name that a pipe may not have", e.text).
+			withHint(`use letters, digits, dots and dashes: npipe:////./pipe/ipcd`)
+	}
+	// Below the prefix Windows takes a slash for a backslash; ProtectedPrefix\... is such a name.
+	e.Path = pipePrefix + strings.ReplaceAll(name, "/", `\`)
+	if n := utf8.RuneCountInString(e.Path); n > maxPipeName {
+		return usagef("the pipe of the endpoint %s has %d characters; at most %d are allowed", e.text, n, maxPipeName).withHint("choose a shorter name")
+	}
+	return nil
+}
+
+func (e *endpoint) parseHost(place, query string) *fault {
+	typed, slashes := strings.CutPrefix(place, "//")
+	if !slashes {
+		return usagef("the endpoint %s lacks two slashes", e.text).withHint("write %s://%s", e.Scheme, strings.TrimLeft(place, "/")+query)
+	}
+	typed = strings.TrimSuffix(typed, "/") // what a browser shows
+	if before, _, found := strings.Cut(typed, "/"); found {
+		return usagef("the endpoint %s has a path behind its port", e.text).withHint("write %s://%s", e.Scheme, before+query)
+	}
+	if _, after, found := strings.Cut(typed, "@"); found {
+		return usagef("the endpoint %s has a user name in it", e.text).withHint("write %s://%s", e.Scheme, after+query)
+	}
+	host, port, f := e.splitHost(typed, query)
+	if f != nil {
+		return f
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || port[0] == '+' {
+		return usagef("the port %q of the endpoint %s is no number from 0 to 65535", port, e.text).
+			withHint("write one, such as %s://%s:8888; 0 takes a free one when listening", e.Scheme, host)
+	}
+	e.Host = host + ":" + strconv.FormatUint(n, 10)
+	return nil
+}
+
+// splitHost takes HOST:PORT apart and checks the host.
+func (e *endpoint) splitHost(typed, query string) (host, port string, _ *fault) {
+	if typed == "" {
+		return "", "", usagef("the endpoint %s names no host", e.text).withHint("write %s://127.0.0.1:8888", e.Scheme)
+	}
+	if addr, err := netip.ParseAddr(typed); err == nil && addr.Is6() {
+		return "", "", usagef("the IPv6 address of the endpoint %s has no brackets and no port", e.text).withHint("write %s://[%s]:8888", e.Scheme, typed)
+	}
+	i := strings.LastIndexByte(typed, ':')
+	if i < 0 || strings.HasSuffix(typed, "]") {
+		return "", "", usagef("the endpoint %s has no port", e.text).withHint("write %s://%s:8888", e.Scheme, typed+query)
+	}
+	host, port = typed[:i], typed[i+1:]
+	if port == "" {
+		return "", "", usagef("the endpoint %s has no port", e.text).withHint("write %s://%s:8888", e.Scheme, host+query)
+	}
+	if host == "" {
+		return "", "", usagef("the endpoint %s names no host", e.text).withHint("write %s://127.0.0.1:%s", e.Scheme, port+query)
+	}
+	if inner, found := strings.CutPrefix(host, "["); found {
+		inner, closed := strings.CutSuffix(inner, "]")
+		// The zone of an address follows %25 in a URL, see RFC 6874.
+		addr, err := netip.ParseAddr(strings.Replace(inner, "%25", "%", 1))
+		if !closed || err != nil || !addr.Is6() || strings.Contains(strings.Replace(inner, "%25", "", 1), "%") {
+			return "", "", usagef("the endpoint %s has no IPv6 address in its brackets", e.text).withHint("write %s://[::1]:%s", e.Scheme, port)
+		}
+		if strings.ContainsFunc(addr.Zone(), func(r rune) bool { return !isNameRune(r) }) {
+			return "", "", usagef("the endpoint %s has an address zone that is no name", e.text).withHint("write %s://[::1]:%s", e.Scheme, port)
+		}
+		return "[" + addr.String() + "]", port, nil
+	}
+	if strings.Contains(host, ":") {
+		return "", "", usagef("the IPv6 address of the endpoint %s has no brackets", e.text).withHint("write %s://[%s]:%s", e.Scheme, host, port+query)
+	}
+	if len(host) > 253 || strings.ContainsFunc(host, func(r rune) bool { return !isNameRune(r) }) {
+		return "", "", usagef("the endpoint %s has no host name and no address before its port", e.text).withHint("write %s://127.0.0.1:%s", e.Scheme, port)
+	}
+	return strings.ToLower(host), port, nil
+}
+
+// isNameRune tells what may stand in a host name (RFC 1123 §2.1) and, in practice, does.
+func isNameRune(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' || r == '_'
+}
+
+// parseFork takes the command, up to the first ? that is not quoted.
+func (e *endpoint) parseFork(rest string) *fault {
+	words, query, err := cutWords(rest, "?")
+	if err != nil {
+		return usagef("the command of the endpoint %s: %w", e.text, err).withHint("close the quote, or put a backslash before it")
+	}
+	if len(words) == 0 || words[0] == "" {
+		return usagef("the endpoint %s names no program", e.text).withHint(`write one, such as "fork:node greeter.js"`)
+	}
+	e.Command = words
+	if query == "" {
+		return nil
+	}
+	if f := e.parseQuery(query[1:]); f != nil {
+		if key, _, _ := strings.Cut(query[1:], "="); f.hint == "" || !slices.Contains(queryKeys, key) {
+			return f.withHint(`if the ? belongs to the command, quote it: '?'`)
+		}
+		return f
+	}
+	return nil
+}
+
+// parseQuery reads what stands behind the question mark.
+func (e *endpoint) parseQuery(query string) *fault {
+	seen := map[string]bool{}
+	for part := range strings.SplitSeq(query, "&") {
+		key, typed, _ := strings.Cut(part, "=")
+		value, err := unescape(typed)
+		switch {
+		case err != nil:
+			return usagef("the query of the endpoint %s: %w", e.text, err).withHint("write a percent sign as %%25")
+		case seen[key]:
+			return usagef("the endpoint %s says %s= twice", e.text, key).withHint("say it once")
+		}
+		seen[key] = true
+		switch key {
+		case "proto":
+			if f := e.setProto(value); f != nil {
+				return f
+			}
+		case "auth":
+			if value != "none" {
+				return usagef("the endpoint %s has the unknown auth %q", e.text, value).withHint("write auth=none to ask for no proof, or leave it out")
+			}
+			if e.Host == "" {
+				return usagef("the endpoint %s cannot say auth=none: the kernel names the peer of a local endpoint", e.text).withHint("leave out auth=none")
+			}
+			e.NoAuth = true
+		case "dir":
+			if value != "shared" {
+				return usagef("the endpoint %s has the unknown dir %q", e.text, value).withHint("write dir=shared for a directory that others can write to, or leave it out")
+			}
+			if e.Scheme != "unix" {
+				return usagef("the endpoint %s cannot say dir=shared: it has no directory", e.text).withHint("leave out dir=shared")
+			}
+			e.Shared = true
+		default:
+			f := usagef("the endpoint %s has the unknown query key %q", e.text, key)
+			if near := nearest(key, queryKeys); near != "" && key != "" {
+				return f.withHint("did you mean %s=?", near)
+			}
+			return f.withHint("the keys are proto=, auth=none and dir=shared; write a ? of the name as %%3F")
+		}
+	}
+	return nil
+}
+
+func (e *endpoint) setProto(value string) *fault {
+	if !slices.Contains(protos, value) {
+		f := usagef("the endpoint %s has the unknown proto %q", e.text, value)
+		if near := nearest(value, protos); near != "" {
+			return f.withHint("did you mean proto=%s?", near)
+		}
+		return f.withHint("the protocols are %s", strings.Join(protos, ", "))
+	}
+	p := proto(value)
+	if web := e.Scheme == "http" || e.Scheme == "https"; web && (p == protoGob || p == protoJSON) {
+		tcp := map[string]string{"http": "tcp", "https": "tls"}[e.Scheme]
+		return usagef("the endpoint %s cannot speak %s: %s is HTTP alone", e.text, value, e.Scheme).
+			withHint("write %s://%s?proto=%s", tcp, e.Host, value)
+	}
+	e.Proto = p
+	return nil
+}
+
+// String gives back what parseEndpoint took, as long as the fields still say the same;
+// otherwise their canonical form, which parses to the same endpoint.
+func (e endpoint) String() string {
+	if e.text != "" {
+		if p, err := parse(e.text); err == nil && e.equal(p) {
+			return e.text
+		}
+	}
+	var b strings.Builder
+	b.WriteString(e.Scheme)
+	switch e.Scheme {
+	case "fork":
+		b.WriteString(":" + joinWords(e.Command))
+	case "npipe":
+		b.WriteString("://" + escape(strings.ReplaceAll(e.Path, `\`, "/")))
+	case "unix":
+		b.WriteString("://" + escape(e.Path))
+	default:
+		b.WriteString("://" + strings.Replace(e.Host, "%", "%25", 1))
+	}
+	mark := "?"
+	put := func(s string) { b.WriteString(mark + s); mark = "&" }
+	if e.Proto != protoAuto && e.Proto != "" {
+		put("proto=" + string(e.Proto))
+	}
+	if e.NoAuth {
+		put("auth=none")
+	}
+	if e.Shared {
+		put("dir=shared")
+	}
+	return b.String()
+}
+
+// equal tells whether a and b say the same, however they were typed.
+func (e endpoint) equal(b endpoint) bool {
+	return e.Scheme == b.Scheme && e.Path == b.Path && e.Host == b.Host && slices.Equal(e.Command, b.Command) &&
+		e.Proto == b.Proto && e.NoAuth == b.NoAuth && e.Shared == b.Shared
+}
+
+// same tells whether a and b are one place, whatever is spoken there, so that one daemon cannot
+// listen on both. A port 0 is another port each time.
+func same(a, b endpoint) bool {
+	switch {
+	case a.Host != "" && b.Host != "":
+		return a.Host == b.Host && !strings.HasSuffix(a.Host, ":0")
+	case a.Scheme != b.Scheme:
+		return false
+	case a.Scheme == "npipe":
+		return strings.EqualFold(a.Path, b.Path)
+	}
+	return a.Path == b.Path && a.Host == b.Host && slices.Equal(a.Command, b.Command)
+}
+
+// escape writes s for a URL. Characters that a reader can read stay as they are, where
+// RFC 3986 would encode those beyond ASCII as well (RFC 3987 §3.1 allows it).
+func escape(s string) string {
+	var b strings.Builder
+	for i, r := range s {
+		_, size := utf8.DecodeRuneInString(s[i:])
+		if r == utf8.RuneError && size == 1 || r == ' ' || r == '%' || r == '?' || r == '#' || isControl(r) {
+			for _, c := range []byte(s[i : i+size]) {
+				fmt.Fprintf(&b, "%%%02X", c)
+			}
+			continue
+		}
+		b.WriteString(s[i : i+size])
+	}
+	return b.String()
+}
+
+// unescape turns %XX into bytes. net/url would take + for a space in a query and refuse more.
+func unescape(s string) (string, error) {
+	if !strings.Contains(s, "%") {
+		return s, nil
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] != '%' {
+			b.WriteByte(s[i])
+			continue
+		}
+		if i+3 > len(s) {
+			return "", fmt.Errorf("%q is no percent-encoding", s[i:])
+		}
+		n, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
+		if err != nil {
+			return "", fmt.Errorf("%q is no percent-encoding", s[i:i+3])
+		}
+		b.WriteByte(byte(n))
+		i += 2
+	}
+	return b.String(), nil
+}
+
+// splitWords splits a command as a shell does, and does nothing else that a shell does: blanks
+// separate words; what stands in ” is taken as it is; in "" a backslash may stand before " and
+// \; outside of quotes also before ', ? and a blank. Before anything else a backslash is one,
+// so that C:\node\node.exe needs no quotes.
+func splitWords(text string) ([]string, error) {
+	words, _, err := cutWords(text, "")
+	return words, err
+}
+
+// cutWords splits text up to the first unquoted byte of stop; rest begins with that.
+func cutWords(text, stop string) (words []string, rest string, err error) {
+	var word []byte
+	var quote byte // that is open
+	inWord := false
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		escapes := ` '"\?` + "\t"
+		if quote == '"' {
+			escapes = `"\`
+		}
+		switch {
+		case c == '\\' && quote != '\'' && i+1 < len(text) && strings.IndexByte(escapes, text[i+1]) >= 0:
+			i++
+			word, inWord = append(word, text[i]), true
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote == 0 && (c == '\'' || c == '"'):
+			quote, inWord = c, true
+		case quote == 0 && strings.IndexByte(stop, c) >= 0:
+			rest = text[i:]
+			i = len(text)
+		case quote == 0 && (c == ' ' || c == '\t'):
+			if inWord {
+				words = append(words, string(word))
+			}
+			word, inWord = nil, false
+		default:
+			word, inWord = append(word, c), true
+		}
+	}
+	if quote != 0 {
+		return nil, "", fmt.Errorf("a %c is not closed", quote)
+	}
+	if inWord {
+		words = append(words, string(word))
+	}
+	return words, rest, nil
+}
+
+// joinWords is the inverse of splitWords.
+func joinWords(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		if w == "" || strings.ContainsAny(w, " \t'\"\\?") {
+			w = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+		}
+		quoted[i] = w
+	}
+	return strings.Join(quoted, " ")
 }

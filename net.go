@@ -1,0 +1,133 @@
+package main
+
+// This file owns the transports of machines, TCP and HTTP over it. The kernel does not say who
+// calls there, so that it listens on loopback alone, and only where the endpoint waives proof.
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+func init() {
+	for _, scheme := range []string{"tcp", "http"} {
+		transports[scheme] = transport{
+			listen: listenTCP,
+			dial:   dialTCP,
+			identify: func(conn net.Conn) (peer, error) {
+				return peer{Transport: scheme, UID: -1, GID: -1, Address: conn.RemoteAddr().String()}, nil
+			},
+		}
+	}
+	for _, scheme := range []string{"tls", "https"} {
+		transports[scheme] = transport{
+			listen: func(e endpoint) (net.Listener, error) { return nil, noTLS(e) },
+			dial:   func(_ context.Context, e endpoint) (net.Conn, error) { return nil, noTLS(e) },
+			identify: func(net.Conn) (peer, error) {
+				return peer{}, errors.New("identify the peer: TLS comes in a later release")
+			},
+		}
+	}
+}
+
+func noTLS(e endpoint) *fault {
+	plain := e
+	plain.Scheme = map[string]string{"tls": "tcp", "https": "http"}[e.Scheme]
+	plain.NoAuth = true
+	return usagef("the endpoint %s wants TLS, which comes in a later release", e).
+		withHint("on this machine use %s, or the local endpoint", plain)
+}
+
+// lookupWait bounds the look-up of a host name when listening.
+const lookupWait = 5 * time.Second
+
+func listenTCP(e endpoint) (net.Listener, error) {
+	if !e.NoAuth {
+		open := e
+		open.NoAuth = true
+		return nil, usagef("cannot listen on %s: callers there cannot prove yet who they are", e).
+			withHint("use the local endpoint, or let every program on this machine call: %s", open)
+	}
+	host, port, err := net.SplitHostPort(e.Host)
+	if err != nil {
+		return nil, usagef("cannot listen on %s: %w", e, err)
+	}
+	addr, err := loopbackAddress(e, host)
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(addr.String(), port))
+	switch {
+	case err == nil:
+		return l, nil
+	case isPortTaken(err):
+		free := e
+		free.Host = net.JoinHostPort(host, "0")
+		return nil, listenFault(e, "the port is taken by another program").withHint("choose another port, or a free one with %s", free)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, listenFault(e, "the system does not let us have port %s", port).withHint("choose a port from 1024 on")
+	}
+	return nil, listenFault(e, "%w", err).withHint("choose another port or 127.0.0.1")
+}
+
+// loopbackAddress finds the address of host, all of whose addresses have to be of this machine:
+// listening on one of several would depend on the order in which they were told.
+func loopbackAddress(e endpoint, host string) (netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), lookupWait)
+	defer cancel()
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil || len(addrs) == 0 {
+		return netip.Addr{}, listenFault(e, "there is no host %s", host).withHint("use 127.0.0.1 or [::1]")
+	}
+	best := addrs[0].Unmap()
+	for _, a := range addrs {
+		a = a.Unmap()
+		if !a.IsLoopback() {
+			local := e
+			_, port, _ := net.SplitHostPort(e.Host)
+			local.Host = net.JoinHostPort("127.0.0.1", port)
+			return netip.Addr{}, usagef("cannot listen on %s: %s is reached by other machines, and without TLS only loopback is served", e, a).
+				withHint("write %s", local)
+		}
+		if a.Is4() && !best.Is4() {
+			best = a
+		}
+	}
+	return best, nil
+}
+
+// listenerEndpoint is e with the port that the system chose for :0.
+func listenerEndpoint(e endpoint, l net.Listener) endpoint {
+	if a, ok := l.Addr().(*net.TCPAddr); ok && strings.HasSuffix(e.Host, ":0") {
+		e.Host = a.String()
+	}
+	return e
+}
+
+func dialTCP(ctx context.Context, e endpoint) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(e.Host)
+	if err != nil || port == "0" {
+		return nil, usagef("the endpoint %s names no port to call", e).withHint("take the port from the log of the daemon, or from its status")
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", e.Host)
+	var unknown *net.DNSError
+	switch {
+	case err == nil:
+		return conn, nil
+	case errors.Is(ctx.Err(), context.Canceled):
+		return nil, ctx.Err()
+	case errors.As(err, &unknown):
+		return nil, dialFault(err, "no daemon at %s: there is no host %s", e, host).withHint("name another endpoint with -e")
+	case isRefused(err):
+		return nil, dialFault(err, "no daemon at %s: nobody listens on the port", e).
+			withHint(`start one with "ipcd run --listen", or name another endpoint with -e`)
+	case isTimeout(err):
+		return nil, dialFault(err, "no answer from %s", e).withHint("see whether the host is up, or give it longer with --timeout")
+	}
+	return nil, dialFault(err, "cannot reach %s: %v", e, err).withHint("name another endpoint with -e")
+}
