@@ -128,10 +128,20 @@ func (in *input) more(begun bool) error {
 			return nil
 		}
 		if err != nil {
-			return err
+			return in.late(err)
 		}
 	}
 	return io.ErrNoProgress
+}
+
+// late names the limit that a read ran into, if it was one.
+func (in *input) late(err error) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !isTimeout(err) || in.stopped || !in.armed {
+		return err
+	}
+	return tooLarge("message", in.message.Milliseconds(), "the message had begun and was not whole in time")
 }
 
 // room makes space behind the buffered bytes: by moving them, or by growing.

@@ -502,3 +502,9 @@ func joinWords(words []string) string {
 	}
 	return strings.Join(quoted, " ")
 }
+
+// isLocal tells an endpoint whose kernel says who calls.
+func (e endpoint) isLocal() bool { return e.Scheme == "unix" || e.Scheme == "npipe" }
+
+// isHTTP tells an endpoint that speaks HTTP alone.
+func (e endpoint) isHTTP() bool { return e.Scheme == "http" || e.Scheme == "https" }

@@ -20,8 +20,8 @@ import (
 var layers = []string{
 	"errors", "log", "metrics", "endpoint", "access", "peer_linux peer_bsd", "transport",
 	"pipe_unix pipe_windows", "net", "config", "codec", "output", "gobcheck", "gob", "jsonscan", "jsonrpc",
-	"rpc", "session", "http", "server", "channel_unix channel_windows", "child", "client",
-	"builtin", "daemon", "config_cmd", "cli", "bench", "main",
+	"config_cmd", "rpc", "session", "http", "server", "channel channel_unix channel_windows", "child", "client",
+	"schema", "builtin", "daemon", "cli", "bench", "main",
 }
 
 // soleImporters are packages that can be replaced by editing the files named here.
@@ -34,7 +34,7 @@ var soleImporters = map[string][]string{
 	"github.com/rogpeppe/go-internal/testscript": {},
 	"net/rpc":        {"gob", "bench"},
 	"encoding/gob":   {"gob"},
-	"reflect":        {"rpc", "builtin", "gob", "jsonrpc"},
+	"reflect":        {"rpc", "schema", "gob", "jsonrpc"},
 	"html/template":  {"http"},
 	"text/tabwriter": {"cli", "config_cmd"},
 	"github.com/prometheus/client_golang/prometheus": {"metrics"},

@@ -12,11 +12,13 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	stdlog "log"
 	"maps"
 	"os"
 	"os/signal"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -579,4 +581,15 @@ func appendJSONText(b []byte, s string) []byte {
 		s = s[n:]
 	}
 	return append(b, '"')
+}
+
+// standard is the logger for packages that write lines to one of their own: what they have to
+// say is a warning.
+func (l *logger) standard() *stdlog.Logger { return stdlog.New(warnings{l}, "", 0) }
+
+type warnings struct{ l *logger }
+
+func (w warnings) Write(line []byte) (int, error) {
+	w.l.warn(strings.TrimSpace(string(line)))
+	return len(line), nil
 }

@@ -1,0 +1,167 @@
+package main
+
+// This file owns the services that every daemon has: Echo, and Ipcd, with which a daemon
+// tells of itself.
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+)
+
+// protocolVersion is the version of docs/protocol.md that this program speaks. It grows when
+// something is added; a daemon understands all clients of its own version and older.
+const protocolVersion = 1
+
+// Ipcd is the daemon's own service.
+type Ipcd struct {
+	server *server
+	began  time.Time
+}
+
+var ipcdDocs = map[string]string{
+	"Ping":     `answers "pong"`,
+	"List":     "lists all methods",
+	"Describe": "tells what a method or the methods of a service take and return, as JSON Schema",
+	"Status":   "tells how the daemon is",
+	"Whoami":   "tells what the kernel says of the caller",
+}
+
+// A Listing is one method in the answer of List.
+type Listing struct {
+	Method string `json:"method"` // Service.Method
+	Doc    string `json:"doc,omitempty"`
+}
+
+// A Description is what Describe tells of one method.
+type Description struct {
+	Method   string `json:"method"`
+	Doc      string `json:"doc,omitempty"`
+	Argument schema `json:"argument"` // JSON Schema; null where none is taken
+	Result   schema `json:"result"`   // JSON Schema
+}
+
+// A Status is how the daemon is.
+type Status struct {
+	Version     string   `json:"version"`
+	Protocol    int      `json:"protocol"`
+	PID         int      `json:"pid"`
+	Started     string   `json:"started"` // RFC 3339
+	Uptime      float64  `json:"uptime"`  // seconds
+	Endpoints   []string `json:"endpoints"`
+	Connections int64    `json:"connections"` // open now
+	Accepted    int64    `json:"accepted"`    // since the start
+	Refused     int64    `json:"refused"`
+	Calls       int64    `json:"calls"`
+	Errors      int64    `json:"errors"`
+	Memory      uint64   `json:"memory"` // bytes of heap and stacks in use
+	Goroutines  int      `json:"goroutines"`
+}
+
+// Ping answers "pong".
+func (i *Ipcd) Ping(ctx context.Context) (string, error) { return "pong", nil }
+
+// List lists all methods in alphabetical order.
+func (i *Ipcd) List(ctx context.Context) ([]Listing, error) {
+	var list []Listing
+	for _, name := range i.server.router.methods() {
+		if m, f := i.server.router.find(name); f == nil {
+			list = append(list, Listing{Method: name, Doc: m.doc})
+		}
+	}
+	return list, nil
+}
+
+// Describe tells of one method, or of all methods of a service.
+func (i *Ipcd) Describe(ctx context.Context, name string) ([]Description, error) {
+	var list []Description
+	for _, full := range i.server.router.methods() {
+		if full != name && !strings.HasPrefix(full, name+".") {
+			continue
+		}
+		m, f := i.server.router.find(full)
+		if f != nil {
+			continue // removed just now
+		}
+		d := Description{Method: full, Doc: m.doc, Result: schemaOf(m.result)}
+		if m.argument != nil {
+			d.Argument = schemaOf(m.argument)
+		}
+		list = append(list, d)
+	}
+	if list == nil {
+		f := &fault{Code: codeNoMethod, Text: fmt.Sprintf("there is no service or method %s", shorten(name, 100))}
+		if near := nearest(name, append(i.server.router.methods(), i.server.router.names()...)); near != "" {
+			f.Data = &faultData{Near: near}
+		}
+		return nil, f
+	}
+	return list, nil
+}
+
+// Status tells how the daemon is.
+func (i *Ipcd) Status(ctx context.Context) (Status, error) {
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	s := i.server
+	endpoints := s.endpoints()
+	slices.Sort(endpoints)
+	return Status{
+		Version: version(), Protocol: protocolVersion, PID: os.Getpid(),
+		Started: i.began.Format(time.RFC3339), Uptime: time.Since(i.began).Seconds(),
+		Endpoints: endpoints, Connections: s.counts.connections.Load(), Accepted: s.counts.accepted.Load(),
+		Refused: s.counts.refused.Load(), Calls: s.counts.calls.Load(), Errors: s.counts.errors.Load(),
+		Memory: memory.HeapInuse + memory.StackInuse, Goroutines: runtime.NumGoroutine(),
+	}, nil
+}
+
+// Whoami tells what the kernel says of the caller.
+func (i *Ipcd) Whoami(ctx context.Context) (peer, error) {
+	p, ok := callerOf(ctx)
+	if !ok {
+		return peer{}, errInternal
+	}
+	return p, nil
+}
+
+// version is what the build says: the module's version, or the commit and its date.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	v := "devel"
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			v += "-" + s.Value[:min(len(s.Value), 12)]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			v += "+dirty"
+		}
+	}
+	return v
+}
+
+// newBuiltins makes a router with the services of this program. A fork of ipcd adds its own
+// types here.
+func newBuiltins() (*router, error) {
+	r := newRouter()
+	return r, addReceiver(r, Echo{}, map[string]string{"Say": "returns the text that it was given"})
+}
+
+// addReceiver puts the methods of a Go value behind the name of its type.
+func addReceiver(r *router, v any, docs map[string]string) error {
+	name, s, err := newReceiver(v, docs)
+	if err != nil {
+		return err
+	}
+	return r.add(name, s)
+}

@@ -1,0 +1,435 @@
+package main
+
+// This file owns the commands of a client: call, ls, describe, status, whoami, version, and
+// how their output looks.
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+const completionLimit = 500 * time.Millisecond // the shell waits while we ask the daemon for names
+
+// clientFlags are those of all commands that call a daemon.
+type clientFlags struct {
+	start bool
+	wait  time.Duration
+	json  bool
+}
+
+// addClientFlags adds what reaching a daemon takes. --endpoint and --timeout are settings.
+func addClientFlags(cmd *cobra.Command, f *clientFlags) {
+	flags := cmd.Flags()
+	flags.StringP("endpoint", "e", "", "where the daemon is, as a `URL` (default: your own daemon, else the service)")
+	flags.BoolVar(&f.start, "start", false, "start a daemon in the background if none is there")
+	flags.DurationVar(&f.wait, "wait", 0, "how long to try while a daemon comes up")
+	addSettingFlags(cmd, "timeout")
+}
+
+// reach connects to the daemon that the settings mean.
+func (f *clientFlags) reach(ctx context.Context, set settings) (caller, error) {
+	var own endpoint
+	var err error
+	text := set.Endpoint
+	if text != "" {
+		own, err = parseEndpoint(text)
+	} else {
+		own, err = defaultEndpoint()
+	}
+	if err != nil {
+		return nil, err
+	}
+	c, err := dial(ctx, own, set.Limits)
+	nobody := &fault{Code: codeNotReachable}
+	if errors.Is(err, nobody) && text == "" {
+		if c, serviceErr := dial(ctx, serviceEndpoint(), set.Limits); !errors.Is(serviceErr, nobody) {
+			return c, serviceErr
+		}
+	}
+	switch {
+	case errors.Is(err, nobody) && f.start:
+		return startDaemon(ctx, own, set)
+	case errors.Is(err, nobody) && f.wait > 0:
+		return connect(ctx, own, set.Limits, f.wait)
+	case errors.Is(err, nobody) && text == "":
+		return nil, asFault(err).withHint(`start one with "ipcd run", or let "ipcd call --start" do it, or name another endpoint with -e`)
+	}
+	return c, err
+}
+
+// do reaches a daemon, calls one method and decodes its result.
+func (f *clientFlags) do(cmd *cobra.Command, method string, arg, result any) error {
+	set, _, err := settingsFrom(cmd)
+	if err != nil {
+		return err
+	}
+	ctx := cmd.Context()
+	if set.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, set.Timeout+f.wait)
+		defer cancel()
+	}
+	c, err := f.reach(ctx, set)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	err = c.call(ctx, method, arg, result)
+	if errors.Is(err, &fault{Code: codeNoMethod}) && strings.HasPrefix(method, "Ipcd.") {
+		return fmt.Errorf("%s (this ipcd speaks protocol %d; the daemon may be older: restart it)", err, protocolVersion)
+	}
+	return err
+}
+
+func newCallCmd() *cobra.Command {
+	var f clientFlags
+	var argument string
+	cmd := &cobra.Command{
+		Use:   "call METHOD|TEXT [ARGUMENT | key=text | key:=JSON ...]",
+		Short: "call a method and print its result",
+		Long: `Call a method and print its result: a string as it is, anything else as JSON.
+
+A word that is no method (Service.Method) is sent to Echo.Say. The argument is one of
+  TEXT                      a string
+  key=text key:=JSON ...    an object; := takes a number, true, a list and so on
+  --json JSON               any JSON
+  -                         JSON from standard input
+
+Exit codes: 0 done, 1 the call failed, 2 bad usage, 3 no daemon reached.`,
+		Example: `  ipcd call hello
+  ipcd call --start hello
+  ipcd call Echo.Say 'two words'
+  ipcd call Greeter.Hello name=Ada age:=36
+  echo '"hello"' | ipcd call Echo.Say -
+  ipcd call -e 'fork:node greeter.js' Greeter.Hello name=Ada`,
+		Args:              atLeastOneArg,
+		ValidArgsFunction: completeMethods(&f),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			method, arg, err := parseCall(args, argument, cmd.Flags().Changed("json"), cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			var result json.RawMessage
+			if err := f.do(cmd, method, arg, &result); err != nil {
+				return err
+			}
+			return printResult(cmd.OutOrStdout(), result)
+		},
+	}
+	addClientFlags(cmd, &f)
+	cmd.Flags().StringVar(&argument, "json", "", "the argument as JSON")
+	return cmd
+}
+
+// parseCall reads a method and its argument from the command line. The argument is nil where
+// none is given.
+func parseCall(args []string, argument string, given bool, stdin io.Reader) (method string, arg any, err error) {
+	method, rest := args[0], args[1:]
+	if !isMethodName(method) {
+		if len(rest) > 0 || given {
+			return "", nil, usagef("%q is no method", method).withHint("methods look like Service.Method; quote a text of several words: ipcd call 'two words'")
+		}
+		return "Echo.Say", method, nil
+	}
+	switch {
+	case given && len(rest) > 0:
+		return "", nil, usagef("the argument is given twice: by --json and by %q", rest[0]).withHint("keep one of them")
+	case given:
+		arg, err = jsonArgument("--json", []byte(argument))
+	case len(rest) == 1 && rest[0] == "-":
+		text, err := io.ReadAll(io.LimitReader(stdin, int64(defaultLimits().MaxMessage)+1))
+		if err != nil {
+			return "", nil, fmt.Errorf("read standard input: %w", err)
+		}
+		arg, err := jsonArgument("standard input", text)
+		return method, arg, err
+	case len(rest) == 1 && !strings.Contains(rest[0], "="):
+		arg = rest[0]
+	case len(rest) > 0:
+		arg, err = objectArgument(rest)
+	}
+	return method, arg, err
+}
+
+// jsonArgument checks JSON that a person typed, and says where it is wrong.
+func jsonArgument(source string, text []byte) (any, error) {
+	text = bytes.TrimSpace(text)
+	if len(text) == 0 {
+		return nil, usagef("%s: there is nothing; expected JSON", source).withHint(`a string needs its quotes: '"hello"'`)
+	}
+	if err := checkJSON(text, defaultLimits()); err != nil {
+		return nil, usagef("%s: %s", source, err).withHint(`a string needs its quotes: '"hello"'`)
+	}
+	return json.RawMessage(text), nil
+}
+
+// objectArgument reads key=text and key:=JSON, in the order given.
+func objectArgument(words []string) (any, error) {
+	object := []byte{'{'}
+	seen := map[string]bool{}
+	for _, word := range words {
+		key, value, ok := strings.Cut(word, "=")
+		if !ok {
+			return nil, usagef("%q is neither key=text nor key:=JSON", word).withHint("quote a text of several words")
+		}
+		key, isJSON := strings.CutSuffix(key, ":")
+		if key == "" || seen[key] {
+			return nil, usagef("%q: the key is missing or there twice", word)
+		}
+		seen[key] = true
+		if len(object) > 1 {
+			object = append(object, ',')
+		}
+		object = append(appendJSONString(object, key), ':')
+		if !isJSON {
+			object = appendJSONString(object, value)
+			continue
+		}
+		v, err := jsonArgument(key+":=", []byte(value))
+		if err != nil {
+			return nil, err
+		}
+		object = append(object, v.(json.RawMessage)...)
+	}
+	return json.RawMessage(append(object, '}')), nil
+}
+
+// isMethodName tells Service.Method from a text.
+func isMethodName(s string) bool {
+	service, name, ok := strings.Cut(s, ".")
+	return ok && isServiceName(service) && isServiceName(name)
+}
+
+// printResult prints a string as it is and anything else as JSON, indented for a person.
+func printResult(w io.Writer, result json.RawMessage) error {
+	var text string
+	if len(result) > 0 && result[0] == '"' && json.Unmarshal(result, &text) == nil {
+		_, err := fmt.Fprintln(w, text)
+		return err
+	}
+	if isTerminal(w) {
+		var b bytes.Buffer
+		if json.Indent(&b, result, "", "  ") == nil {
+			result = b.Bytes()
+		}
+	}
+	_, err := fmt.Fprintf(w, "%s\n", result)
+	return err
+}
+
+// printJSON prints what --json promises.
+func printJSON(w io.Writer, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return printResult(w, b)
+}
+
+// newAskCmd makes a command that asks the daemon one question. The answer is shown by show,
+// or as the daemon gave it with --json.
+func newAskCmd[T any](use, short, long, example, method string, args cobra.PositionalArgs, show func(w io.Writer, answer T) error) *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: long, Example: example, Args: args,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var arg any
+			if len(args) > 0 {
+				arg = args[0]
+			}
+			var raw json.RawMessage
+			if err := f.do(cmd, method, arg, &raw); err != nil {
+				return err
+			}
+			if f.json {
+				return printResult(cmd.OutOrStdout(), raw)
+			}
+			var answer T
+			if err := json.Unmarshal(raw, &answer); err != nil {
+				return faultf(codeWrongProtocol, "the answer of %s is not as expected: %w", method, err).withHint("the daemon may be of another version: see ipcd version and ipcd status")
+			}
+			return show(cmd.OutOrStdout(), answer)
+		},
+	}
+	addClientFlags(cmd, &f)
+	cmd.Flags().BoolVar(&f.json, "json", false, "print the answer as JSON")
+	if len(use) > len("describe") && strings.HasPrefix(use, "describe") {
+		cmd.ValidArgsFunction = completeMethods(&f)
+	}
+	return cmd
+}
+
+func newLsCmd() *cobra.Command {
+	return newAskCmd("ls", "list the methods that can be called",
+		"List the methods that can be called, in alphabetical order.\n\nThe JSON is a list of {\"method\": \"Service.Method\", \"doc\": \"...\"}.",
+		"  ipcd ls\n  ipcd ls --json", "Ipcd.List", noArgs,
+		func(w io.Writer, list []Listing) error {
+			return table(w, func(t io.Writer) {
+				for _, l := range list {
+					fmt.Fprintf(t, "%s\t%s\n", oneLine(l.Method), oneLine(l.Doc))
+				}
+			})
+		})
+}
+
+func newDescribeCmd() *cobra.Command {
+	return newAskCmd("describe SERVICE|METHOD", "tell what a method takes and returns",
+		"Tell what a method, or each method of a service, takes and returns.\n\nThe JSON is a list of {\"method\", \"doc\", \"argument\", \"result\"}; the last two are JSON Schema,\nand argument is null where a method takes none.",
+		"  ipcd describe Echo\n  ipcd describe Echo.Say --json", "Ipcd.Describe", oneArg,
+		func(w io.Writer, list []Description) error {
+			for _, d := range list {
+				fmt.Fprintf(w, "%s(%s) %s\n", oneLine(d.Method), oneLine(d.Argument.shape()), oneLine(d.Result.shape()))
+				if d.Doc != "" {
+					fmt.Fprintf(w, "    %s\n", oneLine(d.Doc))
+				}
+			}
+			return nil
+		})
+}
+
+func newStatusCmd() *cobra.Command {
+	return newAskCmd("status", "tell how the daemon is",
+		"Tell how the daemon is: its version, process, endpoints and what it has done.\n\nThe JSON is the answer of Ipcd.Status, see docs/protocol.md. Exit code 3: no daemon reached.",
+		"  ipcd status\n  ipcd status --json", "Ipcd.Status", noArgs,
+		func(w io.Writer, s Status) error {
+			return table(w, func(t io.Writer) {
+				fmt.Fprintf(t, "version\t%s (protocol %d)\n", oneLine(s.Version), s.Protocol)
+				fmt.Fprintf(t, "process\t%d, up %s\n", s.PID, (time.Duration(s.Uptime) * time.Second).String())
+				for _, e := range s.Endpoints {
+					fmt.Fprintf(t, "endpoint\t%s\n", oneLine(e))
+				}
+				fmt.Fprintf(t, "connections\t%d now, %d in all, %d refused\n", s.Connections, s.Accepted, s.Refused)
+				fmt.Fprintf(t, "calls\t%d, %d of them answered with an error\n", s.Calls, s.Errors)
+				fmt.Fprintf(t, "memory\t%.1f MiB\n", float64(s.Memory)/(1<<20))
+			})
+		})
+}
+
+func newWhoamiCmd() *cobra.Command {
+	return newAskCmd("whoami", "tell what the kernel says of you to the daemon",
+		"Tell what the kernel says of the caller to the daemon: what its access rules go by.\n\nThe JSON is the answer of Ipcd.Whoami, see docs/protocol.md.",
+		"  ipcd whoami\n  ipcd whoami --json", "Ipcd.Whoami", noArgs,
+		func(w io.Writer, p peer) error {
+			text := p.who()
+			if p.PID != 0 {
+				text += fmt.Sprintf(", process %d", p.PID)
+			}
+			_, err := fmt.Fprintf(w, "%s, over %s\n", oneLine(text), p.Transport)
+			return err
+		})
+}
+
+// A Build is what "version --json" prints.
+type Build struct {
+	Version  string `json:"version"`
+	Protocol int    `json:"protocol"`
+	Go       string `json:"go"`
+	System   string `json:"system"` // GOOS/GOARCH
+}
+
+func newVersionCmd() *cobra.Command {
+	asJSON := false
+	cmd := &cobra.Command{
+		Use: "version", Short: "print the version of this program",
+		Long:    "Print the version of this program, of the protocol it speaks, of Go, and the system it is built for.",
+		Example: "  ipcd version\n  ipcd version --json",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			b := thisBuild()
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), b)
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "ipcd %s (protocol %d, %s, %s)\n", b.Version, b.Protocol, b.Go, b.System)
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	return cmd
+}
+
+func thisBuild() Build {
+	b := Build{Version: version(), Protocol: protocolVersion}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return b
+	}
+	b.Go = info.GoVersion
+	system := map[string]string{}
+	for _, s := range info.Settings {
+		system[s.Key] = s.Value
+	}
+	b.System = system["GOOS"] + "/" + system["GOARCH"]
+	return b
+}
+
+// table aligns columns that are separated by tabs.
+func table(w io.Writer, rows func(t io.Writer)) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	rows(t)
+	return t.Flush()
+}
+
+// completeMethods offers the names that the daemon knows right now. Where there is none, it
+// offers nothing, and says nothing into the middle of a command line.
+func completeMethods(f *clientFlags) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), completionLimit)
+		defer cancel()
+		set, _, err := settingsFrom(cmd)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		f.start, f.wait = false, 0
+		c, err := f.reach(ctx, set)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		defer c.close()
+		var list []Listing
+		if err := c.call(ctx, "Ipcd.List", nil, &list); err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var names []string
+		for _, l := range list {
+			if strings.HasPrefix(l.Method, word) {
+				names = append(names, l.Method+"\t"+l.Doc)
+			}
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("%s takes no argument, and %q is one", cmd.CommandPath(), args[0]).withHint("see %s --help", cmd.CommandPath())
+	}
+	return nil
+}
+
+func oneArg(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return usagef("%s takes one argument, and there are %d", cmd.CommandPath(), len(args)).withHint("usage: %s", cmd.UseLine())
+	}
+	return nil
+}
+
+func atLeastOneArg(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return usagef("%s wants to know what to call", cmd.CommandPath()).withHint("ipcd call hello")
+	}
+	return nil
+}

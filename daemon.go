@@ -1,0 +1,297 @@
+package main
+
+// This file owns the life of a daemon: "ipcd run", what it does in which order, and the
+// daemon in the background that a client starts for itself.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"time"
+
+	osservice "github.com/kardianos/service"
+	"github.com/spf13/cobra"
+)
+
+const (
+	startLimit  = 10 * time.Second // for a daemon in the background to answer
+	startGrace  = 2 * time.Second  // for another one's daemon to answer, after ours has found the endpoint taken
+	defaultIdle = 15 * time.Minute // a daemon in the background leaves after so long without connections
+	idleLooks   = 20               // how often in that time it looks
+	maxStartLog = 1 << 20          // bytes after which the log of such a daemon is begun anew
+)
+
+func newRunCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "serve in the foreground",
+		Long: `Serve calls in the foreground until SIGTERM, Ctrl-C or the end of the idle time.
+
+Without --listen it serves the user's own endpoint, which only this user and root can call.
+TCP and HTTP are served on loopback addresses alone, and only where the endpoint says
+?auth=none, because everybody on the machine can reach them.
+
+On the first signal it takes no more connections, lets the calls in flight finish within the
+drain limit, removes its socket and exits 0; it exits 4 if calls had to be cut. A second
+signal cuts them at once.`,
+		Example: `  ipcd run
+  ipcd run --listen unix:///tmp/mine/ipcd.sock
+  ipcd run --listen 'tcp://127.0.0.1:8888?auth=none' --listen 'http://127.0.0.1:8080?auth=none'
+  ipcd run --listen 'unix:///tmp/unix.sock?proto=echo&dir=shared'`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			set, _, err := settingsFrom(cmd)
+			if err != nil {
+				return err
+			}
+			log := newLogger(cmd.ErrOrStderr(), set.LogFormat, set.LogLevel)
+			defer log.close()
+			return runUnderManager(cmd.Context(), set, log)
+		},
+	}
+	addSettingFlags(cmd, "listen", "idle")
+	return cmd
+}
+
+// runUnderManager runs the daemon, and where a service manager has started it, answers
+// the manager's stop as it does a signal.
+func runUnderManager(ctx context.Context, set settings, log *logger) error {
+	if osservice.Interactive() {
+		return runDaemon(ctx, set, log)
+	}
+	p := &program{ctx: ctx, set: set, log: log, done: make(chan struct{})}
+	p.ctx, p.cancel = context.WithCancel(ctx)
+	s, err := osservice.New(p, &osservice.Config{Name: "ipcd", Option: osservice.KeyValue{"RunWait": func() { <-p.done }}})
+	if err != nil {
+		return fmt.Errorf("talk to the service manager: %w", err)
+	}
+	if err := s.Run(); err != nil && p.err == nil {
+		return fmt.Errorf("run as a service: %w", err)
+	}
+	return p.err
+}
+
+// A program is the daemon as kardianos/service sees it.
+type program struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	set    settings
+	log    *logger
+	done   chan struct{}
+	err    error // valid once done is closed
+}
+
+// Start must return at once.
+func (p *program) Start(osservice.Service) error {
+	go func() {
+		defer close(p.done)
+		p.err = runDaemon(p.ctx, p.set, p.log)
+	}()
+	return nil
+}
+
+// Stop waits for the drain, which has a limit.
+func (p *program) Stop(osservice.Service) error {
+	p.cancel()
+	<-p.done
+	return nil
+}
+
+// runDaemon serves until ctx ends, a signal comes or the idle time is over. What had to be
+// cut in the end is errForced.
+func runDaemon(ctx context.Context, set settings, log *logger) error {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, stopSignals...)
+	defer signal.Stop(signals)
+
+	endpoints, err := endpointsOf(set)
+	if err != nil {
+		return err
+	}
+	router, err := newBuiltins()
+	if err != nil {
+		return err
+	}
+	srv := newServer(&hub{router: router, limits: set.Limits, log: log})
+	if err := addReceiver(router, &Ipcd{server: srv, began: time.Now()}, ipcdDocs); err != nil {
+		return err
+	}
+	var listeners []*listener
+	for _, e := range endpoints {
+		l, err := srv.listen(e)
+		if err != nil {
+			srv.stop(ctx)
+			return err
+		}
+		listeners = append(listeners, l)
+	}
+	for _, l := range listeners {
+		go srv.serve(l)
+	}
+
+	select {
+	case <-ctx.Done():
+		log.info("stopping")
+	case <-srv.watchIdle(ctx, set.Idle):
+		log.info("stopping: nobody was here for the idle time", "idle", set.Idle)
+	case sig := <-signals:
+		log.info("stopping", "signal", sig.String())
+	}
+	force, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-signals:
+			cancel()
+		case <-force.Done():
+		}
+	}()
+	if err := srv.stop(force); err != nil {
+		return fmt.Errorf("calls were cut: %w", err)
+	}
+	log.info("stopped")
+	return nil
+}
+
+// endpointsOf reads the endpoints to serve; without any it is the user's own.
+func endpointsOf(set settings) ([]endpoint, error) {
+	if len(set.Listen) == 0 {
+		e, err := defaultEndpoint()
+		return []endpoint{e}, err
+	}
+	var list []endpoint
+	for _, text := range set.Listen {
+		e, err := parseEndpoint(text)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, e)
+	}
+	return list, nil
+}
+
+// watchIdle closes the channel when there was no connection for d. With 0 it never does.
+func (s *server) watchIdle(ctx context.Context, d time.Duration) <-chan struct{} {
+	if d <= 0 {
+		return nil
+	}
+	idle := make(chan struct{})
+	look := time.NewTicker(max(d/idleLooks, time.Millisecond))
+	s.wg.Go(func() {
+		defer look.Stop()
+		for s.idleFor() < d {
+			if s.draining.Load() {
+				return
+			}
+			select {
+			case <-look.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+		close(idle)
+	})
+	return idle
+}
+
+// startDaemon starts "ipcd run" in the background on e and connects to it. Of many who do so
+// at once, one daemon gets the endpoint; the others find it taken, and all connect to that one.
+func startDaemon(ctx context.Context, e endpoint, set settings) (caller, error) {
+	if !e.isLocal() {
+		return nil, usagef("--start starts a daemon on a local endpoint, and %s is none", e).withHint("leave out -e, or name a unix:// or npipe:// endpoint")
+	}
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	gone, logFile, err := launch(e, set)
+	if err != nil {
+		return nil, err
+	}
+	pause := 2 * time.Millisecond
+	for {
+		c, err := dial(ctx, e, set.Limits)
+		if err == nil || !errors.Is(err, &fault{Code: codeNotReachable}) {
+			return c, err
+		}
+		select {
+		case <-gone: // it may have found the endpoint taken by a daemon that is still starting
+			gone = nil
+			cancel()
+			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), startGrace)
+			defer cancel()
+		case <-ctx.Done():
+			return nil, faultf(codeNotReachable, "the daemon that was started at %s does not answer: %w", e, err).
+				withHint("its log is %s; \"ipcd run\" in a terminal shows what is wrong", logFile)
+		case <-time.After(pause):
+			pause = min(2*pause, 50*time.Millisecond)
+		}
+	}
+}
+
+// launch starts the daemon. The channel is closed when it has ended.
+func launch(e endpoint, set settings) (gone <-chan struct{}, logFile string, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, "", fmt.Errorf("find our own program: %w", err)
+	}
+	dir, err := stateDir()
+	if err != nil {
+		return nil, "", err
+	}
+	logFile = filepath.Join(dir, "daemon.log")
+	log, err := openStartLog(logFile)
+	if err != nil {
+		return nil, "", err
+	}
+	defer log.Close()
+	idle := set.Idle
+	if idle <= 0 {
+		idle = defaultIdle
+	}
+	cmd := exec.Command(self, "run", "--listen", e.String(), "--idle", idle.String())
+	cmd.Dir = filepath.VolumeName(dir) + string(filepath.Separator) // holds no mount busy
+	cmd.Stderr = log
+	cmd.Env = environWithout("IPCD_LISTEN", "IPCD_ENDPOINT", "IPCD_IDLE")
+	detach(cmd)
+	if err := cmd.Start(); err != nil {
+		return nil, "", fmt.Errorf("start a daemon: %w", err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(ended)
+	}()
+	return ended, logFile, nil
+}
+
+// openStartLog opens the log of daemons in the background, and begins it anew when it is long.
+func openStartLog(name string) (*os.File, error) {
+	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
+	if info, err := os.Lstat(name); err == nil && info.Size() > maxStartLog {
+		flags |= os.O_TRUNC
+	}
+	f, err := os.OpenFile(name, flags, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the log of the daemon: %w", err)
+	}
+	return f, nil
+}
+
+// environWithout is our environment less some variables.
+func environWithout(names ...string) []string {
+	var env []string
+next:
+	for _, entry := range os.Environ() {
+		for _, name := range names {
+			if strings.HasPrefix(entry, name+"=") {
+				continue next
+			}
+		}
+		env = append(env, entry)
+	}
+	return env
+}

@@ -1,0 +1,440 @@
+package main
+
+// This file owns what is spoken over HTTP: JSON-RPC by POST, a bare call by POST, the health
+// check, and the CONNECT with which Go's rpc.DialHTTP begins. See RFC 9110.
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	maxHTTPHeader = 16 << 10 // curl sends 100 bytes, a browser 2 KiB
+	gobPath       = "/_goRPC_"
+	timeoutHeader = "Ipcd-Timeout" // how long the caller will wait: "1.5s" or a number of seconds
+	jsonType      = "application/json"
+)
+
+// A web speaks HTTP on the connections that are given to it.
+type web struct {
+	hub    *hub
+	server *http.Server
+	conns  chan net.Conn
+	done   chan struct{}
+	stop   sync.Once
+	gob    func(conn net.Conn, in *input) // serves net/rpc on a connection after its CONNECT
+}
+
+// A webConn is a connection whose first bytes have been read already, with what is known
+// of its peer.
+type webConn struct {
+	net.Conn
+	in     *input
+	peer   *peer
+	log    *logger
+	local  bool // a socket or pipe: no browser can reach it
+	echo   bool
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (c *webConn) Read(b []byte) (int, error) {
+	if have := c.in.bytes(); len(have) > 0 {
+		n := copy(b, have)
+		c.in.start += n
+		return n, nil
+	}
+	return c.Conn.Read(b)
+}
+
+// Close tells whoever gave us the connection that it is done.
+func (c *webConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+const webConnKey contextKey = 1 + iota
+
+// newWeb starts an HTTP server without a listener: serve gives it connections.
+func newWeb(h *hub, gob func(conn net.Conn, in *input)) *web {
+	w := &web{hub: h, conns: make(chan net.Conn), done: make(chan struct{}), gob: gob}
+	w.server = &http.Server{
+		Handler:           http.HandlerFunc(w.handle),
+		ReadHeaderTimeout: h.limits.Message,
+		ReadTimeout:       2 * h.limits.Message,
+		MaxHeaderBytes:    maxHTTPHeader,
+		ErrorLog:          h.log.standard(),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, webConnKey, c)
+		},
+	}
+	go w.server.Serve(w)
+	return w
+}
+
+// serve speaks HTTP on c until it is closed.
+func (w *web) serve(c *webConn) {
+	c.closed = make(chan struct{})
+	select {
+	case w.conns <- c:
+		<-c.closed
+	case <-w.done:
+		c.Close()
+	}
+}
+
+// Accept, Close and Addr make w the listener of its own http.Server.
+func (w *web) Accept() (net.Conn, error) {
+	select {
+	case c := <-w.conns:
+		return c, nil
+	case <-w.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (w *web) Close() error {
+	w.stop.Do(func() { close(w.done) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (w *web) Addr() net.Addr { return &net.UnixAddr{Name: "web", Net: "unix"} }
+
+// drain lets the requests in flight finish, until ctx ends.
+func (w *web) drain(ctx context.Context) error { return w.server.Shutdown(ctx) }
+
+// cut closes all connections.
+func (w *web) cut() { w.server.Close() }
+
+func (w *web) handle(rw http.ResponseWriter, r *http.Request) {
+	c := r.Context().Value(webConnKey).(*webConn)
+	rw.Header().Set("X-Content-Type-Options", "nosniff")
+	if status, why := w.foreign(c, r); status != 0 {
+		c.log.warn("an HTTP request was refused", "reason", why, "host", r.Host, "origin", r.Header.Get("Origin"))
+		w.problem(rw, status, &fault{Code: codeDenied, Text: why})
+		return
+	}
+	if c.echo {
+		c.log.info("receive", "method", r.Method, "url", r.URL.String())
+		io.WriteString(rw, r.URL.String())
+		c.log.info("send", "url", r.URL.String())
+		return
+	}
+	path, isCall := strings.CutPrefix(r.URL.Path, "/call/")
+	switch {
+	case r.Method == http.MethodConnect:
+		w.connect(rw, r, c)
+	case r.URL.Path == "/healthz":
+		w.health(rw, r)
+	case r.URL.Path == "/rpc":
+		w.rpc(rw, r, c)
+	case isCall:
+		w.call(rw, r, c, path)
+	default:
+		w.problem(rw, http.StatusNotFound, &fault{Code: codeNoMethod, Text: "there is /rpc, /call/Service.Method and /healthz"})
+	}
+}
+
+// foreign refuses what a web page of somebody else's could make a browser send: a name that
+// was made to point here (DNS rebinding), another origin, a form. No browser sends a
+// Content-Type of JSON to another origin without asking first (Fetch standard, CORS), and we
+// never say yes.
+func (w *web) foreign(c *webConn, r *http.Request) (status int, why string) {
+	if r.Method == http.MethodConnect && r.Host == "" {
+		r.Host = r.URL.Host
+	}
+	if !c.local && !isLoopbackHost(r.Host) && r.Method != http.MethodConnect {
+		return http.StatusForbidden, "the Host is not this machine's; use localhost, 127.0.0.1 or [::1]"
+	}
+	for _, name := range []string{"Origin", "Referer"} {
+		value := r.Header.Get(name)
+		if value == "" {
+			continue
+		}
+		u, err := url.Parse(value)
+		if err != nil || u.Scheme != "http" || u.Host != r.Host {
+			return http.StatusForbidden, "the " + name + " is not this daemon's own"
+		}
+	}
+	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
+		return http.StatusForbidden, "a page of another site may not call"
+	}
+	return 0, ""
+}
+
+// isLoopbackHost tells a Host that can only mean this machine.
+func isLoopbackHost(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
+
+// health answers load balancers and people: 200 while calls are taken, 503 after.
+func (w *web) health(rw http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		w.wrongMethod(rw, "GET, HEAD")
+	case w.hub.draining.Load():
+		w.problem(rw, http.StatusServiceUnavailable, errShuttingDown)
+	default:
+		rw.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		io.WriteString(rw, "ok\n")
+	}
+}
+
+// connect turns the connection into one of net/rpc. The status line is the one that
+// rpc.DialHTTP waits for.
+func (w *web) connect(rw http.ResponseWriter, r *http.Request, c *webConn) {
+	if r.URL.Path != gobPath {
+		w.problem(rw, http.StatusNotFound, &fault{Code: codeNoMethod, Text: "CONNECT is for net/rpc and its path is " + gobPath})
+		return
+	}
+	conn, rest, err := rw.(http.Hijacker).Hijack()
+	if err != nil {
+		c.log.warn("a CONNECT came to nothing", "error", err)
+		return
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Time{})
+	if _, err := io.WriteString(conn, "HTTP/1.0 200 Connected to Go RPC\n\n"); err != nil {
+		return
+	}
+	early, _ := rest.Reader.Peek(rest.Reader.Buffered())
+	in := newInput(conn, w.hub.limits)
+	in.buf = append(in.buf, early...)
+	w.gob(c, in)
+}
+
+// rpc answers JSON-RPC: one request or a batch, or several after one another. What went
+// wrong with a call is in its answer and the status is 200; a body that is no JSON-RPC is
+// 400, one that is too large 413, and where there is nothing to answer the status is 204.
+func (w *web) rpc(rw http.ResponseWriter, r *http.Request, c *webConn) {
+	if !w.acceptable(rw, r, c) {
+		return
+	}
+	in := newInput(r.Body, w.hub.limits)
+	codec := newJSONCodec(in, w.hub.limits, framingValue)
+	watch := &firstFault{codec: codec}
+	answer := w.exchange(r, c, watch, in)
+	if len(answer) == 0 {
+		rw.WriteHeader(http.StatusNoContent)
+		return
+	}
+	rw.Header().Set("Content-Type", jsonType)
+	rw.Header().Set("Content-Length", strconv.Itoa(len(answer)))
+	rw.WriteHeader(watch.status())
+	rw.Write(answer)
+}
+
+// call answers one call whose method is in the path and whose argument is the whole body.
+func (w *web) call(rw http.ResponseWriter, r *http.Request, c *webConn, method string) {
+	if !w.acceptable(rw, r, c) {
+		return
+	}
+	timeout, f := parseTimeout(r.Header.Get(timeoutHeader))
+	if f != nil {
+		w.problem(rw, http.StatusBadRequest, f)
+		return
+	}
+	in := newInput(r.Body, w.hub.limits)
+	codec := &bareCodec{in: in, limits: w.hub.limits, method: method, timeout: timeout}
+	answer := w.exchange(r, c, codec, in)
+	if codec.fault != nil {
+		w.problem(rw, statusOf(codec.fault), codec.fault)
+		return
+	}
+	rw.Header().Set("Content-Type", jsonType)
+	rw.Header().Set("Content-Length", strconv.Itoa(len(answer)))
+	rw.Write(answer)
+}
+
+// exchange is a session as long as one HTTP request. It ends early with the caller.
+func (w *web) exchange(r *http.Request, c *webConn, codec codec, in *input) []byte {
+	var answer bytes.Buffer
+	s := newSession(w.hub, c.peer, codec, in, &answer, c.log)
+	defer context.AfterFunc(r.Context(), func() { s.cancelAll(errShuttingDown) })()
+	s.serve()
+	return answer.Bytes()
+}
+
+// acceptable checks what a call must look like before its body is read.
+func (w *web) acceptable(rw http.ResponseWriter, r *http.Request, c *webConn) bool {
+	if r.Method != http.MethodPost {
+		w.wrongMethod(rw, "POST")
+		return false
+	}
+	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if kind != jsonType && !c.local {
+		w.problem(rw, http.StatusUnsupportedMediaType, &fault{Code: codeInvalid, Text: "the Content-Type must be " + jsonType})
+		return false
+	}
+	if r.ContentLength > int64(w.hub.limits.MaxMessage) {
+		w.problem(rw, http.StatusRequestEntityTooLarge, tooLarge("max_message", int64(w.hub.limits.MaxMessage), "the body is too large"))
+		return false
+	}
+	return true
+}
+
+func (w *web) wrongMethod(rw http.ResponseWriter, allowed string) {
+	rw.Header().Set("Allow", allowed)
+	w.problem(rw, http.StatusMethodNotAllowed, &fault{Code: codeInvalid, Text: "the method must be " + allowed})
+}
+
+// problem answers with a fault as JSON: {"code":...,"message":...,"data":...}.
+func (w *web) problem(rw http.ResponseWriter, status int, f *fault) {
+	if f.Data != nil && f.Data.Retry {
+		rw.Header().Set("Retry-After", "1")
+	}
+	if status == http.StatusRequestEntityTooLarge {
+		rw.Header().Set("Connection", "close") // the rest of the body is not wanted
+	}
+	rw.Header().Set("Content-Type", jsonType)
+	rw.WriteHeader(status)
+	b, _ := json.Marshal(f)
+	rw.Write(append(b, '\n'))
+}
+
+// refuseHTTP answers a connection that is not served at all.
+func refuseHTTP(w io.Writer, f *fault) {
+	b, _ := json.Marshal(f)
+	r := http.Response{
+		StatusCode: statusOf(f), ProtoMajor: 1, ProtoMinor: 1, Close: true,
+		Header:        http.Header{"Content-Type": {jsonType}},
+		ContentLength: int64(len(b)), Body: io.NopCloser(bytes.NewReader(b)),
+	}
+	r.Write(w)
+}
+
+// statusOf is the HTTP status that a bare call gives for a fault.
+func statusOf(f *fault) int {
+	switch f.Code {
+	case codeParse, codeInvalid, codeBadArgument:
+		return http.StatusBadRequest
+	case codeDenied:
+		return http.StatusForbidden
+	case codeNoMethod:
+		return http.StatusNotFound
+	case codeTooLarge:
+		return http.StatusRequestEntityTooLarge
+	case codeBusy:
+		return http.StatusTooManyRequests
+	case codeShuttingDown, codeCancelled:
+		return http.StatusServiceUnavailable
+	case codeDeadline:
+		return http.StatusGatewayTimeout
+	}
+	return http.StatusInternalServerError
+}
+
+// parseTimeout reads the header with the caller's deadline.
+func parseTimeout(text string) (time.Duration, *fault) {
+	if text == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		d, err = time.ParseDuration(text + "s")
+	}
+	if err != nil || d <= 0 {
+		return 0, faultf(codeInvalid, "%s: %q is no time such as 1.5s", timeoutHeader, shorten(text, 40))
+	}
+	return d, nil
+}
+
+// A firstFault remembers whether the body as a whole was no JSON-RPC.
+type firstFault struct {
+	codec
+	whole *fault
+}
+
+func (c *firstFault) read(m *message) error {
+	err := c.codec.read(m)
+	var f *fault
+	if errors.As(err, &f) && c.whole == nil && (f.Code == codeParse || f.Code == codeTooLarge) {
+		c.whole = f
+	}
+	return err
+}
+
+func (c *firstFault) status() int {
+	if c.whole == nil {
+		return http.StatusOK
+	}
+	return statusOf(c.whole)
+}
+
+// A bareCodec reads one call: its method comes from the URL, its argument is all of the
+// input, and its answer is the bare result.
+type bareCodec struct {
+	in      *input
+	limits  limits
+	method  string
+	timeout time.Duration
+	begun   bool
+	fault   *fault // the answer, where it is an error
+}
+
+func (c *bareCodec) read(m *message) error {
+	if c.begun {
+		return io.EOF
+	}
+	c.begun = true
+	*m = message{kind: request, method: c.method, timeout: c.timeout}
+	return nil
+}
+
+func (c *bareCodec) body(v any) error {
+	for {
+		err := c.in.more(true)
+		if len(c.in.bytes()) > c.limits.MaxMessage {
+			return tooLarge("max_message", int64(c.limits.MaxMessage), "the body is too large")
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return faultf(codeInvalid, "read the body: %w", err)
+		}
+	}
+	b := bytes.TrimSpace(c.in.bytes())
+	if len(b) == 0 || v == nil {
+		return nil
+	}
+	if err := checkJSON(b, c.limits); err != nil {
+		return err
+	}
+	return decodeBody(b, v)
+}
+
+func (c *bareCodec) write(dst []byte, m *message, body any) ([]byte, error) {
+	if m.fault != nil {
+		c.fault = m.fault
+		return dst, nil
+	}
+	b, err := appendBody(dst, body)
+	if err != nil {
+		return dst, err
+	}
+	return append(b, '\n'), nil
+}

@@ -1,0 +1,122 @@
+package main
+
+// This file owns the writing side of a connection: many append, one writes for all, and
+// a peer that does not read holds up only its own connection.
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+)
+
+const (
+	outputKeep = 8 << 10   // a larger buffer is not kept for the next answer
+	outputFull = 256 << 10 // more than this waiting, and whoever appends waits for the writer
+)
+
+// An output gathers whole messages and writes them with as few system calls as it can.
+type output struct {
+	dst   io.Writer
+	conn  interface{ SetWriteDeadline(time.Time) error } // nil where dst has no deadlines
+	limit time.Duration                                  // on one blocked write
+
+	mu      sync.Mutex
+	written *sync.Cond
+	buf     []byte // appended and not yet written
+	spare   []byte // the buffer that is not in use
+	writing bool
+	err     error     // the first error; nothing is written after it
+	armed   time.Time // when the write deadline was set
+}
+
+func newOutput(dst io.Writer, limit time.Duration) *output {
+	o := &output{dst: dst, limit: limit}
+	o.conn, _ = dst.(interface{ SetWriteDeadline(time.Time) error })
+	o.written = sync.NewCond(&o.mu)
+	return o
+}
+
+// append adds one message, which encode appends to what it is given. It is sent by the next
+// flush. An error is either encode's own, and nothing was added, or that of an earlier write.
+func (o *output) append(c codec, m *message, body any) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for len(o.buf) > outputFull && o.err == nil {
+		if o.writing {
+			o.written.Wait()
+		} else {
+			o.flushLocked()
+		}
+	}
+	if o.err != nil {
+		return o.err
+	}
+	b, err := c.write(o.buf, m, body)
+	o.buf = b
+	return err
+}
+
+// flush writes what was appended. Where somebody writes already, it is left to that one.
+func (o *output) flush() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.writing {
+		o.flushLocked()
+	}
+	return o.err
+}
+
+// failed is the error that ended the output, or nil.
+func (o *output) failed() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
+}
+
+// close ends the output: what waits is dropped, and so is all that comes after.
+func (o *output) close(reason error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err == nil {
+		o.err = reason
+	}
+	o.buf = nil
+	o.written.Broadcast()
+}
+
+// flushLocked writes until nothing waits. The lock is not held while it writes.
+func (o *output) flushLocked() {
+	o.writing = true
+	for len(o.buf) > 0 && o.err == nil {
+		b := o.buf
+		o.buf, o.spare = o.spare[:0], nil
+		o.mu.Unlock()
+		err := o.write(b)
+		o.mu.Lock()
+		if cap(b) <= outputKeep {
+			o.spare = b
+		}
+		if err != nil && o.err == nil {
+			o.err = err
+		}
+		o.written.Broadcast()
+	}
+	o.writing = false
+}
+
+// write writes all of b. The deadline is renewed once it has lost a tenth, not at each
+// write: setting one costs as much as a small call.
+func (o *output) write(b []byte) error {
+	if now := time.Now(); o.conn != nil && now.Sub(o.armed) > o.limit/10 {
+		o.armed = now
+		if err := o.conn.SetWriteDeadline(now.Add(o.limit)); err != nil {
+			return err
+		}
+	}
+	_, err := o.dst.Write(b)
+	if isTimeout(err) {
+		return fmt.Errorf("the peer did not read for %v (limit write): %w", o.limit, err)
+	}
+	return err
+}

@@ -1,0 +1,268 @@
+package main
+
+// This file owns the router: what a service is, and how a Go type becomes one by reflection.
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// Echo is the service that every ipcd has, and the one to copy: an exported type, exported
+// methods with a context, one argument and one result, and a line in builtin.go that
+// registers it. "ipcd call Echo.Say hello" calls it.
+type Echo struct{}
+
+// Say returns the text that it was given.
+func (Echo) Say(ctx context.Context, text string) (string, error) {
+	return text, nil
+}
+
+// A service answers the calls of one name. Go receivers are one kind; workers, registered
+// peers and other machines implement it too.
+type service interface {
+	// names lists the methods in alphabetical order, without the name of the service.
+	names() []string
+	// method finds the method of such a name; nil if there is none.
+	method(name string) *method
+}
+
+// A method is one thing that can be called.
+type method struct {
+	name     string       // Service.Method
+	argument reflect.Type // what the codec decodes into; nil where no argument is taken
+	result   reflect.Type // nil where it cannot be known
+	doc      string       // one line; may be empty
+
+	// invoke runs it. arg is a pointer to an argument, or nil where none is taken.
+	invoke func(ctx context.Context, arg any) (any, error)
+
+	// slow counts down the calls that shall not hold up the reader of a connection; see
+	// session.handle. It is set when one of them did, and each quick one takes from it.
+	slow atomic.Int32
+}
+
+// newArgument makes the pointer that the codec decodes the argument into.
+func (m *method) newArgument() any {
+	switch m.argument {
+	case nil:
+		return nil
+	case stringType:
+		return new(string)
+	case bytesType:
+		return new([]byte)
+	}
+	return reflect.New(m.argument).Interface()
+}
+
+// call runs the method and survives it: a panic becomes an internal error.
+func (m *method) call(ctx context.Context, arg any, crashed func(method string, value any, stack []byte)) (result any, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			crashed(m.name, v, debug.Stack())
+			result, err = nil, errInternal
+		}
+	}()
+	return m.invoke(ctx, arg)
+}
+
+// A router finds the method for a name. Looking up takes no lock.
+type router struct {
+	mu       sync.Mutex // held by those who change it
+	services map[string]service
+	index    atomic.Pointer[map[string]*method] // by Service.Method; replaced, never changed
+}
+
+func newRouter() *router {
+	r := &router{services: map[string]service{}}
+	r.index.Store(&map[string]*method{})
+	return r
+}
+
+// add puts a service behind a name. A name that is taken stays with whom it is.
+func (r *router) add(name string, s service) error {
+	if !isServiceName(name) {
+		return faultf(codeInvalid, "%q is no name for a service; use letters, digits and _, beginning with a letter", name)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, taken := r.services[name]; taken {
+		return faultf(codeInvalid, "the service %s is there already", name)
+	}
+	r.services[name] = s
+	r.reindexLocked()
+	return nil
+}
+
+// remove takes a service away. Its calls in flight go on.
+func (r *router) remove(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.services, name)
+	r.reindexLocked()
+}
+
+func (r *router) reindexLocked() {
+	index := map[string]*method{}
+	for name, s := range r.services {
+		for _, n := range s.names() {
+			index[name+"."+n] = s.method(n)
+		}
+	}
+	r.index.Store(&index)
+}
+
+// find returns the method for a name such as "Echo.Say".
+func (r *router) find(name string) (*method, *fault) {
+	if m := (*r.index.Load())[name]; m != nil {
+		return m, nil
+	}
+	f := &fault{Code: codeNoMethod, Text: fmt.Sprintf("there is no method %s", shorten(name, 100))}
+	if near := nearest(shorten(name, 100), r.methods()); near != "" {
+		f.Data = &faultData{Near: near}
+	}
+	return nil, f
+}
+
+// methods lists all names that find knows, in alphabetical order.
+func (r *router) methods() []string {
+	return slices.Sorted(maps.Keys(*r.index.Load()))
+}
+
+// names lists the services.
+func (r *router) names() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.services))
+}
+
+// isServiceName tells a name that can stand before the dot in every protocol and shell.
+func isServiceName(name string) bool {
+	if len(name) == 0 || len(name) > 64 {
+		return false
+	}
+	for i, r := range name {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+		if !letter && (i == 0 || r != '_' && (r < '0' || r > '9')) {
+			return false
+		}
+	}
+	return true
+}
+
+// shorten cuts text from outside before it goes into an error or a log line.
+func shorten(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+// A receiver is a Go value whose methods are called by reflection.
+type receiver struct {
+	methods map[string]*method
+	sorted  []string
+}
+
+func (r *receiver) names() []string            { return r.sorted }
+func (r *receiver) method(name string) *method { return r.methods[name] }
+
+var (
+	contextType = reflect.TypeFor[context.Context]()
+	errorType   = reflect.TypeFor[error]()
+	stringType  = reflect.TypeFor[string]()
+	bytesType   = reflect.TypeFor[[]byte]()
+)
+
+// newReceiver makes a service of v, named for its type. The methods it takes are
+//
+//	func (t *T) Method(ctx context.Context, arg A) (R, error)
+//	func (t *T) Method(ctx context.Context) (R, error)
+//	func (t *T) Method(arg A, reply *R) error
+//
+// the last being net/rpc's own form. Other exported methods are not callable. docs gives a
+// line on each method by its name, where there is one.
+func newReceiver(v any, docs map[string]string) (name string, s *receiver, err error) {
+	value := reflect.ValueOf(v)
+	name = reflect.Indirect(value).Type().Name()
+	s = &receiver{methods: map[string]*method{}}
+	for i := range value.NumMethod() {
+		m := newGoMethod(value.Method(i))
+		if m == nil {
+			continue
+		}
+		short := value.Type().Method(i).Name
+		m.name, m.doc = name+"."+short, docs[short]
+		s.methods[short] = m
+		s.sorted = append(s.sorted, short)
+	}
+	if len(s.sorted) == 0 {
+		return "", nil, fmt.Errorf("%T has no exported method of a form that can be called", v)
+	}
+	slices.Sort(s.sorted)
+	return name, s, nil
+}
+
+// newGoMethod makes a method of fn, or nil where its form is not one of newReceiver's.
+func newGoMethod(fn reflect.Value) *method {
+	t := fn.Type()
+	switch {
+	case t.NumIn() >= 1 && t.NumIn() <= 2 && t.In(0) == contextType && !t.IsVariadic() &&
+		t.NumOut() == 2 && t.Out(1) == errorType:
+		m := &method{result: t.Out(0)}
+		if t.NumIn() == 2 {
+			m.argument = t.In(1)
+		}
+		m.invoke = invokeContext(fn)
+		return m
+	case t.NumIn() == 2 && t.In(0) != contextType && t.In(1).Kind() == reflect.Pointer && !t.IsVariadic() &&
+		t.NumOut() == 1 && t.Out(0) == errorType:
+		return &method{argument: t.In(0), result: t.In(1).Elem(), invoke: invokeReply(fn)}
+	}
+	return nil
+}
+
+// invokeContext calls the form with a context. The commonest types go without reflection,
+// which would cost as much as the rest of a small call.
+func invokeContext(fn reflect.Value) func(context.Context, any) (any, error) {
+	switch f := fn.Interface().(type) {
+	case func(context.Context, string) (string, error):
+		return func(ctx context.Context, arg any) (any, error) { return f(ctx, *arg.(*string)) }
+	case func(context.Context, []byte) ([]byte, error):
+		return func(ctx context.Context, arg any) (any, error) { return f(ctx, *arg.(*[]byte)) }
+	}
+	takesArgument := fn.Type().NumIn() == 2
+	return func(ctx context.Context, arg any) (any, error) {
+		in := []reflect.Value{reflect.ValueOf(ctx)}
+		if takesArgument {
+			in = append(in, reflect.ValueOf(arg).Elem())
+		}
+		out := fn.Call(in)
+		err, _ := out[1].Interface().(error)
+		return out[0].Interface(), err
+	}
+}
+
+// invokeReply calls net/rpc's form.
+func invokeReply(fn reflect.Value) func(context.Context, any) (any, error) {
+	replyType := fn.Type().In(1).Elem()
+	return func(_ context.Context, arg any) (any, error) {
+		reply := reflect.New(replyType)
+		// As in net/rpc, a method may fill a map or append to a slice without making it.
+		switch replyType.Kind() {
+		case reflect.Map:
+			reply.Elem().Set(reflect.MakeMap(replyType))
+		case reflect.Slice:
+			reply.Elem().Set(reflect.MakeSlice(replyType, 0, 0))
+		}
+		out := fn.Call([]reflect.Value{reflect.ValueOf(arg).Elem(), reply})
+		err, _ := out[0].Interface().(error)
+		return reply.Elem().Interface(), err
+	}
+}
