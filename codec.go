@@ -5,10 +5,7 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"io"
-	"net"
-	"os"
 	"sync"
 	"time"
 )
@@ -238,25 +235,6 @@ func noEOF(err error) error {
 	}
 	return err
 }
-
-// isTimeout tells a deadline from other errors.
-func isTimeout(err error) bool {
-	var t net.Error
-	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &t) && t.Timeout()
-}
-
-// A proto is what is spoken on a connection; the values are those of ?proto=.
-type proto string
-
-const (
-	protoAuto    proto = "auto"
-	protoGob     proto = "gob"
-	protoJSON    proto = "jsonrpc"
-	protoHTTP    proto = "http"
-	protoEcho    proto = "echo"
-	protoTLS     proto = "tls" // recognised, so that it can be refused in words
-	protoUnknown proto = ""    // more bytes are needed
-)
 
 // httpMethods are those that begin an HTTP/1.1 request (RFC 9110 §9.3) or, the last, the
 // preface of HTTP/2 (RFC 9113 §3.4).

@@ -233,3 +233,24 @@ func showJSON(w io.Writer, st *settings, from origins) error {
 	e.SetIndent("", "  ")
 	return e.Encode(all)
 }
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("%s takes no argument, and %q is one", cmd.CommandPath(), args[0]).withHint("see %s --help", cmd.CommandPath())
+	}
+	return nil
+}
+
+func oneArg(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return usagef("%s takes one argument, and there are %d", cmd.CommandPath(), len(args)).withHint("usage: %s", cmd.UseLine())
+	}
+	return nil
+}
+
+func atLeastOneArg(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return usagef("%s wants to know what to call", cmd.CommandPath()).withHint("ipcd call hello")
+	}
+	return nil
+}

@@ -47,6 +47,19 @@ var (
 	queryKeys = []string{"proto", "auth", "dir"}
 )
 
+// A proto is what is spoken on a connection; the values are those of ?proto=.
+type proto string
+
+const (
+	protoAuto    proto = "auto"
+	protoGob     proto = "gob"
+	protoJSON    proto = "jsonrpc"
+	protoHTTP    proto = "http"
+	protoEcho    proto = "echo"
+	protoTLS     proto = "tls" // recognised, so that it can be refused in words
+	protoUnknown proto = ""    // more bytes are needed
+)
+
 // parseEndpoint reads an endpoint as a user types it. Its errors are usage faults that say what
 // to type instead.
 func parseEndpoint(text string) (endpoint, error) {

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"os"
 	"strings"
 )
 
@@ -233,4 +235,10 @@ func edits(a, b string, most int) int {
 		}
 	}
 	return min(row[len(b)], most)
+}
+
+// isTimeout tells a deadline from other errors.
+func isTimeout(err error) bool {
+	var t net.Error
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &t) && t.Timeout()
 }

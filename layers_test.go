@@ -18,8 +18,8 @@ import (
 // layers is the one table of our files, bottom first: a file may use those before its own.
 // Twins, of which a system has one, share a row.
 var layers = []string{
-	"errors", "log", "metrics", "endpoint", "access", "peer_linux peer_bsd", "transport",
-	"pipe_unix pipe_windows", "net", "config", "codec", "output", "gobcheck", "gob", "jsonscan", "jsonrpc",
+	"errors", "log", "metrics", "endpoint", "access", "transport",
+	"peer_linux peer_bsd pipe_unix pipe_windows", "net", "config", "codec", "output", "gobcheck", "gob", "jsonscan", "jsonrpc",
 	"config_cmd", "rpc", "session", "http", "server", "channel channel_unix channel_windows", "child", "client",
 	"schema", "builtin", "daemon", "cli", "bench", "main",
 }
@@ -41,9 +41,7 @@ var soleImporters = map[string][]string{
 }
 
 // reachUp are the names that a file may use although they are declared above it.
-var reachUp = []string{
-	"proto", // an endpoint carries the word; what it means is known where bytes are looked at
-}
+var reachUp = []string{}
 
 // goosList are the systems that ipcd is built for.
 var goosList = []string{"linux", "darwin", "freebsd", "windows"}

@@ -224,7 +224,7 @@ func TestLogCountsFlood(t *testing.T) {
 		checkMessages(t, &out, want...)
 
 		<-time.After(time.Hour) // likewise
-		a.warn("bad frame") // a new window
+		a.warn("bad frame")     // a new window
 		want = append(want, "bad frame endpoint=a")
 		checkMessages(t, &out, want...)
 		l.close()
