@@ -241,13 +241,14 @@ func (c *client) read(mine *waiter) {
 		var m message
 		err := c.codec.read(&m)
 		var bad *badMessage
-		if errors.As(err, &bad) {
+		switch {
+		case errors.As(err, &bad) && bad.m.kind == response && bad.m.id.seq != 0:
+			err = c.deliver(&message{kind: response, id: bad.m.id, fault: bad.fault})
+		case errors.As(err, &bad):
 			err = bad.fault
-		}
-		if err == nil && m.kind != response {
+		case err == nil && m.kind != response:
 			err = errEcho
-		}
-		if err == nil {
+		case err == nil:
 			err = c.deliver(&m)
 		}
 		if err != nil {

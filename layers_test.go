@@ -19,7 +19,7 @@ import (
 // Twins, of which a system has one, share a row.
 var layers = []string{
 	"errors", "log", "metrics", "endpoint", "access", "transport",
-	"peer_linux peer_bsd pipe_unix pipe_windows", "net", "config", "codec", "output", "gobcheck", "gob", "jsonscan", "jsonrpc",
+	"peer_linux peer_bsd pipe_unix pipe_windows", "net", "config", "codec", "output", "jsonscan", "jsonrpc", "gobcheck", "gobjson", "gob",
 	"config_cmd", "rpc", "session", "http", "server", "channel channel_unix channel_windows", "child", "client",
 	"schema", "builtin", "daemon", "cli", "bench", "main",
 }

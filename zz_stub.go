@@ -11,7 +11,6 @@ const (
 	framingLine
 )
 
-func newGobCodec(in *input, l limits, k kind) codec     { panic(1) }
 func newJSONCodec(in *input, l limits, f framing) codec { panic(1) }
 func checkJSON(b []byte, l limits) error                { return nil }
 func decodeBody(b []byte, v any) error                  { return nil }
