@@ -328,7 +328,9 @@ func checkEndpoint(text string) (wrong *fault) {
 	if text == "" {
 		return usagef("an endpoint is empty")
 	}
-	return nil
+	_, err := parseEndpoint(text)
+	errors.As(err, &wrong)
+	return wrong
 }
 
 // expected says what would be right.

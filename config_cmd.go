@@ -81,7 +81,10 @@ func configFile(cmd *cobra.Command) (file string, explicit bool, err error) {
 	if file = os.Getenv("IPCD_CONFIG"); file != "" {
 		return file, true, nil
 	}
-	return "", false, nil
+	if own, err := ownPeer(); err == nil && isMaster(own) {
+		return serviceConfigFile(), false, nil
+	}
+	return userConfigFile(), false, nil
 }
 
 // givenFlags are the settings on the command line; a flag of its own beats --set.

@@ -74,6 +74,7 @@ func TestConfigRefusesBadFile(t *testing.T) {
 		{"listen = \"unix:///a\"\n", `c.toml:1: listen: is a string; ` + lists, ""},
 		{"listen = [\"unix:///a\", 5]\n", `c.toml:1: listen: its element 2 is an integer; ` + lists, ""},
 		{"listen = [\"\"]\n", `c.toml:1: listen: an endpoint is empty; ` + lists, ""},
+		{"listen = [\"unix:///a\", \"unix:/a\"]\n", `c.toml:1: listen: the endpoint unix:/a lacks two slashes; ` + lists, "write unix:///a"},
 		{"log_level = true\n", `c.toml:1: log_level: is a boolean; expected debug, info, warn or error`, ""},
 		{"log_level = \"loud\"\n", `c.toml:1: log_level: "loud" is not one of its values; expected debug, info, warn or error`, ""},
 		{"log_format = \"\"\n", `c.toml:1: log_format: "" is not one of its values; expected auto, text or json`, ""},
@@ -277,7 +278,7 @@ func squeeze(s string) string {
 
 func TestConfigShowJSON(t *testing.T) {
 	clearEnv(t)
-	out, err := configCmd(t, "config", "show", "--json", "--listen", "unix:///a?x=1&y=2")
+	out, err := configCmd(t, "config", "show", "--json", "--listen", "unix:///a?proto=gob&dir=shared")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +293,7 @@ func TestConfigShowJSON(t *testing.T) {
 		t.Errorf("config show --json has %d keys; want %d", len(got), len(settingTable))
 	}
 	for key, want := range map[string]any{
-		"limits.max_message": float64(16 << 20), "limits.drain": "10s", "log_level": "info", "endpoint": "", "listen": []any{"unix:///a?x=1&y=2"},
+		"limits.max_message": float64(16 << 20), "limits.drain": "10s", "log_level": "info", "endpoint": "", "listen": []any{"unix:///a?proto=gob&dir=shared"},
 	} {
 		if !reflect.DeepEqual(got[key].Value, want) {
 			t.Errorf("value of %s is %v; want %v", key, got[key].Value, want)
