@@ -6,6 +6,8 @@ package main
 import (
 	"bytes"
 	"io"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -70,6 +72,30 @@ type badMessage struct {
 
 func (b *badMessage) Error() string { return b.fault.Text }
 func (b *badMessage) Unwrap() error { return b.fault }
+
+// codeMark stands before the code in the text of an error that has nothing but text.
+const codeMark = " (code "
+
+// textOfFault is an error for a protocol that has only its text.
+func textOfFault(f *fault) string {
+	if f.Code != codeApplication {
+		return f.Text + codeMark + strconv.Itoa(f.Code) + ")"
+	}
+	if f.Text == "" { // which would say that there is none
+		return "unknown error"
+	}
+	return f.Text
+}
+
+// faultOfText is its inverse.
+func faultOfText(text string) *fault {
+	if i := strings.LastIndex(text, codeMark); i >= 0 && strings.HasSuffix(text, ")") {
+		if code, err := strconv.Atoi(text[i+len(codeMark) : len(text)-1]); err == nil && code < 0 {
+			return &fault{Code: code, Text: text[:i]}
+		}
+	}
+	return &fault{Code: codeApplication, Text: text}
+}
 
 // An input is the buffered reading side of a connection. Messages are parsed in its buffer,
 // which grows while one arrives and is given back after.

@@ -242,6 +242,9 @@ func launch(e endpoint, set settings) (gone <-chan struct{}, logFile string, err
 	if err != nil {
 		return nil, "", err
 	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, "", fmt.Errorf("make the directory for the daemon's log: %w", err)
+	}
 	logFile = filepath.Join(dir, "daemon.log")
 	log, err := openStartLog(logFile)
 	if err != nil {

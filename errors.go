@@ -196,6 +196,14 @@ func oneLine(s string) string {
 	return b.String()
 }
 
+// shorten cuts text from outside before it goes into an error or a log line.
+func shorten(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
 // isControl tells C0, DEL, C1 and the characters that change the direction of text
 // (Unicode TR #9), which can make a line read as something else.
 func isControl(r rune) bool {

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 )
 
@@ -225,30 +224,6 @@ func (c *gobCodec) readHeader(m *message, id int, b []byte) error {
 		m.fault = faultOfText(string(text))
 	}
 	return nil
-}
-
-// codeMark stands before the code in the text of an error that has nothing but text.
-const codeMark = " (code "
-
-// textOfFault is an error for a protocol that has only its text.
-func textOfFault(f *fault) string {
-	if f.Code != codeApplication {
-		return f.Text + codeMark + strconv.Itoa(f.Code) + ")"
-	}
-	if f.Text == "" { // which would say that there is none
-		return "unknown error"
-	}
-	return f.Text
-}
-
-// faultOfText is its inverse.
-func faultOfText(text string) *fault {
-	if i := strings.LastIndex(text, codeMark); i >= 0 && strings.HasSuffix(text, ")") {
-		if code, err := strconv.Atoi(text[i+len(codeMark) : len(text)-1]); err == nil && code < 0 {
-			return &fault{Code: code, Text: text[:i]}
-		}
-	}
-	return &fault{Code: codeApplication, Text: text}
 }
 
 func (c *gobCodec) body(v any) error {

@@ -4,9 +4,7 @@ package main
 // argument that was typed as JSON.
 
 import (
-	"encoding/base64"
 	"encoding/json"
-	"math"
 	"strconv"
 	"time"
 )
@@ -102,19 +100,6 @@ func appendEncoded(dst []byte, t *gobType, b []byte) []byte {
 		return append(dst, b...)
 	}
 	return appendJSONBytes(dst, b)
-}
-
-// appendJSONFloat writes null for what JSON has no number for.
-func appendJSONFloat(dst []byte, v float64) []byte {
-	if math.IsNaN(v) || math.IsInf(v, 0) {
-		return append(dst, "null"...)
-	}
-	return strconv.AppendFloat(dst, v, 'g', -1, 64)
-}
-
-// appendJSONBytes writes bytes as encoding/json does.
-func appendJSONBytes(dst, b []byte) []byte {
-	return append(base64.StdEncoding.AppendEncode(append(dst, '"'), b), '"')
 }
 
 // gobOfJSON finds the Go value whose gob form a method will take. An object has none: gob knows

@@ -91,17 +91,17 @@ func userConfigFile() string {
 func serviceConfigFile() string { return filepath.Join(etcDir, "ipcd", "config.toml") }
 
 // stateDir is where the daemon keeps what must outlive it: systemd's choice (systemd.exec(5)),
-// the system's for root, and $XDG_STATE_HOME for a user. It is not made here.
+// $XDG_STATE_HOME, the system's for root. It is not made here.
 func stateDir() (string, error) {
 	if dir := os.Getenv("STATE_DIRECTORY"); dir != "" {
 		dir, _, _ = strings.Cut(dir, ":")
 		return dir, nil
 	}
-	if os.Getuid() == 0 {
-		return filepath.Join(varDir, "ipcd"), nil
-	}
 	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "ipcd"), nil
+	}
+	if os.Getuid() == 0 {
+		return filepath.Join(varDir, "ipcd"), nil
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"reflect"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -154,14 +153,6 @@ func isServiceName(name string) bool {
 		}
 	}
 	return true
-}
-
-// shorten cuts text from outside before it goes into an error or a log line.
-func shorten(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 // A receiver is a Go value whose methods are called by reflection.

@@ -1,0 +1,757 @@
+package main
+
+// This file owns the codec of JSON-RPC, 2.0 and 1.0: its framings, its envelope, batches, and
+// what Go values look like in it. See jsonrpc.org/specification and docs/protocol.md, section 4.
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// A framing tells where one message ends and the next begins.
+type framing int
+
+const (
+	framingAuto   framing = iota // framingHeader or framingValue, by the first byte
+	framingValue                 // one value after another, white space between them or none
+	framingLine                  // one value a line
+	framingHeader                // Content-Length: N, an empty line, N bytes: the Language Server Protocol's
+)
+
+const (
+	maxJSONHeader = 4 << 10 // framing headers fit in 100 bytes; the rest is kindness
+	maxJSONSkip   = 1 << 30 // a longer message is not waited for, not even to be dropped
+)
+
+const (
+	cancelMethod = "$/cancelRequest"
+	nullID       = "null"
+)
+
+// A jsonCodec speaks JSON-RPC on one connection.
+type jsonCodec struct {
+	in      *input
+	limits  limits
+	framing framing
+	scan    jsonScan
+
+	taken  int          // bytes of the last message, to be taken off the input
+	queue  []jsonParsed // what is left of a batch
+	raw    []byte       // the params or the result of the message read last
+	result bool         // it is a result
+	method string       // of the last request: most are the same
+}
+
+// A jsonParsed is one message of a batch.
+type jsonParsed struct {
+	message message
+	fault   *fault
+	raw     []byte
+	result  bool
+}
+
+// A jsonBatch gathers the answers to a batch. Only write changes it.
+type jsonBatch struct {
+	left int // answers to come
+	out  []byte
+	most int // bytes of them all
+}
+
+func newJSONCodec(in *input, l limits, f framing) codec {
+	return &jsonCodec{in: in, limits: l, framing: f}
+}
+
+func (c *jsonCodec) read(m *message) error {
+	c.raw = nil
+	if len(c.queue) == 0 {
+		c.in.advance(c.taken)
+		c.taken = 0
+		value, err := c.value()
+		if err == nil && value[0] == '[' {
+			err = c.batch(value)
+		} else if err == nil {
+			var p jsonParsed
+			c.parse(&p, value)
+			c.queue = append(c.queue[:0], p)
+		}
+		if err != nil {
+			*m = message{id: callID{json: nullID}}
+			return err
+		}
+	}
+	p := c.queue[0]
+	c.queue = c.queue[1:]
+	*m, c.raw, c.result = p.message, p.raw, p.result
+	if p.fault != nil {
+		return &badMessage{m: p.message, fault: p.fault}
+	}
+	return nil
+}
+
+// nobodys is an error of a message that is answered with a null id.
+func nobodys(f *fault) error { return &badMessage{m: message{id: callID{json: nullID}}, fault: f} }
+
+// value returns the next value, an object or an array that was checked. It stays on the input.
+func (c *jsonCodec) value() ([]byte, error) {
+	if err := c.skipSpace(); err != nil {
+		return nil, err
+	}
+	first := c.in.bytes()[0]
+	if c.framing == framingAuto {
+		c.framing = framingValue
+		if first|0x20 == 'c' {
+			c.framing = framingHeader
+		}
+	}
+	if c.framing == framingHeader {
+		return c.headed()
+	}
+	c.scan.reset(c.limits.MaxDepth)
+	var err error
+	whole := false
+	if first != '{' && first != '[' {
+		err = fmt.Errorf("a message begins with { or [, not with %q", first)
+	}
+	for err == nil && !whole {
+		whole, err = c.scan.scan(c.in.bytes(), false)
+		switch {
+		case err != nil:
+		case c.scan.pos > c.limits.MaxMessage:
+			return nil, c.skipLarge(whole)
+		case !whole:
+			if err := c.in.more(true); err != nil {
+				return nil, noEOF(err)
+			}
+		}
+	}
+	if err != nil {
+		return nil, c.broken(err)
+	}
+	c.taken = c.scan.pos
+	return c.in.bytes()[:c.taken], nil
+}
+
+// skipSpace waits for the first byte that is no white space.
+func (c *jsonCodec) skipSpace() error {
+	for {
+		b := c.in.bytes()
+		rest := bytes.TrimLeft(b, jsonSpace)
+		c.in.advance(len(b) - len(rest))
+		if len(rest) > 0 {
+			return nil
+		}
+		if err := c.in.more(false); err != nil {
+			return err
+		}
+	}
+}
+
+// broken says what is wrong with a message. Where no frame says where the next one begins, the
+// rest of the stream means nothing.
+func (c *jsonCodec) broken(err error) error {
+	f := c.parseFault(err)
+	if c.framing != framingLine {
+		return f
+	}
+	for {
+		b := c.in.bytes()
+		if end := bytes.IndexByte(b, '\n'); end >= 0 {
+			c.in.advance(end + 1)
+			return nobodys(f)
+		}
+		if err := c.in.discard(len(b)); err != nil {
+			return err
+		}
+		if err := c.in.more(true); err != nil {
+			return noEOF(err)
+		}
+	}
+}
+
+// parseFault is the fault for a syntax error; what is a fault has a code already.
+func (c *jsonCodec) parseFault(err error) *fault {
+	var f *fault
+	if errors.As(err, &f) {
+		return f
+	}
+	return faultf(codeParse, "the message is not JSON: at byte %d: %w", c.scan.pos, err)
+}
+
+// skipLarge drops a value over the limit while it arrives, and answers it.
+func (c *jsonCodec) skipLarge(whole bool) error {
+	p := jsonParsed{message: message{id: callID{json: nullID}}}
+	if head := c.in.bytes()[:min(c.scan.pos, inputLarge)]; head[0] == '{' {
+		c.parse(&p, head)
+	}
+	for !whole {
+		if err := c.in.discard(c.scan.pos); err != nil {
+			return err
+		}
+		c.scan.forget(c.scan.pos)
+		if err := c.in.more(true); err != nil {
+			return noEOF(err)
+		}
+		var err error
+		if whole, err = c.scan.scan(c.in.bytes(), false); err != nil {
+			return c.broken(err)
+		}
+	}
+	c.in.advance(c.scan.pos)
+	p.message.kind = request
+	return &badMessage{m: p.message, fault: tooLarge("max_message", int64(c.limits.MaxMessage), "the message is too long")}
+}
+
+// headed returns the value of a message with headers.
+func (c *jsonCodec) headed() ([]byte, error) {
+	n, err := c.header()
+	if err != nil {
+		return nil, err
+	}
+	if n > c.limits.MaxMessage {
+		if err := c.in.discard(n); err != nil {
+			return nil, err
+		}
+		c.in.advance(0)
+		return nil, nobodys(tooLarge("max_message", int64(c.limits.MaxMessage), fmt.Sprintf("the message has %d bytes", n)))
+	}
+	b, err := c.in.need(n, true)
+	if err != nil {
+		return nil, err
+	}
+	c.scan.reset(c.limits.MaxDepth)
+	_, err = c.scan.scan(b, true)
+	value := bytes.TrimLeft(b, jsonSpace)
+	switch {
+	case err == nil && len(bytes.TrimLeft(b[c.scan.pos:], jsonSpace)) > 0:
+		err = errors.New("more than one value")
+	case err == nil && value[0] != '{' && value[0] != '[':
+		err = errors.New("a message is an object or an array")
+	}
+	c.taken = n
+	if err != nil {
+		return nil, nobodys(c.parseFault(err))
+	}
+	return value, nil
+}
+
+// header takes the headers of a message off the input and returns its length.
+func (c *jsonCodec) header() (int, error) {
+	var head []byte
+	for head == nil {
+		b := c.in.bytes()
+		if end := bytes.Index(b, []byte("\r\n\r\n")); end >= 0 {
+			head = b[:end+2]
+		} else if len(b) > maxJSONHeader {
+			return 0, faultf(codeParse, "the headers of a message have more than %d bytes", maxJSONHeader)
+		} else if err := c.in.more(true); err != nil {
+			return 0, noEOF(err)
+		}
+	}
+	length := -1
+	for line := range strings.Lines(string(head)) {
+		name, value, ok := strings.Cut(line, ":")
+		switch {
+		case !ok:
+			return 0, faultf(codeParse, "%q is no header", shorten(line, 40))
+		case strings.EqualFold(name, "Content-Length"):
+			n, err := strconv.ParseUint(strings.TrimSpace(value), 10, 31)
+			if err != nil || n > maxJSONSkip || length >= 0 {
+				return 0, faultf(codeParse, "%q is no Content-Length", shorten(strings.TrimSpace(value), 40))
+			}
+			length = int(n)
+		}
+	}
+	if length < 0 {
+		return 0, faultf(codeParse, "the headers have no Content-Length")
+	}
+	c.in.advance(len(head) + 2)
+	return length, nil
+}
+
+// batch takes an array apart.
+func (c *jsonCodec) batch(b []byte) error {
+	w := enter(b)
+	group := &jsonBatch{most: 4 * c.limits.MaxMessage}
+	c.queue = c.queue[:0]
+	n := 0
+	for {
+		element, ok := w.element()
+		if !ok {
+			break
+		}
+		if n++; n > c.limits.MaxBatch {
+			continue // to tell how many there are
+		}
+		var p jsonParsed
+		c.parse(&p, element)
+		p.message.batch = group
+		if p.message.kind == request {
+			group.left++
+		}
+		c.queue = append(c.queue, p)
+	}
+	switch {
+	case n == 0:
+		return nobodys(faultf(codeInvalid, "a batch without requests"))
+	case n > c.limits.MaxBatch:
+		c.queue = nil
+		return nobodys(tooLarge("max_batch", int64(c.limits.MaxBatch), fmt.Sprintf("a batch of %d requests", n)))
+	}
+	return nil
+}
+
+// A jsonEnvelope is the members of a message that have a meaning; the others are ignored.
+type jsonEnvelope struct {
+	version, method, params, id, result, fault, timeout []byte
+}
+
+func readEnvelope(b []byte) (e jsonEnvelope) {
+	w := enter(b)
+	for {
+		name, value, ok := w.member()
+		if !ok {
+			return e
+		}
+		switch string(unquoteJSON(name)) {
+		case "jsonrpc":
+			e.version = value
+		case "method":
+			e.method = value
+		case "params":
+			e.params = value
+		case "id":
+			e.id = value
+		case "result":
+			e.result = value
+		case "error":
+			e.fault = value
+		case "timeout":
+			e.timeout = value
+		}
+	}
+}
+
+// parse reads one message. What is wrong with it is in p.fault.
+func (c *jsonCodec) parse(p *jsonParsed, b []byte) {
+	m := &p.message
+	m.id.json = nullID
+	if b[0] != '{' {
+		p.fault = faultf(codeInvalid, "a request is an object, not %s", jsonKindOf(b))
+		return
+	}
+	e := readEnvelope(b)
+	m.v1 = string(e.version) != `"2.0"`
+	switch {
+	case e.method == nil && (e.result != nil || e.fault != nil):
+		c.parseResponse(p, &e)
+		return
+	case e.id != nil && (e.id[0] == '{' || e.id[0] == '[' || e.id[0] == 't' || e.id[0] == 'f'):
+		p.fault = faultf(codeInvalid, "the id is %s; expected a string, a number or null", jsonKindOf(e.id))
+		return
+	case e.id == nil, m.v1 && string(e.id) == nullID:
+		m.kind = notification
+	default:
+		m.id.json = string(e.id)
+	}
+	switch {
+	case m.v1 && e.version != nil:
+		p.fault = faultf(codeInvalid, `jsonrpc is %s; expected "2.0"`, shorten(string(e.version), 40))
+	case e.method == nil:
+		p.fault = faultf(codeInvalid, "the request has no method")
+	case e.method[0] != '"':
+		p.fault = faultf(codeInvalid, "the method is %s; expected a string", jsonKindOf(e.method))
+	}
+	if p.fault != nil {
+		m.kind = request // an answer is due even where there is no id
+		return
+	}
+	if name := unquoteJSON(e.method[1 : len(e.method)-1]); string(name) != c.method {
+		c.method = string(name)
+	}
+	m.method, p.raw = c.method, e.params
+	if ms, err := strconv.ParseFloat(string(e.timeout), 64); err == nil && ms > 0 && ms < float64(math.MaxInt64/time.Millisecond) {
+		m.timeout = max(time.Duration(ms*float64(time.Millisecond)), 1)
+	}
+	if m.method == cancelMethod {
+		m.parseCancel(e.params)
+	}
+}
+
+// parseCancel finds whom a cancellation means: {"id": ID}, or that in an array.
+func (m *message) parseCancel(params []byte) {
+	m.kind = notification
+	if len(params) > 0 && params[0] == '[' {
+		w := enter(params)
+		params, _ = w.element()
+	}
+	if len(params) > 0 && params[0] == '{' {
+		if e := readEnvelope(params); e.id != nil {
+			m.kind, m.id.json = cancel, string(e.id)
+		}
+	}
+}
+
+func (c *jsonCodec) parseResponse(p *jsonParsed, e *jsonEnvelope) {
+	m := &p.message
+	m.kind, m.id = response, callID{}
+	if n, err := strconv.ParseUint(string(e.id), 10, 64); err == nil {
+		m.id.seq = n
+	}
+	p.raw, p.result = e.result, true
+	if e.fault != nil && string(e.fault) != "null" {
+		m.fault = parseFault(e.fault)
+	}
+}
+
+// parseFault reads the error of a response: an object in 2.0, anything in 1.0.
+func parseFault(b []byte) *fault {
+	switch b[0] {
+	case '"':
+		return faultOfText(string(unquoteJSON(b[1 : len(b)-1])))
+	case '{':
+		var f struct {
+			Code    int             `json:"code"`
+			Message string          `json:"message"`
+			Data    json.RawMessage `json:"data"`
+		}
+		if json.Unmarshal(b, &f) == nil && f.Code != 0 {
+			var data *faultData // of some other server, it may be anything
+			if json.Unmarshal(f.Data, &data) != nil {
+				data = nil
+			}
+			return &fault{Code: f.Code, Text: f.Message, Data: data}
+		}
+	}
+	return &fault{Code: codeApplication, Text: string(b)}
+}
+
+func (c *jsonCodec) body(v any) error {
+	raw := c.raw
+	c.raw = nil
+	switch {
+	case v == nil:
+		return nil
+	case c.result:
+		return decodeValue("the result", raw, v)
+	}
+	return decodeParams(raw, v)
+}
+
+// decodeParams finds the argument in params and decodes it.
+func decodeParams(params []byte, v any) error {
+	if len(params) == 0 || string(params) == "null" {
+		return noArgument(v)
+	}
+	switch params[0] {
+	case '{':
+		return decodeBody(params, v)
+	case '[':
+	default:
+		return faultf(codeBadArgument, "params is %s; expected an array with the argument, or an object", jsonKindOf(params))
+	}
+	w := enter(params)
+	argument, ok := w.element()
+	if !ok {
+		return noArgument(v)
+	}
+	more := 1
+	for {
+		if _, ok := w.element(); !ok {
+			break
+		}
+		more++
+	}
+	if more > 1 {
+		return faultf(codeBadArgument, "params has %d elements; the method takes one argument", more)
+	}
+	return decodeBody(argument, v)
+}
+
+// noArgument is for a call without one. Whoever takes any JSON takes none as null.
+func noArgument(v any) error {
+	switch v := v.(type) {
+	case *json.RawMessage:
+		*v = json.RawMessage("null")
+		return nil
+	case *any:
+		*v = nil
+		return nil
+	}
+	return faultf(codeBadArgument, "the method takes one argument, and none was given")
+}
+
+// decodeBody decodes an argument that was checked into v, a pointer.
+func decodeBody(b []byte, v any) error { return decodeValue("the argument", b, v) }
+
+func decodeValue(what string, b []byte, v any) error {
+	if len(b) == 0 {
+		b = []byte("null")
+	}
+	switch v := v.(type) {
+	case *string:
+		if b[0] != '"' {
+			return faultf(codeBadArgument, "%s is %s; expected a string", what, jsonKindOf(b))
+		}
+		*v = string(unquoteJSON(b[1 : len(b)-1]))
+		return nil
+	case *json.RawMessage:
+		*v = bytes.Clone(b)
+		return nil
+	}
+	err := json.Unmarshal(b, v)
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case err == nil:
+		return nil
+	case !errors.As(err, &wrong):
+		return faultf(codeBadArgument, "%s is not as expected: %s", what, strings.TrimPrefix(err.Error(), "json: "))
+	}
+	f := faultf(codeBadArgument, "%s is %s; expected %s", what, article(wrong.Value), jsonKindFor(wrong.Type))
+	if wrong.Field != "" {
+		f.Text = fmt.Sprintf("the field %s of %s is %s; expected %s", wrong.Field, what, article(wrong.Value), jsonKindFor(wrong.Type))
+		f.Data = &faultData{Field: wrong.Field}
+	}
+	return f
+}
+
+// jsonKindOf names what a value is.
+func jsonKindOf(b []byte) string {
+	switch b[0] {
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	case '"':
+		return "a string"
+	case 't', 'f':
+		return "a boolean"
+	case 'n':
+		return "null"
+	}
+	return "a number"
+}
+
+// article puts one before a name of encoding/json: string, number 1.5, bool, array, object.
+func article(name string) string {
+	switch {
+	case name == "bool":
+		return "a boolean"
+	case strings.HasPrefix(name, "array"), strings.HasPrefix(name, "object"):
+		return "an " + name
+	}
+	return "a " + name
+}
+
+// jsonKindFor names what a Go type wants.
+func jsonKindFor(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "a boolean"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return fmt.Sprintf("an integer of %d bits", t.Bits())
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return fmt.Sprintf("an integer of %d bits that is not negative", t.Bits())
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	case reflect.Slice, reflect.Array:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return "a string in base64"
+		}
+		return "an array"
+	case reflect.Map, reflect.Struct:
+		return "an object"
+	}
+	return "a string"
+}
+
+func (c *jsonCodec) write(dst []byte, m *message, body any) (out []byte, err error) {
+	group, _ := m.batch.(*jsonBatch)
+	if group == nil || m.kind != response {
+		return c.frame(dst, m, body)
+	}
+	before := len(group.out)
+	group.out = append(group.out, ',')
+	if before == 0 {
+		group.out[0] = '['
+	}
+	if group.out, err = appendMessage(group.out, m, body); err != nil {
+		group.out = group.out[:before]
+		return dst, err
+	}
+	if len(group.out) > group.most && m.fault == nil {
+		group.out = group.out[:before]
+		large := *m
+		large.fault = tooLarge("max_message", int64(c.limits.MaxMessage), "the answers to the batch are too long together")
+		return c.write(dst, &large, nil)
+	}
+	if group.left--; group.left > 0 {
+		return dst, nil
+	}
+	return c.wrap(dst, append(group.out, ']')), nil
+}
+
+// frame appends a message with its frame.
+func (c *jsonCodec) frame(dst []byte, m *message, body any) ([]byte, error) {
+	if c.framing != framingHeader {
+		out, err := appendMessage(dst, m, body)
+		if err != nil {
+			return dst, err
+		}
+		return append(out, '\n'), nil
+	}
+	b, err := appendMessage(nil, m, body)
+	if err != nil {
+		return dst, err
+	}
+	return c.wrap(dst, b), nil
+}
+
+// wrap appends a message that is encoded already.
+func (c *jsonCodec) wrap(dst, b []byte) []byte {
+	if c.framing == framingHeader {
+		dst = append(strconv.AppendInt(append(dst, "Content-Length: "...), int64(len(b)), 10), "\r\n\r\n"...)
+		return append(dst, b...)
+	}
+	return append(append(dst, b...), '\n')
+}
+
+// appendMessage appends m without a frame. On an error it returns dst with a part of it.
+func appendMessage(dst []byte, m *message, body any) (_ []byte, err error) {
+	dst = append(dst, '{')
+	if !m.v1 {
+		dst = append(dst, `"jsonrpc":"2.0",`...)
+	}
+	switch m.kind {
+	case response:
+		dst = append(appendID(append(dst, `"id":`...), m.id), ',')
+		dst, err = appendOutcome(dst, m, body)
+	case cancel:
+		dst = append(dst, `"method":"`+cancelMethod+`","params":{"id":`...)
+		dst = append(appendID(dst, m.id), '}')
+	default:
+		if m.kind == request {
+			dst = append(appendID(append(dst, `"id":`...), m.id), ',')
+		}
+		dst = appendJSONString(append(dst, `"method":`...), m.method)
+		if body != nil {
+			dst, err = appendBody(append(dst, `,"params":[`...), body)
+			dst = append(dst, ']')
+		}
+		if m.timeout > 0 {
+			dst = append(dst, `,"timeout":`...)
+			dst = strconv.AppendInt(dst, max(m.timeout.Milliseconds(), 1), 10)
+		}
+	}
+	return append(dst, '}'), err
+}
+
+// appendOutcome appends the result or the error; in 1.0 both are there, one of them null.
+func appendOutcome(dst []byte, m *message, body any) (_ []byte, err error) {
+	switch {
+	case m.fault == nil:
+		dst, err = appendBody(append(dst, `"result":`...), body)
+		if m.v1 {
+			dst = append(dst, `,"error":null`...)
+		}
+	case m.v1:
+		dst = appendJSONString(append(dst, `"result":null,"error":`...), textOfFault(m.fault))
+	default:
+		dst, err = appendBody(append(dst, `"error":`...), m.fault)
+	}
+	return dst, err
+}
+
+func appendID(dst []byte, id callID) []byte {
+	if id.json != "" {
+		return append(dst, id.json...)
+	}
+	return strconv.AppendUint(dst, id.seq, 10)
+}
+
+// appendBody appends a Go value as JSON. The error is that it has none.
+func appendBody(dst []byte, v any) (out []byte, err error) {
+	switch v := v.(type) {
+	case nil:
+		return append(dst, "null"...), nil
+	case string:
+		return appendJSONString(dst, v), nil
+	case []byte:
+		return appendJSONBytes(dst, v), nil
+	case bool:
+		return strconv.AppendBool(dst, v), nil
+	case int:
+		return strconv.AppendInt(dst, int64(v), 10), nil
+	}
+	defer func() {
+		if p := recover(); p != nil { // a MarshalJSON of somebody's
+			out, err = dst, fmt.Errorf("%v", p)
+		}
+	}()
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return dst, errors.New(strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return append(dst, bytes.TrimSuffix(b.Bytes(), []byte("\n"))...), nil
+}
+
+// appendJSONString appends s in quotes. What is not UTF-8 becomes U+FFFD, as in encoding/json.
+func appendJSONString(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	start := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= 0x20 && c != '"' && c != '\\' && c < utf8.RuneSelf {
+			i++
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(s[i:])
+		if c >= utf8.RuneSelf && !(r == utf8.RuneError && n == 1) {
+			i += n
+			continue
+		}
+		dst = append(dst, s[start:i]...)
+		switch c {
+		case '"', '\\':
+			dst = append(dst, '\\', c)
+		case '\n':
+			dst = append(dst, `\n`...)
+		case '\r':
+			dst = append(dst, `\r`...)
+		case '\t':
+			dst = append(dst, `\t`...)
+		default:
+			if c >= utf8.RuneSelf {
+				dst = append(dst, "\ufffd"...)
+			} else {
+				dst = fmt.Appendf(dst, `\u%04x`, c)
+			}
+		}
+		i += n
+		start = i
+	}
+	return append(append(dst, s[start:]...), '"')
+}
+
+// appendJSONFloat writes null for what JSON has no number for.
+func appendJSONFloat(dst []byte, v float64) []byte {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return append(dst, "null"...)
+	}
+	return strconv.AppendFloat(dst, v, 'g', -1, 64)
+}
+
+// appendJSONBytes writes bytes as encoding/json does.
+func appendJSONBytes(dst, b []byte) []byte {
+	return append(base64.StdEncoding.AppendEncode(append(dst, '"'), b), '"')
+}

@@ -1,0 +1,472 @@
+package main
+
+// This file owns the grammar of JSON: it finds the end of a value while its bytes arrive, each
+// looked at once, and makes sure on the way that the value can mean one thing only. It takes
+// what I-JSON (RFC 7493) allows: UTF-8 without lone surrogates, no member twice.
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+const (
+	maxJSONNumber = 1 << 10 // digits of a number; a double needs at most 767 for all it has
+	fewNames      = 8       // names of an object that are compared one by one
+)
+
+// A jsonScan is a value of which a part has been seen.
+type jsonScan struct {
+	maxDepth int
+	pos      int  // bytes that were checked: an error is here
+	lax      bool // what was checked is not kept, so that names cannot be compared
+
+	next   jsonNext
+	frames []jsonFrame // objects and arrays that are open
+	names  []jsonSpan  // of the members of all open objects
+	inText bool        // pos is inside a string
+	isName bool        // which is the name of a member
+	start  int         // where it begins, behind its quote
+}
+
+// jsonNext is what may come next.
+type jsonNext uint8
+
+const (
+	nextValue      jsonNext = iota
+	nextValueOrEnd          // of an array that is empty yet
+	nextName
+	nextNameOrEnd // of an object that is empty yet
+	nextColon
+	nextCommaOrEnd
+	nextNothing
+)
+
+type jsonFrame struct {
+	object bool
+	first  int                 // of names
+	many   map[string]struct{} // the same names, where there are many
+}
+
+type jsonSpan struct{ start, end int }
+
+// reset makes it ready for the next value.
+func (s *jsonScan) reset(maxDepth int) {
+	*s = jsonScan{maxDepth: maxDepth, frames: s.frames[:0], names: s.names[:0]}
+	if cap(s.names) > 1<<10 {
+		s.names = nil
+	}
+}
+
+// forget says that the first n bytes are gone: the value is too large and only its end matters.
+func (s *jsonScan) forget(n int) {
+	s.pos -= n
+	s.lax, s.names = true, nil
+	for i := range s.frames {
+		s.frames[i].many = nil
+	}
+}
+
+// scan goes on with b, which begins with the first byte of the value, or the first that is not
+// forgotten. It returns true when the value is whole; its length is pos. last says that no more
+// bytes will come. An error is a *fault or has no code; pos is where it is.
+func (s *jsonScan) scan(b []byte, last bool) (whole bool, err error) {
+	for s.pos < len(b) && s.next != nextNothing {
+		before := s.pos
+		if s.inText {
+			err = s.text(b)
+		} else {
+			err = s.token(b, last)
+		}
+		if err != nil {
+			return false, err
+		}
+		if s.pos == before {
+			break // more bytes are needed to go on
+		}
+	}
+	if s.next == nextNothing {
+		return true, nil
+	}
+	if last {
+		s.pos = len(b)
+		return false, fmt.Errorf("the JSON ends too early")
+	}
+	return false, nil
+}
+
+// token takes a byte of structure, a number or a literal.
+func (s *jsonScan) token(b []byte, last bool) error {
+	c := b[s.pos]
+	wantsValue := s.next <= nextValueOrEnd
+	switch {
+	case c == ' ' || c == '\n' || c == '\t' || c == '\r':
+	case c == '"' && (wantsValue || s.next == nextName || s.next == nextNameOrEnd):
+		s.inText, s.isName, s.start = true, !wantsValue, s.pos+1
+	case (c == '{' || c == '[') && wantsValue:
+		if len(s.frames) >= s.maxDepth {
+			return tooLarge("max_depth", int64(s.maxDepth), "the JSON is nested too deeply")
+		}
+		s.frames = append(s.frames, jsonFrame{object: c == '{', first: len(s.names)})
+		s.next = nextValueOrEnd
+		if c == '{' {
+			s.next = nextNameOrEnd
+		}
+	case c == '}' && (s.next == nextNameOrEnd || s.next == nextCommaOrEnd && s.top().object),
+		c == ']' && (s.next == nextValueOrEnd || s.next == nextCommaOrEnd && !s.top().object):
+		s.names = s.names[:min(s.top().first, len(s.names))]
+		s.frames = s.frames[:len(s.frames)-1]
+		s.ended()
+	case c == ',' && s.next == nextCommaOrEnd:
+		s.next = nextValue
+		if s.top().object {
+			s.next = nextName
+		}
+	case c == ':' && s.next == nextColon:
+		s.next = nextValue
+	case wantsValue && (c == '-' || c >= '0' && c <= '9' || c == 't' || c == 'f' || c == 'n'):
+		return s.scalar(b, last)
+	default:
+		r, _ := utf8.DecodeRune(b[s.pos:])
+		return fmt.Errorf("unexpected %q, %s", r, s.next.words())
+	}
+	s.pos++
+	return nil
+}
+
+func (n jsonNext) words() string {
+	return [...]string{"expected a value", "expected a value or ]", "expected a name in quotes", "expected a name in quotes or }",
+		"expected a colon", "expected a comma or the end", "expected nothing"}[n]
+}
+
+func (s *jsonScan) top() *jsonFrame { return &s.frames[len(s.frames)-1] }
+
+// ended says that a value is whole.
+func (s *jsonScan) ended() {
+	s.next = nextCommaOrEnd
+	if len(s.frames) == 0 {
+		s.next = nextNothing
+	}
+}
+
+// scalar takes a number or a literal, once the byte behind it is there.
+func (s *jsonScan) scalar(b []byte, last bool) error {
+	end := s.pos + 1
+	for end < len(b) && strings.IndexByte("0123456789+-.eEaflnrstu", b[end]) >= 0 {
+		end++
+	}
+	word := b[s.pos:end]
+	if len(word) > maxJSONNumber {
+		return fmt.Errorf("a number has more than %d digits", maxJSONNumber)
+	}
+	if end == len(b) && !last {
+		return nil
+	}
+	if w := string(word); w != "true" && w != "false" && w != "null" && !isJSONNumber(word) {
+		return fmt.Errorf("%q is no number and no literal", word)
+	}
+	s.pos = end
+	s.ended()
+	return nil
+}
+
+// isJSONNumber tells a number of RFC 8259 §6.
+func isJSONNumber(b []byte) bool {
+	digits := func() bool {
+		n := 0
+		for n < len(b) && b[n] >= '0' && b[n] <= '9' {
+			n++
+		}
+		b = b[n:]
+		return n > 0
+	}
+	if len(b) > 0 && b[0] == '-' {
+		b = b[1:]
+	}
+	zero := len(b) > 1 && b[0] == '0' && b[1] >= '0' && b[1] <= '9'
+	if zero || !digits() {
+		return false
+	}
+	if len(b) > 0 && b[0] == '.' {
+		b = b[1:]
+		if !digits() {
+			return false
+		}
+	}
+	if len(b) > 0 && (b[0] == 'e' || b[0] == 'E') {
+		b = b[1:]
+		if len(b) > 0 && (b[0] == '+' || b[0] == '-') {
+			b = b[1:]
+		}
+		if !digits() {
+			return false
+		}
+	}
+	return len(b) == 0
+}
+
+// text goes on inside a string. It stops at its end, or before an escape or a character of which
+// a part is missing.
+func (s *jsonScan) text(b []byte) error {
+	for i := s.pos; ; {
+		for i+8 <= len(b) && plainText(binary.LittleEndian.Uint64(b[i:])) {
+			i += 8
+		}
+		s.pos = i
+		if i == len(b) {
+			return nil
+		}
+		n := 1
+		switch c := b[i]; {
+		case c == '"':
+			s.inText = false
+			s.pos++
+			if !s.isName {
+				s.ended()
+				return nil
+			}
+			s.next = nextColon
+			return s.name(b, jsonSpan{s.start, i})
+		case c < 0x20:
+			return fmt.Errorf("a control character in a string; it has to be written as \\u%04x", c)
+		case c == '\\':
+			var ok bool
+			if n, ok = escapeLength(b[i:]); !ok {
+				return fmt.Errorf("a wrong escape in a string")
+			}
+		case c >= utf8.RuneSelf:
+			var r rune
+			if r, n = utf8.DecodeRune(b[i:]); r == utf8.RuneError && n == 1 {
+				if utf8.FullRune(b[i:]) {
+					return fmt.Errorf("a string that is not UTF-8")
+				}
+				n = 0
+			}
+		}
+		if n == 0 {
+			return nil
+		}
+		i += n
+	}
+}
+
+// plainText tells whether eight bytes are ASCII without quotes, backslashes and controls: the
+// subtractions borrow into the top bit of a byte that is less than what is taken from it.
+func plainText(w uint64) bool {
+	const each, top = 0x0101010101010101, 0x8080808080808080
+	quote, slash := w^'"'*each, w^'\\'*each
+	return (w|(w-0x20*each)|(quote-each)|(slash-each))&top == 0
+}
+
+// escapeLength is the length of the escape that b begins with; 0 where a part of it is missing.
+// Both halves of a surrogate pair are one.
+func escapeLength(b []byte) (n int, ok bool) {
+	if len(b) < 2 {
+		return 0, true
+	}
+	if b[1] != 'u' {
+		return 2, strings.IndexByte(`"\/bfnrt`, b[1]) >= 0
+	}
+	high, n, ok := hexEscape(b)
+	if n == 0 || !ok || !utf16.IsSurrogate(high) {
+		return n, ok
+	}
+	low, n, ok := hexEscape(b[6:])
+	if n == 0 || !ok {
+		return 0, ok
+	}
+	return 12, utf16.DecodeRune(high, low) != utf8.RuneError
+}
+
+// hexEscape reads \uXXXX.
+func hexEscape(b []byte) (r rune, n int, ok bool) {
+	for i := range min(len(b), 6) {
+		c := b[i]
+		switch {
+		case i < 2:
+			if c != `\u`[i] {
+				return 0, 0, false
+			}
+		case c >= '0' && c <= '9':
+			r = r<<4 | rune(c-'0')
+		case c|0x20 >= 'a' && c|0x20 <= 'f':
+			r = r<<4 | rune(c|0x20-'a'+10)
+		default:
+			return 0, 0, false
+		}
+	}
+	if len(b) < 6 {
+		return 0, 0, true
+	}
+	return r, 6, true
+}
+
+// name keeps the name of a member, unless the object has it already.
+func (s *jsonScan) name(b []byte, at jsonSpan) error {
+	if s.lax {
+		return nil
+	}
+	f := s.top()
+	name := unquoteJSON(b[at.start:at.end])
+	twice := false
+	if f.many == nil {
+		for _, other := range s.names[f.first:] {
+			twice = twice || bytes.Equal(unquoteJSON(b[other.start:other.end]), name)
+		}
+		s.names = append(s.names, at)
+		if len(s.names)-f.first > fewNames {
+			f.many = map[string]struct{}{}
+			for _, other := range s.names[f.first:] {
+				f.many[string(unquoteJSON(b[other.start:other.end]))] = struct{}{}
+			}
+		}
+	} else {
+		_, twice = f.many[string(name)]
+		f.many[string(name)] = struct{}{}
+	}
+	if twice {
+		s.pos = at.start - 1
+		return fmt.Errorf("the member %q is there twice", shorten(string(name), 40))
+	}
+	return nil
+}
+
+// unquoteJSON decodes the inside of a string that was checked. Without an escape it is b itself.
+func unquoteJSON(b []byte) []byte {
+	at := bytes.IndexByte(b, '\\')
+	if at < 0 {
+		return b
+	}
+	out := append(make([]byte, 0, len(b)), b[:at]...)
+	for at < len(b) {
+		c := b[at]
+		if c != '\\' {
+			out = append(out, c)
+			at++
+			continue
+		}
+		switch c = b[at+1]; c {
+		case 'u':
+			r, _, _ := hexEscape(b[at:])
+			at += 6
+			if utf16.IsSurrogate(r) {
+				low, _, _ := hexEscape(b[at:])
+				r = utf16.DecodeRune(r, low)
+				at += 6
+			}
+			out = utf8.AppendRune(out, r)
+			continue
+		case 'b':
+			c = '\b'
+		case 'f':
+			c = '\f'
+		case 'n':
+			c = '\n'
+		case 'r':
+			c = '\r'
+		case 't':
+			c = '\t'
+		}
+		out = append(out, c)
+		at += 2
+	}
+	return out
+}
+
+// checkJSON checks a whole text. Its error says in which line and column it goes wrong.
+func checkJSON(b []byte, l limits) error {
+	var s jsonScan
+	s.reset(l.MaxDepth)
+	whole, err := s.scan(b, true)
+	if rest := b[min(s.pos, len(b)):]; whole && len(bytes.TrimLeft(rest, jsonSpace)) > 0 {
+		s.pos += len(rest) - len(bytes.TrimLeft(rest, jsonSpace))
+		err = fmt.Errorf("more than one value")
+	}
+	if err == nil && len(b) > l.MaxMessage {
+		err = tooLarge("max_message", int64(l.MaxMessage), fmt.Sprintf("the JSON has %d bytes", len(b)))
+	}
+	if err == nil {
+		return nil
+	}
+	line := bytes.Count(b[:s.pos], []byte("\n")) + 1
+	column := utf8.RuneCount(b[bytes.LastIndexByte(b[:s.pos], '\n')+1:s.pos]) + 1
+	return fmt.Errorf("line %d, column %d: %w", line, column, err)
+}
+
+const jsonSpace = " \t\r\n"
+
+// A jsonWalk goes over the members or elements of a value that was checked. One that was cut
+// off gives those that are whole.
+type jsonWalk struct {
+	b  []byte
+	at int
+}
+
+// enter begins behind the first bracket of b.
+func enter(b []byte) jsonWalk { return jsonWalk{b: b, at: 1} }
+
+// member returns the next member of an object: its name without quotes, and its value.
+func (w *jsonWalk) member() (name, value []byte, ok bool) {
+	if name, ok = w.element(); !ok || len(name) < 2 {
+		return nil, nil, false
+	}
+	value, ok = w.element()
+	return name[1 : len(name)-1], value, ok
+}
+
+// element returns the next element of an array.
+func (w *jsonWalk) element() (value []byte, ok bool) {
+	for w.at < len(w.b) && strings.IndexByte(jsonSpace+",:", w.b[w.at]) >= 0 {
+		w.at++
+	}
+	start := w.at
+	for depth := 0; w.at < len(w.b); w.at++ {
+		switch w.b[w.at] {
+		case '"':
+			if !w.skipText() {
+				return nil, false
+			}
+		case '{', '[':
+			depth++
+			continue
+		case '}', ']':
+			depth--
+			if depth < 0 { // our own end; a number may stand right before it
+				return w.b[start:w.at], w.at > start
+			}
+		case ',', ':', ' ', '\t', '\r', '\n':
+			if depth == 0 {
+				return w.b[start:w.at], true
+			}
+			continue
+		default:
+			continue
+		}
+		if depth == 0 {
+			w.at++
+			return w.b[start:w.at], true
+		}
+	}
+	return nil, false
+}
+
+// skipText goes to the quote that ends a string.
+func (w *jsonWalk) skipText() bool {
+	for w.at++; ; w.at++ {
+		n := bytes.IndexByte(w.b[w.at:], '"')
+		if n < 0 {
+			return false
+		}
+		slashes := 0
+		for slashes < n && w.b[w.at+n-1-slashes] == '\\' {
+			slashes++
+		}
+		w.at += n
+		if slashes%2 == 0 {
+			return true
+		}
+	}
+}
