@@ -16,6 +16,12 @@ import (
 // A schema is a JSON Schema; nil allows anything.
 type schema map[string]any
 
+// GobEncode implements gob.GobEncoder, as JSON: gob has no form for a value of any type.
+func (s schema) GobEncode() ([]byte, error) { return json.Marshal(s) }
+
+// GobDecode implements gob.GobDecoder.
+func (s *schema) GobDecode(b []byte) error { return json.Unmarshal(b, s) }
+
 var (
 	timeType          = reflect.TypeFor[time.Time]()
 	rawType           = reflect.TypeFor[json.RawMessage]()
