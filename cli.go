@@ -85,7 +85,7 @@ func (f *clientFlags) do(cmd *cobra.Command, method string, arg, result any) err
 	}
 	defer c.close()
 	err = c.call(ctx, method, arg, result)
-	if errors.Is(err, &fault{Code: codeNoMethod}) && strings.HasPrefix(method, "Ipcd.") {
+	if errors.Is(err, &fault{Code: codeNoMethod}) && strings.HasPrefix(method, "Ipcd.") && strings.HasSuffix(err.Error(), method) {
 		return fmt.Errorf("%s (this ipcd speaks protocol %d; the daemon may be older: restart it)", err, protocolVersion)
 	}
 	return err

@@ -32,6 +32,9 @@ func dial(ctx context.Context, e endpoint, l limits) (caller, error) {
 	if e.Proto == protoEcho {
 		return nil, usagef("nobody answers calls at %s: it gives back what comes in", e).withHint("leave out proto=echo")
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, asFault(err)
+	}
 	t, ok := transports[e.Scheme]
 	if !ok {
 		return nil, usagef("there is no way to dial %s", e)

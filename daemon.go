@@ -134,14 +134,16 @@ func runDaemon(ctx context.Context, set settings, log *logger) error {
 		go srv.serve(l)
 	}
 
+	watching, watched := context.WithCancel(ctx)
 	select {
 	case <-ctx.Done():
 		log.info("stopping")
-	case <-srv.watchIdle(ctx, set.Idle):
+	case <-srv.watchIdle(watching, set.Idle):
 		log.info("stopping: nobody was here for the idle time", "idle", set.Idle)
 	case sig := <-signals:
 		log.info("stopping", "signal", sig.String())
 	}
+	watched()
 	force, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
@@ -185,9 +187,6 @@ func (s *server) watchIdle(ctx context.Context, d time.Duration) <-chan struct{}
 	s.wg.Go(func() {
 		defer look.Stop()
 		for s.idleFor() < d {
-			if s.draining.Load() {
-				return
-			}
 			select {
 			case <-look.C:
 			case <-ctx.Done():

@@ -43,6 +43,7 @@ func stay() {
 //	terminate [WORD]    SIGTERM (Windows: the end) to the commands in the background, or to
 //	                    those with the argument WORD; "wait" then checks how they ended
 //	[!] waitfor FILE [REGEXP]   waits until the file is there (gone) and matches (does not)
+//	exits N COMMAND...  runs it, as exec does, and wants that exit code
 //	[tool:NAME]         the program NAME is there; without it CI fails
 //
 // On Windows the default endpoint is the user's and not the script's: say -e $ENDPOINT.
@@ -59,6 +60,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"terminate": cmdTerminate,
 			"waitfor":   cmdWaitfor,
+			"exits":     cmdExits,
 		},
 		Condition: func(cond string) (bool, error) {
 			name, ok := strings.CutPrefix(cond, "tool:")
@@ -142,4 +144,21 @@ func cmdWaitfor(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		return nil
 	}))
+}
+
+func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits N COMMAND [ARGUMENT ...]")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	var failed *exec.ExitError
+	code := 0
+	if errors.As(err, &failed) {
+		code = failed.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if fmt.Sprint(code) != args[0] {
+		ts.Fatalf("exit code %d; want %s", code, args[0])
+	}
 }
