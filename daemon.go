@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"time"
 
 	osservice "github.com/kardianos/service"
@@ -160,6 +159,31 @@ func runDaemon(ctx context.Context, set settings, log *logger) error {
 	return nil
 }
 
+// serveChannel answers calls of the parent until it disconnects, or ctx ends.
+func serveChannel(ctx context.Context, set settings, log *logger, ch *channel) error {
+	router, err := newBuiltins()
+	if err != nil {
+		return err
+	}
+	srv := newServer(&hub{router: router, limits: set.Limits, log: log})
+	if err := addReceiver(router, &Ipcd{server: srv, began: time.Now()}, ipcdDocs); err != nil {
+		return err
+	}
+	p, err := identifyChannel(ch)
+	if err != nil {
+		return err
+	}
+	done := srv.adopt(ch, p)
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	if err := srv.stop(context.Background()); err != nil {
+		return fmt.Errorf("calls were cut: %w", err)
+	}
+	return nil
+}
+
 // endpointsOf reads the endpoints to serve; without any it is the user's own.
 func endpointsOf(set settings) ([]endpoint, error) {
 	if len(set.Listen) == 0 {
@@ -281,19 +305,4 @@ func openStartLog(name string) (*os.File, error) {
 		return nil, fmt.Errorf("open the log of the daemon: %w", err)
 	}
 	return f, nil
-}
-
-// environWithout is our environment less some variables.
-func environWithout(names ...string) []string {
-	var env []string
-next:
-	for _, entry := range os.Environ() {
-		for _, name := range names {
-			if strings.HasPrefix(entry, name+"=") {
-				continue next
-			}
-		}
-		env = append(env, entry)
-	}
-	return env
 }

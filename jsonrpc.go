@@ -119,7 +119,7 @@ func (c *jsonCodec) value() ([]byte, error) {
 	var err error
 	whole := false
 	if first != '{' && first != '[' {
-		err = fmt.Errorf("a message begins with { or [, not with %q", first)
+		err = faultf(codeParse, "a message begins with { or [, not with %q", first)
 	}
 	for err == nil && !whole {
 		whole, err = c.scan.scan(c.in.bytes(), false)

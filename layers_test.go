@@ -20,7 +20,7 @@ import (
 var layers = []string{
 	"errors", "log", "metrics", "endpoint", "access", "transport",
 	"peer_linux peer_bsd pipe_unix pipe_windows", "net", "config", "codec", "output", "jsonscan", "jsonrpc", "gobcheck", "gobjson", "gob",
-	"config_cmd", "rpc", "session", "http", "server", "channel channel_unix channel_windows", "child", "client",
+	"config_cmd", "rpc", "session", "http", "channel", "channel_unix channel_windows", "server", "child", "client",
 	"schema", "builtin", "daemon", "cli", "bench", "main",
 }
 

@@ -48,7 +48,7 @@ call with the standard library that they have: see the README and docs/protocol.
 	})
 	addConfigFlags(cmd)
 	cmd.AddCommand(newRunCmd(), newCallCmd(), newLsCmd(), newDescribeCmd(), newStatusCmd(), newWhoamiCmd(),
-		newConfigCmd(), newVersionCmd())
+		newForkCmd(), newChildCmd(serveChannel), newConfigCmd(), newVersionCmd())
 	return cmd
 }
 

@@ -39,6 +39,7 @@ func stay() {
 //
 //	$ENDPOINT           an endpoint of its own: a socket, or a pipe on Windows
 //	$SOCKDIR            a 0700 directory with a short path, which is $XDG_RUNTIME_DIR too
+//	$EXAMPLES           the directory examples/
 //	$HOME               a directory of its own below $WORK
 //	terminate [WORD]    SIGTERM (Windows: the end) to the commands in the background, or to
 //	                    those with the argument WORD; "wait" then checks how they ended
@@ -86,6 +87,10 @@ func setupScript(env *testscript.Env) error {
 	if err := os.Mkdir(home, 0o700); err != nil {
 		return err
 	}
+	here, err := os.Getwd()
+	if err != nil {
+		return err
+	}
 	endpoint := "unix://" + filepath.ToSlash(dir) + "/ipcd.sock"
 	if runtime.GOOS == "windows" {
 		endpoint = fmt.Sprintf("npipe:////./pipe/ipcd-test-%d-%s", os.Getpid(), filepath.Base(dir))
@@ -93,7 +98,8 @@ func setupScript(env *testscript.Env) error {
 	for name, value := range map[string]string{
 		"ENDPOINT": endpoint, "SOCKDIR": dir, "XDG_RUNTIME_DIR": dir,
 		"HOME": home, "USERPROFILE": home, "APPDATA": home, "LOCALAPPDATA": home,
-		leakMark: os.Getenv(leakMark), "IPCD_CI": os.Getenv("IPCD_CI"),
+		"EXAMPLES": filepath.Join(here, "examples"),
+		leakMark:   os.Getenv(leakMark), "IPCD_CI": os.Getenv("IPCD_CI"),
 	} {
 		env.Setenv(name, value)
 	}

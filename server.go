@@ -176,6 +176,22 @@ func (s *server) handle(l *listener, raw net.Conn) {
 	c.log.debug("disconnect")
 }
 
+// adopt serves JSON-RPC on a channel that is there already. What it returns is closed at the end.
+func (s *server) adopt(ch *channel, p peer) <-chan struct{} {
+	c := &connection{Conn: ch, peer: p, log: s.log.with("endpoint", "fork", "peer", p.who())}
+	done := make(chan struct{})
+	s.wg.Go(func() {
+		defer close(done)
+		defer s.dismiss(c)
+		if s.admit(c) != nil {
+			return
+		}
+		in := newInput(ch, s.limits)
+		s.session(c, ch, in, newJSONCodec(in, s.limits, framingLine))
+	})
+	return done
+}
+
 // admit counts the connection, or says which limit it goes beyond.
 func (s *server) admit(c *connection) *fault {
 	s.mu.Lock()

@@ -1,0 +1,115 @@
+//go:build unix
+
+package main
+
+// This file is the Node.js IPC channel on Unix: a pair of sockets, of which the child inherits
+// one as a descriptor that NODE_CHANNEL_FD names. Its twin is channel_windows.go.
+
+import (
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+const forkedFD = 3 // the first of exec.Cmd's ExtraFiles, and what Node's own fork gives
+
+// openChannel takes the channel that a parent has left to this process. The variables go, so
+// that our own children do not think it theirs.
+func openChannel(l limits, log *logger) (*channel, error) {
+	number, given := os.LookupEnv(channelFD)
+	mode := os.Getenv(channelMode)
+	os.Unsetenv(channelFD)
+	os.Unsetenv(channelMode)
+	if !given {
+		return nil, usagef("there is no IPC channel: %s is not set", channelFD).
+			withHint("start it from Node.js: fork('child', [], {execPath: 'ipcd', execArgv: []})")
+	}
+	if mode != "" && mode != "json" {
+		return nil, usagef("the IPC channel has the serialization %q, which only Node.js understands", mode).
+			withHint("fork with {serialization: 'json'}, which is the default")
+	}
+	fd, err := strconv.ParseUint(number, 10, 31)
+	if err != nil {
+		return nil, usagef("%s is %q, which is no descriptor", channelFD, number)
+	}
+	if err := checkChannel(int(fd)); err != nil {
+		return nil, usagef("%s is %d, but that is no channel: %w", channelFD, fd, err).
+			withHint("start ipcd without a shell in between, which passes the variable on but not the descriptor")
+	}
+	conn, err := connOf(int(fd), "channel")
+	if err != nil {
+		return nil, faultf(codeConnection, "take over the IPC channel: %w", err)
+	}
+	return newChannel(conn, l, log), nil
+}
+
+// checkChannel makes sure that the descriptor is a connected socket of the kind that Node
+// makes: anything else is somebody's file with the same number.
+func checkChannel(fd int) error {
+	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil {
+		return err
+	}
+	name, err := unix.Getsockname(fd)
+	if _, local := name.(*unix.SockaddrUnix); err != nil || !local || kind != unix.SOCK_STREAM {
+		return errors.New("it is another kind of socket")
+	}
+	_, err = unix.Getpeername(fd)
+	return err
+}
+
+// connOf makes a connection of a descriptor, which is closed.
+func connOf(fd int, name string) (net.Conn, error) {
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	return net.FileConn(f) // a copy that is closed on exec and does not block
+}
+
+// startForked starts cmd with a channel and returns our end.
+func startForked(cmd *exec.Cmd) (net.Conn, error) {
+	fds, err := socketPair()
+	if err != nil {
+		return nil, err
+	}
+	theirs := os.NewFile(uintptr(fds[1]), "channel")
+	defer theirs.Close()
+	ours, err := connOf(fds[0], "channel")
+	if err != nil {
+		return nil, err
+	}
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.Env = append(environWithout(channelFD, channelMode), channelFD+"="+strconv.Itoa(forkedFD), channelMode+"=json")
+	if err := cmd.Start(); err != nil {
+		ours.Close()
+		return nil, err
+	}
+	return ours, nil
+}
+
+// socketPair makes a pair of sockets that other children do not inherit.
+func socketPair() ([2]int, error) {
+	syscall.ForkLock.RLock() // there is no SOCK_CLOEXEC on macOS
+	defer syscall.ForkLock.RUnlock()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return fds, os.NewSyscallError("socketpair", err)
+	}
+	unix.CloseOnExec(fds[0])
+	unix.CloseOnExec(fds[1])
+	return fds, nil
+}
+
+// identifyChannel asks the kernel who made the channel.
+func identifyChannel(conn net.Conn) (peer, error) {
+	p, err := identifyUnix(conn)
+	p.Transport = "fork"
+	return p, err
+}
+
+// askToEnd is the signal that asks a child to end.
+func askToEnd(p *os.Process) error { return p.Signal(unix.SIGTERM) }
