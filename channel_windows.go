@@ -1,7 +1,7 @@
 package main
 
-// This file says that the Node.js IPC channel is not there yet on Windows, where a child
-// inherits a pipe in a way that os/exec cannot fill in (golang/go#53686). Its twin is
+// This file is where the Node.js IPC channel comes in on Windows; not yet, because a child
+// inherits its end in a way that os/exec cannot fill in (golang/go#53686). Its twin is
 // channel_unix.go.
 
 import (

@@ -54,6 +54,7 @@ func TestScripts(t *testing.T) {
 	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
+		WorkdirRoot:         t.TempDir(), // which goes even where -run picks one script
 		Setup:               setupScript,
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,

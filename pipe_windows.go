@@ -1,0 +1,459 @@
+package main
+
+// This file owns the local transport on Windows: named pipes, who may use them, and who is at
+// the other end. Its twin is pipe_unix.go.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/Microsoft/go-winio"
+	"golang.org/x/sys/windows"
+)
+
+func init() {
+	transports["npipe"] = transport{listen: listenPipe, dial: dialPipe, identify: identifyPipe}
+	transports["unix"] = transport{
+		listen: func(e endpoint) (net.Listener, error) { return nil, noSockets(e) },
+		dial:   func(_ context.Context, e endpoint) (net.Conn, error) { return nil, noSockets(e) },
+		identify: func(net.Conn) (peer, error) {
+			return peer{}, errors.New("identify the peer: Windows does not say who is behind a socket")
+		},
+	}
+	ownPeer = sync.OnceValues(ownToken)
+	isMaster = func(p peer) bool { return p.Known && (p.SID == sidSystem || p.Elevated) }
+}
+
+// noSockets: Windows has sockets in the file system, but no SO_PEERCRED to go with them.
+func noSockets(e endpoint) *fault {
+	return usagef("the endpoint %s is a Unix socket, whose callers Windows does not name; it has named pipes instead", e).
+		withHint("use a pipe here: %s", serviceEndpoint())
+}
+
+// Well-known SIDs, see "Well-known SIDs" in the Windows security documentation.
+const (
+	sidSystem         = "S-1-5-18"
+	sidLocalService   = "S-1-5-19"
+	sidNetworkService = "S-1-5-20"
+	sidAdministrators = "S-1-5-32-544"
+	sidInstaller      = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464" // NT SERVICE\TrustedInstaller
+)
+
+// isServiceAccount tells the users that services run as and nobody logs in as.
+func isServiceAccount(sid string) bool {
+	return sid == sidSystem || sid == sidLocalService || sid == sidNetworkService
+}
+
+// stopSignals are those that ask a daemon to stop. Go makes SIGTERM of a closed console, of the
+// end of the session and of shutdown.
+var stopSignals = []os.Signal{os.Interrupt, syscall.SIGTERM}
+
+// detach gives cmd a console of its own that nobody sees, which neither Ctrl-C nor a closed
+// terminal reaches. With no console at all every program that it starts would open a window.
+func detach(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		CreationFlags: windows.CREATE_NEW_PROCESS_GROUP | windows.CREATE_NO_WINDOW,
+		HideWindow:    true,
+	}
+}
+
+// serviceEndpoint is where a daemon listens that is a service of the system.
+func serviceEndpoint() endpoint {
+	return endpoint{Scheme: "npipe", Path: pipePrefix + "ipcd", Proto: protoAuto}
+}
+
+// defaultEndpoint is the user's own: all users share one space of names, hence the SID in it.
+func defaultEndpoint() (endpoint, error) {
+	own, err := ownPeer()
+	if err != nil {
+		return endpoint{}, fmt.Errorf("find the default endpoint: %w", err)
+	}
+	if isServiceAccount(own.SID) {
+		return serviceEndpoint(), nil
+	}
+	return endpoint{Scheme: "npipe", Path: userPipe + own.SID, Proto: protoAuto}, nil
+}
+
+const userPipe = pipePrefix + "ipcd-" // and the SID
+
+// userConfigFile and serviceConfigFile are where the configuration is looked for; empty where
+// there is no such place.
+func userConfigFile() string {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "ipcd", "config.toml")
+}
+
+// serviceConfigFile passes over a file, or a directory, that another user has made: everybody
+// may make directories in %ProgramData%, and what stands in the file is done with more rights
+// than theirs.
+func serviceConfigFile() string {
+	data, err := windows.KnownFolderPath(windows.FOLDERID_ProgramData, 0)
+	if err != nil {
+		return ""
+	}
+	file := filepath.Join(data, "ipcd", "config.toml")
+	for _, path := range []string{filepath.Dir(file), file} {
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			return file // which is not there
+		}
+		sd, err := windows.GetNamedSecurityInfo(path, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION)
+		if err != nil {
+			return ""
+		}
+		owner, _, err := sd.Owner()
+		if err != nil || !isOurs(owner.String()) && owner.String() != sidInstaller {
+			return ""
+		}
+	}
+	return file
+}
+
+// stateDir is where the daemon keeps what must outlive it. It is not made here.
+func stateDir() (string, error) {
+	own, err := ownPeer()
+	if err == nil && isServiceAccount(own.SID) {
+		data, err := windows.KnownFolderPath(windows.FOLDERID_ProgramData, 0)
+		if err != nil {
+			return "", fmt.Errorf("find the state directory: %w", err)
+		}
+		return filepath.Join(data, "ipcd"), nil
+	}
+	dir, err := os.UserCacheDir() // %LocalAppData%
+	if err != nil {
+		return "", fmt.Errorf("find the state directory: %w", err)
+	}
+	return filepath.Join(dir, "ipcd"), nil
+}
+
+// A pipeListener is a named pipe with us behind it.
+type pipeListener struct {
+	net.Listener
+	closing context.Context // ends with Close, for callers that are not identified yet
+	close   context.CancelFunc
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	switch {
+	case errors.Is(err, winio.ErrPipeListenerClosed):
+		return nil, net.ErrClosed
+	case err != nil:
+		return nil, err
+	}
+	return &pipeConn{Conn: conn, closing: l.closing}, nil
+}
+
+func (l *pipeListener) Close() error {
+	l.close()
+	return l.Listener.Close()
+}
+
+// A pipeConn is a caller of whom something may have been read already: see identifyPipe.
+type pipeConn struct {
+	net.Conn
+	closing context.Context
+	first   []byte // read, and not yet given to whoever reads
+}
+
+func (c *pipeConn) Read(b []byte) (int, error) {
+	if len(c.first) > 0 {
+		n := copy(b, c.first)
+		c.first = c.first[n:]
+		return n, nil
+	}
+	return c.Conn.Read(b)
+}
+
+// listenPipe listens on the pipe e.Path. The first instance of a pipe decides who may make
+// others and who may connect, and go-winio asks for that one or fails: there is no lock file
+// here, and nothing is left behind by a daemon that was killed.
+func listenPipe(e endpoint) (net.Listener, error) {
+	own, err := ownPeer()
+	if err != nil {
+		return nil, listenFault(e, "%w", err)
+	}
+	// Bytes without borders, as on every other transport; remote clients are always rejected.
+	l, err := winio.ListenPipe(e.Path, &winio.PipeConfig{
+		SecurityDescriptor: pipeSecurity(e, own.SID),
+		InputBufferSize:    pipeBuffer,
+		OutputBufferSize:   pipeBuffer,
+	})
+	switch {
+	case err == nil:
+		closing, cancel := context.WithCancel(context.Background())
+		return &pipeListener{Listener: l, closing: closing, close: cancel}, nil
+	case isAny(err, windows.ERROR_ACCESS_DENIED, windows.ERROR_PIPE_BUSY, windows.ERROR_ALREADY_EXISTS, windows.ERROR_FILE_EXISTS):
+		// Microsoft's pipes say that access is denied when the name is taken.
+		return nil, pipeTaken(e, own)
+	case isAny(err, windows.ERROR_INVALID_NAME, windows.ERROR_PATH_NOT_FOUND, windows.ERROR_BAD_PATHNAME):
+		return nil, listenFault(e, "no pipe can have that name: %w", err).withHint("choose a name such as %s", serviceEndpoint())
+	}
+	return nil, listenFault(e, "%w", err).withHint("name another endpoint with --listen")
+}
+
+const pipeBuffer = 64 << 10 // bytes that wait in a pipe each way, as in a socket
+
+// pipeSecurity is the security descriptor of the pipe, in SDDL: nobody but those named here,
+// whatever a parent would hand down (P). The user whose daemon it is has to be among them, or
+// could make no instance after the first. Owner and group stay away: naming the administrators
+// there fails in a program that runs without their rights, and the system's choice is right.
+func pipeSecurity(e endpoint, own string) string {
+	full := []string{"SY"}
+	if same(e, serviceEndpoint()) || isServiceAccount(own) {
+		full = append(full, "BA")
+	}
+	if own != sidSystem {
+		full = append(full, own)
+	}
+	var b strings.Builder
+	b.WriteString("D:P")
+	for _, who := range full {
+		b.WriteString("(A;;GA;;;" + who + ")")
+	}
+	return b.String()
+}
+
+// pipeTaken says who serves the pipe.
+func pipeTaken(e endpoint, own peer) error {
+	ctx, cancel := context.WithTimeout(context.Background(), takenPatience)
+	defer cancel()
+	conn, err := winio.DialPipeAccessImpLevel(ctx, e.Path, windows.GENERIC_READ, winio.PipeImpLevelIdentification)
+	if err != nil {
+		return listenFault(e, "another program serves it").withHint("name another endpoint with --listen")
+	}
+	defer conn.Close()
+	var pid uint32
+	if err := windows.GetNamedPipeServerProcessId(handleOf(conn), &pid); err != nil {
+		return listenFault(e, "another program serves it").withHint("name another endpoint with --listen")
+	}
+	return listenFault(e, "it is held by pid %d%s", pid, startOf(pid)).
+		withHint("call it, stop it (taskkill /pid %d), or name another endpoint with --listen", pid)
+}
+
+const takenPatience = 300 * time.Millisecond // for one who serves the pipe to let us look
+
+// startOf is when a process began, for people; nothing where it may not be asked.
+func startOf(pid uint32) string {
+	h, err := windows.OpenProcess(windows.PROCESS_QUERY_LIMITED_INFORMATION, false, pid)
+	if err != nil {
+		return ""
+	}
+	defer windows.CloseHandle(h)
+	var began, ended, kernel, user windows.Filetime
+	if windows.GetProcessTimes(h, &began, &ended, &kernel, &user) != nil {
+		return ""
+	}
+	return " since " + time.Unix(0, began.Nanoseconds()).Format(time.DateTime)
+}
+
+// handleOf is the handle of a connection of go-winio.
+func handleOf(conn net.Conn) windows.Handle {
+	if c, ok := conn.(*pipeConn); ok {
+		conn = c.Conn
+	}
+	if f, ok := conn.(interface{ Fd() uintptr }); ok {
+		return windows.Handle(f.Fd())
+	}
+	return windows.InvalidHandle
+}
+
+// dialPatience is how long a busy daemon is asked again; --wait makes it longer.
+const dialPatience = 900 * time.Millisecond
+
+// dialPipe connects to the pipe e.Path and makes sure whose it is. The daemon may see who we
+// are and nothing more: at Identification level it cannot act as us.
+func dialPipe(ctx context.Context, e endpoint) (net.Conn, error) {
+	limited, cancel := context.WithTimeout(ctx, dialPatience)
+	defer cancel()
+	conn, err := winio.DialPipeAccessImpLevel(limited, e.Path, windows.GENERIC_READ|windows.GENERIC_WRITE, winio.PipeImpLevelIdentification)
+	if err != nil {
+		return nil, dialPipeFault(ctx, e, err)
+	}
+	if err := checkPipeOwner(e, handleOf(conn)); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// checkPipeOwner makes sure before a byte is sent that the pipe is ours or the system's: any
+// user may take the name of a pipe that nobody serves.
+func checkPipeOwner(e endpoint, pipe windows.Handle) error {
+	sd, err := windows.GetSecurityInfo(pipe, windows.SE_KERNEL_OBJECT, windows.OWNER_SECURITY_INFORMATION)
+	if err != nil {
+		return faultf(codeDenied, "the system does not say who serves %s: %w", e, err).withHint("try again, or name another endpoint with -e")
+	}
+	owner, _, err := sd.Owner()
+	if err != nil || owner == nil {
+		return faultf(codeDenied, "the pipe of %s has no owner; nothing was sent to it", e).withHint("name another endpoint with -e")
+	}
+	if sid := owner.String(); !isOurs(sid) {
+		p := peer{Known: true, SID: sid, User: accountName(owner)}
+		return faultf(codeDenied, "the daemon at %s belongs to %s; nothing was sent to it", e, p.who()).
+			withHint(`start one of your own with "ipcd run", or call as that user`)
+	}
+	return nil
+}
+
+// isOurs tells the owners whom we trust: ourselves, and those who could become us.
+func isOurs(sid string) bool {
+	own, err := ownPeer()
+	return sid == sidSystem || sid == sidAdministrators || err == nil && sid == own.SID
+}
+
+// dialPipeFault says what happened to the connection and what can be done about it.
+func dialPipeFault(ctx context.Context, e endpoint, err error) *fault {
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return asFault(ctx.Err())
+	case isAny(err, windows.ERROR_FILE_NOT_FOUND):
+		return dialFault(err, "no daemon at %s", e).withHint(`start one with "ipcd run", or name another endpoint with -e`)
+	case isAny(err, windows.ERROR_ACCESS_DENIED):
+		return dialFault(err, "no permission for %s", e).
+			withHint(`call as the user who runs that daemon, or start one of your own with "ipcd run"`)
+	case isAny(err, windows.ERROR_PIPE_BUSY, windows.ERROR_SEM_TIMEOUT), errors.Is(err, context.DeadlineExceeded), isTimeout(err):
+		return dialFault(err, "the daemon at %s is busy: it accepts no connection now", e).withHint("try again; --wait 5s does it for you")
+	}
+	return dialFault(err, "cannot reach %s: %v", e, err).withHint("name another endpoint with -e")
+}
+
+const identifyWait = 5 * time.Second // for the first bytes, without which nobody can be identified
+
+// identifyPipe asks the kernel for the caller. "Unable to impersonate using a named pipe until
+// data has been read from that pipe" is what it says to one who asks before that, so that the
+// first bytes are read here and kept for whoever reads next.
+func identifyPipe(conn net.Conn) (peer, error) {
+	p := peer{Transport: "npipe", UID: -1, GID: -1}
+	c, ok := conn.(*pipeConn)
+	if !ok {
+		return p, fmt.Errorf("a %T is no pipe", conn)
+	}
+	if err := c.readFirst(); err != nil {
+		return p, fmt.Errorf("wait for the first bytes of the caller: %w", err)
+	}
+	var pid uint32
+	if windows.GetNamedPipeClientProcessId(handleOf(c), &pid) == nil {
+		p.PID = int(pid)
+	}
+	done := make(chan error)
+	go func() { done <- p.impersonate(handleOf(c)) }()
+	if err := <-done; err != nil {
+		return p, fmt.Errorf("ask who is at the other end: %w", err)
+	}
+	p.Known = true
+	return p, nil
+}
+
+func (c *pipeConn) readFirst() error {
+	if err := c.SetReadDeadline(time.Now().Add(identifyWait)); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(c.closing, func() { c.SetReadDeadline(time.Now()) })
+	buf := make([]byte, inputFirst)
+	n, err := c.Conn.Read(buf)
+	if !stop() {
+		return net.ErrClosed
+	}
+	if err != nil {
+		return err
+	}
+	c.first = buf[:n]
+	return c.SetReadDeadline(time.Time{})
+}
+
+const inputFirst = 512 // a small call; more waits in the pipe
+
+var impersonateNamedPipeClient = windows.NewLazySystemDLL("advapi32.dll").NewProc("ImpersonateNamedPipeClient")
+
+// impersonate takes on the identity of the caller for as long as it takes to look at it. It must
+// run in a goroutine of its own: where the thread cannot be given back its own identity, it ends
+// with that goroutine.
+func (p *peer) impersonate(pipe windows.Handle) (err error) {
+	runtime.LockOSThread()
+	if ok, _, err := impersonateNamedPipeClient.Call(uintptr(pipe)); ok == 0 {
+		runtime.UnlockOSThread()
+		return os.NewSyscallError("ImpersonateNamedPipeClient", err)
+	}
+	var token windows.Token
+	err = windows.OpenThreadToken(windows.CurrentThread(), windows.TOKEN_QUERY, true, &token)
+	if err := windows.RevertToSelf(); err != nil {
+		return os.NewSyscallError("RevertToSelf", err)
+	}
+	runtime.UnlockOSThread()
+	if err != nil {
+		return os.NewSyscallError("OpenThreadToken", err)
+	}
+	defer token.Close()
+	return p.describe(token)
+}
+
+// describe fills in what a token says.
+func (p *peer) describe(token windows.Token) error {
+	user, err := token.GetTokenUser()
+	if err != nil {
+		return os.NewSyscallError("GetTokenInformation", err)
+	}
+	p.SID, p.User, p.Elevated = user.User.Sid.String(), accountName(user.User.Sid), token.IsElevated()
+	return nil
+}
+
+// accountName is DOMAIN\USER, or nothing.
+func accountName(sid *windows.SID) string {
+	name, domain, _, err := sid.LookupAccount("")
+	switch {
+	case err != nil:
+		return ""
+	case domain == "":
+		return name
+	}
+	return domain + `\` + name
+}
+
+// ownToken is this process as the kernel describes it.
+func ownToken() (peer, error) {
+	p := peer{Transport: "npipe", Known: true, UID: -1, GID: -1}
+	return p, p.describe(windows.GetCurrentProcessToken())
+}
+
+// peerGone: a pipe cannot be closed in one direction alone, so that the end of the input is
+// the end of the caller.
+func peerGone(conn net.Conn) bool {
+	_, pipe := conn.(*pipeConn)
+	return pipe
+}
+
+// isTemporaryAccept tells the errors of accept that pass.
+func isTemporaryAccept(err error) bool {
+	return isAny(err, windows.WSAEMFILE, windows.WSAENOBUFS, windows.WSAECONNABORTED, windows.WSAECONNRESET,
+		windows.ERROR_NO_SYSTEM_RESOURCES, windows.ERROR_NOT_ENOUGH_MEMORY, windows.ERROR_NO_DATA)
+}
+
+// isBrokenPipe tells that the other end reads no more.
+func isBrokenPipe(err error) bool {
+	return isAny(err, windows.ERROR_BROKEN_PIPE, windows.ERROR_NO_DATA, windows.ERROR_PIPE_NOT_CONNECTED, windows.WSAECONNRESET)
+}
+
+// isRefused and isPortTaken tell why a socket did not connect or bind.
+func isRefused(err error) bool   { return isAny(err, windows.WSAECONNREFUSED) }
+func isPortTaken(err error) bool { return isAny(err, windows.WSAEADDRINUSE) }
+
+// isAny tells whether err is one of the errors of Windows.
+func isAny(err error, any ...syscall.Errno) bool {
+	var e syscall.Errno
+	return errors.As(err, &e) && slices.Contains(any, e)
+}
