@@ -210,8 +210,8 @@ const pipeBuffer = 64 << 10 // bytes that wait in a pipe each way, as in a socke
 
 // pipeSecurity is the security descriptor of the pipe, in SDDL: nobody but those named here,
 // whatever a parent would hand down (P). The user whose daemon it is has to be among them, or
-// could make no instance after the first. Owner and group stay away: naming the administrators
-// there fails in a program that runs without their rights, and the system's choice is right.
+// could make no instance after the first, and owns it, which is what clients look at: left to the
+// system, the owner is the administrators for some and the user for others.
 func pipeSecurity(e endpoint, own string) string {
 	full := []string{"SY"}
 	if same(e, serviceEndpoint()) || isServiceAccount(own) {
@@ -221,7 +221,7 @@ func pipeSecurity(e endpoint, own string) string {
 		full = append(full, own)
 	}
 	var b strings.Builder
-	b.WriteString("D:P")
+	b.WriteString("O:" + own + "D:P")
 	for _, who := range full {
 		b.WriteString("(A;;GA;;;" + who + ")")
 	}

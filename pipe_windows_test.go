@@ -1,0 +1,188 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/windows"
+)
+
+// pipeEndpoint is an endpoint of the local transport that nobody else has.
+func pipeEndpoint(t testing.TB) endpoint {
+	t.Helper()
+	name := fmt.Sprintf("ipcd-test-%d-%s", os.Getpid(), filepath.Base(t.TempDir()))
+	return endpoint{Scheme: "npipe", Path: pipePrefix + name + strings.ReplaceAll(t.Name(), "/", "-"), Proto: protoAuto}
+}
+
+// dialSoon is dialPipe for tests that listen in the same moment: until the listener accepts,
+// there is nobody to be found.
+func dialSoon(t testing.TB, e endpoint) net.Conn {
+	t.Helper()
+	var conn net.Conn
+	waitFor(t, func() (err error) {
+		conn, err = dialPipe(t.Context(), e)
+		return err
+	})
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// listenTest listens and connects one client that stays: Wine lets the first client have the
+// instance that go-winio keeps as a place-holder, and nobody serves that.
+func listenTest(t testing.TB, e endpoint) net.Listener {
+	t.Helper()
+	l, err := listenPipe(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	dialSoon(t, e)
+	return l
+}
+
+func TestPipeKnowsItsCaller(t *testing.T) {
+	e := pipeEndpoint(t)
+	l := listenTest(t, e)
+	go func() {
+		conn := dialSoon(t, e)
+		conn.Write([]byte("hello"))
+	}()
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	p, err := identifyPipe(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := ownPeer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !p.Known || p.SID != own.SID || p.PID != os.Getpid() {
+		t.Errorf("the caller is %+v; want %+v", p, own)
+	}
+	if err := p.mayConnect(e); err != nil {
+		t.Error(err)
+	}
+	buf := make([]byte, 10)
+	if n, err := conn.Read(buf); string(buf[:n]) != "hello" || err != nil {
+		t.Errorf("read %q, %v; what was looked at is still to be read", buf[:n], err)
+	}
+}
+
+// Wine lets a second listener have the name, so that only the words for it can be looked at there.
+func TestPipeThatIsTakenTellsByWhom(t *testing.T) {
+	e := pipeEndpoint(t)
+	listenTest(t, e)
+	own, err := ownPeer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("it is held by pid %d since 20", os.Getpid())
+	if err := pipeTaken(e, own); !strings.Contains(err.Error(), want) {
+		t.Errorf("%v; want %q", err, want)
+	}
+}
+
+func TestPipeSilentCallerEndsWithTheListener(t *testing.T) {
+	e := pipeEndpoint(t)
+	l := listenTest(t, e)
+	go func() { dialSoon(t, e) }()
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	go l.Close()
+	if _, err := identifyPipe(conn); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("identify = %v; want closed", err)
+	}
+}
+
+func TestPipeSecurity(t *testing.T) {
+	own := "S-1-5-21-1-2-3-1000"
+	user := endpoint{Scheme: "npipe", Path: userPipe + own}
+	for _, test := range []struct {
+		e    endpoint
+		own  string
+		want string
+	}{
+		{user, own, "O:" + own + "D:P(A;;GA;;;SY)(A;;GA;;;" + own + ")"},
+		{serviceEndpoint(), sidSystem, "O:S-1-5-18D:P(A;;GA;;;SY)(A;;GA;;;BA)"},
+		{serviceEndpoint(), sidLocalService, "O:S-1-5-19D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;S-1-5-19)"},
+	} {
+		got := pipeSecurity(test.e, test.own)
+		if got != test.want {
+			t.Errorf("pipeSecurity(%v, %s) = %s; want %s", test.e, test.own, got, test.want)
+		}
+		if _, err := windows.SecurityDescriptorFromString(got); err != nil {
+			t.Errorf("%s: %v", got, err)
+		}
+	}
+}
+
+func TestPipeTrustsItsOwnOwnersAlone(t *testing.T) {
+	own, err := ownPeer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for sid, want := range map[string]bool{own.SID: true, sidSystem: true, sidAdministrators: true, "S-1-5-21-1-2-3-1099": false, "S-1-1-0": false} {
+		if isOurs(sid) != want {
+			t.Errorf("isOurs(%s) = %v; want %v", sid, !want, want)
+		}
+	}
+}
+
+func TestPipeDialTellsThatNobodyIsThere(t *testing.T) {
+	_, err := dialPipe(t.Context(), pipeEndpoint(t))
+	if f := asFault(err); f.Code != codeNotReachable || !strings.Contains(f.Text, "no daemon at npipe:") {
+		t.Errorf("dial = %v", err)
+	}
+}
+
+// A daemon in this process is called by our client.
+func TestPipeServesCalls(t *testing.T) {
+	e := pipeEndpoint(t)
+	router, err := newBuiltins()
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := newServer(&hub{router: router, limits: defaultLimits(), log: newLogger(testWriter{t}, formatText, levelWarn)})
+	l, err := srv.listen(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go srv.serve(l)
+	dialSoon(t, e).Close()
+	for _, p := range []proto{protoAuto, protoGob, protoHTTP} {
+		at := e
+		at.Proto = p
+		c, err := dial(t.Context(), at, defaultLimits())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var answer string
+		if err := c.call(t.Context(), "Echo.Say", "hello", &answer); err != nil || answer != "hello" {
+			t.Errorf("%s: Echo.Say = %q, %v", p, answer, err)
+		}
+		c.close()
+	}
+	if err := srv.stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// testWriter gives the log to the test.
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(b []byte) (int, error) {
+	w.t.Logf("%s", b)
+	return len(b), nil
+}
