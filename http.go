@@ -269,12 +269,14 @@ func (w *web) call(rw http.ResponseWriter, r *http.Request, c *webConn, method s
 	rw.Write(answer)
 }
 
-// exchange is a session as long as one HTTP request. It ends early with the caller.
+// exchange is a session as long as one HTTP request. It ends early with the caller. A method
+// that goes on after its call was given up does not hold up the answer.
 func (w *web) exchange(r *http.Request, c *webConn, codec codec, in *input) []byte {
 	var answer bytes.Buffer
 	s := newSession(w.hub, c.peer, codec, in, &answer, c.log)
 	defer context.AfterFunc(r.Context(), func() { s.cancelAll(errShuttingDown) })()
-	s.serve()
+	go s.serve()
+	<-s.settled
 	return answer.Bytes()
 }
 

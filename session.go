@@ -56,13 +56,15 @@ type session struct {
 	reading bool               // some goroutine reads, or will
 	cut     bool               // calls are ended as they begin
 	ended   chan struct{}      // closed when nobody reads and no call runs
+	owed    int                // answers to calls that were begun
+	settled chan struct{}      // closed when nobody reads and no answer is owed
 }
 
 // newSession makes a session that answers p on w with what codec reads from in.
 func newSession(h *hub, p *peer, c codec, in *input, w io.Writer, log *logger) *session {
 	s := &session{
 		hub: h, peer: p, codec: c, in: in, out: newOutput(w, h.limits.Write), log: log,
-		calls: map[*call]struct{}{}, reading: true, ended: make(chan struct{}),
+		calls: map[*call]struct{}{}, reading: true, ended: make(chan struct{}), settled: make(chan struct{}),
 	}
 	in.flush = s.flush
 	return s
@@ -117,6 +119,7 @@ func (s *session) stopReading(m *message, err error) {
 	defer s.mu.Unlock()
 	s.reading = false
 	s.endIfIdleLocked()
+	s.settleLocked(nil)
 }
 
 // flush sends what was answered. A peer that takes no more answers asks no more either.
@@ -129,6 +132,20 @@ func (s *session) flush() {
 func (s *session) endIfIdleLocked() {
 	if !s.reading && len(s.calls) == 0 {
 		close(s.ended)
+	}
+}
+
+// settleLocked says that the answer to c has been sent, or that reading has ended.
+func (s *session) settleLocked(c *call) {
+	if c != nil && !c.owing {
+		return
+	}
+	if c != nil {
+		c.owing = false
+		s.owed--
+	}
+	if !s.reading && s.owed == 0 {
+		close(s.settled)
 	}
 }
 
@@ -194,6 +211,8 @@ func (s *session) begin(c *call) *fault {
 		return busy("max_calls", int64(s.hub.limits.MaxCalls), "too many calls in flight on this connection")
 	}
 	s.calls[c] = struct{}{}
+	c.owing = true
+	s.owed++
 	cut := s.cut
 	s.mu.Unlock()
 	s.hub.counts.calls.Add(1)
@@ -263,6 +282,7 @@ func (s *session) finish(c *call) {
 	defer s.mu.Unlock()
 	delete(s.calls, c)
 	s.endIfIdleLocked()
+	s.settleLocked(c)
 }
 
 // answer appends the response to m. A result that has no encoding becomes an error.
@@ -308,6 +328,9 @@ func (c *call) giveUp(reason error, f *fault) {
 	if c.answered.CompareAndSwap(false, true) {
 		c.session.answer(&c.message, nil, f)
 		c.session.flush()
+		c.session.mu.Lock()
+		defer c.session.mu.Unlock()
+		c.session.settleLocked(c)
 	}
 }
 
@@ -422,6 +445,7 @@ type call struct {
 	deadline time.Time
 	timer    *time.Timer
 	answered atomic.Bool // whoever sets it answers; late results are dropped
+	owing    bool        // the answer has not been sent; guarded by the session's mu
 
 	mu   sync.Mutex
 	done chan struct{} // made by Done or end
