@@ -1,0 +1,28 @@
+//go:build unix
+
+package main
+
+// This file owns where tests of this system meet their daemon: a socket of their own.
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// localEndpoint is a new endpoint that no other machine can reach.
+func localEndpoint(t testing.TB) endpoint {
+	t.Helper()
+	return endpoint{Scheme: "unix", Path: tempSocket(t)}
+}
+
+// tempSocket is a path for a socket in a 0700 directory, short enough for sun_path, unix(7).
+func tempSocket(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return filepath.Join(dir, "s")
+}
