@@ -1,0 +1,331 @@
+package main
+
+// This file owns the clients with which the tests call: those of the standard library, our own,
+// and some that are written by hand from docs/protocol.md.
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/rpc"
+	"net/rpc/jsonrpc"
+	"net/textproto"
+	"regexp"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A clientKind is one way to call.
+type clientKind struct {
+	name     string
+	dial     func(t testing.TB, e endpoint) caller
+	http     bool // it begins as HTTP: an http:// endpoint takes it too
+	oneByOne bool // each call in flight has a connection of its own
+	data     bool // the data of an error arrives
+	deadline bool // the deadline of the context travels with the call
+	cancel   bool // so does its cancelling, and both are answered by the daemon
+	gob      bool
+}
+
+var clientKinds = []clientKind{
+	{name: "gob-stock", gob: true, dial: func(t testing.TB, e endpoint) caller {
+		return stockCaller{rpc.NewClient(noDeadline(rawDial(t, e)))}
+	}},
+	{name: "gob-stock-http", gob: true, http: true, dial: dialRPCByHTTP},
+	{name: "gob-ours", gob: true, dial: dialOurs(protoGob)},
+	{name: "json1-stock", dial: func(t testing.TB, e endpoint) caller {
+		return stockCaller{jsonrpc.NewClient(noDeadline(rawDial(t, e)))}
+	}},
+	{name: "json2-ours", data: true, deadline: true, dial: dialOurs(protoJSON)},
+	{name: "json2-lines", data: true, deadline: true, cancel: true, dial: func(t testing.TB, e endpoint) caller { return newLineCaller(t, e, false) }},
+	{name: "json2-headers", data: true, deadline: true, cancel: true, dial: func(t testing.TB, e endpoint) caller { return newLineCaller(t, e, true) }},
+	{name: "http-ours", http: true, oneByOne: true, data: true, deadline: true, dial: dialOurs(protoHTTP)},
+	{name: "http-rpc", http: true, oneByOne: true, data: true, dial: func(t testing.TB, e endpoint) caller { return postCaller{t, e, newHTTPClient(t, e), false} }},
+	{name: "http-call", http: true, oneByOne: true, data: true, deadline: true, dial: func(t testing.TB, e endpoint) caller { return postCaller{t, e, newHTTPClient(t, e), true} }},
+}
+
+func noDeadline(conn net.Conn) net.Conn { conn.SetDeadline(time.Time{}); return conn }
+
+// dialRPCByHTTP does what rpc.DialHTTP does, which knows of TCP alone.
+func dialRPCByHTTP(t testing.TB, e endpoint) caller {
+	t.Helper()
+	conn := rawDial(t, e)
+	io.WriteString(conn, "CONNECT "+rpc.DefaultRPCPath+" HTTP/1.0\n\n")
+	answer, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: "CONNECT"})
+	if err != nil || answer.Status != "200 Connected to Go RPC" {
+		t.Fatalf("CONNECT = %v, %v; want 200 Connected to Go RPC", answer, err)
+	}
+	return stockCaller{rpc.NewClient(noDeadline(conn))}
+}
+
+// dialOurs dials with the client of the program.
+func dialOurs(p proto) func(t testing.TB, e endpoint) caller {
+	return func(t testing.TB, e endpoint) caller {
+		t.Helper()
+		e.Proto = p
+		ctx, cancel := context.WithTimeout(context.Background(), testPatience)
+		defer cancel()
+		c, err := dial(ctx, e, defaultLimits())
+		if err != nil {
+			t.Fatalf("dial(%s): %v", e, err)
+		}
+		return c
+	}
+}
+
+// A stockCaller is a client of the standard library.
+type stockCaller struct{ *rpc.Client }
+
+func (c stockCaller) call(ctx context.Context, method string, arg, result any) error {
+	if arg == nil {
+		arg = struct{}{}
+	}
+	select {
+	case done := <-c.Go(method, arg, result, make(chan *rpc.Call, 1)).Done:
+		var text rpc.ServerError
+		if errors.As(done.Error, &text) {
+			return faultInText(string(text))
+		}
+		return done.Error
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c stockCaller) close() error { return c.Close() }
+
+var codeInText = regexp.MustCompile(`^(?s)(.*) \(code (-[0-9]+)\)$`)
+
+// faultInText is the error that a protocol without codes carries.
+func faultInText(text string) error {
+	m := codeInText.FindStringSubmatch(text)
+	if m == nil {
+		return &fault{Code: codeApplication, Text: text}
+	}
+	code, _ := strconv.Atoi(m[2])
+	return &fault{Code: code, Text: m[1]}
+}
+
+// A lineCaller speaks JSON-RPC 2.0 with nothing but encoding/json, and waits for every answer.
+type lineCaller struct {
+	conn    net.Conn
+	headers bool
+	ended   chan struct{} // closed when nobody reads any more
+
+	mu      sync.Mutex
+	seq     int
+	waiting map[int]chan lineAnswer
+}
+
+type lineAnswer struct {
+	ID     *int            `json:"id"`
+	Result json.RawMessage `json:"result"`
+	Error  *fault          `json:"error"`
+}
+
+func newLineCaller(t testing.TB, e endpoint, headers bool) *lineCaller {
+	t.Helper()
+	c := &lineCaller{conn: noDeadline(rawDial(t, e)), headers: headers, ended: make(chan struct{}), waiting: map[int]chan lineAnswer{}}
+	go c.read()
+	return c
+}
+
+func (c *lineCaller) read() {
+	defer close(c.ended)
+	r := bufio.NewReader(c.conn)
+	for {
+		var a lineAnswer
+		b, err := readAnswer(r, c.headers)
+		if err == nil {
+			err = json.Unmarshal(b, &a)
+		}
+		if err != nil {
+			return
+		}
+		if a.ID == nil {
+			continue
+		}
+		c.mu.Lock()
+		w := c.waiting[*a.ID]
+		delete(c.waiting, *a.ID)
+		c.mu.Unlock()
+		if w != nil {
+			w <- a
+		}
+	}
+}
+
+// readAnswer reads one line, or one message with its headers.
+func readAnswer(r *bufio.Reader, headers bool) ([]byte, error) {
+	if !headers {
+		return r.ReadBytes('\n')
+	}
+	head, err := textproto.NewReader(r).ReadMIMEHeader()
+	if err != nil {
+		return nil, err
+	}
+	n, err := strconv.Atoi(head.Get("Content-Length"))
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, n)
+	_, err = io.ReadFull(r, b)
+	return b, err
+}
+
+// requestJSON is a request of version 2.0.
+func requestJSON(ctx context.Context, id any, method string, arg any) ([]byte, error) {
+	m := map[string]any{"jsonrpc": "2.0", "id": id, "method": method}
+	if arg != nil {
+		m["params"] = []any{arg}
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		m["timeout"] = max(1, time.Until(deadline).Milliseconds())
+	}
+	return json.Marshal(m)
+}
+
+func (c *lineCaller) send(b []byte) error {
+	if c.headers {
+		b = append(fmt.Appendf(nil, "Content-Length: %d\r\n\r\n", len(b)), b...)
+	} else {
+		b = append(b, '\n')
+	}
+	_, err := c.conn.Write(b)
+	return err
+}
+
+func (c *lineCaller) call(ctx context.Context, method string, arg, result any) error {
+	c.mu.Lock()
+	c.seq++
+	id, w := c.seq, make(chan lineAnswer, 1)
+	c.waiting[id] = w
+	b, err := requestJSON(ctx, id, method, arg)
+	if err == nil {
+		err = c.send(b)
+	}
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	withdrawn := ctx.Done()
+	for {
+		select {
+		case a := <-w:
+			return a.decode(result)
+		case <-c.ended:
+			return io.ErrUnexpectedEOF
+		case <-withdrawn:
+			withdrawn = nil
+			if ctx.Err() == context.Canceled {
+				c.mu.Lock()
+				c.send(fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":%d}}`, id))
+				c.mu.Unlock()
+			}
+		}
+	}
+}
+
+func (a lineAnswer) decode(result any) error {
+	switch {
+	case a.Error != nil:
+		return a.Error
+	case a.Result == nil:
+		return errors.New("an answer with neither result nor error")
+	case result == nil:
+		return nil
+	}
+	return json.Unmarshal(a.Result, result)
+}
+
+func (c *lineCaller) close() error {
+	err := c.conn.Close()
+	<-c.ended
+	return err
+}
+
+// newHTTPClient is an HTTP client whose connections all lead to e.
+func newHTTPClient(t testing.TB, e endpoint) *http.Client {
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return transports[e.Scheme].dial(ctx, e)
+	}}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+// A postCaller calls by POST: to /rpc, or with bare arguments to /call.
+type postCaller struct {
+	t    testing.TB
+	e    endpoint
+	http *http.Client
+	bare bool
+}
+
+// urlOf is the address of a path for an HTTP client that dials e by itself.
+func urlOf(e endpoint, path string) string {
+	if e.Host == "" {
+		return "http://localhost" + path
+	}
+	return "http://" + e.Host + path
+}
+
+func (c postCaller) call(ctx context.Context, method string, arg, result any) error {
+	path := "/rpc"
+	body, err := requestJSON(context.Background(), 1, method, arg)
+	if c.bare {
+		path = "/call/" + method
+		if body, err = nil, nil; arg != nil {
+			body, err = json.Marshal(arg)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	r, err := http.NewRequestWithContext(ctx, "POST", urlOf(c.e, path), bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	if deadline, ok := ctx.Deadline(); ok && c.bare {
+		r.Header.Set("Ipcd-Timeout", time.Until(deadline).String())
+		r = r.WithContext(context.WithoutCancel(ctx)) // the answer is the daemon's
+	}
+	r.Header.Set("Content-Type", "application/json")
+	answer, err := c.http.Do(r)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	b, err := io.ReadAll(answer.Body)
+	switch {
+	case err != nil:
+		return err
+	case !c.bare:
+		var a lineAnswer
+		if err := json.Unmarshal(b, &a); err != nil {
+			return fmt.Errorf("HTTP %s: %q: %w", answer.Status, b, err)
+		}
+		return a.decode(result)
+	case answer.StatusCode != http.StatusOK:
+		f := &fault{}
+		if err := json.Unmarshal(b, f); err != nil || f.Code == 0 {
+			return fmt.Errorf("HTTP %s: %q: %w", answer.Status, b, err)
+		}
+		return f
+	case result == nil:
+		return nil
+	}
+	return json.Unmarshal(b, result)
+}
+
+func (c postCaller) close() error {
+	c.http.CloseIdleConnections()
+	return nil
+}
