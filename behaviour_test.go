@@ -4,9 +4,11 @@ package main
 // run by each kind of client at each kind of endpoint.
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -261,4 +263,276 @@ func mustParse(t testing.TB, text string) endpoint {
 		t.Fatal(err)
 	}
 	return e
+}
+
+// A behaviour is something that is so for every kind of client at every kind of endpoint.
+type behaviour struct {
+	name  string
+	skip  func(k clientKind) bool // kinds that cannot show it; may be nil
+	limit func(l *limits)         // may be nil
+	run   func(t *testing.T, s *testServer, k clientKind, c caller)
+}
+
+// placesOfTest are the endpoints at which all behaviours are tried.
+var placesOfTest = []struct {
+	name string
+	at   func(t testing.TB) endpoint
+}{
+	{"local", localEndpoint},
+	{"tcp", func(t testing.TB) endpoint { return mustParse(t, "tcp://127.0.0.1:0?auth=none") }},
+	{"http", func(t testing.TB) endpoint { return mustParse(t, "http://127.0.0.1:0?auth=none") }},
+}
+
+func TestBehaviour(t *testing.T) {
+	for _, place := range placesOfTest {
+		for _, k := range clientKinds {
+			if place.name == "http" && !k.http {
+				continue
+			}
+			for _, b := range behaviours {
+				if b.skip != nil && b.skip(k) {
+					continue
+				}
+				t.Run(place.name+"/"+k.name+"/"+b.name, func(t *testing.T) {
+					s := startServerWith(t, b.limit, place.at(t))
+					c := k.dial(t, s.endpoints[0])
+					defer c.close()
+					defer s.freeAll()
+					b.run(t, s, k, c)
+				})
+			}
+		}
+	}
+}
+
+// ask calls with the patience of a test.
+func ask(c caller, method string, arg, result any) error {
+	ctx, cancel := context.WithTimeout(context.Background(), testPatience)
+	defer cancel()
+	return c.call(ctx, method, arg, result)
+}
+
+// checkSay calls Echo.Say, which must give back its text.
+func checkSay(t testing.TB, c caller, text string) {
+	t.Helper()
+	var got string
+	if err := ask(c, "Echo.Say", text, &got); err != nil || got != text {
+		t.Errorf("Echo.Say(%q) = %q, %v", shorten(text, 80), shorten(got, 80), err)
+	}
+}
+
+// checkCode wants err to be a fault of this code with these words in it.
+func checkCode(t testing.TB, what string, err error, code int, words string) *fault {
+	t.Helper()
+	var f *fault
+	if !errors.As(err, &f) || f.Code != code || !strings.Contains(f.Text, words) {
+		got := 0
+		if f != nil {
+			got = f.Code
+		}
+		t.Errorf("%s = %v (code %d); want code %d and %q", what, err, got, code, words)
+		return &fault{}
+	}
+	return f
+}
+
+// inBackground calls a method and says how it ended.
+func inBackground(ctx context.Context, c caller, method string, arg any) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- c.call(ctx, method, arg, nil) }()
+	return done
+}
+
+func oneByOne(k clientKind) bool { return k.oneByOne }
+
+var behaviours = []behaviour{
+	{name: "text", run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+		for _, text := range []string{"hello", "", "ä 世界 \U0001f600 \u2028", "a\x00\t\n\"\\</script>", strings.Repeat("0123456789abcdef", 1<<16)} {
+			checkSay(t, c, text)
+		}
+	}},
+	{name: "values", run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+		for _, want := range [][]byte{{0, 1, 255}, make([]byte, 100_000), nil} {
+			var got []byte
+			if err := ask(c, "Trial.Bytes", want, &got); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("Trial.Bytes of %d bytes = %d bytes, %v", len(want), len(got), err)
+			}
+		}
+		want := TrialParcel{Name: "Ada <ä>", Age: -36, Raw: []byte{1, 0}, Tags: []string{"a", ""}, Map: map[string]string{"k": "v"}, Door: &TrialParcel{Age: 1}}
+		var got TrialParcel
+		if err := ask(c, "Trial.Parcel", want, &got); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("Trial.Parcel(%+v) = %+v, %v", want, got, err)
+		}
+		var sum int
+		if err := ask(c, "Trial.Old", TrialPlace{2, 40}, &sum); err != nil || sum != 42 {
+			t.Errorf("Trial.Old = %d, %v; want 42", sum, err)
+		}
+		var big string
+		if err := ask(c, "Trial.Big", 2<<20, &big); err != nil || len(big) != 2<<20 {
+			t.Errorf("Trial.Big(2 MiB) = %d bytes, %v", len(big), err)
+		}
+		var pong string
+		if err := ask(c, "Ipcd.Ping", nil, &pong); err != nil || pong != "pong" {
+			t.Errorf("Ipcd.Ping() = %q, %v; want pong", pong, err)
+		}
+	}},
+	{name: "errors", run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+		f := checkCode(t, "Echo.Sy", ask(c, "Echo.Sy", "a", nil), codeNoMethod, "Echo.Sy")
+		if k.data && (f.Data == nil || f.Data.Near != "Echo.Say") {
+			t.Errorf("the data of the error is %+v; want Echo.Say as the nearest name", f.Data)
+		}
+		checkCode(t, "a number for a text", ask(c, "Echo.Say", 7, nil), codeBadArgument, "")
+		checkCode(t, "a text for an object", ask(c, "Trial.Parcel", "a", nil), codeBadArgument, "")
+		f = checkCode(t, "Trial.Fail", ask(c, "Trial.Fail", "no space left: ä", nil), codeApplication, "no space left: ä")
+		if f.Text != "no space left: ä" {
+			t.Errorf("Trial.Fail = %q; want the method's own words", f.Text)
+		}
+		checkCode(t, "Trial.Unencodable", ask(c, "Trial.Unencodable", nil, nil), codeInternal, "Trial.Unencodable")
+		checkSay(t, c, "still here")
+	}},
+	{name: "panic", run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+		f := checkCode(t, "Trial.Panic", ask(c, "Trial.Panic", "the secret", nil), codeInternal, "internal error")
+		if strings.Contains(f.Text, "secret") {
+			t.Errorf("the caller was told %q", f.Text)
+		}
+		checkSay(t, c, "still here")
+		waitFor(t, func() error {
+			if log := s.log.String(); !strings.Contains(log, "the secret") || !strings.Contains(log, "Trial.Panic") {
+				return errors.New("the log does not say why Trial.Panic crashed")
+			}
+			return nil
+		})
+	}},
+	{name: "side-by-side", run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+		// A method that was always quick is run by the reader until it is not.
+		for range 2 * slowCalls {
+			if err := ask(c, "Trial.Meet", TrialPlace{1, 0}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		meet(t, c, 64)
+	}},
+	{name: "1000-in-flight", skip: oneByOne, limit: func(l *limits) { l.MaxCalls = 1000 }, run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+		meet(t, c, 1000)
+	}},
+	{name: "max_calls", skip: oneByOne, limit: func(l *limits) { l.MaxCalls = 4 }, run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+		var blocked []<-chan error
+		for range 4 {
+			blocked = append(blocked, inBackground(context.Background(), c, "Trial.Block", "a"))
+		}
+		s.begun(4)
+		f := checkCode(t, "the fifth call", ask(c, "Echo.Say", "a", nil), codeBusy, "max_calls")
+		if k.data && (f.Data == nil || f.Data.Limit != "max_calls" || f.Data.Max != 4 || !f.Data.Retry) {
+			t.Errorf("the data of the error is %+v; want max_calls, 4 and retry", f.Data)
+		}
+		s.freeAll()
+		for _, done := range blocked {
+			if err := receive(t, done); err != nil {
+				t.Errorf("a call within the limit ended with %v", err)
+			}
+		}
+		waitFor(t, func() error { return ask(c, "Echo.Say", "again", nil) })
+	}},
+	{name: "caller-goes", limit: func(l *limits) { l.HalfClose = time.Millisecond }, run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		done := inBackground(ctx, c, "Trial.Block", "a")
+		s.begun(1)
+		if k.oneByOne {
+			cancel() // which closes the connection
+		}
+		c.close()
+		if err := receive(t, s.trial.left); err != context.Canceled {
+			t.Errorf("the context of the method ended with %v; want %v", err, context.Canceled)
+		}
+		if err := receive(t, done); err == nil {
+			t.Error("the call of one who has gone = nil; want an error")
+		}
+		s.idle()
+	}},
+	{name: "deadline", skip: func(k clientKind) bool { return !k.deadline }, run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
+		defer cancel()
+		checkCode(t, "a call of 30 ms", c.call(ctx, "Trial.Block", "a", nil), codeDeadline, "deadline")
+		s.begun(1)
+		err := receive(t, s.trial.left)
+		// Ours and the daemon watch the same deadline; whoever is first ends the method.
+		if err != context.DeadlineExceeded && (err != context.Canceled || k.patient) {
+			t.Errorf("the context of the method ended with %v; want %v", err, context.DeadlineExceeded)
+		}
+		checkSay(t, c, "still here")
+	}},
+	{name: "deadline-of-the-deaf", skip: func(k clientKind) bool { return !k.deadline }, run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
+		defer cancel()
+		checkCode(t, "a call of 30 ms", c.call(ctx, "Trial.Deaf", "a", nil), codeDeadline, "deadline")
+	}},
+	{name: "max_call", limit: func(l *limits) { l.MaxCall = 30 * time.Millisecond }, run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+		checkCode(t, "a call without a deadline", c.call(context.Background(), "Trial.Block", "a", nil), codeDeadline, "deadline")
+	}},
+	{name: "cancel", skip: func(k clientKind) bool { return k.gob || k.oneByOne && !strings.HasSuffix(k.name, "ours") || strings.HasSuffix(k.name, "stock") }, run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		done := inBackground(ctx, c, "Trial.Block", "a")
+		s.begun(1)
+		cancel()
+		checkCode(t, "a cancelled call", receive(t, done), codeCancelled, "cancelled")
+		if err := receive(t, s.trial.left); err != context.Canceled {
+			t.Errorf("the context of the method ended with %v; want %v", err, context.Canceled)
+		}
+		checkSay(t, c, "still here")
+	}},
+	{name: "drain", run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+		done := inBackground(context.Background(), c, "Trial.Block", "a")
+		s.begun(1)
+		s.draining.Store(true) // what stop does first
+		f := checkCode(t, "a new call", ask(c, "Echo.Say", "a", nil), codeShuttingDown, "shutting down")
+		if k.data && (f.Data == nil || !f.Data.Retry) {
+			t.Errorf("the data of the error is %+v; want retry", f.Data)
+		}
+		stopped := make(chan error, 1)
+		go func() { stopped <- s.stop(context.Background()) }()
+		s.freeAll()
+		if err := receive(t, done); err != nil {
+			t.Errorf("the call in flight ended with %v; want its result", err)
+		}
+		if err := receive(t, stopped); err != nil {
+			t.Errorf("stop = %v; want nil", err)
+		}
+	}},
+	{name: "forced-stop", run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+		done := inBackground(context.Background(), c, "Trial.Block", "a")
+		s.begun(1)
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := s.stop(ctx); !errors.Is(err, errForced) {
+			t.Errorf("stop = %v; want %v", err, errForced)
+		}
+		if err := receive(t, s.trial.left); err != context.Canceled {
+			t.Errorf("the context of the method ended with %v; want %v", err, context.Canceled)
+		}
+		if err := receive(t, done); !k.oneByOne {
+			checkCode(t, "the call that was cut", err, codeShuttingDown, "whether it was done is not known")
+		} else if err == nil {
+			t.Error("the call that was cut = nil; want an error")
+		}
+	}},
+}
+
+// meet makes n calls none of which can end before all have begun, and wants each answer to be
+// for who asked.
+func meet(t *testing.T, c caller, n int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), testPatience)
+	defer cancel()
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			got := -1
+			if err := c.call(ctx, "Trial.Meet", TrialPlace{n, i}, &got); err != nil || got != i {
+				t.Errorf("Trial.Meet for place %d of %d = %d, %v", i, n, got, err)
+			}
+		})
+	}
+	all.Wait()
 }

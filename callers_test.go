@@ -31,7 +31,7 @@ type clientKind struct {
 	oneByOne bool // each call in flight has a connection of its own
 	data     bool // the data of an error arrives
 	deadline bool // the deadline of the context travels with the call
-	cancel   bool // so does its cancelling, and both are answered by the daemon
+	patient  bool // it gives up by the answer of the daemon alone
 	gob      bool
 }
 
@@ -45,11 +45,11 @@ var clientKinds = []clientKind{
 		return stockCaller{jsonrpc.NewClient(noDeadline(rawDial(t, e)))}
 	}},
 	{name: "json2-ours", data: true, deadline: true, dial: dialOurs(protoJSON)},
-	{name: "json2-lines", data: true, deadline: true, cancel: true, dial: func(t testing.TB, e endpoint) caller { return newLineCaller(t, e, false) }},
-	{name: "json2-headers", data: true, deadline: true, cancel: true, dial: func(t testing.TB, e endpoint) caller { return newLineCaller(t, e, true) }},
+	{name: "json2-lines", data: true, deadline: true, patient: true, dial: func(t testing.TB, e endpoint) caller { return newLineCaller(t, e, false) }},
+	{name: "json2-headers", data: true, deadline: true, patient: true, dial: func(t testing.TB, e endpoint) caller { return newLineCaller(t, e, true) }},
 	{name: "http-ours", http: true, oneByOne: true, data: true, deadline: true, dial: dialOurs(protoHTTP)},
 	{name: "http-rpc", http: true, oneByOne: true, data: true, dial: func(t testing.TB, e endpoint) caller { return postCaller{t, e, newHTTPClient(t, e), false} }},
-	{name: "http-call", http: true, oneByOne: true, data: true, deadline: true, dial: func(t testing.TB, e endpoint) caller { return postCaller{t, e, newHTTPClient(t, e), true} }},
+	{name: "http-call", http: true, oneByOne: true, data: true, deadline: true, patient: true, dial: func(t testing.TB, e endpoint) caller { return postCaller{t, e, newHTTPClient(t, e), true} }},
 }
 
 func noDeadline(conn net.Conn) net.Conn { conn.SetDeadline(time.Time{}); return conn }
