@@ -470,7 +470,9 @@ var behaviours = []behaviour{
 	{name: "max_call", limit: func(l *limits) { l.MaxCall = 30 * time.Millisecond }, run: func(t *testing.T, s *testServer, k clientKind, c caller) {
 		checkCode(t, "a call without a deadline", c.call(context.Background(), "Trial.Block", "a", nil), codeDeadline, "deadline")
 	}},
-	{name: "cancel", skip: func(k clientKind) bool { return k.gob || k.oneByOne && !strings.HasSuffix(k.name, "ours") || strings.HasSuffix(k.name, "stock") }, run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+	{name: "cancel", skip: func(k clientKind) bool {
+		return k.gob || k.oneByOne && !strings.HasSuffix(k.name, "ours") || strings.HasSuffix(k.name, "stock")
+	}, run: func(t *testing.T, s *testServer, k clientKind, c caller) {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		done := inBackground(ctx, c, "Trial.Block", "a")
