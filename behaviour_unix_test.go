@@ -13,7 +13,7 @@ import (
 // localEndpoint is a new endpoint that no other machine can reach.
 func localEndpoint(t testing.TB) endpoint {
 	t.Helper()
-	return endpoint{Scheme: "unix", Path: tempSocket(t)}
+	return endpoint{Scheme: "unix", Proto: protoAuto, Path: tempSocket(t)}
 }
 
 // tempSocket is a path for a socket in a 0700 directory, short enough for sun_path, unix(7).

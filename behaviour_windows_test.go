@@ -14,5 +14,5 @@ var pipesMade atomic.Uint64
 // localEndpoint is a new endpoint that no other machine can reach.
 func localEndpoint(t testing.TB) endpoint {
 	t.Helper()
-	return endpoint{Scheme: "npipe", Path: fmt.Sprintf(`\\.\pipe\ipcd-test-%d-%d`, os.Getpid(), pipesMade.Add(1))}
+	return endpoint{Scheme: "npipe", Proto: protoAuto, Path: fmt.Sprintf(`\\.\pipe\ipcd-test-%d-%d`, os.Getpid(), pipesMade.Add(1))}
 }
