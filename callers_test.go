@@ -307,7 +307,7 @@ func (c postCaller) call(ctx context.Context, method string, arg, result any) er
 	switch {
 	case err != nil:
 		return err
-	case !c.bare:
+	case !c.bare && answer.StatusCode == http.StatusOK:
 		var a lineAnswer
 		if err := json.Unmarshal(b, &a); err != nil {
 			return fmt.Errorf("HTTP %s: %q: %w", answer.Status, b, err)
