@@ -4,7 +4,7 @@ package main
 //
 //	unix:///PATH            npipe:////./pipe/NAME
 //	tcp://HOST:PORT         tls://HOST:PORT         http://HOST:PORT         https://HOST:PORT
-//	fork:COMMAND            the program to start, in words as a shell splits them; see splitWords
+//	fork:COMMAND            the program to start, in words as a shell splits them; see cutWords
 //
 // Behind a ? come proto=, auth=none and dir=shared, joined by &. In PATH, NAME and the query a
 // percent sign and two digits stand for a byte (RFC 3986 §2.1); ?, # and % themselves have to
@@ -455,16 +455,11 @@ func unescape(s string) (string, error) {
 	return b.String(), nil
 }
 
-// splitWords splits a command as a shell does, and does nothing else that a shell does: blanks
-// separate words; what stands in ” is taken as it is; in "" a backslash may stand before " and
-// \; outside of quotes also before ', ? and a blank. Before anything else a backslash is one,
-// so that C:\node\node.exe needs no quotes.
-func splitWords(text string) ([]string, error) {
-	words, _, err := cutWords(text, "")
-	return words, err
-}
-
-// cutWords splits text up to the first unquoted byte of stop; rest begins with that.
+// cutWords splits a command, up to the first unquoted byte of stop, with which rest begins. It
+// splits as a shell does, and does nothing else that a shell does: blanks separate words; what
+// stands in '' is taken as it is; in "" a backslash may stand before " and \; outside of quotes
+// also before ', ? and a blank. Before anything else a backslash is one, so that
+// C:\node\node.exe needs no quotes.
 func cutWords(text, stop string) (words []string, rest string, err error) {
 	var word []byte
 	var quote byte // that is open
@@ -504,7 +499,7 @@ func cutWords(text, stop string) (words []string, rest string, err error) {
 	return words, rest, nil
 }
 
-// joinWords is the inverse of splitWords.
+// joinWords is the inverse of cutWords.
 func joinWords(words []string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {

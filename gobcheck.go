@@ -378,10 +378,6 @@ func appendGobInt(b []byte, v int64) []byte {
 	return appendGobUint(b, uint64(v)<<1)
 }
 
-func appendGobFloat(b []byte, v float64) []byte {
-	return appendGobUint(b, bits.ReverseBytes64(math.Float64bits(v)))
-}
-
 func appendGobString(b []byte, s string) []byte {
 	return append(appendGobUint(b, uint64(len(s))), s...)
 }

@@ -74,17 +74,6 @@ func (o *output) failed() error {
 	return o.err
 }
 
-// close ends the output: what waits is dropped, and so is all that comes after.
-func (o *output) close(reason error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.err == nil {
-		o.err = reason
-	}
-	o.buf = nil
-	o.written.Broadcast()
-}
-
 // flushLocked writes until nothing waits. The lock is not held while it writes.
 func (o *output) flushLocked() {
 	o.writing = true

@@ -149,10 +149,7 @@ type pipeListener struct {
 
 func (l *pipeListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
-	switch {
-	case errors.Is(err, winio.ErrPipeListenerClosed):
-		return nil, net.ErrClosed
-	case err != nil:
+	if err != nil {
 		return nil, err
 	}
 	return &pipeConn{Conn: conn, closing: l.closing}, nil

@@ -99,14 +99,6 @@ func (r *router) add(name string, s service) error {
 	return nil
 }
 
-// remove takes a service away. Its calls in flight go on.
-func (r *router) remove(name string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.services, name)
-	r.reindexLocked()
-}
-
 func (r *router) reindexLocked() {
 	index := map[string]*method{}
 	for name, s := range r.services {

@@ -1,0 +1,288 @@
+package main
+
+// This file owns what a server does with peers that are not as they should be: silent, slow, gone,
+// talking nonsense, or too many.
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// readAll is what comes until the other end closes.
+func readAll(t testing.TB, conn net.Conn) string {
+	t.Helper()
+	b, err := io.ReadAll(conn)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !strings.Contains(err.Error(), "reset") {
+		t.Errorf("read until the end: %v", err)
+	}
+	return string(b)
+}
+
+// send writes text to conn.
+func send(t testing.TB, conn net.Conn, text string) {
+	t.Helper()
+	if _, err := io.WriteString(conn, text); err != nil {
+		t.Errorf("send %q: %v", shorten(text, 40), err)
+	}
+}
+
+// checkServes wants a new connection to be served.
+func checkServes(t testing.TB, s *testServer) {
+	t.Helper()
+	conn := s.connect()
+	defer conn.Close()
+	send(t, conn, sayRequest)
+	if line, err := bufio.NewReader(conn).ReadString('\n'); line != sayAnswer {
+		t.Errorf("a new connection got %q, %v; want %q", line, err, sayAnswer)
+	}
+}
+
+const (
+	sayRequest = `{"jsonrpc":"2.0","id":1,"method":"Echo.Say","params":["hello"]}`
+	sayAnswer  = `{"jsonrpc":"2.0","id":1,"result":"hello"}` + "\n"
+)
+
+// TestStrangeBytes sends what no client should, and wants what docs/protocol.md says of it.
+func TestStrangeBytes(t *testing.T) {
+	gobGarbage := "\x07\xff\xff\xff\xff\xff\xff\xff"
+	tests := []struct{ name, send, want string }{
+		{"nothing", "", ""},
+		{"white space", " \r\n\t\n", ""},
+		{"one request", sayRequest, sayAnswer},
+		{"glued", sayRequest + sayRequest, sayAnswer + sayAnswer},
+		{"a truncated request", sayRequest[:40], ""},
+		{"a syntax error", `{"jsonrpc":"2.0",}`, `{"jsonrpc":"2.0","id":null,"error":{"code":-32700,`},
+		{"a syntax error after a request", sayRequest + "}", sayAnswer + `{"jsonrpc":"2.0","id":null,"error":{"code":-32700,`},
+		{"garbage as gob", gobGarbage, ""},
+		{"a truncated gob", "\x2f\xff\x81\x03\x01\x01\x07Request", ""},
+		{"zero bytes", strings.Repeat("\x00", 64), ""},
+		{"TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", string(tlsAlert)},
+		{"HTTP nonsense", "GET nonsense\r\n\r\n", "HTTP/1.1 400 Bad Request"},
+		{"HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/1.1 505 HTTP Version Not Supported"},
+		{"a header that never ends", "Content-Length: 1\r\n" + strings.Repeat("X-A: b\r\n", 1000), "Content-Length: "},
+		{"a wrong Content-Length", "Content-Length: many\r\n\r\n{}", "Content-Length: "},
+		{"two Content-Lengths", "Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", "Content-Length: "},
+	}
+	s := startServer(t, "tcp://127.0.0.1:0?auth=none")
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			conn := s.connect()
+			send(t, conn, test.send)
+			conn.(*net.TCPConn).CloseWrite()
+			got := readAll(t, conn)
+			if !strings.HasPrefix(got, test.want) || test.want == "" && got != "" {
+				t.Errorf("%q was answered with %q; want %q", shorten(test.send, 60), got, test.want)
+			}
+			checkServes(t, s)
+		})
+	}
+}
+
+// TestByteAtATime sends each protocol's request in single bytes.
+func TestByteAtATime(t *testing.T) {
+	body := `"hello"`
+	for name, test := range map[string]struct{ send, want string }{
+		"value":  {sayRequest, sayAnswer},
+		"header": {fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(sayRequest), sayRequest), fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(sayAnswer)-1, sayAnswer[:len(sayAnswer)-1])},
+		"http":   {fmt.Sprintf("POST /call/Echo.Say HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s", len(body), body), "HTTP/1.0 200 OK\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startServerWith(t, nil, localEndpoint(t))
+			conn := s.connect()
+			for _, c := range []byte(test.send) {
+				if _, err := conn.Write([]byte{c}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b := make([]byte, len(test.want))
+			if _, err := io.ReadFull(conn, b); err != nil || string(b) != test.want {
+				t.Errorf("the answer begins with %q, %v; want %q", b, err, test.want)
+			}
+		})
+	}
+}
+
+// TestLimits reaches each limit on waiting, and wants the connection to be closed and the log to
+// name the limit.
+func TestLimits(t *testing.T) {
+	short := 30 * time.Millisecond
+	tests := []struct {
+		name  string
+		limit func(l *limits)
+		send  string
+		want  string
+		log   string
+	}{
+		{"first_bytes", func(l *limits) { l.FirstBytes = short }, "", "", "limit=first_bytes"},
+		{"first_bytes of an unfinished word", func(l *limits) { l.FirstBytes = short }, "GE", "", "limit=first_bytes"},
+		{"message", func(l *limits) { l.Message = short }, sayRequest[:30], `"limit":"message"`, "limit message"},
+		{"message of gob", func(l *limits) { l.Message = short }, "\x2f\xff\x81\x03", "", "limit message"},
+		{"message of HTTP", func(l *limits) { l.Message = short }, "POST /rpc HTTP/1.1\r\nHost: localhost\r\n", "", ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := startServerWith(t, test.limit, localEndpoint(t))
+			conn := s.connect()
+			send(t, conn, test.send)
+			if got := readAll(t, conn); !strings.Contains(got, test.want) || test.want == "" && got != "" {
+				t.Errorf("the answer is %q; want %q", got, test.want)
+			}
+			s.idle()
+			if !strings.Contains(s.log.String(), test.log) {
+				t.Errorf("the log does not have %q", test.log)
+			}
+		})
+	}
+}
+
+// TestSlowReader has one caller that never reads, which holds up only itself.
+func TestSlowReader(t *testing.T) {
+	s := startServerWith(t, func(l *limits) { l.Write = 50 * time.Millisecond }, localEndpoint(t))
+	conn := s.connect()
+	for i := range 8 {
+		send(t, conn, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"Trial.Big","params":[4000000]}`, i))
+	}
+	checkServes(t, s)
+	s.idle() // the one was closed
+	if !strings.Contains(s.log.String(), "write") {
+		t.Error("the log does not say that a write was given up")
+	}
+}
+
+// TestOverLimit sends messages over the limit in each protocol. They are refused, the connection
+// goes on where a frame allows it, and the memory does not grow by what was sent.
+func TestOverLimit(t *testing.T) {
+	const size, allowed = 64 << 20, 4 << 20
+	big := bytes.Repeat([]byte("x"), 1<<20)
+	prefix := `{"jsonrpc":"2.0","id":"a","method":"Echo.Say","params":["`
+	tests := []struct{ name, before, after, want string }{
+		{"value", prefix, `"]}`, `{"jsonrpc":"2.0","id":"a","error":{"code":-32001,`},
+		{"header", fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(prefix)+size+3, prefix), `"]}`, `Content-Length: `},
+		{"http", fmt.Sprintf("POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(prefix)+size+3, prefix), `"]}`, "HTTP/1.1 413 "},
+		{"http in chunks", fmt.Sprintf("POST /rpc HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n%x\r\n", len(prefix), prefix, size), "\r\n3\r\n\"]}\r\n0\r\n\r\n", "HTTP/1.1 413 "},
+		{"bare http in chunks", fmt.Sprintf("POST /call/Echo.Say HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n\"\r\n%x\r\n", size), "\r\n1\r\n\"\r\n0\r\n\r\n", "HTTP/1.1 413 "},
+		{"gob", "\xfc\x04\x00\x00\x00", "", ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := startServerWith(t, func(l *limits) { l.MaxMessage = 1 << 20 }, localEndpoint(t))
+			checkServes(t, s)
+			conn := s.connect()
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			most := before.HeapInuse
+			io.WriteString(conn, test.before)
+			for sent := 0; sent < size; sent += len(big) {
+				if _, err := conn.Write(big); err != nil {
+					break // refused already
+				}
+				if sent%(16<<20) == 0 {
+					runtime.ReadMemStats(&after)
+					most = max(most, after.HeapInuse)
+				}
+			}
+			io.WriteString(conn, test.after)
+			if most > before.HeapInuse+allowed {
+				t.Errorf("the heap grew by %d KiB; want at most %d", (most-before.HeapInuse)>>10, allowed>>10)
+			}
+			got := make([]byte, len(test.want))
+			if _, err := io.ReadFull(conn, got); test.want != "" && string(got) != test.want {
+				// A peer that is refused while it still sends may lose the answer: TCP and pipes alike.
+				t.Errorf("the answer begins with %q, %v; want %q", got, err, test.want)
+			}
+			checkServes(t, s)
+		})
+	}
+}
+
+// TestMaxConnections fills the connections of one user. The next is told so in its own protocol.
+func TestMaxConnections(t *testing.T) {
+	s := startServerWith(t, func(l *limits) { l.MaxConnections = 3 }, localEndpoint(t))
+	var open []net.Conn
+	for range 3 {
+		conn := s.connect()
+		send(t, conn, sayRequest)
+		if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, conn)
+	}
+	for name, test := range map[string]struct{ send, want string }{
+		"json": {sayRequest, `"error":{"code":-32002,`},
+		"http": {"POST /call/Echo.Say HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n\"a\"", "HTTP/1.1 429 Too Many Requests"},
+	} {
+		conn := s.connect()
+		send(t, conn, test.send)
+		got := readAll(t, conn)
+		if !strings.Contains(got, test.want) || !strings.Contains(got, "max_connections") {
+			t.Errorf("%s: the fourth connection got %q; want %q and max_connections", name, got, test.want)
+		}
+	}
+	open[0].Close()
+	waitFor(t, func() error {
+		if n := s.counts.connections.Load(); n > 2 {
+			return fmt.Errorf("%d connections", n)
+		}
+		return nil
+	})
+	checkServes(t, s)
+}
+
+// TestHalfClose has a caller that shuts its sending side and waits, as nc -N does.
+func TestHalfClose(t *testing.T) {
+	s := startServerWith(t, nil, mustParse(t, "tcp://127.0.0.1:0?auth=none"))
+	conn := s.connect()
+	send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Trial.Block","params":["a"]}`)
+	s.begun(1)
+	conn.(*net.TCPConn).CloseWrite()
+	s.freeAll()
+	if got, want := readAll(t, conn), `{"jsonrpc":"2.0","id":1,"result":"a"}`+"\n"; got != want {
+		t.Errorf("the answer is %q; want %q", got, want)
+	}
+}
+
+// TestLeavesInMidCall has a caller that goes while its call runs: the call ends, the daemon goes on.
+func TestLeavesInMidCall(t *testing.T) {
+	s := startServerWith(t, nil, localEndpoint(t))
+	conn := s.connect()
+	send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Trial.Block","params":["a"]}`)
+	s.begun(1)
+	conn.Close()
+	if err := receive(t, s.trial.left); err == nil {
+		t.Error("the context of the method has not ended")
+	}
+	s.idle()
+	checkServes(t, s)
+}
+
+// TestEcho has the echo server of the article on each transport.
+func TestEcho(t *testing.T) {
+	local := localEndpoint(t)
+	local.Proto = protoEcho
+	for _, e := range []endpoint{local, mustParse(t, "tcp://127.0.0.1:0?auth=none&proto=echo")} {
+		s := startServerWith(t, func(l *limits) { l.FirstBytes = time.Millisecond }, e)
+		conn := s.connect()
+		text := "\x16\x03 {\x00" + strings.Repeat("any bytes ", 10_000)
+		go io.WriteString(conn, text)
+		b := make([]byte, len(text))
+		if _, err := io.ReadFull(conn, b); err != nil || string(b) != text {
+			t.Errorf("%s gave back %q, %v", e, shorten(string(b), 40), err)
+		}
+		conn.Close()
+		s.idle()
+		for _, word := range []string{"connect", "receive", "send", "disconnect"} {
+			if !strings.Contains(s.log.String(), "msg="+word) && !strings.Contains(s.log.String(), " "+word) {
+				t.Errorf("%s: the log does not have %q", e, word)
+			}
+		}
+	}
+}
