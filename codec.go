@@ -110,6 +110,7 @@ type input struct {
 	whole   bool // something was taken since the deadline was set, which was for that
 	mu      sync.Mutex
 	armed   bool // a read deadline is set
+	opening bool // it is that of first
 	stopped bool // the deadline is stopAt's, and nothing changes it any more
 }
 
@@ -161,7 +162,7 @@ func (in *input) more(begun bool) error {
 func (in *input) late(err error) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if !isTimeout(err) || in.stopped || !in.armed {
+	if !isTimeout(err) || in.stopped || !in.armed || in.opening {
 		return err
 	}
 	return tooLarge("message", in.message.Milliseconds(), "the message had begun and was not whole in time")
@@ -203,15 +204,23 @@ func (in *input) arm(begun bool) {
 	in.conn.SetReadDeadline(t)
 }
 
-// first gives a new connection until d for its first bytes; wait for them with more(true).
-// The deadline then goes on as that of the first message, which takes it away when whole.
+// first gives a new connection until d for the bytes that tell its protocol; wait for them with
+// more(true). A read that comes too late gives the error of the connection. opened ends it.
 func (in *input) first(d time.Duration) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.conn != nil && !in.stopped {
-		in.armed, in.whole = true, false
+		in.armed, in.opening = true, true
 		in.conn.SetReadDeadline(time.Now().Add(d))
 	}
+}
+
+// opened lets the first message have the time of any other. The deadline of first stands until
+// the next read, which sets its own.
+func (in *input) opened() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.opening, in.whole = false, true
 }
 
 // stopAt ends all reading at t, whatever is being read.

@@ -89,6 +89,7 @@ func newGobCodec(in *input, l limits, reads kind) codec {
 
 func (c *gobCodec) read(m *message) error {
 	c.drop()
+	*m = message{kind: notification} // without a header nobody knows which call an error is for
 	id, b, err := c.next(false, maxGobHeader)
 	if err != nil {
 		return err

@@ -123,6 +123,11 @@ func (w *web) cut() { w.server.Close() }
 func (w *web) handle(rw http.ResponseWriter, r *http.Request) {
 	c := r.Context().Value(webConnKey).(*webConn)
 	rw.Header().Set("X-Content-Type-Options", "nosniff")
+	if r.ProtoMajor != 1 { // the preface of HTTP/2, which net/http hands on as a request
+		rw.Header().Set("Connection", "close")
+		w.problem(rw, http.StatusHTTPVersionNotSupported, &fault{Code: codeInvalid, Text: "HTTP/1.1 is spoken here"})
+		return
+	}
 	if status, why := w.foreign(c, r); status != 0 {
 		c.log.warn("an HTTP request was refused", "reason", why, "host", r.Host, "origin", r.Header.Get("Origin"))
 		w.problem(rw, status, &fault{Code: codeDenied, Text: why})

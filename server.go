@@ -296,6 +296,7 @@ func (s *server) converse(c *connection) {
 // protocol, anything that is another one's for certain is still named as that.
 func (s *server) detect(c *connection, in *input) (proto, error) {
 	in.first(s.limits.FirstBytes)
+	defer in.opened()
 	for {
 		p := detect(in.bytes())
 		switch {
