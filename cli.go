@@ -12,7 +12,6 @@ import (
 	"io"
 	"runtime/debug"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -371,13 +370,6 @@ func thisBuild() Build {
 	}
 	b.System = system["GOOS"] + "/" + system["GOARCH"]
 	return b
-}
-
-// table aligns columns that are separated by tabs.
-func table(w io.Writer, rows func(t io.Writer)) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	rows(t)
-	return t.Flush()
 }
 
 // completeMethods offers the names that the daemon knows right now. Where there is none, it

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -198,17 +197,17 @@ func configArgs(n int, expected string) cobra.PositionalArgs {
 
 // showTable prints the settings for people.
 func showTable(w io.Writer, st *settings, from origins) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "KEY\tVALUE\tFROM")
-	for i := range settingTable {
-		s := &settingTable[i]
-		text := s.text(st)
-		if text == "" {
-			text = "(default endpoint)"
+	return table(w, func(t io.Writer) {
+		fmt.Fprintln(t, "KEY\tVALUE\tFROM")
+		for i := range settingTable {
+			s := &settingTable[i]
+			text := s.text(st)
+			if text == "" {
+				text = "(default endpoint)"
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s\n", s.key, oneLine(text), oneLine(from[s.key]))
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\n", s.key, oneLine(text), oneLine(from[s.key]))
-	}
-	return tw.Flush()
+	})
 }
 
 // showJSON prints them for programs.

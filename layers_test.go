@@ -20,7 +20,7 @@ import (
 var layers = []string{
 	"errors", "log", "metrics", "endpoint", "access", "transport",
 	"peer_linux peer_bsd pipe_unix pipe_windows", "net", "config", "codec", "output", "jsonscan", "jsonrpc", "gobcheck", "gobjson", "gob",
-	"config_cmd", "rpc", "session", "http", "channel", "channel_unix channel_windows", "server", "child", "client",
+	"table", "config_cmd", "rpc", "session", "http", "channel", "channel_unix channel_windows", "server", "child", "client",
 	"schema", "builtin", "daemon", "cli", "bench", "main",
 }
 
@@ -32,11 +32,12 @@ var soleImporters = map[string][]string{
 	"github.com/pelletier/go-toml/v2":            {"config"},
 	"gopkg.in/natefinch/npipe.v2":                {}, // the tests' own
 	"github.com/rogpeppe/go-internal/testscript": {},
-	"net/rpc":        {"gob", "bench"},
-	"encoding/gob":   {"gob"},
-	"reflect":        {"rpc", "schema", "gob", "jsonrpc"},
-	"html/template":  {"http"},
-	"text/tabwriter": {"cli", "config_cmd"},
+	"net/rpc":           {"gob", "bench"},
+	"encoding/gob":      {"gob"},
+	"reflect":           {"rpc", "schema", "gob", "jsonrpc"},
+	"html/template":     {"http"},
+	"text/tabwriter":    {"table"},
+	"golang.org/x/term": {"table"},
 	"github.com/prometheus/client_golang/prometheus": {"metrics"},
 }
 
