@@ -457,9 +457,9 @@ func unescape(s string) (string, error) {
 
 // cutWords splits a command, up to the first unquoted byte of stop, with which rest begins. It
 // splits as a shell does, and does nothing else that a shell does: blanks separate words; what
-// stands in single quotes is taken as it is; in double quotes a backslash may stand before " and \; outside of quotes
-// also before ', ? and a blank. Before anything else a backslash is one, so that
-// C:\node\node.exe needs no quotes.
+// stands in single quotes is taken as it is; in double quotes a backslash may stand before " and
+// \; outside of quotes also before ', ? and a blank. Before anything else a backslash is one, so
+// that C:\node\node.exe needs no quotes.
 func cutWords(text, stop string) (words []string, rest string, err error) {
 	var word []byte
 	var quote byte // that is open
