@@ -182,6 +182,11 @@ func startServerWith(t testing.TB, change func(l *limits), endpoints ...endpoint
 			t.Fatalf("listen(%s): %v", e, err)
 		}
 		s.endpoints = append(s.endpoints, l.endpoint)
+		first, err := settle(l.endpoint)
+		if err != nil {
+			t.Fatalf("settle(%s): %v", e, err)
+		}
+		t.Cleanup(func() { first.Close() })
 		go s.serve(l)
 	}
 	return s

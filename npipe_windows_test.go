@@ -23,7 +23,11 @@ func startPipeDaemon(t *testing.T, e endpoint) {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
-	dialSoon(t, e)
+	first, err := settle(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { first.Close() })
 }
 
 // A program that was written with npipe calls ipcd.

@@ -32,8 +32,7 @@ func dialSoon(t testing.TB, e endpoint) net.Conn {
 	return conn
 }
 
-// listenTest listens and connects one client that stays: Wine lets the first client have the
-// instance that go-winio keeps as a place-holder, and nobody serves that.
+// listenTest listens until the test ends.
 func listenTest(t testing.TB, e endpoint) net.Listener {
 	t.Helper()
 	l, err := listenPipe(e)
@@ -41,7 +40,11 @@ func listenTest(t testing.TB, e endpoint) net.Listener {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	dialSoon(t, e)
+	first, err := settle(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { first.Close() })
 	return l
 }
 

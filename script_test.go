@@ -44,6 +44,7 @@ func stay() {
 //	terminate [WORD]    SIGTERM (Windows: the end) to the commands in the background, or to
 //	                    those with the argument WORD; "wait" then checks how they ended
 //	[!] waitfor FILE [REGEXP]   waits until the file is there (gone) and matches (does not)
+//	settle              goes before the first call of $ENDPOINT; see settle
 //	exits N COMMAND...  runs it, as exec does, and wants that exit code
 //	[tool:NAME]         the program NAME is there; without it CI fails
 //
@@ -63,6 +64,7 @@ func TestScripts(t *testing.T) {
 			"terminate": cmdTerminate,
 			"waitfor":   cmdWaitfor,
 			"exits":     cmdExits,
+			"settle":    cmdSettle,
 		},
 		Condition: func(cond string) (bool, error) {
 			name, ok := strings.CutPrefix(cond, "tool:")
@@ -126,6 +128,17 @@ func cmdTerminate(ts *testscript.TestScript, neg bool, args []string) {
 	if !found {
 		ts.Fatalf("no such command in the background")
 	}
+}
+
+func cmdSettle(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: settle")
+	}
+	e, err := parseEndpoint(ts.Getenv("ENDPOINT"))
+	ts.Check(err)
+	first, err := settle(e)
+	ts.Check(err)
+	ts.Defer(func() { first.Close() })
 }
 
 func cmdWaitfor(ts *testscript.TestScript, neg bool, args []string) {
