@@ -30,7 +30,7 @@ func init() {
 				withHint("ipcd call -e %q METHOD", e)
 		},
 		dial:     dialFork,
-		identify: identifyChannel,
+		identify: func(conn net.Conn, _ time.Duration) (peer, error) { return identifyChannel(conn) },
 	}
 }
 

@@ -18,7 +18,7 @@ func init() {
 		transports[scheme] = transport{
 			listen: listenTCP,
 			dial:   dialTCP,
-			identify: func(conn net.Conn) (peer, error) {
+			identify: func(conn net.Conn, _ time.Duration) (peer, error) {
 				return peer{Transport: scheme, UID: -1, GID: -1, Address: conn.RemoteAddr().String()}, nil
 			},
 		}
@@ -27,7 +27,7 @@ func init() {
 		transports[scheme] = transport{
 			listen: func(e endpoint) (net.Listener, error) { return nil, noTLS(e) },
 			dial:   func(_ context.Context, e endpoint) (net.Conn, error) { return nil, noTLS(e) },
-			identify: func(net.Conn) (peer, error) {
+			identify: func(net.Conn, time.Duration) (peer, error) {
 				return peer{}, errors.New("identify the peer: TLS comes in a later release")
 			},
 		}

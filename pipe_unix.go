@@ -28,11 +28,11 @@ import (
 )
 
 func init() {
-	transports["unix"] = transport{listen: listenUnix, dial: dialUnix, identify: identifyUnix}
+	transports["unix"] = transport{listen: listenUnix, dial: dialUnix, identify: func(conn net.Conn, _ time.Duration) (peer, error) { return identifyUnix(conn) }}
 	transports["npipe"] = transport{
 		listen: func(e endpoint) (net.Listener, error) { return nil, noPipes(e) },
 		dial:   func(_ context.Context, e endpoint) (net.Conn, error) { return nil, noPipes(e) },
-		identify: func(net.Conn) (peer, error) {
+		identify: func(net.Conn, time.Duration) (peer, error) {
 			return peer{}, errors.New("identify the peer: this system has no named pipes")
 		},
 	}

@@ -28,7 +28,7 @@ func init() {
 	transports["unix"] = transport{
 		listen: func(e endpoint) (net.Listener, error) { return nil, noSockets(e) },
 		dial:   func(_ context.Context, e endpoint) (net.Conn, error) { return nil, noSockets(e) },
-		identify: func(net.Conn) (peer, error) {
+		identify: func(net.Conn, time.Duration) (peer, error) {
 			return peer{}, errors.New("identify the peer: Windows does not say who is behind a socket")
 		},
 	}
@@ -329,18 +329,16 @@ func dialPipeFault(ctx context.Context, e endpoint, err error) *fault {
 	return dialFault(err, "cannot reach %s: %v", e, err).withHint("name another endpoint with -e")
 }
 
-const identifyWait = 5 * time.Second // for the first bytes, without which nobody can be identified
-
 // identifyPipe asks the kernel for the caller. "Unable to impersonate using a named pipe until
 // data has been read from that pipe" is what it says to one who asks before that, so that the
 // first bytes are read here and kept for whoever reads next.
-func identifyPipe(conn net.Conn) (peer, error) {
+func identifyPipe(conn net.Conn, wait time.Duration) (peer, error) {
 	p := peer{Transport: "npipe", UID: -1, GID: -1}
 	c, ok := conn.(*pipeConn)
 	if !ok {
 		return p, fmt.Errorf("a %T is no pipe", conn)
 	}
-	if err := c.readFirst(); err != nil {
+	if err := c.readFirst(wait); err != nil {
 		return p, fmt.Errorf("wait for the first bytes of the caller: %w", err)
 	}
 	var pid uint32
@@ -356,8 +354,8 @@ func identifyPipe(conn net.Conn) (peer, error) {
 	return p, nil
 }
 
-func (c *pipeConn) readFirst() error {
-	if err := c.SetReadDeadline(time.Now().Add(identifyWait)); err != nil {
+func (c *pipeConn) readFirst(wait time.Duration) error {
+	if err := c.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return err
 	}
 	stop := context.AfterFunc(c.closing, func() { c.SetReadDeadline(time.Now()) })

@@ -60,7 +60,7 @@ func TestPipeKnowsItsCaller(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	p, err := identifyPipe(conn)
+	p, err := identifyPipe(conn, testPatience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestPipeSilentCallerEndsWithTheListener(t *testing.T) {
 	}
 	defer conn.Close()
 	go l.Close()
-	if _, err := identifyPipe(conn); !errors.Is(err, net.ErrClosed) {
+	if _, err := identifyPipe(conn, testPatience); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("identify = %v; want closed", err)
 	}
 }

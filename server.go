@@ -152,12 +152,16 @@ func (s *server) turnAway(l *listener) {
 func (s *server) handle(l *listener, raw net.Conn) {
 	defer raw.Close()
 	s.counts.accepted.Add(1)
-	p, err := l.transport.identify(raw)
-	if err == nil {
-		err = p.mayConnect(l.endpoint)
-	}
+	p, err := l.transport.identify(raw, s.limits.FirstBytes)
 	c := &connection{Conn: raw, endpoint: l.endpoint, peer: p}
 	c.log = l.log.with("conn", s.counts.accepted.Load(), "peer", p.who())
+	switch {
+	case isTimeout(err):
+		s.silent(c)
+		return
+	case err == nil:
+		err = p.mayConnect(l.endpoint)
+	}
 	var refuse *fault
 	if err != nil {
 		c.log.warn("a connection was refused", "error", err)
@@ -269,7 +273,7 @@ func (s *server) converse(c *connection) {
 	case err == io.EOF:
 		return
 	case isTimeout(err):
-		c.log.info("the peer said nothing that tells its protocol", "limit", "first_bytes", "max", s.limits.FirstBytes)
+		s.silent(c)
 		return
 	case err != nil:
 		c.log.debug("read the first bytes", "error", err)
@@ -290,6 +294,11 @@ func (s *server) converse(c *connection) {
 	default:
 		s.session(c, c.Conn, in, s.codecFor(p, in))
 	}
+}
+
+// silent is for a peer that has not said enough in time.
+func (s *server) silent(c *connection) {
+	c.log.info("the peer said nothing that tells its protocol", "limit", "first_bytes", "max", s.limits.FirstBytes)
 }
 
 // detect waits for the first bytes and names their protocol. On an endpoint with one

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"net"
+	"time"
 )
 
 // A transport carries bytes between two programs. A system that lacks one has a row all the
@@ -16,8 +17,9 @@ type transport struct {
 	// dial connects, having made sure that the other end is who it should be before a byte
 	// is sent. Its errors are faults with hints: see dialFault.
 	dial func(ctx context.Context, e endpoint) (net.Conn, error)
-	// identify says what the kernel knows of the other end.
-	identify func(conn net.Conn) (peer, error)
+	// identify says what the kernel knows of the other end. Where it has to wait for the peer's first
+	// bytes to know, it waits no longer than wait, and leaves them to be read.
+	identify func(conn net.Conn, wait time.Duration) (peer, error)
 }
 
 // transports by the scheme of the endpoint. The files of the transports fill it in.
