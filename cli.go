@@ -67,12 +67,7 @@ func (f *clientFlags) reach(ctx context.Context, set settings) (caller, error) {
 }
 
 // do reaches a daemon, calls one method and decodes its result.
-func (f *clientFlags) do(cmd *cobra.Command, method string, arg, result any) error {
-	set, _, err := settingsFrom(cmd)
-	if err != nil {
-		return err
-	}
-	ctx := cmd.Context()
+func (f *clientFlags) do(ctx context.Context, set settings, method string, arg, result any) error {
 	if set.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, set.Timeout+f.wait)
@@ -114,12 +109,17 @@ Exit codes: 0 done, 1 the call failed, 2 bad usage, 3 no daemon reached.`,
 		Args:              atLeastOneArg,
 		ValidArgsFunction: completeMethods(&f),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			method, arg, err := parseCall(args, argument, cmd.Flags().Changed("json"), cmd.InOrStdin())
+			set, _, err := settingsFrom(cmd)
+			if err != nil {
+				return err
+			}
+			p := argumentParser{limits: set.Limits, stdin: cmd.InOrStdin()}
+			method, arg, err := p.parse(args, argument, cmd.Flags().Changed("json"))
 			if err != nil {
 				return err
 			}
 			var result json.RawMessage
-			if err := f.do(cmd, method, arg, &result); err != nil {
+			if err := f.do(cmd.Context(), set, method, arg, &result); err != nil {
 				return err
 			}
 			return printResult(cmd.OutOrStdout(), result)
@@ -130,9 +130,15 @@ Exit codes: 0 done, 1 the call failed, 2 bad usage, 3 no daemon reached.`,
 	return cmd
 }
 
-// parseCall reads a method and its argument from the command line. The argument is nil where
-// none is given.
-func parseCall(args []string, argument string, given bool, stdin io.Reader) (method string, arg any, err error) {
+// An argumentParser reads what a person, or a script, wants to call.
+type argumentParser struct {
+	limits limits
+	stdin  io.Reader
+}
+
+// parse reads a method and its argument from the command line. The argument is nil where none is
+// given.
+func (p argumentParser) parse(args []string, argument string, given bool) (method string, arg any, err error) {
 	method, rest := args[0], args[1:]
 	if !isMethodName(method) {
 		if len(rest) > 0 || given {
@@ -144,36 +150,40 @@ func parseCall(args []string, argument string, given bool, stdin io.Reader) (met
 	case given && len(rest) > 0:
 		return "", nil, usagef("the argument is given twice: by --json and by %q", rest[0]).withHint("keep one of them")
 	case given:
-		arg, err = jsonArgument("--json", []byte(argument))
+		arg, err = p.json("--json", []byte(argument))
 	case len(rest) == 1 && rest[0] == "-":
-		text, err := io.ReadAll(io.LimitReader(stdin, int64(defaultLimits().MaxMessage)+1))
-		if err != nil {
+		most := p.limits.MaxMessage
+		text, err := io.ReadAll(io.LimitReader(p.stdin, int64(most)+1))
+		switch {
+		case err != nil:
 			return "", nil, fmt.Errorf("read standard input: %w", err)
+		case len(text) > most:
+			return "", nil, tooLarge("max_message", int64(most), "standard input is too large").withHint("send less, or raise limits.max_message here and in the daemon")
 		}
-		arg, err := jsonArgument("standard input", text)
+		arg, err := p.json("standard input", text)
 		return method, arg, err
 	case len(rest) == 1 && !strings.Contains(rest[0], "="):
 		arg = rest[0]
 	case len(rest) > 0:
-		arg, err = objectArgument(rest)
+		arg, err = p.object(rest)
 	}
 	return method, arg, err
 }
 
-// jsonArgument checks JSON that a person typed, and says where it is wrong.
-func jsonArgument(source string, text []byte) (any, error) {
+// json checks JSON that a person typed, and says where it is wrong.
+func (p argumentParser) json(source string, text []byte) (any, error) {
 	text = bytes.TrimSpace(text)
 	if len(text) == 0 {
 		return nil, usagef("%s: there is nothing; expected JSON", source).withHint(`a string needs its quotes: '"hello"'`)
 	}
-	if err := checkJSON(text, defaultLimits()); err != nil {
+	if err := checkJSON(text, p.limits); err != nil {
 		return nil, usagef("%s: %s", source, err).withHint(`a string needs its quotes: '"hello"'`)
 	}
 	return json.RawMessage(text), nil
 }
 
-// objectArgument reads key=text and key:=JSON, in the order given.
-func objectArgument(words []string) (any, error) {
+// object reads key=text and key:=JSON, in the order given.
+func (p argumentParser) object(words []string) (any, error) {
 	object := []byte{'{'}
 	seen := map[string]bool{}
 	for _, word := range words {
@@ -194,7 +204,7 @@ func objectArgument(words []string) (any, error) {
 			object = appendJSONString(object, value)
 			continue
 		}
-		v, err := jsonArgument(key+":=", []byte(value))
+		v, err := p.json(key+":=", []byte(value))
 		if err != nil {
 			return nil, err
 		}
@@ -243,12 +253,16 @@ func newAskCmd[T any](use, short, long, example, method string, args cobra.Posit
 		Use: use, Short: short, Long: long, Example: example, Args: args,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			set, _, err := settingsFrom(cmd)
+			if err != nil {
+				return err
+			}
 			var arg any
 			if len(args) > 0 {
 				arg = args[0]
 			}
 			var raw json.RawMessage
-			if err := f.do(cmd, method, arg, &raw); err != nil {
+			if err := f.do(cmd.Context(), set, method, arg, &raw); err != nil {
 				return err
 			}
 			if f.json {

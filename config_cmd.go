@@ -18,9 +18,9 @@ func addConfigFlags(cmd *cobra.Command) {
 	fs := cmd.PersistentFlags()
 	fs.String("config", "", "read the settings from this `file` (default: that of the user or the service)")
 	fs.StringArray("set", nil, "change one setting, `key=value`; see \"ipcd config show\" (repeatable)")
-	for _, key := range []string{"log_level", "log_format"} {
+	for key, usage := range map[string]string{"log_level": "log this `level` and what is worse: ", "log_format": "`format` of the log: "} {
 		s := findSetting(key)
-		fs.String(s.flag(), "", "one of `"+strings.Join(s.words, ", ")+"`")
+		fs.String(s.flag(), "", usage+strings.Join(s.words, ", "))
 		cobra.CheckErr(cmd.RegisterFlagCompletionFunc(s.flag(), cobra.FixedCompletions(s.words, cobra.ShellCompDirectiveNoFileComp)))
 	}
 	cobra.CheckErr(cmd.MarkPersistentFlagFilename("config", "toml"))
