@@ -12,7 +12,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 )
@@ -28,9 +30,6 @@ type caller interface {
 func dial(ctx context.Context, e endpoint, l limits) (caller, error) {
 	if e.isHTTP() || e.Proto == protoHTTP {
 		return newWebClient(e, l), nil
-	}
-	if e.Proto == protoEcho {
-		return nil, usagef("nobody answers calls at %s: it gives back what comes in", e).withHint("leave out proto=echo")
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, asFault(err)
@@ -48,6 +47,8 @@ func dial(ctx context.Context, e endpoint, l limits) (caller, error) {
 	switch {
 	case e.Proto == protoGob:
 		c = newGobCodec(in, l, response)
+	case e.Proto == protoEcho:
+		c = newEchoCodec(in, l)
 	case e.Scheme == "fork":
 		c = newJSONCodec(in, l, framingLine)
 	default:
@@ -374,6 +375,9 @@ func newWebClient(e endpoint, l limits) *webClient {
 }
 
 func (c *webClient) call(ctx context.Context, method string, arg, result any) error {
+	if c.endpoint.Proto == protoEcho {
+		return c.echo(ctx, method, arg, result)
+	}
 	codec := newJSONCodec(newInput(bytes.NewReader(nil), c.limits), c.limits, framingValue)
 	m := message{kind: request, id: callID{seq: 1}, method: method}
 	if deadline, ok := ctx.Deadline(); ok {
@@ -400,12 +404,38 @@ func (c *webClient) call(ctx context.Context, method string, arg, result any) er
 	return c.decode(answer, result)
 }
 
+// echo asks for a path and takes the answer as it is: the URL, if the server does what an endpoint
+// with proto=echo does.
+func (c *webClient) echo(ctx context.Context, method string, arg, result any) error {
+	text, err := echoText(method, arg)
+	if err != nil {
+		return err
+	}
+	u := url.URL{Scheme: "http", Host: c.endpoint.Host, Path: "/" + strings.TrimPrefix(text, "/")}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return err
+	}
+	answer, err := c.http.Do(r)
+	if err != nil {
+		return c.explain(err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return c.wrong(answer)
+	}
+	return readEcho(answer.Body, c.limits, result)
+}
+
+func (c *webClient) wrong(answer *http.Response) *fault {
+	return faultf(codeWrongProtocol, "what answers at %s is no ipcd: HTTP status %s", c.endpoint, answer.Status).withHint("look what serves there; -e names another endpoint")
+}
+
 // decode reads a JSON-RPC response, or the bare fault with which a request is refused
 // before it is read.
 func (c *webClient) decode(answer *http.Response, result any) error {
-	wrong := faultf(codeWrongProtocol, "what answers at %s is no ipcd: HTTP status %s", c.endpoint, answer.Status).withHint("look what serves there; -e names another endpoint")
 	if answer.Header.Get("Content-Type") != jsonType {
-		return wrong
+		return c.wrong(answer)
 	}
 	in := newInput(answer.Body, c.limits)
 	codec := newJSONCodec(in, c.limits, framingValue)
@@ -420,7 +450,7 @@ func (c *webClient) decode(answer *http.Response, result any) error {
 	}
 	var m message
 	if err := codec.read(&m); err != nil || m.kind != response {
-		return wrong
+		return c.wrong(answer)
 	}
 	if m.fault != nil {
 		return m.fault

@@ -1,0 +1,112 @@
+package main
+
+// This file owns the client's side of echo: a codec for servers that give back what comes in, as
+// those of the article do that ipcd began with.
+
+import (
+	"encoding/json"
+	"io"
+	"sync"
+)
+
+// An echoCodec sends the text of a call as it is. The answer is whole when as many bytes have come
+// back; that they are the same is for the caller to see.
+type echoCodec struct {
+	in     *input
+	limits limits
+	text   []byte // of the answer read last
+
+	mu   sync.Mutex
+	sent []echoSent // what has not come back, in the order in which it went out
+}
+
+type echoSent struct {
+	id    callID
+	bytes int
+}
+
+func newEchoCodec(in *input, l limits) codec { return &echoCodec{in: in, limits: l} }
+
+// echoText is the text of a call of Echo.Say, the one method that such a server has.
+func echoText(method string, arg any) (string, error) {
+	if method != "Echo.Say" {
+		return "", usagef("%s cannot be called at an endpoint with proto=echo, which gives back what comes in", shorten(method, 100)).
+			withHint("send it a text: ipcd call -e URL hello")
+	}
+	text, ok := arg.(string)
+	if raw, isJSON := arg.(json.RawMessage); isJSON {
+		ok = json.Unmarshal(raw, &text) == nil
+	}
+	if !ok || text == "" {
+		return "", usagef("an endpoint with proto=echo takes a text of at least one byte").withHint("ipcd call -e URL hello")
+	}
+	return text, nil
+}
+
+func (c *echoCodec) write(dst []byte, m *message, body any) ([]byte, error) {
+	if m.kind != request {
+		return dst, nil // nothing can be withdrawn
+	}
+	text, err := echoText(m.method, body)
+	if err != nil {
+		return dst, err
+	}
+	if len(text) > c.limits.MaxMessage {
+		return dst, tooLarge("max_message", int64(c.limits.MaxMessage), "the text is too long")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sent = append(c.sent, echoSent{id: m.id, bytes: len(text)})
+	return append(dst, text...), nil
+}
+
+func (c *echoCodec) read(m *message) error {
+	if _, err := c.in.need(1, false); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	if len(c.sent) == 0 {
+		c.mu.Unlock()
+		return faultf(codeInvalid, "it sent what nobody had sent to it")
+	}
+	first := c.sent[0]
+	c.sent = c.sent[1:]
+	c.mu.Unlock()
+	b, err := c.in.need(first.bytes, true)
+	if err != nil {
+		return err
+	}
+	*m = message{kind: response, id: first.id}
+	c.text = append(c.text[:0], b...)
+	c.in.advance(len(b))
+	return nil
+}
+
+func (c *echoCodec) body(v any) error { return setText(v, string(c.text)) }
+
+// setText puts a text into a result of any kind that a caller may ask for.
+func setText(v any, text string) error {
+	switch v := v.(type) {
+	case nil:
+		return nil
+	case *string:
+		*v = text
+	case *json.RawMessage:
+		*v = appendJSONString(nil, text)
+	default:
+		return faultf(codeBadArgument, "the result is a text")
+	}
+	return nil
+}
+
+// readEcho reads the answer of an HTTP server that answers with the URL.
+func readEcho(r io.Reader, l limits, v any) error {
+	b, err := io.ReadAll(io.LimitReader(r, int64(l.MaxMessage)+1))
+	if err != nil {
+		return err
+	}
+	if len(b) > l.MaxMessage {
+		return tooLarge("max_message", int64(l.MaxMessage), "the answer is too long")
+	}
+	return setText(v, string(b))
+}
