@@ -1,0 +1,218 @@
+//go:build unix
+
+package main
+
+// This file owns the promise of the README: whatever it shows is run here, from its own text.
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// readmeSection is the text between a heading of the README and the next of its level.
+func readmeSection(t testing.TB, heading string) string {
+	t.Helper()
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(text), "\n## "+heading+"\n")
+	if !ok {
+		t.Fatalf("README.md has no section %q", heading)
+	}
+	section, _, _ := strings.Cut(rest, "\n## ")
+	return section
+}
+
+// codeBlocks are the fenced blocks of one language.
+func codeBlocks(t testing.TB, text, language string) []string {
+	t.Helper()
+	var blocks []string
+	for _, m := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(text, -1) {
+		blocks = append(blocks, m[1])
+	}
+	if len(blocks) == 0 {
+		t.Fatalf("README.md has no block of %s there", language)
+	}
+	return blocks
+}
+
+// printed runs a command, which must succeed, and returns what it printed.
+func printed(t testing.TB, cmd *exec.Cmd) string {
+	t.Helper()
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%q: %v\n%s%s", cmd.Args, err, out, stderr.String())
+	}
+	return string(out)
+}
+
+// writeProgram puts a program into a directory of its own.
+func writeProgram(t testing.TB, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestReadmeClients(t *testing.T) {
+	section := readmeSection(t, "Call it from anything")
+	s := startServer(t, localEndpoint(t).String())
+	socket := s.endpoints[0].Path
+	shell := codeBlocks(t, section, "sh")
+	if len(shell) != 2 {
+		t.Fatalf("README.md has %d blocks of sh there; want those of curl and of ipcd", len(shell))
+	}
+	tests := []struct {
+		name, want string
+		run        func(t *testing.T) *exec.Cmd
+	}{
+		{"Go", "hello from Go\n", func(t *testing.T) *exec.Cmd {
+			program := "package main\n\nimport (\n\t\"fmt\"\n\t\"log\"\n\t\"net/rpc\"\n\t\"os\"\n)\n\nfunc main() {\n" +
+				codeBlocks(t, section, "go")[0] + "if err != nil {\n\tlog.Fatal(err)\n}\nfmt.Println(answer)\n}\n"
+			return exec.Command(needTool(t, "go"), "run", writeProgram(t, "client.go", program), socket)
+		}},
+		{"Node", "hello from Node\n", func(t *testing.T) *exec.Cmd {
+			return exec.Command(needTool(t, "node"), writeProgram(t, "client.js", codeBlocks(t, section, "js")[0]), socket)
+		}},
+		{"Python", "hello from Python\n", func(t *testing.T) *exec.Cmd {
+			return exec.Command(needTool(t, "python3"), writeProgram(t, "client.py", codeBlocks(t, section, "python")[0]), socket)
+		}},
+		{"curl", "\"hello from curl\"\n", func(t *testing.T) *exec.Cmd {
+			needTool(t, "curl")
+			cmd := exec.Command("sh", "-c", shell[0])
+			cmd.Env = append(os.Environ(), "SOCK="+socket)
+			return cmd
+		}},
+		{"shell", "hello from a shell\n", func(t *testing.T) *exec.Cmd {
+			cmd := exec.Command("sh", "-c", shell[1])
+			cmd.Env = append(os.Environ(), "IPCD_ENDPOINT="+s.endpoints[0].String())
+			return cmd
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if got := printed(t, test.run(t)); got != test.want {
+				t.Errorf("it printed %q; want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// TestReadmeTranscript types what the transcript at the top types, with the program that is there
+// already in place of the one that it builds, and wants what it shows.
+func TestReadmeTranscript(t *testing.T) {
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Dir(tempSocket(t))
+	env := append(os.Environ(), "XDG_RUNTIME_DIR="+dir, "XDG_STATE_HOME="+dir, "XDG_CONFIG_HOME="+dir, "IPCD_IDLE=1m")
+	run := func(line string) string {
+		cmd := exec.Command("sh", "-c", line)
+		cmd.Env = env
+		return printed(t, cmd)
+	}
+	want := codeBlocks(t, string(text), "console")[0]
+	stand := strings.NewReplacer("go run . ", "ipcd ", "go build -o ipcd . && ", "", "./ipcd", "ipcd")
+	var got strings.Builder
+	for line := range strings.Lines(want) {
+		command, ok := strings.CutPrefix(line, "$ ")
+		if !ok {
+			continue
+		}
+		got.WriteString(line)
+		got.WriteString(run(stand.Replace(command)))
+	}
+	var status Status
+	if err := json.Unmarshal([]byte(run("ipcd status --json")), &status); err != nil {
+		t.Fatal(err)
+	}
+	p, err := os.FindProcess(status.PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Signal(stopSignals[0]); err != nil {
+		t.Error(err)
+	}
+	if got.String() != want {
+		t.Errorf("the transcript is now\n%s\nand README.md has\n%s", &got, want)
+	}
+	waitFor(t, func() error { // the daemon is no child of ours
+		if _, err := os.Stat(filepath.Join(dir, "ipcd", "ipcd.sock")); err == nil {
+			return errors.New("the daemon that --start started is still there")
+		}
+		return nil
+	})
+}
+
+// TestReadmeNames wants every command, endpoint and limit that the README names to be there.
+func TestReadmeNames(t *testing.T) {
+	root := newRootCmd()
+	root.InitDefaultCompletionCmd()
+	commands := codeBlocks(t, readmeSection(t, "Commands"), "")[0]
+	var named []string
+	for line := range strings.Lines(commands) {
+		line, _, _ = strings.Cut(strings.TrimPrefix(line, "ipcd "), "  ")
+		for name := range strings.SplitSeq(line, ", ") {
+			named = append(named, strings.Fields(name)[0])
+		}
+	}
+	for _, cmd := range root.Commands() {
+		if cmd.Name() != "help" && !slices.Contains(named, cmd.Name()) {
+			t.Errorf("README.md does not name the command %s", cmd.Name())
+		}
+	}
+	for _, name := range named {
+		if cmd, _, err := root.Find([]string{name}); err == nil && cmd != root {
+			continue
+		}
+		if cmd, _, err := root.Find([]string{"config", name}); err != nil || cmd.Name() != name {
+			t.Errorf("README.md names the command %s, which is not there", name)
+		}
+	}
+	endpoints := regexp.MustCompile("`((?:unix|npipe|tcp|http|fork):[^`]+)`").FindAllStringSubmatch(readmeSection(t, "Endpoints"), -1)
+	if len(endpoints) < 5 {
+		t.Errorf("README.md names %d endpoints; want one of each scheme", len(endpoints))
+	}
+	for _, m := range endpoints {
+		if _, err := parseEndpoint(m[1]); err != nil {
+			t.Errorf("README.md names the endpoint %s: %v", m[1], err)
+		}
+	}
+}
+
+// TestReadmeWays wants the endpoints of the table of four ways to be served and called as it says.
+func TestReadmeWays(t *testing.T) {
+	section := readmeSection(t, "Four ways for two Node.js processes to talk")
+	served := regexp.MustCompile(`--listen '([^']+)'`).FindAllStringSubmatch(section, -1)
+	called := regexp.MustCompile(`call -e '([^']+proto=echo)' (\w+)`).FindAllStringSubmatch(section, -1)
+	if len(served) != 3 || len(called) != 3 {
+		t.Fatalf("README.md serves %d and calls %d of the ways; want 3 and 3", len(served), len(called))
+	}
+	for i := range served {
+		// The port and the path of the table may be in use here.
+		elsewhere := strings.NewReplacer(":8888", ":0", "/tmp/unix.sock", tempSocket(t))
+		s := startServer(t, elsewhere.Replace(served[i][1]))
+		e := mustParse(t, called[i][1])
+		e.Host, e.Path = s.endpoints[0].Host, s.endpoints[0].Path
+		want := called[i][2] + "\n"
+		if e.isHTTP() {
+			want = "/" + want
+		}
+		if got := printed(t, exec.Command("ipcd", "call", "-e", e.String(), called[i][2])); got != want {
+			t.Errorf("%s printed %q; want %q", called[i][0], got, want)
+		}
+	}
+}
