@@ -369,14 +369,23 @@ func parseTimeout(text string) (time.Duration, *fault) {
 	return d, nil
 }
 
-// A firstFault remembers whether the body as a whole was no JSON-RPC.
+// A firstFault remembers whether the body as a whole was no JSON-RPC. Where a connection would just
+// end, in the middle of a message or without one, a body is answered.
 type firstFault struct {
 	codec
 	whole *fault
+	begun bool
 }
 
 func (c *firstFault) read(m *message) error {
 	err := c.codec.read(m)
+	switch {
+	case err == io.ErrUnexpectedEOF:
+		err = faultf(codeParse, "the body ends in the middle of a message")
+	case err == io.EOF && !c.begun:
+		err = faultf(codeParse, "the body is empty; expected a request")
+	}
+	c.begun = true
 	var f *fault
 	if errors.As(err, &f) && c.whole == nil && (f.Code == codeParse || f.Code == codeTooLarge) {
 		c.whole = f
