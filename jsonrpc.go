@@ -183,7 +183,7 @@ func (c *jsonCodec) parseFault(err error) *fault {
 	if errors.As(err, &f) {
 		return f
 	}
-	return faultf(codeParse, "the message is not JSON: at byte %d: %w", c.scan.pos, err)
+	return faultf(codeParse, "the message is not JSON: at byte %d: %w", c.scan.gone+c.scan.pos, err)
 }
 
 // skipLarge drops a value over the limit while it arrives, and answers it.
@@ -248,9 +248,9 @@ func (c *jsonCodec) header() (int, error) {
 	var head []byte
 	for head == nil {
 		b := c.in.bytes()
-		if end := bytes.Index(b, []byte("\r\n\r\n")); end >= 0 {
+		if end := bytes.Index(b[:min(len(b), maxJSONHeader)], []byte("\r\n\r\n")); end >= 0 {
 			head = b[:end+2]
-		} else if len(b) > maxJSONHeader {
+		} else if len(b) >= maxJSONHeader {
 			return 0, faultf(codeParse, "the headers of a message have more than %d bytes", maxJSONHeader)
 		} else if err := c.in.more(true); err != nil {
 			return 0, noEOF(err)

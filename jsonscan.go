@@ -22,6 +22,7 @@ const (
 type jsonScan struct {
 	maxDepth int
 	pos      int  // bytes that were checked: an error is here
+	gone     int  // bytes before those, which were forgotten
 	lax      bool // what was checked is not kept, so that names cannot be compared
 
 	next   jsonNext
@@ -64,6 +65,7 @@ func (s *jsonScan) reset(maxDepth int) {
 // forget says that the first n bytes are gone: the value is too large and only its end matters.
 func (s *jsonScan) forget(n int) {
 	s.pos -= n
+	s.gone += n
 	s.lax, s.names = true, nil
 	for i := range s.frames {
 		s.frames[i].many = nil
@@ -130,6 +132,9 @@ func (s *jsonScan) token(b []byte, last bool) error {
 	case wantsValue && (c == '-' || c >= '0' && c <= '9' || c == 't' || c == 'f' || c == 'n'):
 		return s.scalar(b, last)
 	default:
+		if !last && !utf8.FullRune(b[s.pos:]) {
+			return nil // the rest of the character is for the error
+		}
 		r, _ := utf8.DecodeRune(b[s.pos:])
 		return fmt.Errorf("unexpected %q, %s", r, s.next.words())
 	}

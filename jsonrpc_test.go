@@ -1,0 +1,237 @@
+package main
+
+// This file owns what JSON-RPC looks like on the wire, by the examples of its specification
+// (jsonrpc.org/specification, section 7) and by docs/protocol.md, section 4.
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// exchange sends text to the daemon, no more than n bytes a write, and returns what comes back
+// until it closes.
+func exchange(t testing.TB, s *testServer, text string, n int) string {
+	t.Helper()
+	conn := rawDial(t, s.endpoints[0])
+	go func() {
+		for part := range slices.Chunk([]byte(text), n) {
+			if _, err := conn.Write(part); err != nil {
+				return // it closed after an error; the test looks at that
+			}
+		}
+		conn.(*net.TCPConn).CloseWrite()
+	}()
+	return readAll(t, conn)
+}
+
+// inOrder sorts answers, and those in a batch: they may come in any order.
+func inOrder(t testing.TB, answers []string) string {
+	t.Helper()
+	sorted := slices.Clone(answers)
+	for i, answer := range sorted {
+		var batch []json.RawMessage
+		if !strings.HasPrefix(answer, "[") {
+			continue
+		}
+		if err := json.Unmarshal([]byte(answer), &batch); err != nil {
+			t.Errorf("%q is no JSON: %v", answer, err)
+		}
+		slices.SortFunc(batch, func(a, b json.RawMessage) int { return bytes.Compare(a, b) })
+		sorted[i] = "[" + string(bytes.Join(rawBytes(batch), []byte(","))) + "]"
+	}
+	slices.Sort(sorted)
+	return strings.Join(sorted, "\n")
+}
+
+func rawBytes(list []json.RawMessage) (b [][]byte) {
+	for _, raw := range list {
+		b = append(b, raw)
+	}
+	return b
+}
+
+func TestJSONRPCExchanges(t *testing.T) {
+	const say = `{"jsonrpc":"2.0","id":%s,"method":"Echo.Say","params":["x"]}`
+	tests := []struct {
+		name, send string
+		want       []string // a line each
+	}{
+		// The specification's own.
+		{"a notification", `{"jsonrpc": "2.0", "method": "Echo.Say", "params": ["x"]}`, nil},
+		{"a notification of what is not there", `{"jsonrpc": "2.0", "method": "foobar"}`, nil},
+		{"no such method", `{"jsonrpc": "2.0", "method": "foobar", "id": "1"}`,
+			[]string{`{"jsonrpc":"2.0","id":"1","error":{"code":-32601,"message":"there is no method foobar"}}`}},
+		{"invalid JSON", `{"jsonrpc": "2.0", "method": "foobar, "params": "bar", "baz]`,
+			[]string{`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the message is not JSON: at byte 39: unexpected 'p', expected a comma or the end"}}`}},
+		{"an invalid request", `{"jsonrpc": "2.0", "method": 1, "params": "bar"}`,
+			[]string{`{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the method is a number; expected a string"}}`}},
+		{"a batch of invalid JSON", `[{"jsonrpc": "2.0", "method": "sum", "params": [1,2,4], "id": "1"},{"jsonrpc": "2.0", "method"]`,
+			[]string{`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the message is not JSON: at byte 94: unexpected ']', expected a colon"}}`}},
+		{"an empty batch", `[]`, []string{`{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"a batch without requests"}}`}},
+		{"a batch of one that is invalid", `[1]`,
+			[]string{`[{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"a request is an object, not a number"}}]`}},
+		{"a batch of some that are invalid", `[1,"2"]`,
+			[]string{`[{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"a request is an object, not a number"}},{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"a request is an object, not a string"}}]`}},
+		{"a batch", `[` + fmt.Sprintf(say, "1") + `,{"jsonrpc":"2.0","method":"Echo.Say","params":["x"]},{"foo":"boo"},{"jsonrpc":"2.0","method":"foo.get","params":{"name":"myself"},"id":"5"}]`,
+			[]string{`[{"jsonrpc":"2.0","id":1,"result":"x"},{"id":null,"result":null,"error":"the request has no method (code -32600)"},{"jsonrpc":"2.0","id":"5","error":{"code":-32601,"message":"there is no method foo.get"}}]`}},
+		{"a batch of notifications", `[{"jsonrpc":"2.0","method":"Echo.Say","params":["x"]},{"jsonrpc":"2.0","method":"no.such"}]`, nil},
+
+		// Ids come back as they came.
+		{"ids", fmt.Sprintf(say, `1`) + fmt.Sprintf(say, `-1`) + fmt.Sprintf(say, `1.50`) + fmt.Sprintf(say, `1e3`) + fmt.Sprintf(say, `""`) + fmt.Sprintf(say, `"ä\u00e4"`) +
+			fmt.Sprintf(say, `123456789012345678901234567890`) + fmt.Sprintf(say, `null`),
+			[]string{`{"jsonrpc":"2.0","id":1,"result":"x"}`, `{"jsonrpc":"2.0","id":-1,"result":"x"}`, `{"jsonrpc":"2.0","id":1.50,"result":"x"}`, `{"jsonrpc":"2.0","id":1e3,"result":"x"}`,
+				`{"jsonrpc":"2.0","id":"","result":"x"}`, `{"jsonrpc":"2.0","id":"ä\u00e4","result":"x"}`, `{"jsonrpc":"2.0","id":123456789012345678901234567890,"result":"x"}`, `{"jsonrpc":"2.0","id":null,"result":"x"}`}},
+		{"an id that is none", fmt.Sprintf(say, `{}`) + fmt.Sprintf(say, `[1]`) + fmt.Sprintf(say, `true`),
+			[]string{`{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the id is an object; expected a string, a number or null"}}`,
+				`{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the id is an array; expected a string, a number or null"}}`,
+				`{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the id is a boolean; expected a string, a number or null"}}`}},
+
+		// Version 1.0.
+		{"version 1.0", `{"method":"Echo.Say","params":["x"],"id":0}{"method":"Echo.Sai","params":["x"],"id":1}{"method":"Echo.Say","params":["x"],"id":null}`,
+			[]string{`{"id":0,"result":"x","error":null}`, `{"id":1,"result":null,"error":"there is no method Echo.Sai (code -32601)"}`}},
+		{"another version", `{"jsonrpc":"3.0","method":"Echo.Say","params":["x"],"id":0}`,
+			[]string{`{"id":0,"result":null,"error":"jsonrpc is \"3.0\"; expected \"2.0\" (code -32600)"}`}},
+
+		// Params.
+		{"params", `{"jsonrpc":"2.0","id":1,"method":"Trial.Old","params":{"n":2,"place":40}}{"jsonrpc":"2.0","id":2,"method":"Trial.Old","params":[{"n":2,"place":40}]}{"jsonrpc":"2.0","id":3,"method":"Ipcd.Ping"}{"jsonrpc":"2.0","id":4,"method":"Ipcd.Ping","params":[]}`,
+			[]string{`{"jsonrpc":"2.0","id":1,"result":42}`, `{"jsonrpc":"2.0","id":2,"result":42}`, `{"jsonrpc":"2.0","id":3,"result":"pong"}`, `{"jsonrpc":"2.0","id":4,"result":"pong"}`}},
+		{"wrong params", `{"jsonrpc":"2.0","id":1,"method":"Echo.Say"}{"jsonrpc":"2.0","id":2,"method":"Echo.Say","params":["a","b"]}{"jsonrpc":"2.0","id":3,"method":"Echo.Say","params":"a"}{"jsonrpc":"2.0","id":4,"method":"Trial.Parcel","params":{"age":"old"}}{"jsonrpc":"2.0","id":5,"method":"Trial.Parcel","params":{"door":{"age":1.5}}}`,
+			[]string{`{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"the method takes one argument, and none was given"}}`,
+				`{"jsonrpc":"2.0","id":2,"error":{"code":-32602,"message":"params has 2 elements; the method takes one argument"}}`,
+				`{"jsonrpc":"2.0","id":3,"error":{"code":-32602,"message":"params is a string; expected an array with the argument, or an object"}}`,
+				`{"jsonrpc":"2.0","id":4,"error":{"code":-32602,"message":"the field age of the argument is a string; expected an integer of 64 bits","data":{"field":"age"}}}`,
+				`{"jsonrpc":"2.0","id":5,"error":{"code":-32602,"message":"the field door.age of the argument is a number 1.5; expected an integer of 64 bits","data":{"field":"door.age"}}}`}},
+
+		// Strictness.
+		{"a member twice", `{"jsonrpc":"2.0","id":1,"method":"Echo.Say","params":["x"],"id":2}`,
+			[]string{`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the message is not JSON: at byte 59: the member \"id\" is there twice"}}`}},
+		{"no UTF-8", "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"Echo.Say\",\"params\":[\"\xff\"]}",
+			[]string{`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the message is not JSON: at byte 55: a string that is not UTF-8"}}`}},
+		{"too deep", `{"jsonrpc":"2.0","id":1,"method":"Echo.Say","params":` + strings.Repeat("[", 100),
+			[]string{`{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"the JSON is nested too deeply (limit max_depth = 64)","data":{"limit":"max_depth","max":64}}}`}},
+		{"a batch that is too large", `[` + strings.Repeat(`{},`, 100) + `{}]` + fmt.Sprintf(say, "1"),
+			[]string{`{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"a batch of 101 requests (limit max_batch = 100)","data":{"limit":"max_batch","max":100}}}`, `{"jsonrpc":"2.0","id":1,"result":"x"}`}},
+		{"a response that nobody asked for", `{"jsonrpc":"2.0","id":1,"result":"x"}` + fmt.Sprintf(say, "1"), []string{`{"jsonrpc":"2.0","id":1,"result":"x"}`}},
+		{"a cancellation of nothing", `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":9}}{"jsonrpc":"2.0","method":"$/cancelRequest"}` + fmt.Sprintf(say, "1"), []string{`{"jsonrpc":"2.0","id":1,"result":"x"}`}},
+		{"members that are unknown", `{"id":1,"trace":{"a":[1]},"params":["x"],"method":"Echo.Say","jsonrpc":"2.0"}`, []string{`{"jsonrpc":"2.0","id":1,"result":"x"}`}},
+		{"an escaped name", `{"\u0069d":1,"params":["x"],"method":"Echo\u002eSay","jsonrpc":"2.0"}`, []string{`{"jsonrpc":"2.0","id":1,"result":"x"}`}},
+	}
+	s := startServer(t, "tcp://127.0.0.1:0?auth=none")
+	for _, test := range tests {
+		for _, n := range []int{len(test.send), 7, 1} {
+			got := inOrder(t, strings.Split(strings.TrimSuffix(exchange(t, s, test.send, n), "\n"), "\n"))
+			if want := inOrder(t, test.want); got != want {
+				t.Errorf("%s, in pieces of %d: got\n%s\nwant\n%s", test.name, n, got, want)
+			}
+		}
+	}
+}
+
+// With headers the messages are framed, and one that is wrong does not end the connection.
+func TestJSONRPCHeaders(t *testing.T) {
+	s := startServer(t, "tcp://127.0.0.1:0?auth=none")
+	head := func(text string) string { return fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(text), text) }
+	answer := func(id int) string { return head(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"result":"x"}`, id)) }
+	say := func(id int) string {
+		return fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"Echo.Say","params":["x"]}`, id)
+	}
+	tests := []struct{ name, send, want string }{
+		{"two", head(say(1)) + head(say(2)), answer(1) + answer(2)},
+		{"any case, and a type", "CONTENT-type: application/vscode-jsonrpc; charset=utf-8\r\ncontent-LENGTH:  " + fmt.Sprint(len(say(1))) + "\r\n\r\n" + say(1), answer(1)},
+		{"white space around", head("  " + say(1) + "\n"), answer(1)},
+		{"one that is wrong", head(`{"jsonrpc":"2.0",}`) + head(say(2)),
+			head(`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the message is not JSON: at byte 17: unexpected '}', expected a name in quotes"}}`) + answer(2)},
+		{"one that ends too early", head(`{`) + head(say(2)),
+			head(`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the message is not JSON: at byte 1: the JSON ends too early"}}`) + answer(2)},
+		{"two in one", head(say(1)+say(2)) + head(say(3)),
+			head(`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the message is not JSON: at byte 59: more than one value"}}`) + answer(3)},
+		{"a number", head(`1`) + head(say(2)),
+			head(`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the message is not JSON: at byte 1: a message is an object or an array"}}`) + answer(2)},
+		{"no length", "Content-Type: x\r\n\r\n",
+			head(`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the headers have no Content-Length"}}`)},
+	}
+	for _, test := range tests {
+		for _, n := range []int{len(test.send), 1} {
+			got := inOrder(t, strings.SplitAfter(exchange(t, s, test.send, n), "}"))
+			if want := inOrder(t, strings.SplitAfter(test.want, "}")); got != want {
+				t.Errorf("%s, in pieces of %d: got\n%q\nwant\n%q", test.name, n, got, want)
+			}
+		}
+	}
+}
+
+// FuzzJSONRPC reads what is sent in any pieces with any framing. Nothing may crash, what is read
+// does not depend on the pieces, and a message that is written is read as it was.
+func FuzzJSONRPC(f *testing.F) {
+	for _, seed := range []string{
+		`{"jsonrpc":"2.0","id":1,"method":"Echo.Say","params":["x"],"timeout":5}`, `[{"id":"a","method":"M.N"},1,{}]{}`, "{\n}\n[]\n",
+		"Content-Length: 2\r\n\r\n{}", `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":1}}`, `{"id":1,"error":{"code":-1,"message":"x","data":{"near":"y"}}}`, `{"id":1,"error":"x (code -32601)","result":null}`,
+	} {
+		f.Add([]byte(seed), uint8(3), uint8(0))
+	}
+	l := defaultLimits()
+	l.MaxMessage, l.MaxBatch = 1<<10, 5
+	f.Fuzz(func(t *testing.T, b []byte, n, frame uint8) {
+		framing := framing(frame % 4)
+		read := func(n int) string {
+			c := newJSONCodec(newInput(&dripReader{string(b), n}, l), l, framing)
+			var log strings.Builder
+			for {
+				var m message
+				err := c.read(&m)
+				var raw json.RawMessage
+				if err == nil {
+					err = c.body(&raw)
+				}
+				fmt.Fprintf(&log, "%v %+v %q %v %v %s %v\n", m.kind, m.id, m.method, m.timeout, m.v1, raw, err)
+				if _, bad := err.(*badMessage); err != nil && !bad {
+					if _, mine := err.(*fault); !mine || m.kind == request && m.id.json == nullID {
+						return log.String()
+					}
+				}
+				if err == nil && (m.kind == request || m.kind == response) {
+					checkRewritten(t, l, &m, raw)
+				}
+			}
+		}
+		if a, b := read(len(b)+1), read(1+int(n)); a != b {
+			t.Fatalf("in one piece:\n%s\nin pieces of %d:\n%s", a, 1+int(n), b)
+		}
+	})
+}
+
+// checkRewritten writes a message and wants it to be read as it was.
+func checkRewritten(t *testing.T, l limits, m *message, body json.RawMessage) {
+	t.Helper()
+	again := *m
+	again.batch = nil
+	var arg any = body
+	if len(body) == 0 {
+		arg = nil
+	}
+	out, err := newJSONCodec(newInput(bytes.NewReader(nil), l), l, framingValue).write(nil, &again, arg)
+	if err != nil {
+		t.Fatalf("write of %+v with %s: %v", again, body, err)
+	}
+	var got message
+	c := newJSONCodec(newInput(bytes.NewReader(out), l), l, framingValue)
+	if err := c.read(&got); err != nil {
+		if len(out) > l.MaxMessage { // an answer has more members than came
+			return
+		}
+		t.Fatalf("%s was written and cannot be read: %v", out, err)
+	}
+	var raw json.RawMessage
+	if err := c.body(&raw); err != nil || got.kind != m.kind || got.method != m.method || m.kind == request && got.id != m.id {
+		t.Fatalf("%+v with %s was written as %s and is read as %+v with %s, %v", m, body, out, got, raw, err)
+	}
+	if err := c.read(&got); err != io.EOF {
+		t.Fatalf("behind %s: %v; want the end", out, err)
+	}
+}
