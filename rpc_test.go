@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Forms has methods of each form that can be called, and of some that cannot.
+type Forms struct{ said string }
+
+func (Forms) Context(ctx context.Context, n int) (int, error) { return n + 1, nil }
+func (Forms) Alone(ctx context.Context) (string, error)       { return "alone", nil }
+func (Forms) Reply(n int, sum *map[string]int) error          { (*sum)["n"] = n; return nil }
+func (Forms) Bytes(ctx context.Context, b []byte) ([]byte, error) {
+	return append(b, '!'), nil
+}
+func (f *Forms) Pointer(ctx context.Context, text string) (string, error) {
+	f.said = text
+	return f.said, nil
+}
+func (Forms) NoContext(n int) (int, error)                         { return n, nil }
+func (Forms) NoError(ctx context.Context, n int) int               { return n }
+func (Forms) TwoArguments(ctx context.Context, a, b int) error     { return nil }
+func (Forms) Variadic(ctx context.Context, n ...int) (int, error)  { return len(n), nil }
+func (Forms) NoPointer(n, sum int) error                           { return nil }
+func (Forms) unexported(ctx context.Context, n int) (int, error)   { return n, nil }
+func (Forms) ErrorFirst(ctx context.Context, n int) (error, error) { return nil, nil }
+
+func TestReceiverTakesTheMethodsThatCanBeCalled(t *testing.T) {
+	forms := &Forms{}
+	forms.unexported(t.Context(), 1)
+	name, s, err := newReceiver(forms, map[string]string{"Alone": "a line"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"Alone", "Bytes", "Context", "ErrorFirst", "Pointer", "Reply"}
+	if name != "Forms" || !slices.Equal(s.names(), want) {
+		t.Errorf("the receiver is %s with %v; want Forms with %v", name, s.names(), want)
+	}
+	if doc := s.method("Alone").doc; doc != "a line" {
+		t.Errorf("the line on Alone is %q", doc)
+	}
+	if s.method("Variadic") != nil || s.method("unexported") != nil {
+		t.Error("a method that cannot be called is there")
+	}
+	for method, test := range map[string]struct {
+		arg  any
+		want string
+	}{
+		"Context": {1, "2"},
+		"Alone":   {nil, `"alone"`},
+		"Reply":   {3, `{"n":3}`},
+		"Bytes":   {[]byte("a"), `"YSE="`},
+		"Pointer": {"x", `"x"`},
+	} {
+		m := s.method(method)
+		arg := m.newArgument()
+		if test.arg != nil {
+			b, _ := json.Marshal(test.arg)
+			if err := json.Unmarshal(b, arg); err != nil {
+				t.Fatal(err)
+			}
+		} else if arg != nil {
+			t.Errorf("%s takes %T; want nothing", method, arg)
+		}
+		result, err := m.invoke(t.Context(), arg)
+		got, _ := json.Marshal(result)
+		if err != nil || string(got) != test.want {
+			t.Errorf("%s = %s, %v; want %s", method, got, err, test.want)
+		}
+	}
+	if _, _, err := newReceiver(struct{}{}, nil); err == nil || !strings.Contains(err.Error(), "no exported method") {
+		t.Errorf("a receiver without methods: %v", err)
+	}
+}
+
+func TestMethodSurvivesItsPanic(t *testing.T) {
+	m := &method{name: "A.B", invoke: func(context.Context, any) (any, error) { panic("why") }}
+	var told string
+	_, err := m.call(t.Context(), nil, func(method string, value any, stack []byte) {
+		told = fmt.Sprint(method, " ", value, " ", strings.Contains(string(stack), "TestMethodSurvivesItsPanic"))
+	})
+	if !errors.Is(err, errInternal) || told != "A.B why true" {
+		t.Errorf("call = %v, and told %q", err, told)
+	}
+}
+
+func TestRouter(t *testing.T) {
+	r := newRouter()
+	_, echo, err := newReceiver(Echo{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"", "a.b", "1a", "_a", "a b", "ä", "a/b", strings.Repeat("a", 65)} {
+		if err := r.add(name, echo); err == nil {
+			t.Errorf("%q was taken for the name of a service", name)
+		}
+	}
+	if err := r.add("Echo", echo); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.add("Echo", echo); err == nil || !strings.Contains(err.Error(), "is there already") {
+		t.Errorf("a name that is taken: %v", err)
+	}
+	if m, f := r.find("Echo.Say"); f != nil || m != echo.method("Say") {
+		t.Errorf("find(Echo.Say) = %v, %v", m, f)
+	}
+	for name, near := range map[string]string{"Echo.Sya": "Echo.Say", "echo.say": "Echo.Say", "Eco.Sy": "Echo.Say", "Other.Thing": "", "": "", strings.Repeat("x", 1<<20): ""} {
+		_, f := r.find(name)
+		got := ""
+		if f != nil && f.Data != nil {
+			got = f.Data.Near
+		}
+		if f == nil || f.Code != codeNoMethod || got != near || len(f.Text) > 200 {
+			t.Errorf("find(%q) = %v, near %q; want near %q", shorten(name, 40), f, got, near)
+		}
+	}
+}
+
+// A TestTree contains itself.
+type TestTree struct {
+	Name     string               `json:"name,omitempty"`
+	Children []TestTree           `json:"children"`
+	Secret   string               `json:"-"`
+	Plain    *bool                // without a tag
+	When     time.Time            `json:"when"`
+	Raw      json.RawMessage      `json:"raw"`
+	Any      any                  `json:"any"`
+	Bytes    []byte               `json:"bytes"`
+	By       map[string][]float64 `json:"by"`
+	Wait     time.Duration        `json:"wait"`
+	Count    uint8                `json:"count"`
+	TrialPlace
+}
+
+func TestSchema(t *testing.T) {
+	name, s, err := newReceiver(&treeKeeper{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := s.method("Keep")
+	got, err := json.Marshal(schemaOf(m.argument))
+	want := `{"properties":{"Plain":{"type":"boolean"},"any":{},"by":{"additionalProperties":{"items":{"type":"number"},"type":"array"},"type":"object"},` +
+		`"bytes":{"contentEncoding":"base64","type":"string"},"children":{"items":{"description":"a TestTree again"},"type":"array"},"count":{"minimum":0,"type":"integer"},` +
+		`"n":{"type":"integer"},"name":{"type":"string"},"place":{"type":"integer"},"raw":{},"wait":{"type":"integer"},"when":{"format":"date-time","type":"string"}},"type":"object"}`
+	if err != nil || string(got) != want {
+		t.Errorf("%s.Keep takes\n%s, %v; want\n%s", name, got, err, want)
+	}
+	if result, err := json.Marshal(schemaOf(m.result)); err != nil || string(result) != `{"items":{"type":"string"},"type":"array"}` {
+		t.Errorf("it returns %s, %v", result, err)
+	}
+	var asked schema // as a client has it
+	if err := json.Unmarshal(got, &asked); err != nil {
+		t.Fatal(err)
+	}
+	if shape := asked.shape(); !strings.HasPrefix(shape, "{Plain: boolean, any: any, by: object, bytes: string, children: any[],") {
+		t.Errorf("in a word it takes %s", shape)
+	}
+}
+
+type treeKeeper struct{}
+
+func (*treeKeeper) Keep(ctx context.Context, tree TestTree) ([]string, error) { return nil, nil }
