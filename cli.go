@@ -32,7 +32,8 @@ func addClientFlags(cmd *cobra.Command, f *clientFlags) {
 	flags.StringP("endpoint", "e", "", "where the daemon is, as a `URL` (default: your own daemon, else the service)")
 	flags.BoolVar(&f.start, "start", false, "start a daemon in the background if none is there")
 	flags.DurationVar(&f.wait, "wait", 0, "how long to try while a daemon comes up")
-	addSettingFlags(cmd, "timeout")
+	addSettingFlags(cmd, "timeout", "idle")
+	cmd.Flag("idle").Usage = "with --start: the daemon leaves after so long without a connection (`duration`, default 15m)"
 }
 
 // reach connects to the daemon that the settings mean.
