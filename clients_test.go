@@ -81,6 +81,20 @@ func TestClientsOfPython(t *testing.T) {
 	checkLines(t, got, "python.want")
 }
 
+// TestClientFromTheDocument runs a client that was written from docs/protocol.md alone.
+func TestClientFromTheDocument(t *testing.T) {
+	echo := localEndpoint(t)
+	echo.Proto = protoEcho
+	s := startServer(t, localEndpoint(t).String(), "tcp://127.0.0.1:0?auth=none", "http://127.0.0.1:0?auth=none", echo.String())
+	args := []string{"testdata/clients/protocol.py"}
+	for _, e := range s.endpoints {
+		args = append(args, e.String())
+	}
+	got := printed(t, exec.Command(needTool(t, "python3"), append(args, "ipcd")...))
+	checkLines(t, got, "protocol.want")
+	s.idle()
+}
+
 func TestClientsOfNode(t *testing.T) {
 	_, socket, port := startForClients(t)
 	got := printed(t, exec.Command(needTool(t, "node"), "testdata/clients/node.js", socket, port))

@@ -282,6 +282,7 @@ func (w *web) exchange(r *http.Request, c *webConn, codec codec, in *input) []by
 	defer context.AfterFunc(r.Context(), func() { s.cancelAll(errShuttingDown) })()
 	go s.serve()
 	<-s.settled
+	s.out.drain()
 	return answer.Bytes()
 }
 
@@ -434,11 +435,18 @@ func (c *bareCodec) body(v any) error {
 		}
 	}
 	b := bytes.TrimSpace(c.in.bytes())
-	if len(b) == 0 || v == nil {
+	if len(b) == 0 {
 		return nil
 	}
 	if err := checkJSON(b, c.limits); err != nil {
-		return err
+		var f *fault
+		if !errors.As(err, &f) {
+			f = faultf(codeParse, "the body is not JSON: %w", err)
+		}
+		return f
+	}
+	if v == nil {
+		return nil
 	}
 	return decodeBody(b, v)
 }
