@@ -42,7 +42,7 @@ func schemaInside(t reflect.Type, outer []reflect.Type) schema {
 		}
 	}
 	switch {
-	case t == timeType:
+	case t == timeType, t.Kind() == reflect.Pointer && t.Elem() == timeType:
 		return schema{"type": "string", "format": "date-time"}
 	case t == rawType, t.Implements(jsonMarshalerType):
 		return schema{}
@@ -79,17 +79,47 @@ func schemaInside(t reflect.Type, outer []reflect.Type) schema {
 // structSchema lists the members under the names that JSON gives them.
 func structSchema(t reflect.Type, outer []reflect.Type) schema {
 	properties := schema{}
+	depth := map[string]int{}
 	for _, f := range reflect.VisibleFields(t) {
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if !f.IsExported() || f.Anonymous && name == "" || name == "-" {
+		name := f.Name
+		tag, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if tag != "" {
+			name = tag
+		}
+		if !f.IsExported() || f.Tag.Get("json") == "-" || isInlined(f) || !isReached(t, f) {
 			continue
 		}
-		if name == "" {
-			name = f.Name
+		if d := depth[name]; d > 0 && d <= len(f.Index) {
+			continue // hidden by a field that is less deep
 		}
-		properties[name] = schemaInside(f.Type, outer)
+		depth[name] = len(f.Index)
+		s := schemaInside(f.Type, outer)
+		if slices.Contains(strings.Split(options, ","), "string") && slices.Contains([]any{"boolean", "integer", "number"}, s["type"]) {
+			s = schema{"type": "string"} // with the number in it
+		}
+		properties[name] = s
 	}
 	return schema{"type": "object", "properties": properties}
+}
+
+// isInlined tells an embedded struct whose members JSON puts beside those of the outer one.
+func isInlined(f reflect.StructField) bool {
+	t := f.Type
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+	return f.Anonymous && tag == "" && t.Kind() == reflect.Struct
+}
+
+// isReached tells whether all structs between t and its field f are inlined.
+func isReached(t reflect.Type, f reflect.StructField) bool {
+	for n := range len(f.Index) - 1 {
+		if !isInlined(t.FieldByIndex(f.Index[:n+1])) {
+			return false
+		}
+	}
+	return true
 }
 
 // shape says in a few words what JSON a schema wants: string, {name: string, age: integer}.
