@@ -67,6 +67,19 @@ func (o *output) flush() error {
 	return o.err
 }
 
+// drain waits until all that was appended has been written, whoever writes it, or cannot be.
+func (o *output) drain() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for (o.writing || len(o.buf) > 0) && o.err == nil {
+		if o.writing {
+			o.written.Wait()
+		} else {
+			o.flushLocked()
+		}
+	}
+}
+
 // failed is the error that ended the output, or nil.
 func (o *output) failed() error {
 	o.mu.Lock()
@@ -92,6 +105,7 @@ func (o *output) flushLocked() {
 		o.written.Broadcast()
 	}
 	o.writing = false
+	o.written.Broadcast()
 }
 
 // write writes all of b. The deadline is renewed once it has lost a tenth, not at each
