@@ -1,8 +1,14 @@
 package main
 
+// This file owns how the scanner of JSON compares with encoding/json: it takes the same, except for what
+// docs/protocol.md refuses (members twice, lone surrogates, no UTF-8, depth), however the bytes arrive.
+
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -52,6 +58,192 @@ func TestJSONScan(t *testing.T) {
 				t.Errorf("%q in pieces of %d: %v; want %q", shorten(test.text, 60), n, err, test.want)
 			}
 		}
+	}
+}
+
+// What follows a value is left alone, and is the next value where it has a beginning of its own.
+func TestJSONScanStopsBehindAValue(t *testing.T) {
+	values := []string{`{"a":[1,2]}`, `[]`, `"x\""`, `{}`, `[[0],{"a":null}]`, `""`, `[1]`}
+	text := strings.Join(values, "")
+	for split := range len(text) + 1 {
+		var s jsonScan
+		var got []string
+		start := 0
+		s.reset(64)
+		for _, end := range []int{split, len(text)} {
+			for start < end {
+				whole, err := s.scan([]byte(text)[start:end], false)
+				if err != nil {
+					t.Fatalf("split at %d, behind %q: %v", split, got, err)
+				}
+				if !whole {
+					break
+				}
+				got = append(got, text[start:start+s.pos])
+				start += s.pos
+				s.reset(64)
+			}
+		}
+		if !slices.Equal(got, values) {
+			t.Errorf("split at %d: got %q; want %q", split, got, values)
+		}
+	}
+	for text, want := range map[string]int{`1 2`: 1, `true[`: 4, `-1e5"`: 4, ` 7,`: 2, `null `: 4} {
+		var s jsonScan
+		s.reset(64)
+		if whole, err := s.scan([]byte(text), false); !whole || err != nil || s.pos != want {
+			t.Errorf("%q: whole is %v, %d bytes, %v; want %d", text, whole, s.pos, err, want)
+		}
+	}
+	for _, text := range []string{`1`, `-`, `1.`, `tru`, `true`, `1e+`} { // more of it may come
+		var s jsonScan
+		s.reset(64)
+		if whole, err := s.scan([]byte(text), false); whole || err != nil {
+			t.Errorf("%q: whole is %v, %v; want to wait for what is behind", text, whole, err)
+		}
+	}
+}
+
+// Each beginning of a value is no value, and no error either, until the stream ends there.
+func TestJSONScanWaitsForTheRest(t *testing.T) {
+	text := []byte(`{"a":[1.5e-3,true,false,null,"\u00e4\ud834\udd1eä𝄞\n"],"":{"b":[]}}`)
+	for n := range text {
+		var s jsonScan
+		s.reset(64)
+		if whole, err := s.scan(text[:n], false); whole || err != nil {
+			t.Errorf("%q: whole is %v, %v; want to wait", text[:n], whole, err)
+		}
+		if whole, err := s.scan(text, false); !whole || err != nil || s.pos != len(text) {
+			t.Errorf("the rest behind %q: whole is %v, %v, %d bytes", text[:n], whole, err, s.pos)
+		}
+		s.reset(64)
+		if whole, err := s.scan(text[:n], true); whole || err == nil {
+			t.Errorf("%q and then the end: whole is %v, %v; want an error", text[:n], whole, err)
+		}
+	}
+}
+
+func TestJSONScanAllowsTheDepthThatIsAllowed(t *testing.T) {
+	for _, pair := range [][2]string{{"[", "]"}, {`{"a":`, "}"}} {
+		for depth, ok := range map[int]bool{63: true, 64: true, 65: false} {
+			text := strings.Repeat(pair[0], depth) + "0" + strings.Repeat(pair[1], depth)
+			err := scanPieces([]byte(text), 3)
+			var f *fault
+			if ok && err != nil || !ok && (!errors.As(err, &f) || f.Code != codeTooLarge || f.Data.Limit != "max_depth") {
+				t.Errorf("%d times %s: %v", depth, pair[0], err)
+			}
+		}
+	}
+}
+
+// A value that is too large is forgotten while it arrives; its end is found where it is, and what is
+// wrong with it as well.
+func TestJSONScanForgets(t *testing.T) {
+	text := []byte(`{"a":[1,"x]}\"",{"b":{}}],"c":"` + strings.Repeat("y", 50) + `"}`)
+	for _, n := range []int{1, 2, 3, 10} {
+		var s jsonScan
+		s.reset(64)
+		begin, whole := 0, false
+		for end := 0; end < len(text); {
+			end = min(end+n, len(text))
+			var err error
+			if whole, err = s.scan(text[begin:end], false); err != nil {
+				t.Fatalf("in pieces of %d, at %d: %v", n, end, err)
+			}
+			if !whole {
+				begin += s.pos
+				s.forget(s.pos)
+			}
+		}
+		if !whole || begin+s.pos != len(text) || s.gone != begin {
+			t.Errorf("in pieces of %d: whole is %v at %d, %d forgotten; want %d", n, whole, begin+s.pos, s.gone, len(text))
+		}
+	}
+}
+
+func TestCheckJSONNamesThePlace(t *testing.T) {
+	l := defaultLimits()
+	l.MaxMessage = 40
+	for text, want := range map[string]string{
+		`{"a":1}`:                           "",
+		" [1]\n":                            "",
+		"{\n  \"ä\": x}":                    "line 2, column 8: unexpected 'x', expected a value",
+		"[1,\n2":                            "line 2, column 2: the JSON ends too early",
+		"":                                  "line 1, column 1: the JSON ends too early",
+		"1\n 2":                             "line 2, column 2: more than one value",
+		"{\"a\":1,\n\"a\":2}":               `line 2, column 1: the member "a" is there twice`,
+		`"` + strings.Repeat("x", 40):       "line 1, column 42: the JSON ends too early",
+		`"` + strings.Repeat("x", 39) + `"`: "line 1, column 42: the JSON has 41 bytes (limit max_message = 40)",
+	} {
+		got := ""
+		if err := checkJSON([]byte(text), l); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("checkJSON(%q) = %q; want %q", text, got, want)
+		}
+	}
+}
+
+// checkWalk wants a walk over b, which was checked, to find what encoding/json finds.
+func checkWalk(t testing.TB, b []byte) {
+	t.Helper()
+	w := enter(b)
+	switch b[0] {
+	case '{':
+		var want map[string]json.RawMessage
+		if err := json.Unmarshal(b, &want); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			name, value, ok := w.member()
+			if !ok {
+				break
+			}
+			found, there := want[string(unquoteJSON(name))]
+			if !there || !bytes.Equal(found, value) {
+				t.Fatalf("the member %q of %q is %q; want %q", name, b, value, found)
+			}
+			delete(want, string(unquoteJSON(name)))
+		}
+		if len(want) > 0 {
+			t.Fatalf("a walk over %q did not find %q", b, want)
+		}
+	case '[':
+		var want, got []json.RawMessage
+		if err := json.Unmarshal(b, &want); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			value, ok := w.element()
+			if !ok {
+				break
+			}
+			got = append(got, value)
+		}
+		if !slices.EqualFunc(got, want, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }) {
+			t.Fatalf("a walk over %q found %q; want %q", b, got, want)
+		}
+	}
+}
+
+func TestJSONWalk(t *testing.T) {
+	for _, text := range []string{
+		`{}`, `[]`, `{ }`, "[\n]", `[1]`, `[1,2]`, `[ -1.5e3 , "a,]" ]`, `{"a":1}`, `{"a":1,"b":[{"c":[]},"}"]}`, ` {"\u0061" : true , "" : "\\" }`[1:],
+		`[[],{},[[]],"\"",null]`, `{"a":{"a":{"a":0}},"b":"\\\"","c":-0}`,
+	} {
+		if err := scanPieces([]byte(text), 100); err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		checkWalk(t, []byte(text))
+	}
+	// Of one that was cut off, the members that are whole.
+	w := enter([]byte(`{"a":1,"b":"x`))
+	if name, value, ok := w.member(); string(name) != "a" || string(value) != "1" || !ok {
+		t.Errorf("the first member is %q: %q, %v", name, value, ok)
+	}
+	if name, value, ok := w.member(); ok {
+		t.Errorf("the member that was cut off is %q: %q", name, value)
 	}
 }
 
@@ -134,6 +326,7 @@ func FuzzJSONScan(f *testing.F) {
 		if whole != nil {
 			return
 		}
+		checkWalk(t, bytes.Trim(b, jsonSpace))
 		var text string
 		if b = []byte(strings.Trim(string(b), jsonSpace)); b[0] == '"' && json.Unmarshal(b, &text) == nil {
 			if got := string(unquoteJSON(b[1 : len(b)-1])); got != text {
