@@ -380,7 +380,7 @@ def channel(at):
         send("no JSON")
         send('{"jsonrpc":"2.0","id":2,"method":"Echo.Say","params":["to a child"]}')
         check("child", c.other.get(timeout=PATIENCE), '{"jsonrpc":"2.0","id":2,"result":"to a child"}\n')
-        check("ended with the channel", child.wait(PATIENCE), 0)
+    check("ended with the channel", child.wait(PATIENCE), 0)
     # the other way round: this program is the child
     url = "fork:" + " ".join((sys.executable, os.path.relpath(__file__)))
     out = subprocess.run([at.ipcd, "call", "-e", url, "Greeter.Hello", "name=Ada"], capture_output=True, text=True, timeout=PATIENCE)
