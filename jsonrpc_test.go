@@ -4,14 +4,18 @@ package main
 // (jsonrpc.org/specification, section 7) and by docs/protocol.md, section 4.
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // exchange sends text to the daemon, no more than n bytes a write, and returns what comes back
@@ -162,6 +166,174 @@ func TestJSONRPCHeaders(t *testing.T) {
 			if want := inOrder(t, strings.SplitAfter(test.want, "}")); got != want {
 				t.Errorf("%s, in pieces of %d: got\n%q\nwant\n%q", test.name, n, got, want)
 			}
+		}
+	}
+}
+
+// A message of as many bytes as are allowed is taken. One more, and it is refused with the id that it has
+// near its beginning; what follows is served.
+func TestJSONRPCLimitOfAMessage(t *testing.T) {
+	const most = 8 << 10
+	s := startServerWith(t, func(l *limits) { l.MaxMessage = most }, mustParse(t, "tcp://127.0.0.1:0?auth=none"))
+	fill := func(before, after string, size int) string {
+		return before + strings.Repeat("x", size-len(before)-len(after)) + after
+	}
+	const idFirst, idLast = `{"jsonrpc":"2.0","id":"é","method":"Echo.Say","params":["`, `{"jsonrpc":"2.0","method":"Echo.Say","params":["`
+	const refusal = `{"jsonrpc":"2.0","id":%s,"error":{"code":-32001,"message":"%s (limit max_message = 8192)","data":{"limit":"max_message","max":8192}}}`
+	head := func(text string) string { return fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(text), text) }
+	next := strings.TrimSuffix(sayAnswer, "\n")
+	taken := func(id, before, after string) string {
+		return fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":"%s"}`, id, strings.Repeat("x", most-len(before)-len(after)))
+	}
+	first, last := fill(idFirst, `"]}`, most), fill(idLast, `"],"id":7}`, most)
+	tests := []struct{ name, send, want string }{
+		{"whole", first + sayRequest, taken(`"é"`, idFirst, `"]}`) + "\n" + next + "\n"},
+		{"whole, its id last", last + sayRequest, taken(`7`, idLast, `"],"id":7}`) + "\n" + next + "\n"},
+		{"one more", fill(idFirst, `"]}`, most+1) + sayRequest, fmt.Sprintf(refusal, `"é"`, "the message is too long") + "\n" + next + "\n"},
+		{"many more", fill(idFirst, `"]}`, 40*most) + sayRequest, fmt.Sprintf(refusal, `"é"`, "the message is too long") + "\n" + next + "\n"},
+		{"many more, the id last", fill(idLast, `"],"id":7}`, 40*most) + sayRequest, fmt.Sprintf(refusal, `null`, "the message is too long") + "\n" + next + "\n"},
+		{"a batch", "[" + fill(idFirst, `"]}`, most) + "]" + sayRequest, fmt.Sprintf(refusal, `null`, "the message is too long") + "\n" + next + "\n"},
+		{"headers", head(first) + head(sayRequest), head(taken(`"é"`, idFirst, `"]}`)) + head(next)},
+		{"headers, one more", head(fill(idFirst, `"]}`, most+1)) + head(sayRequest), head(fmt.Sprintf(refusal, "null", "the message has 8193 bytes")) + head(next)},
+	}
+	for _, test := range tests {
+		for _, n := range []int{len(test.send), 1000} {
+			got := inOrder(t, strings.SplitAfter(exchange(t, s, test.send, n), "}"))
+			if want := inOrder(t, strings.SplitAfter(test.want, "}")); got != want {
+				t.Errorf("%s, in pieces of %d: got\n%s\nwant\n%s", test.name, n, got, want)
+			}
+		}
+	}
+}
+
+// The answers to a batch have a limit together. Each request is answered, some with that limit.
+func TestJSONRPCLimitOfTheAnswersToABatch(t *testing.T) {
+	s := startServerWith(t, func(l *limits) { l.MaxMessage = 2 << 10 }, mustParse(t, "tcp://127.0.0.1:0?auth=none"))
+	var batch []string
+	for i := range 20 {
+		batch = append(batch, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"Trial.Big","params":[1000]}`, i))
+	}
+	got := exchange(t, s, "["+strings.Join(batch, ",")+"]"+sayRequest, 1<<20)
+	answered, refused := map[int]bool{}, 0
+	for line := range strings.Lines(got) {
+		var answers []struct {
+			ID    int
+			Error *fault
+		}
+		if !strings.HasPrefix(line, "[") {
+			if line != sayAnswer {
+				t.Errorf("what follows was answered with %q", line)
+			}
+			continue
+		}
+		if err := json.Unmarshal([]byte(line), &answers); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		for _, a := range answers {
+			answered[a.ID] = true
+			if a.Error != nil {
+				checkCode(t, "an answer too many", a.Error, codeTooLarge, "max_message")
+				refused++
+			}
+		}
+	}
+	if len(answered) != 20 || refused != 13 { // 4 times the limit of a message holds 7 of them
+		t.Errorf("%d were answered, %d of them refused; want 20 and 13", len(answered), refused)
+	}
+}
+
+// A call is withdrawn by its id as it was written: 1 and "1" are two.
+func TestJSONRPCCancel(t *testing.T) {
+	for _, id := range []string{`1`, `"1"`, `-1.50`, `"ä"`, `""`, `null`} {
+		s := startServer(t, "tcp://127.0.0.1:0?auth=none")
+		conn := s.connect()
+		answers := bufio.NewReader(conn)
+		send(t, conn, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"method":"Trial.Block","params":["a"]}`, id))
+		s.begun(1)
+		send(t, conn, `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":"another"}}`+sayRequest)
+		if line, err := answers.ReadString('\n'); line != sayAnswer {
+			t.Errorf("behind the cancellation of another: %q, %v; want %q", line, err, sayAnswer)
+		}
+		send(t, conn, fmt.Sprintf(`{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":%s}}`, id))
+		want := fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32800,`, id)
+		if line, err := answers.ReadString('\n'); !strings.HasPrefix(line, want) {
+			t.Errorf("a call with the id %s that was cancelled: %q, %v; want %s", id, line, err, want)
+		}
+		if err := receive(t, s.trial.left); err != context.Canceled {
+			t.Errorf("its method was ended with %v; want %v", err, context.Canceled)
+		}
+	}
+}
+
+// A batch waits for its last answer, which may be that a call was withdrawn.
+func TestJSONRPCCancelInABatch(t *testing.T) {
+	s := startServer(t, "tcp://127.0.0.1:0?auth=none")
+	conn := s.connect()
+	send(t, conn, `[{"jsonrpc":"2.0","id":"b","method":"Trial.Block","params":["a"]},`+sayRequest+`]`)
+	s.begun(1)
+	send(t, conn, `[{"jsonrpc":"2.0","method":"$/cancelRequest","params":[{"id":"b"}]}]`)
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	got := inOrder(t, []string{strings.TrimSpace(line)})
+	want := `[{"jsonrpc":"2.0","id":"b","error":{"code":-32800,"message":"the call was cancelled"}},` + strings.TrimSpace(sayAnswer) + `]`
+	if want = inOrder(t, []string{want}); err != nil || got != want {
+		t.Errorf("the batch was answered with\n%s, %v\nwant\n%s", got, err, want)
+	}
+}
+
+func TestJSONRPCTimeoutEndsACall(t *testing.T) {
+	s := startServer(t, "tcp://127.0.0.1:0?auth=none")
+	conn := s.connect()
+	send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Trial.Block","params":["a"],"timeout":0.5}`)
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if want := `{"jsonrpc":"2.0","id":1,"error":{"code":-32004,`; !strings.HasPrefix(line, want) {
+		t.Errorf("a call of half a millisecond: %q, %v; want %s", line, err, want)
+	}
+}
+
+// readJSON is a codec that reads text and nothing else.
+func readJSON(text string, f framing) codec {
+	return newJSONCodec(newInput(strings.NewReader(text), defaultLimits()), defaultLimits(), f)
+}
+
+func TestJSONRPCTimeouts(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		`1`: time.Millisecond, `1.5`: 1500 * time.Microsecond, `1e3`: time.Second, `1e-300`: 1, `9000000000000`: 9_000_000_000_000 * time.Millisecond,
+		// What is no time says nothing, like other members that are not known.
+		`0`: 0, `-1`: 0, `1e300`: 0, `1e999`: 0, `9300000000000`: 0, `null`: 0, `"5"`: 0, `true`: 0, `[5]`: 0, `{}`: 0,
+	} {
+		var m message
+		if err := readJSON(`{"jsonrpc":"2.0","id":1,"method":"A.B","timeout":`+text+`}`, framingValue).read(&m); err != nil || m.timeout != want {
+			t.Errorf("timeout %s is %v, %v; want %v", text, m.timeout, err, want)
+		}
+	}
+}
+
+// With a line each, one that is wrong ends with its line.
+func TestJSONRPCLines(t *testing.T) {
+	good := `{"jsonrpc":"2.0","id":%d,"method":"A.B"}` + "\n"
+	bad := []string{`nonsense`, `{"a":1,}`, `{"a":1`, `"text"`, `{"a":1} {`, "{\"a\":\"\xff\"}", `{"a":1}}`, `]`, strings.Repeat("[", 65)}
+	for _, line := range bad {
+		c := readJSON(fmt.Sprintf(good, 1)+line+"\n"+fmt.Sprintf(good, 2), framingLine)
+		var m message
+		var read []string
+		faults := 0
+		for {
+			err := c.read(&m)
+			if err == io.EOF {
+				break
+			}
+			var wrong *badMessage
+			switch {
+			case errors.As(err, &wrong):
+				faults++
+			case err != nil:
+				t.Fatalf("behind %q: %v; want the next line", line, err)
+			default:
+				read = append(read, m.id.json)
+			}
+		}
+		if !slices.Equal(read, []string{"1", "2"}) || faults == 0 {
+			t.Errorf("around the line %q: read %q and %d faults; want both lines and a fault", line, read, faults)
 		}
 	}
 }
