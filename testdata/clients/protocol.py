@@ -245,7 +245,7 @@ def json_rpc(at):
         for id in "0", "-1", "1.50", "1e2", "12345678901234567890123", '"\\u0061 \\/"', '"ä"', "null":
             check(f"the id {id}", c.raw('{"jsonrpc":"2.0","id":%s,"method":"Ipcd.Ping"}' % id),
                   '{"jsonrpc":"2.0","id":%s,"result":"pong"}\n' % id)
-        for params in '', ',"params":[]':
+        for params in '', ',"params":[]', ',"params":null', ',"params":["ignored"]', ',"timeout":0', ',"timeout":"x"':
             check(f"no argument{params}", c.raw('{"jsonrpc":"2.0","id":1,"method":"Ipcd.Ping"%s}' % params), '{"jsonrpc":"2.0","id":1,"result":"pong"}\n')
         ada = '{"name":"Ada","age":36}'
         for params in f"[{ada}]", ada:
@@ -277,6 +277,8 @@ def json_rpc(at):
         for bad in '{"jsonrpc":"2.0","id":1}', '{"jsonrpc":"2.0","id":1,"method":7}', '{"jsonrpc":"2.0","id":[1],"method":"Ipcd.Ping"}', "[1]":
             got = json.loads(c.raw(bad))
             check(bad, (got[0] if isinstance(got, list) else got)["error"]["code"], -32600)
+        got = json.loads(c.raw('{"jsonrpc":"3.0","id":1,"method":"Ipcd.Ping"}'))
+        check("another version", (got["id"], got["result"], got["error"][-14:]), (1, None, " (code -32600)"))
         # over max_message: skipped, answered with its id
         c.send('{"jsonrpc":"2.0","id":"big","method":"Echo.Say","params":["')
         c.send("x" * (17 << 20))
@@ -306,6 +308,9 @@ def json_rpc(at):
             slow, answer = c.begin("Trial.Block", "h")
             c.cancel(slow)
             check("cancel with headers", code_of(c.end, answer)[0], -32800)
+            c.sock.sendall(b"Content-Length: many\r\n\r\n{}")
+            check("no length", json.loads(c.other.get(timeout=PATIENCE))["error"]["code"], -32700)
+            check("no length: closed", c.other.get(timeout=PATIENCE), None)
 
 
 def over_http(at):
@@ -336,6 +341,7 @@ def over_http(at):
         for timeout in "0.001", "1ms", "0.001s":
             got, error, headers = post(c, "/call/Trial.Block", '"h"', Ipcd_Timeout=timeout)
             check(f"Ipcd-Timeout: {timeout}", (got, error["code"]), (504, -32004))
+        check("a wrong Ipcd-Timeout", post(c, "/call/Ipcd.Ping", "", Ipcd_Timeout="soon")[0], 400)
         # what is refused
         check("a page's Origin", post(c, "/call/Ipcd.Ping", "", Origin="http://example.com")[0], 403)
         check("a page's Referer", post(c, "/rpc", ping, Referer="http://example.com/x")[0], 403)
@@ -393,10 +399,8 @@ def serve_channel():
             request = json.loads(line)
             if str(request.get("cmd")).startswith("NODE_") or "id" not in request:
                 continue
-            params = request["params"]
-            if isinstance(params, list):
-                params = params[0]
-            answer = {"jsonrpc": "2.0", "id": request["id"], "result": f"hello, {params['name']}"}
+            [argument] = request["params"]
+            answer = {"jsonrpc": "2.0", "id": request["id"], "result": f"hello, {argument['name']}"}
             s.sendall(json.dumps(answer).encode() + b"\n")
 
 
@@ -416,6 +420,10 @@ def limits(at):
         with c:
             error = json.loads(c.raw(deep))["error"]
             check("max_depth", (error["code"], error["data"]), (-32001, {"limit": "max_depth", "max": 64}))
+            if c.headers:
+                check("max_depth: goes on", c.call("Ipcd.Ping"), "pong")
+            else:
+                check("max_depth: closed", c.other.get(timeout=PATIENCE), None)
     with Client(at.unix) as c:
         begun = [c.begin("Trial.Block", "l") for _ in range(256)]
         code, data = code_of(c.call, "Ipcd.Ping")
