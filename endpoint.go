@@ -240,11 +240,11 @@ func (e *endpoint) splitHost(typed, query string) (host, port string, _ *fault) 
 	}
 	i := strings.LastIndexByte(typed, ':')
 	if i < 0 || strings.HasSuffix(typed, "]") {
-		return "", "", usagef("the endpoint %s has no port", e.text).withHint("write %s://%s:8888", e.Scheme, typed+query)
+		return "", "", usagef("the endpoint %s has no port", e.text).withHint("write %s://%s:8888%s", e.Scheme, typed, query)
 	}
 	host, port = typed[:i], typed[i+1:]
 	if port == "" {
-		return "", "", usagef("the endpoint %s has no port", e.text).withHint("write %s://%s:8888", e.Scheme, host+query)
+		return "", "", usagef("the endpoint %s has no port", e.text).withHint("write %s://%s:8888%s", e.Scheme, host, query)
 	}
 	if host == "" {
 		return "", "", usagef("the endpoint %s names no host", e.text).withHint("write %s://127.0.0.1:%s", e.Scheme, port+query)

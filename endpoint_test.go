@@ -1,7 +1,11 @@
 package main
 
+// This file owns which endpoints are taken, how they print, and what the others are told to type instead.
+
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -103,6 +107,176 @@ func TestEndpointRefusesAndSaysWhatToType(t *testing.T) {
 		}
 		if !strings.Contains(f.Text, test.want) || !strings.Contains(f.hint, test.hint) {
 			t.Errorf("parseEndpoint(%q) says %q, hint %q; want %q and %q", test.text, f.Text, f.hint, test.want, test.hint)
+		}
+	}
+}
+
+// hintOf is the whole message and hint of an endpoint that is refused.
+func hintOf(t testing.TB, text string) (words, hint string) {
+	t.Helper()
+	_, err := parseEndpoint(text)
+	var f *fault
+	if !errors.As(err, &f) || f.Code != codeUsage {
+		t.Fatalf("parseEndpoint(%q) = %v; want a usage fault", text, err)
+	}
+	return f.Text, f.hint
+}
+
+// Of a relative path the hint is the whole endpoint, ready to be typed.
+func TestEndpointHintIsTheAbsolutePath(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a dir #1")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		"unix:x.sock": "x.sock", "unix://x.sock": "x.sock", "unix:./x.sock": "x.sock", "./x.sock": "x.sock",
+		"unix://../y%3F.sock": "../y?.sock", "unix://x.sock?proto=gob&dir=shared": "x.sock",
+	} {
+		_, hint := hintOf(t, text)
+		typed := strings.TrimPrefix(hint, "write ")
+		e, err := parseEndpoint(typed)
+		if err != nil {
+			t.Errorf("the hint for %q is %q, which is refused: %v", text, hint, err)
+			continue
+		}
+		if path := filepath.ToSlash(filepath.Join(wd, want)); e.Path != path {
+			t.Errorf("the hint for %q is %q; want one for %s", text, hint, path)
+		}
+		if _, query, _ := strings.Cut(text, "?"); !strings.HasSuffix(typed, query) {
+			t.Errorf("the hint for %q is %q; want it to end in %q", text, hint, query)
+		}
+	}
+}
+
+// What a hint says to write is taken.
+func TestEndpointHintsAreTaken(t *testing.T) {
+	for text, want := range map[string]string{
+		"127.0.0.1:8888":                          "tcp://127.0.0.1:8888",
+		"[::1]:8888":                              "", // names a scheme that nobody has
+		`\\.\pipe\a b`:                            "npipe:////./pipe/a%20b",
+		"unix:/a?dir=shared":                      "unix:///a?dir=shared",
+		"npipe:ipcd?proto=gob":                    "npipe:////./pipe/ipcd?proto=gob",
+		"npipe:////far/pipe/x?proto=gob":          "",
+		"tcp:localhost:1?auth=none":               "tcp://localhost:1?auth=none",
+		"tcp://localhost:?proto=gob":              "tcp://localhost:8888?proto=gob",
+		"tcp://[::1]?proto=gob":                   "tcp://[::1]:8888?proto=gob",
+		"tcp://localhost?proto=gob":               "tcp://localhost:8888?proto=gob",
+		"tcp://::1":                               "tcp://[::1]:8888",
+		"tcp://fe80::1:2:3:4:5:99999?proto=gob":   "tcp://[fe80::1:2:3:4:5]:99999?proto=gob",
+		"http://localhost:80/a/b?auth=none":       "http://localhost:80?auth=none",
+		"http://me:secret@localhost:80?auth=none": "http://localhost:80?auth=none",
+		"http://localhost:80?proto=gob":           "tcp://localhost:80?proto=gob",
+		"https://localhost:80?proto=jsonrpc":      "tls://localhost:80?proto=jsonrpc",
+	} {
+		_, hint := hintOf(t, text)
+		if hint == "" {
+			t.Errorf("%q is refused without a hint", text)
+		}
+		if want != "" && hint != "write "+want {
+			t.Errorf("the hint for %q is %q; want %q", text, hint, "write "+want)
+		}
+		if _, err := parseEndpoint(want); want != "" && err != nil && !strings.Contains(want, "99999") {
+			t.Errorf("the hint for %q is refused: %v", text, err)
+		}
+	}
+}
+
+func TestEndpointNearestNames(t *testing.T) {
+	tests := []struct{ text, words, hint string }{
+		{"uinx:///a", `unknown scheme "uinx"`, "did you mean unix:///a?"},
+		{"npip:////./pipe/a", `unknown scheme "npip"`, "did you mean npipe:////./pipe/a?"},
+		{"htps://a:1", `unknown scheme "htps"`, "did you mean https://a:1?"},
+		{"forc:node", `unknown scheme "forc"`, "did you mean fork:node?"},
+		{"xxxxxx:a", `unknown scheme "xxxxxx"`, "the schemes are unix, npipe, tcp, tls, http, https, fork"},
+		{"unix:///a?proto=jsonrcp", `unknown proto "jsonrcp"`, "did you mean proto=jsonrpc?"},
+		{"unix:///a?proto=xxxxxxx", `unknown proto "xxxxxxx"`, "the protocols are auto, gob, jsonrpc, http, echo"},
+		{"unix:///a?proto=", `unknown proto ""`, "the protocols are auto"},
+		{"unix:///a?proto=GOB", `unknown proto "GOB"`, "did you mean proto=gob?"},
+		{"tcp://a:1?prot=gob", `unknown query key "prot"`, "did you mean proto=?"},
+		{"tcp://a:1?oauth=none", `unknown query key "oauth"`, "did you mean auth=?"},
+		{"unix:///a?xxxxxx", `unknown query key "xxxxxx"`, "the keys are proto=, auth=none and dir=shared"},
+		{"unix:///a?", `unknown query key ""`, "the keys are"},
+		{"unix:///what?.sock", `unknown query key ".sock"`, "write a ? of the name as %3F"},
+		{"tcp://a:1?auth=none&auth=none", "says auth= twice", "say it once"},
+		{"tcp://a:1?proto=gob&auth=none&proto=http", "says proto= twice", "say it once"},
+		{"unix:///a?dir=shared&dir=shared", "says dir= twice", "say it once"},
+		{"unix:///a?dir=mine", `unknown dir "mine"`, "dir=shared"},
+		{"fork:node a.js?x", `unknown query key "x"`, "quote it: '?'"},
+		{"fork:node a.js ?proto=gbo", `unknown proto "gbo"`, "did you mean proto=gob?"},
+		{"fork:node a.js ?auth=none", "cannot say auth=none", "leave out auth=none"},
+		{`fork:node "a`, `a " is not closed`, "close the quote"},
+		{"fork:''", "names no program", "fork:node greeter.js"},
+		{"fork: ?proto=gob", "names no program", "fork:node greeter.js"},
+		{"npipe:////./pipe/" + strings.Repeat("x", 300), "at most 256 are allowed", "a shorter name"},
+		{"npipe:////./pipe/a/../b", "may not have", "npipe:////./pipe/ipcd"},
+		{"npipe:////./pipe/", "does not name a pipe", "npipe:////./pipe/ipcd"},
+		{"tcp://[1.2.3.4]:1", "no IPv6 address in its brackets", "[::1]:1"},
+		{"tcp://[::1:1", "no IPv6 address in its brackets", "[::1]:1"},
+		{"tcp://[::1]", "has no port", "tcp://[::1]:8888"},
+		{"tcp://a b:1", "no host name and no address", "tcp://127.0.0.1:1"},
+		{"tcp://a:+1", "no number from 0 to 65535", "tcp://a:8888"},
+		{"tcp://a:", "has no port", "tcp://a:8888"},
+		{"tcp://", "names no host", "tcp://127.0.0.1:8888"},
+		{"unix:///a%4", `"%4" is no percent-encoding`, "%25"},
+		{"unix:///a?proto=%zz", `"%zz" is no percent-encoding`, "%25"},
+	}
+	for _, test := range tests {
+		words, hint := hintOf(t, test.text)
+		if !strings.Contains(words, test.words) || !strings.Contains(hint, test.hint) {
+			t.Errorf("parseEndpoint(%q) says %q, hint %q; want %q and %q", test.text, words, hint, test.words, test.hint)
+		}
+	}
+	if words, _ := hintOf(t, "unix:///"+strings.Repeat("x", maxEndpoint)); !strings.Contains(words, "at most 8192 are allowed") {
+		t.Errorf("an endpoint that is too long: %q", words)
+	}
+}
+
+// An endpoint whose fields were changed prints what they say.
+func TestEndpointPrintsItsFields(t *testing.T) {
+	e := mustParse(t, "tcp://LOCALHOST:0?auth=none")
+	if e.Host = "127.0.0.1:4711"; e.String() != "tcp://127.0.0.1:4711?auth=none" {
+		t.Errorf("with its real port it prints as %s", e)
+	}
+	for text, want := range map[string]string{
+		"UNIX:///a//b/../c%41":                     "unix:///a/cA",
+		"unix:///a%20b%C3%A4":                      "unix:///a%20bä",
+		"tcp://[0:0::1]:00080/?proto=auto":         "tcp://[::1]:80",
+		"tcp://[fe80::1%25eth0]:1":                 "tcp://[fe80::1%25eth0]:1",
+		"http://A.b:1?auth=none&proto=http":        "http://a.b:1?proto=http&auth=none",
+		"unix:///a?dir=shared&proto=%67ob":         "unix:///a?proto=gob&dir=shared",
+		`fork:"node"  a\ b '' "\\" ?proto=jsonrpc`: `fork:node 'a b' '' '\'?proto=jsonrpc`,
+		"npipe:////./PIPE/ProtectedPrefix/a":       "npipe:////./pipe/ProtectedPrefix/a",
+	} {
+		e := mustParse(t, text)
+		e.text = ""
+		if e.String() != want {
+			t.Errorf("%q prints from its parts as %q; want %q", text, e, want)
+		}
+	}
+}
+
+func TestEndpointsThatAreOnePlace(t *testing.T) {
+	tests := []struct {
+		a, b string
+		want bool
+	}{
+		{"unix:///a/b", "unix:///a/./b?proto=gob", true},
+		{"unix:///a/b", "unix:///a/c", false},
+		{"npipe:////./pipe/a", "npipe:////./pipe/A", true},
+		{"tcp://localhost:80", "http://LOCALHOST:080?auth=none", true},
+		{"tcp://localhost:0", "tcp://localhost:0", false},
+		{"tcp://localhost:80", "unix:///localhost", false},
+		{"fork:a b", "fork:a  'b'", true},
+	}
+	for _, test := range tests {
+		a, b := mustParse(t, test.a), mustParse(t, test.b)
+		if got := same(a, b); got != test.want || same(b, a) != got {
+			t.Errorf("same(%s, %s) = %v, and %v the other way; want %v", a, b, got, same(b, a), test.want)
 		}
 	}
 }
