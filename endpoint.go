@@ -146,10 +146,13 @@ func unixHint(typed string) string {
 	if err != nil {
 		p = typed
 	}
+	if path.IsAbs(p) {
+		return "unix://" + escape(path.Clean(p))
+	}
 	if abs, err := filepath.Abs(p); err == nil {
 		p = filepath.ToSlash(abs)
 	}
-	return "unix://" + escape(p)
+	return "unix:///" + escape(strings.TrimPrefix(p, "/")) // before a drive stands a slash as well
 }
 
 func (e *endpoint) parseUnix(place, query string) *fault {

@@ -144,7 +144,7 @@ func TestEndpointHintIsTheAbsolutePath(t *testing.T) {
 			t.Errorf("the hint for %q is %q, which is refused: %v", text, hint, err)
 			continue
 		}
-		if path := filepath.ToSlash(filepath.Join(wd, want)); e.Path != path {
+		if path := "/" + strings.TrimPrefix(filepath.ToSlash(filepath.Join(wd, want)), "/"); e.Path != path {
 			t.Errorf("the hint for %q is %q; want one for %s", text, hint, path)
 		}
 		if _, query, _ := strings.Cut(text, "?"); !strings.HasSuffix(typed, query) {
