@@ -1,5 +1,7 @@
 package main
 
+// This file owns how Go types become services, and how the router finds their methods.
+
 import (
 	"context"
 	"encoding/json"
