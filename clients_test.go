@@ -11,16 +11,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// startForClients serves a socket and a port; it returns the path and the port.
-func startForClients(t *testing.T) (s *testServer, socket, port string) {
+// startForClients serves a socket, a port, and one for HTTP alone; it returns the path and the ports.
+func startForClients(t *testing.T) (s *testServer, socket, port, web string) {
 	t.Helper()
-	s = startServer(t, localEndpoint(t).String(), "tcp://127.0.0.1:0?auth=none")
+	s = startServer(t, localEndpoint(t).String(), "tcp://127.0.0.1:0?auth=none", "http://127.0.0.1:0?auth=none")
 	_, port, _ = strings.Cut(s.endpoints[1].Host, ":")
-	return s, s.endpoints[0].Path, port
+	_, web, _ = strings.Cut(s.endpoints[2].Host, ":")
+	return s, s.endpoints[0].Path, port, web
 }
 
 // checkLines compares what a program printed with the file of what it should.
@@ -46,12 +48,13 @@ func checkLines(t testing.TB, got, file string) {
 }
 
 func TestClientsOfTheStandardLibrary(t *testing.T) {
-	_, socket, port := startForClients(t)
+	s, socket, port, web := startForClients(t)
 	address := "127.0.0.1:" + port
 	for name, dial := range map[string]func() (*rpc.Client, error){
 		"rpc.Dial unix":     func() (*rpc.Client, error) { return rpc.Dial("unix", socket) },
 		"rpc.Dial tcp":      func() (*rpc.Client, error) { return rpc.Dial("tcp", address) },
 		"rpc.DialHTTP tcp":  func() (*rpc.Client, error) { return rpc.DialHTTP("tcp", address) },
+		"rpc.DialHTTP http": func() (*rpc.Client, error) { return rpc.DialHTTP("tcp", "127.0.0.1:"+web) },
 		"jsonrpc.Dial unix": func() (*rpc.Client, error) { return jsonrpc.Dial("unix", socket) },
 		"jsonrpc.Dial tcp":  func() (*rpc.Client, error) { return jsonrpc.Dial("tcp", address) },
 	} {
@@ -71,14 +74,21 @@ func TestClientsOfTheStandardLibrary(t *testing.T) {
 		if err := c.Call("Echo.Sai", name, &text); err == nil || !strings.Contains(err.Error(), "there is no method Echo.Sai") {
 			t.Errorf("%s: Echo.Sai = %v", name, err)
 		}
-		c.Close()
+		if err := c.Close(); err != nil {
+			t.Errorf("%s: Close() = %v", name, err)
+		}
 	}
+	s.idle()
 }
 
 func TestClientsOfPython(t *testing.T) {
-	_, _, port := startForClients(t)
-	got := printed(t, exec.Command(needTool(t, "python3"), "testdata/clients/python.py", port))
-	checkLines(t, got, "python.want")
+	python := needTool(t, "python3")
+	s, _, port, web := startForClients(t)
+	for _, port := range []string{port, web} {
+		got := printed(t, exec.Command(python, "testdata/clients/python.py", port))
+		checkLines(t, got, "python.want")
+	}
+	s.idle()
 }
 
 // TestClientFromTheDocument runs a client that was written from docs/protocol.md alone.
@@ -96,55 +106,78 @@ func TestClientFromTheDocument(t *testing.T) {
 }
 
 func TestClientsOfNode(t *testing.T) {
-	_, socket, port := startForClients(t)
-	got := printed(t, exec.Command(needTool(t, "node"), "testdata/clients/node.js", socket, port))
+	s, socket, port, web := startForClients(t)
+	got := printed(t, exec.Command(needTool(t, "node"), "testdata/clients/node.js", socket, port, web))
 	checkLines(t, got, "node.want")
+	s.idle()
 }
 
 func TestClientsOfNPM(t *testing.T) {
-	s, socket, port := startForClients(t)
-	cmd := exec.Command(needTool(t, "node"), "testdata/clients/npm.js", socket, port)
-	cmd.Env = append(os.Environ(), "NODE_PATH="+filepath.Join(needEnv(t, "IPCD_NPM_DIR"), "node_modules"))
+	node, modules := needTool(t, "node"), filepath.Join(needEnv(t, "IPCD_NPM_DIR"), "node_modules")
+	s, socket, port, web := startForClients(t)
+	cmd := exec.Command(node, "testdata/clients/npm.js", socket, port, web)
+	cmd.Env = append(os.Environ(), "NODE_PATH="+modules)
 	checkLines(t, printed(t, cmd), "npm.want")
 	s.idle()
 }
 
 func TestClientsOfCurl(t *testing.T) {
 	curl := needTool(t, "curl")
-	_, socket, port := startForClients(t)
-	unix := []string{"-sS", "--max-time", "20", "--unix-socket", socket}
-	tcp := []string{"-sS", "--max-time", "20", "-H", "Content-Type: application/json"}
-	at := "http://localhost:" + port
+	s, socket, port, web := startForClients(t)
 	big := filepath.Join(t.TempDir(), "big.json")
 	if err := os.WriteFile(big, []byte(`"`+strings.Repeat("x", 2<<20)+`"`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	status := []string{"-o", "/dev/null", "-w", "%{http_code} %{num_connects}\n"}
-	tests := []struct {
-		name string
-		base []string
-		args []string
-		want string
+	typed := []string{"-H", "Content-Type: application/json"}
+	status := []string{"-o", os.DevNull, "-w", "%{http_code} %{num_connects}\n"}
+	size := []string{"-o", os.DevNull, "-w", "%{size_download} %{http_code} %{num_connects}\n"}
+	for _, place := range []struct {
+		name  string
+		reach []string
+		at    string
+		host  string // the status for a Host that is not this machine's
+		form  string // the status for what is not declared to be JSON
 	}{
-		{"a socket needs no header", unix, []string{"-d", `"hello"`, "http://localhost/call/Echo.Say"}, "\"hello\"\n"},
-		{"an argument of no type", unix, []string{"-d", `{"name":"Ada"}`, "http://localhost/call/Trial.Old"}, "0\n"},
-		{"JSON-RPC", unix, []string{"-d", sayRequest, "http://localhost/rpc"}, sayAnswer},
-		{"TCP", tcp, []string{"-d", `"hello"`, at + "/call/Echo.Say"}, "\"hello\"\n"},
-		{"IPv4", tcp, []string{"-d", `"hello"`, "http://127.0.0.1:" + port + "/call/Echo.Say"}, "\"hello\"\n"},
-		{"health", tcp, []string{at + "/healthz"}, "ok\n"},
-		{"100-continue", unix, append([]string{"-H", "Expect: 100-continue", "--data-binary", "@" + big, "http://localhost/call/Echo.Say"}, status...), "200 1\n"},
-		{"keep-alive", tcp, append([]string{"-d", `"a"`, at + "/call/Echo.Say", "-o", "/dev/null", at + "/call/Echo.Say"}, status...), "200 1\n200 0\n"},
-		{"a form", tcp[:3], append([]string{"-d", `"a"`, at + "/call/Echo.Say"}, status...), "415 1\n"},
-		{"a preflight", tcp, append([]string{"-X", "OPTIONS", "-H", "Origin: http://example.com", "-H", "Access-Control-Request-Method: POST", at + "/call/Echo.Say"}, status...), "403 1\n"},
-		{"a page of another site", tcp, append([]string{"-H", "Referer: http://example.com/", "-d", `"a"`, at + "/call/Echo.Say"}, status...), "403 1\n"},
-		{"DNS rebinding", tcp, append([]string{"-H", "Host: example.com", "-d", `"a"`, at + "/call/Echo.Say"}, status...), "403 1\n"},
+		{"unix", []string{"--unix-socket", socket}, "http://localhost", "200 1\n", "200 1\n"},
+		{"tcp", nil, "http://localhost:" + port, "403 1\n", "415 1\n"},
+		{"http", nil, "http://127.0.0.1:" + web, "403 1\n", "415 1\n"},
+	} {
+		call, rpc := place.at+"/call/", place.at+"/rpc"
+		say := []string{"-d", `"hello"`, call + "Echo.Say"}
+		tests := []struct {
+			name, want string
+			args       []string
+		}{
+			{"a bare call", "\"hello\"\n", slices.Concat(typed, say)},
+			{"a bare call of no type", place.form, slices.Concat(status, say)},
+			{"an object", "3\n", slices.Concat(typed, []string{"-d", `{"n":1,"place":2}`, call + "Trial.Old"})},
+			{"no argument", "\"pong\"\n", slices.Concat(typed, []string{"-X", "POST", call + "Ipcd.Ping"})},
+			{"JSON-RPC", sayAnswer, slices.Concat(typed, []string{"-d", sayRequest, rpc})},
+			{"a batch", "[" + strings.TrimSpace(sayAnswer) + "]\n", slices.Concat(typed, []string{"-d", "[" + sayRequest + "]", rpc})},
+			{"a notification", "204 1\n", slices.Concat(typed, status, []string{"-d", `{"jsonrpc":"2.0","method":"Ipcd.Ping"}`, rpc})},
+			{"health", "ok\n", []string{place.at + "/healthz"}},
+			{"100-continue", "2097155 200 1\n", slices.Concat(typed, size, []string{"-H", "Expect: 100-continue", "--data-binary", "@" + big, call + "Echo.Say"})},
+			{"in chunks", "2097155 200 1\n", slices.Concat(typed, size, []string{"-H", "Transfer-Encoding: chunked", "--data-binary", "@" + big, call + "Echo.Say"})},
+			{"keep-alive", "200 1\n200 0\n", slices.Concat(typed, status, say, []string{"-o", os.DevNull, call + "Echo.Say"})},
+			{"HTTP/1.0", "200 1\n", slices.Concat(typed, status, say, []string{"--http1.0"})},
+			{"no such method", "404 1\n", slices.Concat(typed, status, []string{"-d", `"a"`, call + "Echo.Sai"})},
+			{"a wrong argument", "400 1\n", slices.Concat(typed, status, []string{"-d", "1", call + "Echo.Say"})},
+			{"no JSON", "400 1\n", slices.Concat(typed, status, []string{"-d", "hello", call + "Echo.Say"})},
+			{"GET", "405 1\n", slices.Concat(typed, status, []string{call + "Echo.Say"})},
+			{"a deadline", "504 1\n", slices.Concat(typed, status, []string{"-H", "Ipcd-Timeout: 1ms", "-d", `"a"`, call + "Trial.Block"})},
+			{"a preflight", "403 1\n", slices.Concat(typed, status, say, []string{"-X", "OPTIONS", "-H", "Origin: http://example.com", "-H", "Access-Control-Request-Method: POST"})},
+			{"a page of another site", "403 1\n", slices.Concat(typed, status, say, []string{"-H", "Origin: http://example.com"})},
+			{"a link of another site", "403 1\n", slices.Concat(typed, status, say, []string{"-H", "Referer: http://example.com/"})},
+			{"DNS rebinding", place.host, slices.Concat(typed, status, say, []string{"-H", "Host: example.com"})},
+		}
+		for _, test := range tests {
+			t.Run(place.name+", "+test.name, func(t *testing.T) {
+				args := append([]string{"-sS", "--max-time", "20"}, place.reach...)
+				if got := printed(t, exec.Command(curl, append(args, test.args...)...)); got != test.want {
+					t.Errorf("curl printed %q; want %q", got, test.want)
+				}
+			})
+		}
 	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			args := append(append([]string{}, test.base...), test.args...)
-			if got := printed(t, exec.Command(curl, args...)); got != test.want {
-				t.Errorf("curl printed %q; want %q", got, test.want)
-			}
-		})
-	}
+	s.idle()
 }

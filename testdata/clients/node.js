@@ -1,7 +1,7 @@
-// Node's net, http and fetch: node.js SOCKET PORT. Prints one line for each exchange.
+// Node's net, http and fetch: node.js SOCKET PORT PORT-OF-HTTP. Prints one line for each exchange.
 const net = require('net')
 const http = require('http')
-const [socketPath, port] = process.argv.slice(2)
+const [socketPath, port, web] = process.argv.slice(2)
 
 function overNet (where, text, answers) {
   return new Promise((resolve, reject) => {
@@ -35,14 +35,24 @@ async function main () {
   const two = '{"jsonrpc":"2.0","id":1,"method":"Echo.Say","params":["ä"]}{"id":2,"method":"Ipcd.Ping","params":[]}\n'
   console.log('unix', await overNet({ path: socketPath }, two, 2))
   console.log('tcp', await overNet({ port: Number(port), host: '127.0.0.1' }, two, 2))
-  console.log('http unix', await overHTTP({ socketPath, path: '/call/Echo.Say' }, '"over a socket"'))
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
-  const both = await Promise.all(['"one"', '"two"'].map((text) => overHTTP({ port, host: '127.0.0.1', path: '/call/Echo.Say', agent }, text)))
-  console.log('http', both.join(' '))
+  for (const where of [{ socketPath }, { port, host: '127.0.0.1' }, { port: web, host: '127.0.0.1' }]) {
+    const name = 'http ' + Object.keys(where)[0]
+    const say = { ...where, path: '/call/Echo.Say', agent }
+    console.log(name, (await Promise.all(['"one"', '"zwölf"'].map((text) => overHTTP(say, text)))).join(' '))
+    console.log(name, await overHTTP({ ...where, path: '/rpc', agent }, '[{"jsonrpc":"2.0","id":"b","method":"Ipcd.Ping"}]'))
+    console.log(name, await overHTTP({ ...where, path: '/rpc', agent }, '{"jsonrpc":"2.0","method":"Ipcd.Ping"}'))
+    console.log(name, await overHTTP({ ...say, path: '/call/Echo.Sai' }, '""'))
+  }
   agent.destroy()
-  const answer = await fetch(`http://127.0.0.1:${port}/rpc`, {
-    method: 'POST', headers: { 'Content-Type': 'application/json', Connection: 'close' }, body: '{"jsonrpc":"2.0","id":1,"method":"Ipcd.Ping"}'
-  })
-  console.log('fetch', answer.status, JSON.stringify(await answer.json()))
+  for (const p of [port, web]) {
+    const answer = await fetch(`http://127.0.0.1:${p}/rpc`, {
+      method: 'POST', headers: { 'Content-Type': 'application/json', Connection: 'close' }, body: '{"jsonrpc":"2.0","id":1,"method":"Ipcd.Ping"}'
+    })
+    console.log('fetch', answer.status, JSON.stringify(await answer.json()))
+    // what a page can do without asking first: a body that is declared to be text
+    const simple = await fetch(`http://127.0.0.1:${p}/call/Echo.Say`, { method: 'POST', headers: { Connection: 'close' }, body: '"x"' })
+    console.log('fetch', simple.status, (await simple.json()).code)
+  }
 }
 main().catch((err) => { console.log(err.message); process.exitCode = 1 })
