@@ -50,7 +50,11 @@ signal cuts them at once.`,
 			}
 			log := newLogger(cmd.ErrOrStderr(), set.LogFormat, set.LogLevel)
 			defer log.close()
-			return runUnderManager(cmd.Context(), set, log)
+			router, err := newBuiltins()
+			if err != nil {
+				return err
+			}
+			return runUnderManager(cmd.Context(), set, log, router)
 		},
 	}
 	addSettingFlags(cmd, "listen", "idle")
@@ -59,11 +63,11 @@ signal cuts them at once.`,
 
 // runUnderManager runs the daemon, and where a service manager has started it, answers
 // the manager's stop as it does a signal.
-func runUnderManager(ctx context.Context, set settings, log *logger) error {
+func runUnderManager(ctx context.Context, set settings, log *logger, router *router) error {
 	if osservice.Interactive() {
-		return runDaemon(ctx, set, log)
+		return runDaemon(ctx, set, log, router)
 	}
-	p := &program{ctx: ctx, set: set, log: log, done: make(chan struct{})}
+	p := &program{ctx: ctx, set: set, log: log, router: router, done: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancel(ctx)
 	s, err := osservice.New(p, &osservice.Config{Name: "ipcd", Option: osservice.KeyValue{"RunWait": func() { <-p.done }}})
 	if err != nil {
@@ -81,6 +85,7 @@ type program struct {
 	cancel context.CancelFunc
 	set    settings
 	log    *logger
+	router *router
 	done   chan struct{}
 	err    error // valid once done is closed
 }
@@ -89,7 +94,7 @@ type program struct {
 func (p *program) Start(osservice.Service) error {
 	go func() {
 		defer close(p.done)
-		p.err = runDaemon(p.ctx, p.set, p.log)
+		p.err = runDaemon(p.ctx, p.set, p.log, p.router)
 	}()
 	return nil
 }
@@ -101,18 +106,14 @@ func (p *program) Stop(osservice.Service) error {
 	return nil
 }
 
-// runDaemon serves until ctx ends, a signal comes or the idle time is over. What had to be
-// cut in the end is errForced.
-func runDaemon(ctx context.Context, set settings, log *logger) error {
+// runDaemon serves what router has, and Ipcd, until ctx ends, a signal comes or the idle time is
+// over. What had to be cut in the end is errForced.
+func runDaemon(ctx context.Context, set settings, log *logger, router *router) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, stopSignals...)
 	defer signal.Stop(signals)
 
 	endpoints, err := endpointsOf(set)
-	if err != nil {
-		return err
-	}
-	router, err := newBuiltins()
 	if err != nil {
 		return err
 	}
