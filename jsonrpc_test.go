@@ -119,6 +119,8 @@ func TestJSONRPCExchanges(t *testing.T) {
 			[]string{`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the message is not JSON: at byte 55: a string that is not UTF-8"}}`}},
 		{"too deep", `{"jsonrpc":"2.0","id":1,"method":"Echo.Say","params":` + strings.Repeat("[", 100),
 			[]string{`{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"the JSON is nested too deeply (limit max_depth = 64)","data":{"limit":"max_depth","max":64}}}`}},
+		{"a batch as large as is allowed", "[" + strings.Repeat(fmt.Sprintf(say, "1")+",", 99) + fmt.Sprintf(say, "2") + "]",
+			[]string{"[" + strings.Repeat(`{"jsonrpc":"2.0","id":1,"result":"x"},`, 99) + `{"jsonrpc":"2.0","id":2,"result":"x"}]`}},
 		{"a batch that is too large", `[` + strings.Repeat(`{},`, 100) + `{}]` + fmt.Sprintf(say, "1"),
 			[]string{`{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"a batch of 101 requests (limit max_batch = 100)","data":{"limit":"max_batch","max":100}}}`, `{"jsonrpc":"2.0","id":1,"result":"x"}`}},
 		{"a response that nobody asked for", `{"jsonrpc":"2.0","id":1,"result":"x"}` + fmt.Sprintf(say, "1"), []string{`{"jsonrpc":"2.0","id":1,"result":"x"}`}},
