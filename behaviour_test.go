@@ -106,6 +106,9 @@ func (s *Trial) Deaf(ctx context.Context, key string) (string, error) {
 	return key, nil
 }
 
+// Entered returns how many calls of Block have begun that no test has heard of.
+func (s *Trial) Entered(ctx context.Context) (int, error) { return len(s.entered), nil }
+
 // Meet returns each caller's place when as many are inside as are to come.
 func (s *Trial) Meet(ctx context.Context, p TrialPlace) (int, error) {
 	s.mu.Lock()

@@ -27,7 +27,7 @@ func asNobody(t testing.TB, f func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlock: the thread ends with this goroutine
-		keep := ^uintptr(0) // the saved id, as which nothing is done
+		keep := ^uintptr(0)    // the saved id, as which nothing is done
 		for _, call := range []uintptr{unix.SYS_SETRESGID, unix.SYS_SETRESUID} {
 			if _, _, err := unix.RawSyscall(call, nobody, nobody, keep); err != 0 {
 				done <- err

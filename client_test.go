@@ -1,0 +1,158 @@
+package main
+
+// This file owns what a client says of whoever answers, and of whoever does not.
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// startStranger serves one connection at a time with f until the test ends.
+func startStranger(t *testing.T, f func(conn net.Conn)) endpoint {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			f(conn)
+			conn.Close()
+		}
+	}()
+	t.Cleanup(func() { l.Close(); <-ended })
+	return mustParse(t, "tcp://"+l.Addr().String())
+}
+
+func TestClientTellsWhoAnswers(t *testing.T) {
+	reads := func(answer string) func(net.Conn) {
+		return func(conn net.Conn) {
+			bufio.NewReader(conn).ReadString('\n') // all of the request: else closing resets the connection
+			io.WriteString(conn, answer)
+		}
+	}
+	tests := []struct {
+		name        string
+		proto       proto
+		server      func(net.Conn)
+		code        int
+		words, hint string
+	}{
+		{"a banner", protoJSON, reads("SSH-2.0-OpenSSH_9.2\r\n"), codeWrongProtocol, "does not speak this protocol", "?proto= another"},
+		{"HTTP", protoJSON, reads("HTTP/1.1 400 Bad Request\r\n\r\n"), codeWrongProtocol, "does not speak this protocol", "?proto= another"},
+		{"an echo", protoJSON, func(conn net.Conn) { io.Copy(conn, conn) }, codeWrongProtocol, "is no ipcd: it sent a request", "-e names another"},
+		{"the end", protoJSON, reads(""), codeConnection, "closed the connection before it answered", "--wait 5s"},
+		{"half an answer", protoJSON, reads(`{"jsonrpc":"2.0","id":1,"res`), codeConnection, "broke", "ipcd status"},
+		{"an error without an id", protoJSON, reads(`{"jsonrpc":"2.0","id":null,"error":{"code":-32002,"message":"too many connections"}}` + "\n"), codeBusy, "too many connections", ""},
+		{"another HTTP server", protoHTTP, reads("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"), codeWrongProtocol, "is no ipcd: HTTP status 404 Not Found", "-e names another"},
+		{"no HTTP server", protoHTTP, reads("SSH-2.0-OpenSSH_9.2\r\n\r\n"), codeConnection, "broke", ""},
+		{"gob of a stranger", protoGob, reads("hello there, this is no gob\n"), codeConnection, "broke", "ipcd status"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			e := startStranger(t, test.server)
+			e.Proto = test.proto
+			ctx, cancel := context.WithTimeout(t.Context(), testPatience)
+			defer cancel()
+			c, err := dial(ctx, e, defaultLimits())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.close()
+			err = c.call(ctx, "Echo.Say", "hello\n", nil)
+			f := checkCode(t, "the call", err, test.code, test.words)
+			if hint := hintFor(err); f.Code != 0 && test.hint != "" && !strings.Contains(hint, test.hint) {
+				t.Errorf("the hint is %q; want %q", hint, test.hint)
+			}
+		})
+	}
+}
+
+func TestClientGivesUpOnOneWhoNeverAnswers(t *testing.T) {
+	gone := make(chan struct{})
+	e := startStranger(t, func(conn net.Conn) {
+		io.Copy(io.Discard, conn) // until the client goes
+		close(gone)
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	c, err := dial(ctx, e, defaultLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkCode(t, "the call", c.call(ctx, "Echo.Say", "hello", nil), codeDeadline, "deadline")
+	c.close()
+	receive(t, gone)
+}
+
+func TestClientThatIsClosed(t *testing.T) {
+	s := startServerWith(t, nil, localEndpoint(t))
+	for _, p := range []proto{protoJSON, protoGob} {
+		c := dialOurs(p)(t, s.endpoints[0])
+		done := inBackground(context.Background(), c, "Trial.Block", "a")
+		s.begun(1)
+		c.close()
+		checkCode(t, "the call in flight", receive(t, done), codeConnection, "is closed")
+		checkCode(t, "a call after that", c.call(context.Background(), "Echo.Say", "a", nil), codeConnection, "is closed")
+		if err := c.close(); err != nil {
+			t.Errorf("a second close = %v", err)
+		}
+	}
+}
+
+func TestConnectWaitsForADaemonThatComesUp(t *testing.T) {
+	e := localEndpoint(t)
+	type outcome struct {
+		c   caller
+		err error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		c, err := connect(context.Background(), e, defaultLimits(), testPatience)
+		done <- outcome{c, err}
+	}()
+	startServerWith(t, nil, e)
+	got := receive(t, done)
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	checkSay(t, got.c, "at last")
+	got.c.close()
+
+	_, err := connect(context.Background(), localEndpoint(t), defaultLimits(), time.Millisecond)
+	if !errors.Is(err, &fault{Code: codeNotReachable}) {
+		t.Errorf("connect to nobody = %v; want that nobody is there", err)
+	}
+}
+
+// A client whose callers read for one another must not wait for the daemon while the daemon waits
+// for it: here both have far more to say than the sockets between them hold.
+func TestClientReadsWhileItWrites(t *testing.T) {
+	s := startServerWith(t, nil, localEndpoint(t))
+	for _, p := range []proto{protoJSON, protoGob} {
+		c := dialOurs(p)(t, s.endpoints[0])
+		var calls []<-chan error
+		text := make([]byte, 1<<20)
+		for range 32 {
+			calls = append(calls, inBackground(context.Background(), c, "Trial.Bytes", text))
+		}
+		for _, done := range calls {
+			if err := receive(t, done); err != nil {
+				t.Errorf("%s: %v", p, err)
+			}
+		}
+		c.close()
+	}
+}
