@@ -144,8 +144,8 @@ func TestClientReadsWhileItWrites(t *testing.T) {
 	for _, p := range []proto{protoJSON, protoGob} {
 		c := dialOurs(p)(t, s.endpoints[0])
 		var calls []<-chan error
-		text := make([]byte, 1<<20)
-		for range 32 {
+		text := make([]byte, 256<<10)
+		for range 16 {
 			calls = append(calls, inBackground(context.Background(), c, "Trial.Bytes", text))
 		}
 		for _, done := range calls {
