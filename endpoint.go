@@ -84,7 +84,7 @@ func parse(text string) (endpoint, *fault) {
 	}
 	scheme, rest, ok := strings.Cut(text, ":")
 	e.Scheme = strings.ToLower(scheme)
-	if !ok || !slices.Contains(schemes, e.Scheme) {
+	if !ok || !slices.Contains(schemes, e.Scheme) || len(e.Scheme) != len(scheme) { // the Kelvin sign becomes a k
 		return e, badScheme(text, e.Scheme, ok)
 	}
 	if e.Scheme == "fork" {
@@ -113,22 +113,23 @@ func parse(text string) (endpoint, *fault) {
 // badScheme guesses what was meant by a text that begins with no scheme.
 func badScheme(text, scheme string, colon bool) *fault {
 	name, _, _ := strings.Cut(text, "?")
+	_, rest, _ := strings.Cut(text, ":") // lower case may be longer or shorter
 	switch {
 	case text[0] == '@':
 		return abstract(text)
 	case text[0] == '/', strings.HasPrefix(text, "./"), strings.HasPrefix(text, "../"):
 		return usagef("the endpoint %s has no scheme", text).withHint("write %s", unixHint(name))
-	case strings.HasPrefix(strings.ToLower(text), pipePrefix):
+	case len(text) >= len(pipePrefix) && strings.EqualFold(text[:len(pipePrefix)], pipePrefix):
 		return usagef("the endpoint %s has no scheme", text).withHint("write npipe:////./pipe/%s", escape(text[len(pipePrefix):]))
 	case !colon:
 		return usagef("the endpoint %s has no scheme", text).withHint("write one such as %s or tcp://127.0.0.1:8888", unixHint(name))
 	}
-	if port := text[len(scheme)+1:]; port != "" && strings.Trim(port, "0123456789") == "" {
+	if rest != "" && strings.Trim(rest, "0123456789") == "" {
 		return usagef("the endpoint %s has no scheme", text).withHint("write tcp://%s", text)
 	}
 	f := usagef("the endpoint %s has the unknown scheme %q", text, scheme)
 	if near := nearest(scheme, schemes); near != "" {
-		return f.withHint("did you mean %s:%s?", near, text[len(scheme)+1:])
+		return f.withHint("did you mean %s:%s?", near, rest)
 	}
 	return f.withHint("the schemes are %s", strings.Join(schemes, ", "))
 }

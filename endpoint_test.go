@@ -192,6 +192,8 @@ func TestEndpointNearestNames(t *testing.T) {
 		{"npip:////./pipe/a", `unknown scheme "npip"`, "did you mean npipe:////./pipe/a?"},
 		{"htps://a:1", `unknown scheme "htps"`, "did you mean https://a:1?"},
 		{"forc:node", `unknown scheme "forc"`, "did you mean fork:node?"},
+		{"\u023e\u023e\u023e:1", "has no scheme", "write tcp://\u023e\u023e\u023e:1"}, // longer in lower case
+		{"for\u212a:a", `unknown scheme "fork"`, "did you mean fork:a?"},              // a Kelvin sign
 		{"xxxxxx:a", `unknown scheme "xxxxxx"`, "the schemes are unix, npipe, tcp, tls, http, https, fork"},
 		{"unix:///a?proto=jsonrcp", `unknown proto "jsonrcp"`, "did you mean proto=jsonrpc?"},
 		{"unix:///a?proto=xxxxxxx", `unknown proto "xxxxxxx"`, "the protocols are auto, gob, jsonrpc, http, echo"},
@@ -282,7 +284,7 @@ func TestEndpointsThatAreOnePlace(t *testing.T) {
 }
 
 func FuzzEndpoint(f *testing.F) {
-	for _, seed := range []string{"unix:///a b?proto=echo&dir=shared", "npipe:////./pipe/a/b", "tcp://[fe80::1%25eth0]:1?auth=none", `fork:node 'a' "b" \' ?proto=gob`, "http://A.b:00080/", "unix:@x", "unix:///%C3%A4%00"} {
+	for _, seed := range []string{"unix:///a b?proto=echo&dir=shared", "npipe:////./pipe/a/b", "tcp://[fe80::1%25eth0]:1?auth=none", `fork:node 'a' "b" \' ?proto=gob`, "http://A.b:00080/", "unix:@x", "unix:///%C3%A4%00", "վȾվAվAA:", "for\u212a:a", "\\\\.\\p\u0130pe\\"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
