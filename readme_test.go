@@ -5,6 +5,7 @@ package main
 // This file owns the promise of the README: whatever it shows is run here, from its own text.
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"os"
@@ -191,6 +192,19 @@ func TestReadmeNames(t *testing.T) {
 			t.Errorf("README.md names the endpoint %s: %v", m[1], err)
 		}
 	}
+	options := regexp.MustCompile("(?m)^\\| `\\?(proto=[^|]+|dir=[^|]+)\\|").FindAllStringSubmatch(readmeSection(t, "Endpoints"), -1)
+	if len(options) != 2 {
+		t.Errorf("README.md explains %d options of an endpoint; want proto and dir", len(options))
+	}
+	for _, m := range options {
+		name, values, _ := strings.Cut(strings.ReplaceAll(m[1], "`", ""), "=")
+		for value := range strings.SplitSeq(values, ",") {
+			e := "unix:///run/x?" + name + "=" + strings.TrimSpace(value)
+			if _, err := parseEndpoint(e); err != nil {
+				t.Errorf("README.md names %s: %v", e, err)
+			}
+		}
+	}
 }
 
 // TestReadmeWays wants the endpoints of the table of four ways to be served and called as it says.
@@ -214,5 +228,62 @@ func TestReadmeWays(t *testing.T) {
 		if got := printed(t, exec.Command("ipcd", "call", "-e", e.String(), called[i][2])); got != want {
 			t.Errorf("%s printed %q; want %q", called[i][0], got, want)
 		}
+	}
+}
+
+// TestReadmeForks runs what the README shows of the channel that Node's fork makes.
+func TestReadmeForks(t *testing.T) {
+	node := needTool(t, "node")
+	section := readmeSection(t, "Four ways for two Node.js processes to talk")
+	find := func(pattern string) string {
+		t.Helper()
+		m := regexp.MustCompile(pattern).FindStringSubmatch(section)
+		if m == nil {
+			t.Fatalf("README.md has nothing like %s there", pattern)
+		}
+		return m[1]
+	}
+	parent := "const { fork } = require('child_process')\nconst child = " + find("`(fork\\([^`]+\\))` in Node") + `
+child.on('message', ({ result }) => { console.log(result); child.disconnect() })
+child.send({ jsonrpc: '2.0', id: 1, method: 'Echo.Say', params: ['hello'] })`
+	if got := printed(t, exec.Command(node, "-e", parent)); got != "hello\n" {
+		t.Errorf("a Node parent of ipcd printed %q; want hello", got)
+	}
+	if got := printed(t, exec.Command("sh", "-c", find("`(ipcd call -e 'fork:[^`]+)`"))); got != "hello, Ada\n" {
+		t.Errorf("a Node child as a service printed %q; want hello, Ada", got)
+	}
+
+	cmd := exec.Command("sh", "-c", "exec "+find("`(ipcd fork [^`]+)`"))
+	cmd.Dir = "examples"
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	lines := bufio.NewScanner(out)
+	for len(got) < 2 && lines.Scan() { // both write, in any order
+		got = append(got, lines.Text())
+	}
+	cmd.Process.Signal(stopSignals[0])
+	err = cmd.Wait()
+	slices.Sort(got)
+	if want := []string{`child got {"hello":"child"}`, `message {"hello":"parent"}`}; !slices.Equal(got, want) || err != nil {
+		t.Errorf("ipcd as the parent printed %q and ended with %v; want %q and nil", got, err, want)
+	}
+}
+
+// TestReadmeExample wants the type that the README says to copy to be the one that is there.
+func TestReadmeExample(t *testing.T) {
+	example := codeBlocks(t, readmeSection(t, "Say something of your own"), "go")[0]
+	source, err := os.ReadFile("rpc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare := regexp.MustCompile(`(?m)^//.*\n`).ReplaceAllString(string(source), "")
+	if !strings.Contains(bare, example) {
+		t.Errorf("rpc.go does not have\n%s", example)
 	}
 }
