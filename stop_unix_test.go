@@ -1,0 +1,265 @@
+//go:build unix
+
+package main
+
+// This file owns how a daemon ends in order, and what is no reason for it to end: a terminal or a
+// reader of its log that goes.
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestDaemonFinishesWhatItHasBegun sends SIGTERM while one call runs and a stream of others comes
+// in. The one gets its result; each of the others that was read gets either its result or the word
+// that it was not begun; and the daemon ends well.
+func TestDaemonFinishesWhatItHasBegun(t *testing.T) {
+	d := startTestDaemon(t, time.Minute, 1024)
+	long := rawDial(t, d.endpoint)
+	send(t, long, `{"jsonrpc":"2.0","id":1,"method":"Trial.Slow","params":[400]}{"jsonrpc":"2.0","id":2,"method":"Ipcd.Ping"}`)
+	answers := bufio.NewReader(long)
+	if line, err := answers.ReadString('\n'); !strings.Contains(line, "pong") { // the first call has begun before it
+		t.Fatalf("the answer to a ping behind a slow call is %q, %v", line, err)
+	}
+
+	stream := rawDial(t, d.endpoint)
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		for id := 1; ; id++ {
+			if _, err := fmt.Fprintf(stream, `{"jsonrpc":"2.0","id":%d,"method":"Ipcd.Ping"}`, id); err != nil {
+				return
+			}
+		}
+	}()
+	done, refused, last := 0, 0, 0
+	seen := map[int]bool{}
+	in := json.NewDecoder(stream)
+	for {
+		var a struct {
+			ID     int     `json:"id"`
+			Result *string `json:"result"`
+			Error  *fault  `json:"error"`
+		}
+		err := in.Decode(&a)
+		if isTimeout(err) {
+			t.Errorf("after %d results and %d refusals nothing comes, and the connection stays", done, refused)
+		}
+		if err != nil {
+			break
+		}
+		switch {
+		case seen[a.ID]:
+			t.Fatalf("the call %d is answered twice", a.ID)
+		case a.Error == nil && a.Result != nil && *a.Result == "pong":
+			done++
+		case a.Error != nil && a.Error.Code == codeShuttingDown && a.Error.Data != nil && a.Error.Data.Retry && strings.Contains(a.Error.Text, "may be retried"):
+			refused++
+		default:
+			t.Fatalf("after %d results and %d refusals: %v, %v", done, refused, a.Result, a.Error)
+		}
+		seen[a.ID], last = true, max(last, a.ID)
+		if len(seen) == 1000 {
+			must(t, d.cmd.Process.Signal(syscall.SIGTERM))
+		}
+	}
+	stream.Close()
+	<-written
+	if done == 0 || refused == 0 || len(seen) != last {
+		t.Errorf("%d results, %d refusals, %d calls; want some of both, and no call without either", done, refused, last)
+	}
+
+	rest, err := io.ReadAll(answers)
+	if want := `{"jsonrpc":"2.0","id":1,"result":400}` + "\n"; string(rest) != want || err != nil {
+		t.Errorf("the call in flight: %q, %v; want %q", rest, err, want)
+	}
+	if code := d.end(t); code != exitDone {
+		t.Errorf("exit code %d; want %d", code, exitDone)
+	}
+	d.checkNothingLeft(t)
+}
+
+// TestDaemonThatDrainsIsNotThere wants a client that comes during the drain to find nobody, so
+// that it can start or find another one at the same place.
+func TestDaemonThatDrainsIsNotThere(t *testing.T) {
+	d := startTestDaemon(t, time.Hour, 1024)
+	done := d.block(t)
+	must(t, d.cmd.Process.Signal(syscall.SIGTERM))
+	waitFor(t, func() error {
+		_, err := os.Lstat(d.endpoint.Path + ".lock")
+		if err == nil {
+			return errors.New("the lock is still there")
+		}
+		return nil
+	})
+	_, err := dial(t.Context(), d.endpoint, defaultLimits())
+	checkRefused(t, "dial", err, "no daemon at", `"ipcd run"`)
+	next := startServerWith(t, nil, d.endpoint)
+	checkServes(t, next)
+	must(t, d.cmd.Process.Signal(syscall.SIGTERM))
+	if receive(t, done) == nil {
+		t.Error("a call that was cut has a result")
+	}
+	if code := d.end(t); code != exitForced {
+		t.Errorf("exit code %d; want %d", code, exitForced)
+	}
+	checkServes(t, next) // the old one has not taken its successor's socket along
+}
+
+func TestDaemonEndsInOrderAtEachSignal(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		d := startTestDaemon(t, time.Minute, 1024)
+		must(t, d.cmd.Process.Signal(sig))
+		if code := d.end(t); code != exitDone || !strings.Contains(d.log.String(), sig.String()) {
+			t.Errorf("%v: exit code %d, log\n%s\nwant %d and the signal in the log", sig, code, d.log, exitDone)
+		}
+		d.checkNothingLeft(t)
+	}
+}
+
+// TestDaemonOutlivesItsTerminal starts it as nohup(1) does.
+func TestDaemonOutlivesItsTerminal(t *testing.T) {
+	signal.Ignore(syscall.SIGHUP) // a child inherits that
+	d := func() *testDaemon {
+		defer signal.Reset(syscall.SIGHUP)
+		return startTestDaemon(t, time.Minute, 1024)
+	}()
+	must(t, d.cmd.Process.Signal(syscall.SIGHUP))
+	checkSay(t, d.client(t), "still here")
+	must(t, d.cmd.Process.Signal(syscall.SIGTERM))
+	if code := d.end(t); code != exitDone || strings.Contains(d.log.String(), "hangup") {
+		t.Errorf("exit code %d, log\n%s\nwant %d, and no word of the hang-up", code, d.log, exitDone)
+	}
+}
+
+// TestDaemonOutlivesTheReaderOfItsLog takes away what reads its log, as Ctrl-C does to the tee of
+// "ipcd run 2>&1 | tee log", and wants it to go on and to end in order.
+func TestDaemonOutlivesTheReaderOfItsLog(t *testing.T) {
+	r, w, err := os.Pipe()
+	must(t, err)
+	e := at(tempSocket(t))
+	cmd := exec.Command("ipcd", "run", "--listen", e.String())
+	cmd.Stdout, cmd.Stderr = w, w
+	must(t, cmd.Start())
+	w.Close()
+	ended := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(ended)
+	}()
+	defer func() {
+		cmd.Process.Kill()
+		<-ended
+	}()
+	_, err = bufio.NewReader(r).ReadString('\n')
+	must(t, err)
+	r.Close()
+
+	conn := rawDial(t, e)
+	send(t, conn, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03") // which is logged
+	if got := readAll(t, conn); got != string(tlsAlert) {
+		t.Errorf("the answer to TLS is %q; want %q", got, tlsAlert)
+	}
+	conn.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
+	defer cancel()
+	c, err := connect(ctx, e, defaultLimits(), 0)
+	must(t, err)
+	checkSay(t, c, "still here")
+	c.close()
+	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	receive(t, ended)
+	if code := cmd.ProcessState.ExitCode(); code != exitDone {
+		t.Errorf("it ended with %v; want exit code %d", cmd.ProcessState, exitDone)
+	}
+	if left, _ := os.ReadDir(tempDirOf(e)); len(left) > 0 {
+		t.Errorf("it left %v", left)
+	}
+}
+
+func tempDirOf(e endpoint) string { return strings.TrimSuffix(e.Path, "/s") }
+
+// TestDaemonWithoutStandardFiles has descriptors 0 to 2 closed, as some service managers start
+// programs: the first sockets must not become its standard output.
+func TestDaemonWithoutStandardFiles(t *testing.T) {
+	e := at(tempSocket(t))
+	ipcd, err := exec.LookPath("ipcd")
+	must(t, err)
+	p, err := os.StartProcess(ipcd, []string{"ipcd", "run", "--listen", e.String()}, &os.ProcAttr{Files: []*os.File{nil, nil, nil}})
+	must(t, err)
+	ended := make(chan *os.ProcessState, 1)
+	go func() {
+		state, _ := p.Wait()
+		ended <- state
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
+	defer cancel()
+	c, err := connect(ctx, e, defaultLimits(), testPatience)
+	if err == nil {
+		checkSay(t, c, "hello")
+		c.close()
+	} else {
+		t.Error(err)
+	}
+	p.Signal(syscall.SIGTERM)
+	if state := receive(t, ended); state.ExitCode() != exitDone {
+		t.Errorf("it ended with %v; want exit code %d", state, exitDone)
+	}
+}
+
+// TestDaemonSaysOnceASecondThatItIsFull takes all its descriptors. Those who come are turned away
+// one after another, and the log has a line a second about that at most.
+func TestDaemonSaysOnceASecondThatItIsFull(t *testing.T) {
+	d := startTestDaemon(t, time.Minute, 40)
+	var open []net.Conn
+	defer func() {
+		for _, conn := range open {
+			conn.Close()
+		}
+	}()
+	for range 60 {
+		conn, err := net.Dial("unix", d.endpoint.Path)
+		must(t, err)
+		open = append(open, conn)
+	}
+	away := map[net.Conn]bool{}
+	waitFor(t, func() error {
+		for _, conn := range open {
+			conn.SetReadDeadline(time.Now().Add(time.Millisecond))
+			if _, err := conn.Read(make([]byte, 1)); err == io.EOF {
+				away[conn] = true
+			}
+		}
+		if len(away) < 6 {
+			return fmt.Errorf("%d of %d have been turned away", len(away), len(open))
+		}
+		return nil
+	})
+	stamp := regexp.MustCompile(`(?m)^(\S+) +warn +no connection can be accepted right now`)
+	lines := stamp.FindAllStringSubmatch(d.log.String(), -1)
+	if len(lines) == 0 {
+		t.Fatal("the log does not say that no connection can be accepted")
+	}
+	var last time.Time
+	for _, line := range lines {
+		at, err := time.Parse(time.RFC3339, line[1])
+		must(t, err)
+		if gap := at.Sub(last); gap < time.Second-time.Millisecond {
+			t.Errorf("the log says so again after %v:\n%s", gap, d.log)
+		}
+		last = at
+	}
+}
