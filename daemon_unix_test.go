@@ -33,10 +33,11 @@ func trialDaemon() {
 	set := defaultSettings()
 	set.Listen, set.LogFormat = os.Args[1:2], formatText
 	drain, err := time.ParseDuration(os.Args[2])
-	most, err2 := strconv.ParseUint(os.Args[3], 10, 32)
+	var most unix.Rlimit
+	_, err2 := fmt.Sscan(os.Args[3], &most.Cur) // whose type differs between systems
 	if err = errors.Join(err, err2); err == nil {
-		set.Limits.Drain = drain
-		err = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: most, Max: most})
+		set.Limits.Drain, most.Max = drain, most.Cur
+		err = unix.Setrlimit(unix.RLIMIT_NOFILE, &most)
 	}
 	log := newLogger(os.Stderr, set.LogFormat, set.LogLevel)
 	router, err2 := newBuiltins()

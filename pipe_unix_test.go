@@ -307,8 +307,9 @@ func TestDialTellsTheCausesApart(t *testing.T) {
 // fillBacklog listens at path, accepts nothing, and has as many callers as may wait.
 func fillBacklog(t *testing.T, path string) {
 	t.Helper()
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	must(t, err)
+	unix.CloseOnExec(fd)
 	t.Cleanup(func() { unix.Close(fd) })
 	must(t, unix.Bind(fd, &unix.SockaddrUnix{Name: path}))
 	must(t, unix.Listen(fd, 1))

@@ -34,26 +34,28 @@ type SchemaMost struct {
 	SchemaKin  `json:"kin"`
 	SchemaLost `json:"-"`
 
-	Name    []string           `json:"name"`
-	Empty   int                `json:"empty,omitempty"`
-	Dash    string             `json:"-,"`
-	Quoted  int64              `json:"quoted,string"`
-	QuotedP *bool              `json:"quotedp,string"`
-	Words   []int              `json:"words,string"` // encoding/json quotes no slices
-	Left    string             `json:"-"`
-	Untag   float32            // under its own name
-	Ptr     **int              `json:"ptr"`
-	When    time.Time          `json:"when"`
-	WhenP   *time.Time         `json:"whenp"`
-	Wait    time.Duration      `json:"wait"`
-	Addr    netip.Addr         `json:"addr"`
-	Bytes   []byte             `json:"bytes"`
-	Four    [4]byte            `json:"four"`
-	Map     map[int]SchemaBase `json:"map"`
-	Any     any                `json:"any"`
-	Raw     json.RawMessage    `json:"raw"`
-	Count   uint16             `json:"count"`
-	hidden  string
+	Name  []string `json:"name"`
+	Empty int      `json:"empty,omitempty"`
+	//lint:ignore SA5008 a member with the name "-" is what encoding/json makes of it
+	Dash    string `json:"-,"`
+	Quoted  int64  `json:"quoted,string"`
+	QuotedP *bool  `json:"quotedp,string"`
+	//lint:ignore SA5008 encoding/json quotes no slices
+	Words  []int              `json:"words,string"`
+	Left   string             `json:"-"`
+	Untag  float32            // under its own name
+	Ptr    **int              `json:"ptr"`
+	When   time.Time          `json:"when"`
+	WhenP  *time.Time         `json:"whenp"`
+	Wait   time.Duration      `json:"wait"`
+	Addr   netip.Addr         `json:"addr"`
+	Bytes  []byte             `json:"bytes"`
+	Four   [4]byte            `json:"four"`
+	Map    map[int]SchemaBase `json:"map"`
+	Any    any                `json:"any"`
+	Raw    json.RawMessage    `json:"raw"`
+	Count  uint16             `json:"count"`
+	hidden string
 }
 
 // fits tells where a value is not as its schema says, or has a member that the schema has not.
