@@ -80,8 +80,11 @@ func (f *clientFlags) do(ctx context.Context, set settings, method string, arg, 
 	}
 	defer c.close()
 	err = c.call(ctx, method, arg, result)
-	if errors.Is(err, &fault{Code: codeNoMethod}) && strings.HasPrefix(method, "Ipcd.") && strings.HasSuffix(err.Error(), method) {
-		return fmt.Errorf("%s (this ipcd speaks protocol %d; the daemon may be older: restart it)", err, protocolVersion)
+	name, own := strings.CutPrefix(method, "Ipcd.")
+	// Ipcd.Describe says the same of its argument; only the end of the text tells the two apart.
+	if _, known := ipcdDocs[name]; own && known && errors.Is(err, &fault{Code: codeNoMethod}) && strings.HasSuffix(err.Error(), method) {
+		return faultf(codeNoMethod, "%w: the daemon is older than this program, which speaks protocol %d", err, protocolVersion).
+			withHint(`restart the daemon; "ipcd version" and "ipcd status" tell the version of each`)
 	}
 	return err
 }
