@@ -8,7 +8,7 @@ sentence stands next to a check. The daemon has a service for trials besides its
 returns when its caller is gone, Trial.Fail(text) fails with the text, Trial.Panic crashes,
 Trial.Parcel takes and returns {"name": ..., "age": ...}.
 """
-import http.client, itertools, json, os, queue, socket, struct, subprocess, sys, threading, time, urllib.parse
+import http.client, itertools, json, os, queue, socket, struct, subprocess, sys, tempfile, threading, time, urllib.parse
 
 PATIENCE = 20  # seconds; it bounds every wait for what must come
 failures = []
@@ -460,6 +460,29 @@ def ipcd_service(at):
         check("Whoami: address", me["address"], "%s:%d" % c.sock.getsockname())
 
 
+def ending(at):
+    with tempfile.TemporaryDirectory() as dir:  # 0700, as the place of a user's own daemon must be
+        env = os.environ | {"XDG_RUNTIME_DIR": dir, "XDG_CONFIG_HOME": dir, "XDG_STATE_HOME": dir}
+        env.pop("IPCD_ENDPOINT", None)
+        url = f"unix://{urllib.parse.quote(dir)}/ipcd/ipcd.sock"
+        daemon = subprocess.Popen([at.ipcd, "run"], env=env, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            up = subprocess.run([at.ipcd, "status", "--wait", f"{PATIENCE}s", "-e", url], env=env, capture_output=True, timeout=2 * PATIENCE)
+            check("a user's own daemon", up.returncode, 0)
+            with Client(url) as c:
+                check("its socket is the user's alone", os.stat(dir + "/ipcd/ipcd.sock").st_mode & 0o777, 0o600)
+                status = c.call("Ipcd.Status")
+                check("Status", (status["pid"], status["endpoints"]), (daemon.pid, [url]))
+                daemon.terminate()
+                check("idle connections are closed", c.other.get(timeout=PATIENCE), None)
+            check("exit code", daemon.wait(PATIENCE), 0)
+            holds("its socket is gone", not os.path.exists(dir + "/ipcd/ipcd.sock"))
+        finally:
+            if daemon.poll() is None:
+                daemon.kill()
+                daemon.wait()
+
+
 class At:
     def __init__(self, unix, tcp, http, echo, ipcd):
         self.unix, self.tcp, self.http, self.echo, self.ipcd = unix, tcp, http, echo, ipcd
@@ -469,7 +492,7 @@ def main():
     if "NODE_CHANNEL_FD" in os.environ:
         return serve_channel()
     at = At(*sys.argv[1:])
-    for section in where, which_protocol, calls, json_rpc, over_http, echo, channel, errors, limits, ipcd_service:
+    for section in where, which_protocol, calls, json_rpc, over_http, echo, channel, errors, limits, ipcd_service, ending:
         begun = len(failures)
         try:
             section(at)
