@@ -298,6 +298,7 @@ func (w *web) acceptable(rw http.ResponseWriter, r *http.Request, c *webConn) bo
 		return false
 	}
 	if r.ContentLength > int64(w.hub.limits.MaxMessage) {
+		c.log.warn("a message was refused", "limit", "max_message", "max", w.hub.limits.MaxMessage)
 		w.problem(rw, http.StatusRequestEntityTooLarge, tooLarge("max_message", int64(w.hub.limits.MaxMessage), "the body is too large"))
 		return false
 	}

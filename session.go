@@ -55,6 +55,8 @@ type session struct {
 	calls   map[*call]struct{} // begun and not returned from their methods
 	reading bool               // some goroutine reads, or will
 	cut     bool               // calls are ended as they begin
+	full    bool               // as many run as may, and none has ended for a while
+	room    chan struct{}      // holds one: a call has ended; see makeRoomLocked
 	ended   chan struct{}      // closed when nobody reads and no call runs
 	owed    int                // answers to calls that were begun
 	settled chan struct{}      // closed when nobody reads and no answer is owed
@@ -64,7 +66,7 @@ type session struct {
 func newSession(h *hub, p *peer, c codec, in *input, w io.Writer, log *logger) *session {
 	s := &session{
 		hub: h, peer: p, codec: c, in: in, out: newOutput(w, h.limits.Write), log: log,
-		calls: map[*call]struct{}{}, reading: true, ended: make(chan struct{}), settled: make(chan struct{}),
+		calls: map[*call]struct{}{}, reading: true, ended: make(chan struct{}), settled: make(chan struct{}), room: make(chan struct{}, 1),
 	}
 	in.flush = s.flush
 	return s
@@ -94,13 +96,23 @@ func (s *session) read() {
 		switch {
 		case err == nil:
 		case errors.As(err, &bad):
-			s.log.debug("bad message", "error", bad.fault)
+			s.note(bad.fault)
 			s.answer(&bad.m, nil, bad.fault)
 		default:
 			s.stopReading(&c.message, err)
 			return
 		}
 	}
+}
+
+// note logs a message that is answered with f in its place. That a limit was reached is for who
+// sets it to know; the rest is for who sent it.
+func (s *session) note(f *fault) {
+	if f.Data != nil && f.Data.Limit != "" {
+		s.log.warn("a message was refused", "limit", f.Data.Limit, "max", f.Data.Max)
+		return
+	}
+	s.log.debug("bad message", "error", f)
 }
 
 // stopReading ends the reading side. An error that is a fault is told to the peer.
@@ -165,6 +177,7 @@ func (s *session) handle(c *call) (reader bool, err error) {
 		var mine *fault
 		if err := s.codec.body(c.arg); errors.As(err, &mine) {
 			f = mine
+			s.note(f)
 		} else if err != nil {
 			return true, err
 		}
@@ -205,7 +218,7 @@ func (s *session) begin(c *call) *fault {
 		c.timeout = s.hub.limits.MaxCall
 	}
 	s.mu.Lock()
-	if len(s.calls) >= s.hub.limits.MaxCalls {
+	if !s.makeRoomLocked() {
 		s.mu.Unlock()
 		s.log.warn("too many calls in flight", "limit", "max_calls")
 		return busy("max_calls", int64(s.hub.limits.MaxCalls), "too many calls in flight on this connection")
@@ -224,6 +237,30 @@ func (s *session) begin(c *call) *fault {
 		c.timer = time.AfterFunc(c.timeout, func() { c.giveUp(context.DeadlineExceeded, errDeadline) })
 	}
 	return nil
+}
+
+// roomWait is how long a call waits for another of its connection to end, where as many run as may.
+const roomWait = 50 * time.Millisecond
+
+// makeRoomLocked waits for a call to end where as many run as may, and tells whether one more may
+// begin. Who sends faster than quick methods run is slowed down that way and not refused. Where no
+// call has ended for a while there is no more waiting, so that what else the peer has to say, which
+// may be that it withdraws a call, is read.
+func (s *session) makeRoomLocked() bool {
+	for len(s.calls) >= s.hub.limits.MaxCalls && !s.full {
+		s.mu.Unlock()
+		s.flush()
+		late := time.NewTimer(roomWait)
+		select {
+		case <-s.room:
+			late.Stop()
+			s.mu.Lock()
+		case <-late.C:
+			s.mu.Lock()
+			s.full = true
+		}
+	}
+	return len(s.calls) < s.hub.limits.MaxCalls
 }
 
 // runInline runs the call in the reader and tells whether it still is the reader after.
@@ -281,6 +318,11 @@ func (s *session) finish(c *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.calls, c)
+	s.full = false
+	select {
+	case s.room <- struct{}{}:
+	default:
+	}
 	s.endIfIdleLocked()
 	s.settleLocked(c)
 }
