@@ -102,6 +102,7 @@ func faultOfText(text string) *fault {
 type input struct {
 	src   io.Reader
 	buf   []byte
+	own   []byte // the buffer while nothing large arrives
 	start int    // buf[start:] has been read from src and not been taken
 	flush func() // called before a read that may block, so that no answer waits for a request
 
@@ -116,8 +117,29 @@ type input struct {
 
 const (
 	inputSmall = 4 << 10  // a fresh buffer: most messages are smaller
-	inputLarge = 64 << 10 // a larger buffer is not kept for the next message
+	inputKeep  = 16 << 10 // a larger buffer is lent by largeBuffers, until all in it has been taken
+	inputLarge = 64 << 10 // the least that it lends, and the most that an encoder or decoder keeps
+	inputLend  = 4 << 20  // the most that it lends
 )
+
+// largeBuffers lends buffers to connections that are busy with large messages or with many at
+// once. An idle connection has none, and those that nobody needs are the garbage collector's.
+var largeBuffers sync.Pool // of *[]byte
+
+// borrow returns an empty buffer of at least n bytes.
+func borrow(n int) []byte {
+	if b, ok := largeBuffers.Get().(*[]byte); ok && cap(*b) >= n {
+		return (*b)[:0]
+	}
+	return make([]byte, 0, max(n, inputLarge))
+}
+
+// giveBack takes a buffer that may have been borrowed and that nobody looks at any more.
+func giveBack(b []byte) {
+	if cap(b) >= inputLarge && cap(b) <= inputLend {
+		largeBuffers.Put(&b)
+	}
+}
 
 // newInput reads from src. Where src has deadlines, a message that has begun must be whole
 // within the limit.
@@ -168,24 +190,42 @@ func (in *input) late(err error) error {
 	return tooLarge("message", in.message.Milliseconds(), "the message had begun and was not whole in time")
 }
 
-// room makes space behind the buffered bytes: by moving them, or by growing.
+// room makes space behind the buffered bytes: by moving them, or by growing. A buffer that the
+// last read has filled grows too, since more is waiting there.
 func (in *input) room() {
 	rest := in.buf[in.start:]
+	full := len(in.buf) == cap(in.buf)
 	switch {
-	case len(rest) == 0 && cap(in.buf) > inputLarge, in.buf == nil:
-		in.buf = make([]byte, 0, inputSmall)
 	case len(rest) == 0:
-		in.buf = in.buf[:0]
-	case in.start >= cap(in.buf)/2:
+		if in.own == nil {
+			in.own = make([]byte, 0, inputSmall)
+		}
+		in.replace(in.own[:0], nil)
+	case full && (cap(in.buf) < inputLarge && in.start > 0 || len(rest) > cap(in.buf)/2):
+		in.grow(rest)
+	case full || in.start >= cap(in.buf)/2:
 		in.buf = in.buf[:copy(in.buf, rest)]
-	case len(in.buf) == cap(in.buf):
-		grown := make([]byte, len(rest), 2*cap(in.buf))
-		copy(grown, rest)
-		in.buf = grown
 	default:
 		return
 	}
 	in.start = 0
+}
+
+// grow moves the bytes to a larger buffer.
+func (in *input) grow(rest []byte) {
+	if n := 2 * len(rest); in.start == 0 && n <= inputKeep {
+		in.own = make([]byte, 0, n)
+		in.replace(in.own, rest)
+		return
+	}
+	in.replace(borrow(max(2*len(rest), inputLarge)), rest)
+}
+
+// replace goes on with another buffer, to which the bytes are copied.
+func (in *input) replace(b, rest []byte) {
+	old := in.buf
+	in.buf = append(b, rest...)
+	giveBack(old) // our own is too small for that to mean anything
 }
 
 // arm sets the read deadline when a message begins and takes it away when it is whole. The

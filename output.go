@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	outputKeep = 8 << 10   // a larger buffer is not kept for the next answer
+	outputKeep = 8 << 10   // a larger buffer is given back when it has been written
 	outputFull = 256 << 10 // more than this waiting, and whoever appends waits for the writer
 )
 
@@ -25,6 +25,7 @@ type output struct {
 	written *sync.Cond
 	buf     []byte // appended and not yet written
 	spare   []byte // the buffer that is not in use
+	large   bool   // the last write was too long for a buffer of our own
 	writing bool
 	err     error     // the first error; nothing is written after it
 	armed   time.Time // when the write deadline was set
@@ -51,6 +52,9 @@ func (o *output) append(c codec, m *message, body any) error {
 	}
 	if o.err != nil {
 		return o.err
+	}
+	if o.buf == nil && o.large {
+		o.buf = borrow(inputLarge)
 	}
 	b, err := c.write(o.buf, m, body)
 	o.buf = b
@@ -96,8 +100,10 @@ func (o *output) flushLocked() {
 		o.mu.Unlock()
 		err := o.write(b)
 		o.mu.Lock()
-		if cap(b) <= outputKeep {
+		if o.large = len(b) > outputKeep; cap(b) <= outputKeep {
 			o.spare = b
+		} else {
+			giveBack(b)
 		}
 		if err != nil && o.err == nil {
 			o.err = err
