@@ -147,6 +147,7 @@ func TestReadmeTranscript(t *testing.T) {
 	if err := p.Signal(stopSignals[0]); err != nil {
 		t.Error(err)
 	}
+	p.Release() // a descriptor, on Linux
 	if got.String() != want {
 		t.Errorf("the transcript is now\n%s\nand README.md has\n%s", &got, want)
 	}
