@@ -1,0 +1,214 @@
+package main
+
+// This file owns the tests of what makes calls fast and could go wrong by it: callers that read
+// for others, methods that the reader runs, and buffers that are lent. No test here asks how
+// fast; bench_test.go does.
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/rpc"
+	"net/rpc/jsonrpc"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// bytesEcho is Trial.Bytes for a stock server.
+type bytesEcho struct{}
+
+func (bytesEcho) Bytes(b []byte, reply *[]byte) error {
+	*reply = b
+	return nil
+}
+
+// narrow makes the buffers of a socket small. Much smaller ones, and TCP waits for its timers.
+func narrow(conn net.Conn) {
+	if c, ok := conn.(interface {
+		SetReadBuffer(int) error
+		SetWriteBuffer(int) error
+	}); ok {
+		c.SetReadBuffer(64 << 10)
+		c.SetWriteBuffer(64 << 10)
+	}
+}
+
+// startStock serves the calls of the standard library's clients with its own server, and returns
+// where.
+func startStock(t *testing.T, serve func(server *rpc.Server, conn net.Conn)) endpoint {
+	t.Helper()
+	server := rpc.NewServer()
+	if err := server.RegisterName("Trial", bytesEcho{}); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			narrow(conn)
+			all.Go(func() { serve(server, conn) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		all.Wait()
+	})
+	return mustParse(t, "tcp://"+l.Addr().String()+"?auth=none")
+}
+
+// Both directions are full all the time: each argument and each result is larger than what the
+// sockets hold. Whoever does not read while it writes stops here for ever.
+func TestFullSockets(t *testing.T) {
+	local, tcp := localEndpoint(t), mustParse(t, "tcp://127.0.0.1:0?auth=none")
+	s := startServerWith(t, nil, local, tcp)
+	stockGob := startStock(t, func(server *rpc.Server, conn net.Conn) { server.ServeConn(conn) })
+	stockJSON := startStock(t, func(server *rpc.Server, conn net.Conn) { server.ServeCodec(jsonrpc.NewServerCodec(conn)) })
+	const callers, size = 8, 256 << 10
+	for _, row := range []struct {
+		name   string
+		server endpoint
+		dial   func(t testing.TB, e endpoint) caller
+	}{
+		{"gob", s.endpoints[0], dialOurs(protoGob)},
+		{"jsonrpc", s.endpoints[0], dialOurs(protoJSON)},
+		{"gob over TCP", s.endpoints[1], dialOurs(protoGob)},
+		{"stock client", s.endpoints[0], func(t testing.TB, e endpoint) caller {
+			conn := noDeadline(rawDial(t, e))
+			narrow(conn)
+			return stockCaller{rpc.NewClient(conn)}
+		}},
+		{"stock server, gob", stockGob, dialOurs(protoGob)},
+		{"stock server, jsonrpc", stockJSON, dialOurs(protoJSON)},
+	} {
+		// A caller that may give up does not read for itself.
+		for _, mayGiveUp := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/may give up %t", row.name, mayGiveUp), func(t *testing.T) {
+				c := row.dial(t, row.server)
+				defer c.close()
+				if c, ok := c.(*client); ok {
+					narrow(c.conn)
+				}
+				ctx := context.Background()
+				if mayGiveUp {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithCancel(ctx)
+					defer cancel()
+				}
+				ended := make(chan error, callers)
+				for i := range callers {
+					go func() { ended <- bytesThere(ctx, c, bytes.Repeat([]byte{byte(i)}, size+i)) }()
+				}
+				for range callers {
+					if err := receive(t, ended); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// bytesThere sends bytes there and back, twice.
+func bytesThere(ctx context.Context, c caller, want []byte) error {
+	for range 2 {
+		var got []byte
+		if err := c.call(ctx, "Trial.Bytes", want, &got); err != nil {
+			return err
+		}
+		if !bytes.Equal(got, want) {
+			return fmt.Errorf("Trial.Bytes of %d bytes = %d bytes, or other ones", len(want), len(got))
+		}
+	}
+	return nil
+}
+
+// The reader runs methods by itself. One that does not return must not keep it.
+func TestSlowCallHoldsUpNobody(t *testing.T) {
+	s := startServerWith(t, nil, localEndpoint(t))
+	for _, p := range []proto{protoGob, protoJSON} {
+		c := dialOurs(p)(t, s.endpoints[0])
+		defer c.close()
+		checkSay(t, c, "before")
+		blocked := inBackground(context.Background(), c, "Trial.Block", "a")
+		s.begun(1)
+		said := make(chan error, 1)
+		go func() { said <- c.call(context.Background(), "Echo.Say", "meanwhile", nil) }()
+		if err := receive(t, said); err != nil {
+			t.Errorf("a call beside one that blocks = %v; want its answer", err)
+		}
+		select {
+		case err := <-blocked:
+			t.Errorf("the call that blocks ended with %v", err)
+		default:
+		}
+		defer receive(t, blocked)
+	}
+	s.freeAll()
+}
+
+// The same for many, with callers that read for each other.
+func TestManyCallersMeet(t *testing.T) {
+	s := startServerWith(t, nil, localEndpoint(t))
+	c := dialOurs(protoGob)(t, s.endpoints[0])
+	defer c.close()
+	const n = 64
+	ended := make(chan error, n)
+	for i := range n {
+		go func() {
+			got := -1
+			err := c.call(context.Background(), "Trial.Meet", TrialPlace{n, i}, &got)
+			if err == nil && got != i {
+				err = fmt.Errorf("the answer for place %d is that for %d", i, got)
+			}
+			ended <- err
+		}()
+	}
+	for range n {
+		if err := receive(t, ended); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What was lent for a large message is given back before the wait for the next one.
+func TestLargeBuffersAreGivenBack(t *testing.T) {
+	stream := bytes.NewReader([]byte(strings.Repeat("x", inputLend) + "y"))
+	in := newInput(stream, defaultLimits())
+	if b, err := in.need(inputLend, true); err != nil || strings.Trim(string(b), "x") != "" {
+		t.Fatalf("need = %d bytes, %v; want as many x", len(b), err)
+	}
+	in.advance(inputLend)
+	if b, err := in.need(1, false); err != nil || string(b) != "y" {
+		t.Fatalf("need = %q, %v; want y", b, err)
+	}
+	in.advance(1)
+	if err := in.more(false); err != io.EOF {
+		t.Fatalf("more = %v; want EOF", err)
+	}
+	if n := cap(in.buf); n > inputKeep {
+		t.Errorf("after %d bytes the input keeps %d; want %d at most", inputLend, n, inputKeep)
+	}
+
+	o := newOutput(io.Discard, 0)
+	c := newGobCodec(in, defaultLimits(), request)
+	for _, size := range []int{inputLend, inputLarge, 1} {
+		err := o.append(c, &message{kind: response}, strings.Repeat("x", size))
+		if err := errors.Join(err, o.flush()); err != nil {
+			t.Fatal(err)
+		}
+		if n := cap(o.buf) + cap(o.spare); n > outputKeep {
+			t.Errorf("after %d bytes the output keeps %d; want %d at most", size, n, outputKeep)
+		}
+	}
+}
