@@ -222,7 +222,12 @@ func (c *lineCaller) call(ctx context.Context, method string, arg, result any) e
 		case a := <-w:
 			return a.decode(result)
 		case <-c.ended:
-			return io.ErrUnexpectedEOF
+			select {
+			case a := <-w: // it came right before the end
+				return a.decode(result)
+			default:
+				return io.ErrUnexpectedEOF
+			}
 		case <-withdrawn:
 			withdrawn = nil
 			if ctx.Err() == context.Canceled {

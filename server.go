@@ -476,7 +476,10 @@ func (s *server) cut() {
 	var told sync.WaitGroup
 	for _, c := range conns {
 		if c.session != nil {
-			told.Go(func() { c.session.cancelAll(errCutShort) })
+			told.Go(func() {
+				c.session.cancelAll(errCutShort)
+				c.session.out.drain()
+			})
 		}
 	}
 	late := time.AfterFunc(lastWords, func() { closeAll(conns) })

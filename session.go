@@ -366,9 +366,14 @@ func (s *session) cancel(id callID) {
 // giveUp ends the call's context and answers in its place: a method that does not listen
 // to its context keeps its caller waiting no longer, though it counts until it returns.
 func (c *call) giveUp(reason error, f *fault) {
-	c.end(reason)
-	if c.answered.CompareAndSwap(false, true) {
+	// The method hears of it last: it would answer in its own words, and where it is the last of its
+	// session the connection would close before there is an answer.
+	mine := c.answered.CompareAndSwap(false, true)
+	if mine {
 		c.session.answer(&c.message, nil, f)
+	}
+	c.end(reason)
+	if mine {
 		c.session.flush()
 		c.session.mu.Lock()
 		defer c.session.mu.Unlock()
