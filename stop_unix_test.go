@@ -15,7 +15,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/signal"
 	"regexp"
 	"strings"
 	"syscall"
@@ -130,18 +129,34 @@ func TestDaemonEndsInOrderAtEachSignal(t *testing.T) {
 	}
 }
 
-// TestDaemonOutlivesItsTerminal starts it as nohup(1) does.
+// TestDaemonOutlivesItsTerminal starts it as nohup(1) does. The shell ignores the signal for it:
+// once this process had, it could not take that back, since os/signal keeps what it found.
 func TestDaemonOutlivesItsTerminal(t *testing.T) {
-	signal.Ignore(syscall.SIGHUP) // a child inherits that
-	d := func() *testDaemon {
-		defer signal.Reset(syscall.SIGHUP)
-		return startTestDaemon(t, time.Minute, 1024)
+	e := at(tempSocket(t))
+	log := &logBuffer{}
+	cmd := exec.Command(needTool(t, "sh"), "-c", `trap '' HUP; exec ipcd run --listen "$0"`, e.String())
+	cmd.Stderr = log
+	must(t, cmd.Start())
+	ended := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(ended)
 	}()
-	must(t, d.cmd.Process.Signal(syscall.SIGHUP))
-	checkSay(t, d.client(t), "still here")
-	must(t, d.cmd.Process.Signal(syscall.SIGTERM))
-	if code := d.end(t); code != exitDone || strings.Contains(d.log.String(), "hangup") {
-		t.Errorf("exit code %d, log\n%s\nwant %d, and no word of the hang-up", code, d.log, exitDone)
+	defer func() {
+		cmd.Process.Kill()
+		<-ended
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
+	defer cancel()
+	c, err := connect(ctx, e, defaultLimits(), testPatience)
+	must(t, err)
+	must(t, cmd.Process.Signal(syscall.SIGHUP))
+	checkSay(t, c, "still here")
+	c.close()
+	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	receive(t, ended)
+	if code := cmd.ProcessState.ExitCode(); code != exitDone || strings.Contains(log.String(), "hangup") {
+		t.Errorf("exit code %d, log\n%s\nwant %d, and no word of the hang-up", code, log, exitDone)
 	}
 }
 
