@@ -94,19 +94,23 @@ func (c *channel) collect() {
 		var n int
 		// Descriptors that come along are not asked for, and so the kernel closes them: unix(7).
 		n, err = c.raw.Read(buf[len(buf):cap(buf)])
-		fresh := len(buf)
+		fresh, begin := len(buf), 0
 		buf = buf[:fresh+n]
 		for {
 			end := bytes.IndexByte(buf[fresh:], '\n')
 			if end < 0 {
 				break
 			}
-			end += fresh + 1
+			fresh += end + 1
 			if !skipping {
-				c.line(buf[:end])
+				c.line(buf[begin:fresh])
 			}
-			skipping, fresh = false, 0
-			buf = buf[:copy(buf, buf[end:])]
+			skipping, begin = false, fresh
+		}
+		if rest := buf[begin:]; begin > 0 && cap(buf) > inputLarge && len(rest) < inputSmall {
+			buf = append(make([]byte, 0, inputSmall), rest...) // a long line is over
+		} else {
+			buf = buf[:copy(buf, rest)]
 		}
 		if len(buf) > c.limits.MaxMessage {
 			if !skipping {
@@ -130,8 +134,9 @@ func (c *channel) line(b []byte) {
 	if cmd, ours := nodeCommand(b); ours {
 		if cmd == nodeHandle {
 			c.log.warn("a handle came on the channel; it was closed, since ipcd takes none")
+			c.raw.SetWriteDeadline(time.Now().Add(c.limits.Write)) // one that was set before may have passed
 			if _, err := io.WriteString(c.raw, handleAck); err != nil {
-				c.log.debug("acknowledge a handle", "error", err)
+				c.log.warn("a handle was not acknowledged; the peer holds back what follows it", "error", err)
 			}
 		}
 		return

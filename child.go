@@ -164,7 +164,10 @@ func (f *seedFlags) check(l limits) error {
 func (f *seedFlags) talk(ctx context.Context, c net.Conn, l limits, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Now()) })
+	stop := context.AfterFunc(ctx, func() {
+		c.SetReadDeadline(time.Now())
+		c.SetWriteDeadline(time.Now()) // whoever does not read must not hold up the end
+	})
 	defer stop()
 	replies := make(chan struct{}, l.MaxCalls)
 	var wg sync.WaitGroup
@@ -217,6 +220,14 @@ func (f *seedFlags) speak(ctx context.Context, c net.Conn, replies <-chan struct
 	}
 }
 
+// firstSignal ends the context at a signal to stop. A second one ends the program, whatever it
+// waits for.
+func firstSignal(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := signal.NotifyContext(parent, stopSignals...)
+	context.AfterFunc(ctx, cancel)
+	return ctx, cancel
+}
+
 func newForkCmd() *cobra.Command {
 	var f seedFlags
 	cmd := &cobra.Command{
@@ -244,7 +255,7 @@ It ends when the program does, and tells its exit code; Ctrl-C disconnects.`,
 			}
 			log := newLogger(cmd.ErrOrStderr(), set.LogFormat, set.LogLevel)
 			defer log.close()
-			ctx, cancel := signal.NotifyContext(cmd.Context(), stopSignals...)
+			ctx, cancel := firstSignal(cmd.Context())
 			defer cancel()
 			child, err := startChild(args, set.Limits, log)
 			if err != nil {
@@ -295,7 +306,7 @@ It ends with exit code 0 when the parent disconnects.`,
 				return err
 			}
 			defer c.Close()
-			ctx, cancel := signal.NotifyContext(cmd.Context(), stopSignals...)
+			ctx, cancel := firstSignal(cmd.Context())
 			defer cancel()
 			if f.send != "" || f.reply != "" {
 				return f.talk(ctx, c, set.Limits, cmd.OutOrStdout())

@@ -265,6 +265,17 @@ func newAskCmd[T any](use, short, long, example, method string, args cobra.Posit
 			if len(args) > 0 {
 				arg = args[0]
 			}
+			var answer T
+			if e, err := parseEndpoint(set.Endpoint); err == nil && e.Proto == protoGob {
+				// gob has the names of Go, and leaves out zeros; the type knows better.
+				if err := f.do(cmd.Context(), set, method, arg, &answer); err != nil {
+					return err
+				}
+				if f.json {
+					return printJSON(cmd.OutOrStdout(), answer)
+				}
+				return show(cmd.OutOrStdout(), answer)
+			}
 			var raw json.RawMessage
 			if err := f.do(cmd.Context(), set, method, arg, &raw); err != nil {
 				return err
@@ -272,7 +283,6 @@ func newAskCmd[T any](use, short, long, example, method string, args cobra.Posit
 			if f.json {
 				return printResult(cmd.OutOrStdout(), raw)
 			}
-			var answer T
 			if err := json.Unmarshal(raw, &answer); err != nil {
 				return faultf(codeWrongProtocol, "the answer of %s is not as expected: %w", method, err).withHint("the daemon may be of another version: see ipcd version and ipcd status")
 			}

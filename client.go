@@ -127,15 +127,44 @@ func (c *client) call(ctx context.Context, method string, arg, result any) error
 	if crowded {
 		runtime.Gosched() // others who are about to send go out with the same write
 	}
+	if ctx.Done() != nil {
+		if err := c.flushUntil(ctx); err != nil {
+			c.forget(seq)
+			return err
+		}
+		return c.waitOrCancel(ctx, seq, w)
+	}
 	if err := c.out.flush(); err != nil {
 		c.fail(err)
-	}
-	if ctx.Done() != nil {
-		return c.waitOrCancel(ctx, seq, w)
 	}
 	err := c.wait(w)
 	waiters.Put(w)
 	return err
+}
+
+// flushUntil sends what was appended, or leaves that to go on without the caller when ctx ends.
+func (c *client) flushUntil(ctx context.Context) error {
+	sent := make(chan struct{})
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		return c.err
+	}
+	c.done.Add(1) // under the lock: close waits for those that it has seen
+	c.mu.Unlock()
+	go func() {
+		defer c.done.Done()
+		defer close(sent)
+		if err := c.out.flush(); err != nil {
+			c.fail(err)
+		}
+	}()
+	select {
+	case <-sent:
+		return nil
+	case <-ctx.Done():
+		return asFault(context.Cause(ctx))
+	}
 }
 
 // forget gives up a call that was not sent.
@@ -333,6 +362,10 @@ func (c *client) fail(err error) {
 
 var errEcho = errors.New("it sent a request instead of an answer")
 
+func closedEarly(e endpoint) *fault {
+	return faultf(codeConnection, "the daemon at %s closed the connection before it answered", e).withHint("its log says why; try again when it is up: --wait 5s")
+}
+
 // explain says of an error of the connection what it means to one who calls.
 func (c *client) explain(err error) error {
 	var f *fault
@@ -344,7 +377,7 @@ func (c *client) explain(err error) error {
 	case errors.As(err, &f):
 		return faultf(codeWrongProtocol, "what answers at %s does not speak this protocol: %w", c.endpoint, err).withHint("look what serves there; -e names another endpoint, ?proto= another protocol")
 	case errors.Is(err, io.EOF):
-		return faultf(codeConnection, "the daemon at %s closed the connection before it answered", c.endpoint).withHint("its log says why; try again when it is up: --wait 5s")
+		return closedEarly(c.endpoint)
 	case errors.Is(err, net.ErrClosed):
 		return faultf(codeConnection, "the connection to %s is closed", c.endpoint)
 	}
@@ -449,8 +482,14 @@ func (c *webClient) decode(answer *http.Response, result any) error {
 		codec = newJSONCodec(in, c.limits, framingValue)
 	}
 	var m message
-	if err := codec.read(&m); err != nil || m.kind != response {
+	err := codec.read(&m)
+	var f *fault
+	switch {
+	case err == nil && m.kind == response:
+	case err == nil || errors.As(err, &f):
 		return c.wrong(answer)
+	default:
+		return c.explain(err)
 	}
 	if m.fault != nil {
 		return m.fault
@@ -467,6 +506,8 @@ func (c *webClient) explain(err error) error {
 		return f
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return asFault(err)
+	case errors.Is(err, io.EOF):
+		return closedEarly(c.endpoint)
 	}
 	return faultf(codeConnection, "the connection to %s broke: %w", c.endpoint, err)
 }

@@ -56,9 +56,10 @@ func TestClientTellsWhoAnswers(t *testing.T) {
 		{"the end", protoJSON, reads(""), codeConnection, "closed the connection before it answered", "--wait 5s"},
 		{"half an answer", protoJSON, reads(`{"jsonrpc":"2.0","id":1,"res`), codeConnection, "broke", "ipcd status"},
 		{"an error without an id", protoJSON, reads(`{"jsonrpc":"2.0","id":null,"error":{"code":-32002,"message":"too many connections"}}` + "\n"), codeBusy, "too many connections", ""},
+		{"a code that is the client's own", protoJSON, reads(`{"jsonrpc":"2.0","id":1,"error":{"code":-32010,"message":"e"}}` + "\n"), codeApplication, "e", ""},
 		{"another HTTP server", protoHTTP, reads("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"), codeWrongProtocol, "is no ipcd: HTTP status 404 Not Found", "-e names another"},
 		{"no HTTP server", protoHTTP, reads("SSH-2.0-OpenSSH_9.2\r\n\r\n"), codeConnection, "broke", ""},
-		{"gob of a stranger", protoGob, reads("hello there, this is no gob\n"), codeConnection, "broke", "ipcd status"},
+		{"gob of a stranger", protoGob, reads("hello there, this is no gob\n"), codeWrongProtocol, "does not speak this protocol", "?proto= another"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

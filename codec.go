@@ -91,7 +91,7 @@ func textOfFault(f *fault) string {
 func faultOfText(text string) *fault {
 	if i := strings.LastIndex(text, codeMark); i >= 0 && strings.HasSuffix(text, ")") {
 		if code, err := strconv.Atoi(text[i+len(codeMark) : len(text)-1]); err == nil && code < 0 {
-			return &fault{Code: code, Text: text[:i]}
+			return &fault{Code: codeOnWire(code), Text: text[:i]}
 		}
 	}
 	return &fault{Code: codeApplication, Text: text}

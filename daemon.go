@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"time"
 
 	osservice "github.com/kardianos/service"
@@ -22,6 +23,7 @@ const (
 	startGrace  = 2 * time.Second  // for another one's daemon to answer, after ours has found the endpoint taken
 	defaultIdle = 15 * time.Minute // a daemon in the background leaves after so long without connections
 	idleLooks   = 20               // how often in that time it looks
+	placeLooks  = time.Second      // how often a daemon looks whether its sockets are where callers look
 	maxStartLog = 1 << 20          // bytes after which the log of such a daemon is begun anew
 )
 
@@ -135,7 +137,11 @@ func runDaemon(ctx context.Context, set settings, log *logger, router *router) e
 	}
 
 	watching, watched := context.WithCancel(ctx)
+	var lost error
 	select {
+	case e := <-srv.watchPlaces(watching):
+		lost = fmt.Errorf("the socket of %s was removed or replaced, and no caller can find this daemon", e)
+		log.error("stopping: the socket was removed or replaced", "endpoint", e)
 	case <-ctx.Done():
 		log.info("stopping")
 	case <-srv.watchIdle(watching, set.Idle):
@@ -157,7 +163,7 @@ func runDaemon(ctx context.Context, set settings, log *logger, router *router) e
 		return fmt.Errorf("calls were cut: %w", err)
 	}
 	log.info("stopped")
-	return nil
+	return lost
 }
 
 // serveChannel answers calls of the parent until it disconnects, or ctx ends.
@@ -200,6 +206,27 @@ func endpointsOf(set settings) ([]endpoint, error) {
 		list = append(list, e)
 	}
 	return list, nil
+}
+
+// watchPlaces names an endpoint that callers no longer find, once there is one.
+func (s *server) watchPlaces(ctx context.Context) <-chan string {
+	lost := make(chan string, 1)
+	look := time.NewTicker(placeLooks)
+	s.wg.Go(func() {
+		defer look.Stop()
+		for {
+			select {
+			case <-look.C:
+			case <-ctx.Done():
+				return
+			}
+			if e := s.lost(); e != "" {
+				lost <- e
+				return
+			}
+		}
+	})
+	return lost
 }
 
 // watchIdle closes the channel when there was no connection for d. With 0 it never does.
@@ -279,10 +306,20 @@ func launch(e endpoint, set settings) (gone <-chan struct{}, logFile string, err
 	if idle <= 0 {
 		idle = defaultIdle
 	}
-	cmd := exec.Command(self, "run", "--listen", e.String(), "--idle", idle.String())
+	// It has our settings, wherever each of them came from, and looks for none of its own.
+	args := []string{"run", "--config", os.DevNull, "--listen", e.String(), "--idle", idle.String()}
+	var ours []string
+	for i := range settingTable {
+		s := &settingTable[i]
+		ours = append(ours, s.env())
+		if strings.HasPrefix(s.key, "limits.") || strings.HasPrefix(s.key, "log_") {
+			args = append(args, "--set", s.key+"="+s.text(&set))
+		}
+	}
+	cmd := exec.Command(self, args...)
 	cmd.Dir = filepath.VolumeName(dir) + string(filepath.Separator) // holds no mount busy
 	cmd.Stderr = log
-	cmd.Env = environWithout("IPCD_LISTEN", "IPCD_ENDPOINT", "IPCD_IDLE")
+	cmd.Env = environWithout(ours...)
 	detach(cmd)
 	if err := cmd.Start(); err != nil {
 		return nil, "", fmt.Errorf("start a daemon: %w", err)
@@ -298,7 +335,11 @@ func launch(e endpoint, set settings) (gone <-chan struct{}, logFile string, err
 // openStartLog opens the log of daemons in the background, and begins it anew when it is long.
 func openStartLog(name string) (*os.File, error) {
 	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
-	if info, err := os.Lstat(name); err == nil && info.Size() > maxStartLog {
+	info, err := os.Lstat(name)
+	switch {
+	case err == nil && !info.Mode().IsRegular():
+		return nil, faultf(codeApplication, "the log of the daemon, %s, is no plain file", name).withHint("remove it: rm %s", name)
+	case err == nil && info.Size() > maxStartLog:
 		flags |= os.O_TRUNC
 	}
 	f, err := os.OpenFile(name, flags, 0o600)

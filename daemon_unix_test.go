@@ -343,3 +343,68 @@ func TestOutputThatNobodyReads(t *testing.T) {
 		t.Errorf("a full disk: exit code %d, %q; want %d", code, &stderr, exitFailed)
 	}
 }
+
+// A daemon whose socket somebody removes leaves, and makes room for one that can be found.
+func TestDaemonLeavesWhenItsSocketIsGone(t *testing.T) {
+	d := startTestDaemon(t, time.Second, 1024)
+	must(t, os.Remove(d.endpoint.Path))
+	if code := d.end(t); code != exitFailed || !strings.Contains(d.log.String(), "ipcd: error: the socket of "+d.endpoint.String()+" was removed or replaced") {
+		t.Errorf("exit code %d; want %d and the reason", code, exitFailed)
+	}
+	d.checkNothingLeft(t)
+}
+
+// A call that fails because the connection breaks is no success, whatever a broken pipe means for
+// standard output.
+func TestCallThatBreaksFails(t *testing.T) {
+	e := startStranger(t, func(conn net.Conn) {
+		conn.(*net.TCPConn).SetLinger(0) // closing resets the connection
+		conn.Read(make([]byte, 1))
+	})
+	for _, p := range []proto{protoJSON, protoGob, protoHTTP} {
+		e.Proto = p
+		cmd := exec.Command("ipcd", "call", "-e", e.String(), "hello")
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		cmd.Run()
+		if code := cmd.ProcessState.ExitCode(); code != exitFailed || !strings.Contains(stderr.String(), "ipcd: error: the ") {
+			t.Errorf("%s: exit code %d, %q; want %d", p, code, &stderr, exitFailed)
+		}
+	}
+}
+
+// Ctrl-C ends "ipcd fork" though its child never reads what is sent to it.
+func TestForkEndsThoughItsChildDoesNotRead(t *testing.T) {
+	cmd := exec.Command("ipcd", "fork", "--send", `"`+strings.Repeat("a", 100_000)+`"`, "--every", "1ms", "--", "stay", tempSocket(t))
+	r, w, err := os.Pipe()
+	must(t, err)
+	defer r.Close()
+	cmd.Stdout = w
+	must(t, cmd.Start())
+	w.Close()
+	waitFor(t, func() error {
+		if _, err := os.Stat(cmd.Args[len(cmd.Args)-1]); err != nil {
+			return err
+		}
+		return nil
+	})
+	must(t, cmd.Process.Signal(os.Interrupt))
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	if err := receive(t, ended); err != nil {
+		t.Errorf("ipcd fork ended with %v", err)
+	}
+}
+
+// A client gives up by its deadline in the middle of what it sends, too.
+func TestClientGivesUpOnOneWhoNeverReads(t *testing.T) {
+	gone := make(chan struct{})
+	e := startStranger(t, func(conn net.Conn) { <-gone })
+	defer close(gone)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	c, err := dial(ctx, e, defaultLimits())
+	must(t, err)
+	defer c.close()
+	checkCode(t, "the call", c.call(ctx, "Echo.Say", strings.Repeat("a", 12<<20), nil), codeDeadline, "deadline")
+}

@@ -87,6 +87,15 @@ func faultf(code int, format string, args ...any) *fault {
 	return &fault{Code: code, Text: err.Error(), err: errors.Unwrap(err)}
 }
 
+// codeOnWire is a code that came from the other end. Those that only the client uses mean nothing
+// there, and must not decide how a command ends.
+func codeOnWire(code int) int {
+	if code <= codeNotReachable && code >= codeUsage {
+		return codeApplication
+	}
+	return code
+}
+
 // tooLarge is the fault for a message that goes beyond a limit and always will.
 func tooLarge(limit string, max int64, what string) *fault {
 	return &fault{Code: codeTooLarge, Text: fmt.Sprintf("%s (limit %s = %d)", what, limit, max), Data: &faultData{Limit: limit, Max: max}}

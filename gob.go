@@ -173,7 +173,7 @@ func (c *gobCodec) length(begun bool) (n, size int, err error) {
 	// A stream begins with the definition of its header's type, and ids of definitions begin at
 	// 64. So text that is sent here by mistake is known at its second byte.
 	if !c.begun && b[size] != 0x7f && b[size] < 0xf8 {
-		return 0, 0, errors.New("what the peer sends is no protocol that is spoken here")
+		return 0, 0, faultf(codeInvalid, "what it sends is no protocol that is spoken here")
 	}
 	c.begun = true
 	return int(min(v, 1<<40)), size, nil

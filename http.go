@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -42,12 +43,15 @@ type web struct {
 type webConn struct {
 	net.Conn
 	in     *input
+	out    patientWriter
 	peer   *peer
 	log    *logger
 	local  bool // a socket or pipe: no browser can reach it
 	echo   bool
 	closed chan struct{}
-	once   sync.Once
+	// waiting is true while the peer is to send something: a request, or the rest of one.
+	waiting atomic.Bool
+	once    sync.Once
 }
 
 func (c *webConn) Read(b []byte) (int, error) {
@@ -57,6 +61,18 @@ func (c *webConn) Read(b []byte) (int, error) {
 		return n, nil
 	}
 	return c.Conn.Read(b)
+}
+
+// Write holds to the write limit.
+func (c *webConn) Write(b []byte) (int, error) { return c.out.Write(b) }
+
+// waits says that the peer is to send something, or no more. Where the daemon stops, it has little
+// time for that.
+func (c *webConn) waits(yes, draining bool) {
+	c.waiting.Store(yes)
+	if draining && yes {
+		c.Conn.SetReadDeadline(time.Now().Add(drainSweep))
+	}
 }
 
 // Close tells whoever gave us the connection that it is done.
@@ -73,7 +89,6 @@ func newWeb(h *hub, gob func(conn net.Conn, in *input)) *web {
 	w.server = &http.Server{
 		Handler:           http.HandlerFunc(w.handle),
 		ReadHeaderTimeout: h.limits.Message,
-		ReadTimeout:       2 * h.limits.Message,
 		MaxHeaderBytes:    maxHTTPHeader,
 		ErrorLog:          h.log.standard(),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
@@ -87,6 +102,8 @@ func newWeb(h *hub, gob func(conn net.Conn, in *input)) *web {
 // serve speaks HTTP on c until it is closed.
 func (w *web) serve(c *webConn) {
 	c.closed = make(chan struct{})
+	c.out = newPatientWriter(c.Conn, w.hub.limits.Write)
+	c.waiting.Store(true)
 	select {
 	case w.conns <- c:
 		<-c.closed
@@ -122,6 +139,7 @@ func (w *web) cut() { w.server.Close() }
 
 func (w *web) handle(rw http.ResponseWriter, r *http.Request) {
 	c := r.Context().Value(webConnKey).(*webConn)
+	defer func() { c.waits(true, w.hub.draining.Load()) }() // for the next request
 	rw.Header().Set("X-Content-Type-Options", "nosniff")
 	if r.ProtoMajor != 1 { // the preface of HTTP/2, which net/http hands on as a request
 		rw.Header().Set("Connection", "close")
@@ -238,10 +256,14 @@ func (w *web) rpc(rw http.ResponseWriter, r *http.Request, c *webConn) {
 	if !w.acceptable(rw, r, c) {
 		return
 	}
-	in := newInput(r.Body, w.hub.limits)
-	codec := newJSONCodec(in, w.hub.limits, framingValue)
-	watch := &firstFault{codec: codec}
-	answer := w.exchange(r, c, watch, in)
+	body := w.bodyOf(rw, r, c)
+	in := newInput(body, w.hub.limits)
+	watch := &firstFault{codec: newJSONCodec(in, w.hub.limits, framingValue)}
+	answer, f := w.exchange(r, c, watch, in, body)
+	if f != nil {
+		w.problem(rw, statusOf(f), f)
+		return
+	}
 	if len(answer) == 0 {
 		rw.WriteHeader(http.StatusNoContent)
 		return
@@ -262,11 +284,15 @@ func (w *web) call(rw http.ResponseWriter, r *http.Request, c *webConn, method s
 		w.problem(rw, http.StatusBadRequest, f)
 		return
 	}
-	in := newInput(r.Body, w.hub.limits)
+	body := w.bodyOf(rw, r, c)
+	in := newInput(body, w.hub.limits)
 	codec := &bareCodec{in: in, limits: w.hub.limits, method: method, timeout: timeout}
-	answer := w.exchange(r, c, codec, in)
-	if codec.fault != nil {
-		w.problem(rw, statusOf(codec.fault), codec.fault)
+	answer, f := w.exchange(r, c, codec, in, body)
+	if f == nil {
+		f = codec.fault
+	}
+	if f != nil {
+		w.problem(rw, statusOf(f), f)
 		return
 	}
 	rw.Header().Set("Content-Type", jsonType)
@@ -276,14 +302,76 @@ func (w *web) call(rw http.ResponseWriter, r *http.Request, c *webConn, method s
 
 // exchange is a session as long as one HTTP request. It ends early with the caller. A method
 // that goes on after its call was given up does not hold up the answer.
-func (w *web) exchange(r *http.Request, c *webConn, codec codec, in *input) []byte {
-	var answer bytes.Buffer
-	s := newSession(w.hub, c.peer, codec, in, &answer, c.log)
+func (w *web) exchange(r *http.Request, c *webConn, codec codec, in *input, body *requestBody) ([]byte, *fault) {
+	s := newSession(w.hub, c.peer, codec, in, &body.answers, c.log)
 	defer context.AfterFunc(r.Context(), func() { s.cancelAll(errShuttingDown) })()
 	go s.serve()
 	<-s.settled
 	s.out.drain()
-	return answer.Bytes()
+	if most := body.answers.most; body.answers.over.Load() {
+		return nil, tooLarge("max_message", int64(most), "the answers to one body are too long together")
+	}
+	return body.answers.Bytes(), nil
+}
+
+// answers gathers the answers to one body, which all have to be there before the first is sent: the
+// status and the length stand before them.
+type answers struct {
+	bytes.Buffer
+	most int
+	over atomic.Bool
+}
+
+func (a *answers) Write(b []byte) (int, error) {
+	if a.Len()+len(b) > a.most {
+		a.over.Store(true)
+		return 0, errors.New("the answers to one body are too long together")
+	}
+	return a.Buffer.Write(b)
+}
+
+// A requestBody is the body of a call as a stream of bytes: no longer than a message may be, whole
+// in the time that a message has, and at its end as soon as its answers are too long.
+type requestBody struct {
+	src     io.Reader
+	conn    *webConn
+	hub     *hub
+	left    int // bytes that may still come
+	answers answers
+}
+
+// bodyOf gives the peer the time of one message for the body.
+func (w *web) bodyOf(rw http.ResponseWriter, r *http.Request, c *webConn) *requestBody {
+	l := w.hub.limits
+	if !w.hub.draining.Load() {
+		http.NewResponseController(rw).SetReadDeadline(time.Now().Add(l.Message))
+	}
+	return &requestBody{src: r.Body, conn: c, hub: w.hub, left: l.MaxMessage, answers: answers{most: maxAnswers * l.MaxMessage}}
+}
+
+// Read implements io.Reader. Its errors, other than the end, are faults.
+func (b *requestBody) Read(p []byte) (int, error) {
+	l := b.hub.limits
+	if b.answers.over.Load() {
+		return 0, io.EOF
+	}
+	n, err := b.src.Read(p[:min(len(p), b.left+1)])
+	if b.left -= n; b.left < 0 {
+		return 0, tooLarge("max_message", int64(l.MaxMessage), "the body is too large")
+	}
+	switch {
+	case err == nil:
+	case err == io.EOF:
+		b.conn.waits(false, false)
+		b.conn.Conn.SetReadDeadline(time.Time{}) // a call may take longer
+	case isTimeout(err) && b.hub.draining.Load():
+		err = errShuttingDown
+	case isTimeout(err):
+		err = tooLarge("message", l.Message.Milliseconds(), "the body had begun and was not whole in time")
+	case err != io.ErrUnexpectedEOF:
+		err = faultf(codeParse, "the body cannot be read: %w", err)
+	}
+	return n, err
 }
 
 // acceptable checks what a call must look like before its body is read.
@@ -329,8 +417,11 @@ func refuseHTTP(w io.Writer, f *fault) {
 	b, _ := json.Marshal(f)
 	r := http.Response{
 		StatusCode: statusOf(f), ProtoMajor: 1, ProtoMinor: 1, Close: true,
-		Header:        http.Header{"Content-Type": {jsonType}},
+		Header:        http.Header{"Content-Type": {jsonType}, "X-Content-Type-Options": {"nosniff"}},
 		ContentLength: int64(len(b)), Body: io.NopCloser(bytes.NewReader(b)),
+	}
+	if f.Data != nil && f.Data.Retry {
+		r.Header.Set("Retry-After", "1")
 	}
 	r.Write(w)
 }
@@ -425,14 +516,14 @@ func (c *bareCodec) read(m *message) error {
 func (c *bareCodec) body(v any) error {
 	for {
 		err := c.in.more(true)
-		if len(c.in.bytes()) > c.limits.MaxMessage {
-			return tooLarge("max_message", int64(c.limits.MaxMessage), "the body is too large")
-		}
 		if err == io.EOF {
 			break
 		}
+		if err == io.ErrUnexpectedEOF {
+			err = faultf(codeParse, "the body ends before its length is reached")
+		}
 		if err != nil {
-			return faultf(codeInvalid, "read the body: %w", err)
+			return err
 		}
 	}
 	b := bytes.TrimSpace(c.in.bytes())

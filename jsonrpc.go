@@ -29,6 +29,7 @@ const (
 
 const (
 	maxJSONHeader = 4 << 10 // framing headers fit in 100 bytes; the rest is kindness
+	maxAnswers    = 4       // times max_message: of a batch, or of an HTTP body
 	maxJSONSkip   = 1 << 30 // a longer message is not waited for, not even to be dropped
 )
 
@@ -280,7 +281,7 @@ func (c *jsonCodec) header() (int, error) {
 // batch takes an array apart.
 func (c *jsonCodec) batch(b []byte) error {
 	w := enter(b)
-	group := &jsonBatch{most: 4 * c.limits.MaxMessage}
+	group := &jsonBatch{most: maxAnswers * c.limits.MaxMessage}
 	c.queue = c.queue[:0]
 	n := 0
 	for {
@@ -428,7 +429,7 @@ func parseFault(b []byte) *fault {
 			if json.Unmarshal(f.Data, &data) != nil {
 				data = nil
 			}
-			return &fault{Code: f.Code, Text: f.Message, Data: data}
+			return &fault{Code: codeOnWire(f.Code), Text: f.Message, Data: data}
 		}
 	}
 	return &fault{Code: codeApplication, Text: string(b)}

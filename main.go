@@ -14,6 +14,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -21,7 +23,7 @@ import (
 
 func main() {
 	err := newRootCmd().ExecuteContext(context.Background())
-	if isBrokenPipe(err) {
+	if out := (*fs.PathError)(nil); errors.As(err, &out) && out.Path == os.Stdout.Name() && isBrokenPipe(err) {
 		os.Exit(exitDone) // whoever read our output has had enough: | head -1
 	}
 	complain(os.Stderr, err)

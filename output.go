@@ -17,9 +17,7 @@ const (
 
 // An output gathers whole messages and writes them with as few system calls as it can.
 type output struct {
-	dst   io.Writer
-	conn  interface{ SetWriteDeadline(time.Time) error } // nil where dst has no deadlines
-	limit time.Duration                                  // on one blocked write
+	dst patientWriter
 
 	mu      sync.Mutex
 	written *sync.Cond
@@ -27,13 +25,11 @@ type output struct {
 	spare   []byte // the buffer that is not in use
 	large   bool   // the last write was too long for a buffer of our own
 	writing bool
-	err     error     // the first error; nothing is written after it
-	armed   time.Time // when the write deadline was set
+	err     error // the first error; nothing is written after it
 }
 
 func newOutput(dst io.Writer, limit time.Duration) *output {
-	o := &output{dst: dst, limit: limit}
-	o.conn, _ = dst.(interface{ SetWriteDeadline(time.Time) error })
+	o := &output{dst: newPatientWriter(dst, limit)}
 	o.written = sync.NewCond(&o.mu)
 	return o
 }
@@ -98,7 +94,7 @@ func (o *output) flushLocked() {
 		b := o.buf
 		o.buf, o.spare = o.spare[:0], nil
 		o.mu.Unlock()
-		err := o.write(b)
+		_, err := o.dst.Write(b)
 		o.mu.Lock()
 		if o.large = len(b) > outputKeep; cap(b) <= outputKeep {
 			o.spare = b
@@ -114,18 +110,45 @@ func (o *output) flushLocked() {
 	o.written.Broadcast()
 }
 
-// write writes all of b. The deadline is renewed once it has lost a tenth, not at each
-// write: setting one costs as much as a small call.
-func (o *output) write(b []byte) error {
-	if now := time.Now(); o.conn != nil && now.Sub(o.armed) > o.limit/10 {
-		o.armed = now
-		if err := o.conn.SetWriteDeadline(now.Add(o.limit)); err != nil {
-			return err
+// A patientWriter gives whoever reads the limit for every part of what is written: a peer that reads
+// slowly is served, one that does not read is given up.
+type patientWriter struct {
+	dst   io.Writer
+	conn  interface{ SetWriteDeadline(time.Time) error } // nil where dst has no deadlines
+	limit time.Duration                                  // on one blocked write
+	armed time.Time                                      // when the write deadline was set
+}
+
+// patientPart is written under one deadline: at 10 s a peer has to read 26 KB/s.
+const patientPart = 256 << 10
+
+func newPatientWriter(dst io.Writer, limit time.Duration) patientWriter {
+	w := patientWriter{dst: dst, limit: limit}
+	w.conn, _ = dst.(interface{ SetWriteDeadline(time.Time) error })
+	return w
+}
+
+// Write writes all of b. The deadline is renewed once it has lost a tenth, not at each write:
+// setting one costs as much as a small call.
+func (w *patientWriter) Write(b []byte) (n int, err error) {
+	if w.conn == nil {
+		return w.dst.Write(b)
+	}
+	for first := true; first || n < len(b); first = false {
+		if now := time.Now(); now.Sub(w.armed) > w.limit/10 {
+			w.armed = now
+			if err := w.conn.SetWriteDeadline(now.Add(w.limit)); err != nil {
+				return n, err
+			}
+		}
+		part, err := w.dst.Write(b[n:min(len(b), n+patientPart)])
+		n += part
+		if isTimeout(err) {
+			return n, fmt.Errorf("the peer did not read for %v (limit write): %w", w.limit, err)
+		}
+		if err != nil {
+			return n, err
 		}
 	}
-	_, err := o.dst.Write(b)
-	if isTimeout(err) {
-		return fmt.Errorf("the peer did not read for %v (limit write): %w", o.limit, err)
-	}
-	return err
+	return n, nil
 }

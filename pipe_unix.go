@@ -134,6 +134,13 @@ func (l *unixListener) Close() error {
 	return l.err
 }
 
+// lost tells that callers no longer find the socket: somebody has removed it, or put another thing
+// in its place. systemd-tmpfiles(8) does so in /tmp after ten days.
+func (l *unixListener) lost() bool {
+	now, err := os.Lstat(l.addr.Name)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(now, l.info)
+}
+
 // listenUnix listens on the socket at e.Path. It replaces a dead socket and refuses a live one.
 // Probing alone cannot tell the two apart in time, because another daemon may bind right after
 // the probe; holding the lock file next to the path can.

@@ -56,7 +56,7 @@ type connection struct {
 	peer     peer
 	log      *logger
 	session  *session // nil while it is not known what is spoken, and where it is no session
-	web      bool     // http.Server has it
+	web      *webConn // where http.Server has it
 }
 
 func newServer(h *hub) *server {
@@ -125,8 +125,8 @@ func (s *server) serve(l *listener) {
 	}
 }
 
-// turnAway accepts one connection with the spare descriptor and closes it, so that its
-// client hears of it now and not when it loses patience.
+// turnAway accepts those who wait with the spare descriptor, one after another, and closes them, so
+// that they hear of it now and not when they lose patience.
 func (s *server) turnAway(l *listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,7 +140,11 @@ func (s *server) turnAway(l *listener) {
 	}
 	s.spare.Close()
 	deadline.SetDeadline(time.Now().Add(time.Millisecond))
-	if conn, err := l.Accept(); err == nil {
+	for range maxRefusals {
+		conn, err := l.Accept()
+		if err != nil {
+			break
+		}
 		conn.Close()
 		s.counts.refused.Add(1)
 	}
@@ -286,11 +290,11 @@ func (s *server) converse(c *connection) {
 		c.SetWriteDeadline(time.Now().Add(s.limits.Write))
 		c.Conn.Write(tlsAlert)
 	case protoHTTP:
+		w := &webConn{Conn: c.Conn, in: in, peer: &c.peer, log: c.log, local: c.endpoint.isLocal(), echo: c.endpoint.Proto == protoEcho}
 		s.mu.Lock()
-		c.web = true
+		c.web = w
 		s.mu.Unlock()
-		echo := c.endpoint.Proto == protoEcho
-		s.web.serve(&webConn{Conn: c.Conn, in: in, peer: &c.peer, log: c.log, local: c.endpoint.isLocal(), echo: echo})
+		s.web.serve(w)
 	default:
 		s.session(c, c.Conn, in, s.codecFor(p, in))
 	}
@@ -298,6 +302,9 @@ func (s *server) converse(c *connection) {
 
 // silent is for a peer that has not said enough in time.
 func (s *server) silent(c *connection) {
+	if s.draining.Load() {
+		return // it was not given the time
+	}
 	c.log.info("the peer said nothing that tells its protocol", "limit", "first_bytes", "max", s.limits.FirstBytes)
 }
 
@@ -425,6 +432,18 @@ func (s *server) echo(c *connection) {
 	}
 }
 
+// lost names an endpoint that callers no longer find, or nothing.
+func (s *server) lost() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for l := range s.listeners {
+		if at, ok := l.Listener.(interface{ lost() bool }); ok && at.lost() {
+			return l.endpoint.String()
+		}
+	}
+	return ""
+}
+
 // idleFor tells for how long there has been no connection.
 func (s *server) idleFor() time.Duration {
 	s.mu.Lock()
@@ -502,7 +521,8 @@ func (s *server) drainLocked(c *connection) {
 		c.session.in.stopAt(time.Now().Add(drainSweep))
 	case c.endpoint.Proto == protoEcho && !c.endpoint.isHTTP():
 		c.Conn.Close()
-	case c.web: // http.Server's Shutdown does it
+	case c.web != nil: // http.Server's Shutdown does it, but for one who has begun to say something
+		c.web.waits(c.web.waiting.Load(), true)
 	default: // nobody knows yet what it speaks
 		c.SetReadDeadline(time.Now().Add(drainSweep))
 	}

@@ -287,3 +287,84 @@ func TestEcho(t *testing.T) {
 		}
 	}
 }
+
+// TestSlowReaderOverHTTP has the same over HTTP, and a stop that waits for nobody who never reads.
+func TestSlowReaderOverHTTP(t *testing.T) {
+	s := startServerWith(t, func(l *limits) { l.Write = 50 * time.Millisecond }, localEndpoint(t))
+	conn := s.connect()
+	send(t, conn, "POST /call/Trial.Big HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\n12000000")
+	s.idle() // it was closed
+	checkServes(t, s)
+}
+
+// TestReadsSlowly has a caller that reads bit by bit for longer than the limit on a blocked write.
+func TestReadsSlowly(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes two seconds")
+	}
+	s := startServerWith(t, func(l *limits) { l.Write = time.Second }, localEndpoint(t))
+	conn := s.connect()
+	send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Trial.Big","params":[8000000]}`)
+	got, buf := 0, make([]byte, 64<<10)
+	for tick := time.NewTicker(15 * time.Millisecond); ; <-tick.C {
+		n, err := conn.Read(buf)
+		if got += n; err != nil {
+			t.Fatalf("%v after %d bytes", err, got)
+		}
+		if buf[n-1] == '\n' {
+			break
+		}
+	}
+	if got < 8_000_000 {
+		t.Errorf("the answer has %d bytes", got)
+	}
+}
+
+// TestBodies sends bodies over HTTP that are not as they should be.
+func TestBodies(t *testing.T) {
+	head := "POST /rpc HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
+	bare := strings.Replace(head, "/rpc", "/call/Echo.Say", 1)
+	describe := `{"jsonrpc":"2.0","id":1,"method":"Trial.Big","params":[50000]}`
+	many := strings.Repeat(describe, 100)
+	tests := []struct{ name, send, status, words string }{
+		{"a broken chunk", head + "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"jso\r\nZZ\r\n", "400 Bad Request", `"code":-32700`},
+		{"a broken chunk, bare", bare + "Transfer-Encoding: chunked\r\n\r\n5\r\n\"jso\"\r\nZZ\r\n", "400 Bad Request", `"code":-32700`},
+		{"too late", head + "Content-Length: 100\r\n\r\n{", "413 Request Entity Too Large", `"limit":"message"`},
+		{"too late, bare", bare + "Content-Length: 100\r\n\r\n\"", "413 Request Entity Too Large", `"limit":"message"`},
+		{"too many answers", head + fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(many), many), "413 Request Entity Too Large", "the answers to one body are too long together"},
+		{"chunks without an end", head + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1000\r\n"+strings.Repeat(" ", 0x1000)+"\r\n", 300), "413 Request Entity Too Large", "the body is too large"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := startServerWith(t, func(l *limits) { l.Message, l.MaxMessage = 100*time.Millisecond, 1<<20 }, localEndpoint(t))
+			conn := s.connect()
+			go io.WriteString(conn, test.send) // some of it is refused
+			got := readAll(t, conn)
+			if !strings.HasPrefix(got, "HTTP/1.1 "+test.status) || !strings.Contains(got, test.words) {
+				t.Errorf("the answer is %q; want %s and %s", shorten(got, 400), test.status, test.words)
+			}
+			checkServes(t, s)
+		})
+	}
+}
+
+// TestStopDoesNotWaitForHalfARequest stops while somebody has begun to say something.
+func TestStopDoesNotWaitForHalfARequest(t *testing.T) {
+	for name, text := range map[string]string{
+		"JSON": `{"jsonrpc"`, "gob": "\x2f\xff\x81\x03", "a header": "POST /rpc HTTP/1.1\r\nHo", "a body": "POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{",
+	} {
+		s := startServerWith(t, func(l *limits) { l.Drain = testPatience }, localEndpoint(t))
+		send(t, s.connect(), text)
+		waitFor(t, func() error {
+			if s.counts.connections.Load() == 0 {
+				return errors.New("the connection is not there yet")
+			}
+			return nil
+		})
+		stopped := make(chan error, 1)
+		go func() { stopped <- s.stop(t.Context()) }()
+		if err := receive(t, stopped); err != nil {
+			t.Errorf("%s: stop = %v; want nil", name, err)
+		}
+	}
+}
