@@ -16,7 +16,6 @@ import (
 )
 
 const (
-	drainSweep   = 20 * time.Millisecond  // what a peer had sent before the stop is still answered
 	goneInterval = 100 * time.Millisecond // how often a half-closed local caller is looked for
 	lastWords    = time.Second            // for telling a caller that its call is cut
 	maxRefusals  = 64                     // connections over the limit that are told so; more are just closed
@@ -346,7 +345,7 @@ func (s *server) session(c *connection, conn net.Conn, in *input, codec codec) {
 	draining := s.draining.Load()
 	s.mu.Unlock()
 	if draining {
-		session.in.stopAt(time.Now().Add(drainSweep))
+		session.leave()
 	}
 	if err := session.serve(); err != nil {
 		c.log.info("a connection was cut", "error", err)
@@ -518,7 +517,7 @@ func closeAll(conns []*connection) {
 func (s *server) drainLocked(c *connection) {
 	switch {
 	case c.session != nil:
-		c.session.in.stopAt(time.Now().Add(drainSweep))
+		c.session.leave()
 	case c.endpoint.Proto == protoEcho && !c.endpoint.isHTTP():
 		c.Conn.Close()
 	case c.web != nil: // http.Server's Shutdown does it, but for one who has begun to say something

@@ -368,3 +368,33 @@ func TestStopDoesNotWaitForHalfARequest(t *testing.T) {
 		}
 	}
 }
+
+// TestStopAnswersNewCallsWhileOneRuns has a caller that goes on calling while the daemon waits for a
+// call of its own: each is told that it was not begun, however long that takes.
+func TestStopAnswersNewCallsWhileOneRuns(t *testing.T) {
+	for _, p := range []proto{protoJSON, protoGob} {
+		s := startServerWith(t, nil, localEndpoint(t))
+		c := dialOurs(p)(t, s.endpoints[0])
+		done := inBackground(t.Context(), c, "Trial.Block", "a")
+		s.begun(1)
+		stopped := make(chan error, 1)
+		go func() { stopped <- s.stop(t.Context()) }()
+		waitFor(t, func() error {
+			if err := ask(c, "Ipcd.Ping", nil, nil); !errors.Is(err, errShuttingDown) {
+				return fmt.Errorf("a call = %v; want that the daemon stops", err)
+			}
+			return nil
+		})
+		for began := time.Now(); time.Since(began) < 3*drainSweep; {
+			checkCode(t, "a call in the drain", ask(c, "Ipcd.Ping", nil, nil), codeShuttingDown, "may be retried")
+		}
+		s.freeAll()
+		if err := receive(t, done); err != nil {
+			t.Errorf("the call in flight = %v; want its result", err)
+		}
+		if err := receive(t, stopped); err != nil {
+			t.Errorf("stop = %v; want nil", err)
+		}
+		c.close()
+	}
+}

@@ -58,6 +58,7 @@ type session struct {
 	full    bool               // as many run as may, and none has ended for a while
 	room    chan struct{}      // holds one: a call has ended; see makeRoomLocked
 	ended   chan struct{}      // closed when nobody reads and no call runs
+	leaving bool               // nothing is read once no answer is owed
 	owed    int                // answers to calls that were begun
 	settled chan struct{}      // closed when nobody reads and no answer is owed
 }
@@ -159,6 +160,19 @@ func (s *session) settleLocked(c *call) {
 	if !s.reading && s.owed == 0 {
 		close(s.settled)
 	}
+	if s.leaving && s.owed == 0 {
+		s.in.stopAt(time.Now().Add(drainSweep))
+	}
+}
+
+// leave ends the reading once no answer is owed. Until then what comes is told that it was not begun.
+func (s *session) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaving = true
+	if s.owed == 0 {
+		s.in.stopAt(time.Now().Add(drainSweep))
+	}
 }
 
 // handle does what one message asks for. It returns false where this goroutine no longer is
@@ -238,6 +252,10 @@ func (s *session) begin(c *call) *fault {
 	}
 	return nil
 }
+
+// drainSweep is how long a peer is still heard that has no call in flight when the daemon stops: what
+// it had sent before is answered.
+const drainSweep = 20 * time.Millisecond
 
 // roomWait is how long a call waits for another of its connection to end, where as many run as may.
 const roomWait = 50 * time.Millisecond
