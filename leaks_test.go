@@ -47,7 +47,7 @@ func (l leakChecked) Run() int {
 	name, value, _ := strings.Cut(mark, "=")
 	os.Setenv(name, value)
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // with -race each program that a test starts would end a second late
-	if signal.Ignored(os.Interrupt) { // a shell that starts us in the background does so; the programs of the tests shall not inherit it
+	if signal.Ignored(os.Interrupt) {        // a shell that starts us in the background does so; the programs of the tests shall not inherit it
 		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 	}
 	before := openFiles()
