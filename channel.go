@@ -37,6 +37,10 @@ type channel struct {
 	log      *logger
 	wg       sync.WaitGroup
 
+	wmu    sync.Mutex
+	within bool // a message has been written in part
+	acks   int  // to be sent behind it
+
 	mu     sync.Mutex
 	change *sync.Cond
 	queue  [][]byte
@@ -54,7 +58,20 @@ func newChannel(raw net.Conn, l limits, log *logger) *channel {
 	return c
 }
 
-func (c *channel) Write(b []byte) (int, error)        { return c.raw.Write(b) }
+// Write keeps acknowledgements out of a message that is written in parts.
+func (c *channel) Write(b []byte) (n int, err error) {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	n, err = c.raw.Write(b)
+	if n > 0 {
+		c.within = b[n-1] != '\n'
+	}
+	for ; err == nil && !c.within && c.acks > 0; c.acks-- {
+		_, err = io.WriteString(c.raw, handleAck)
+	}
+	return n, err
+}
+
 func (c *channel) SetWriteDeadline(t time.Time) error { return c.raw.SetWriteDeadline(t) }
 func (c *channel) LocalAddr() net.Addr                { return c.raw.LocalAddr() }
 func (c *channel) RemoteAddr() net.Addr               { return c.raw.RemoteAddr() }
@@ -134,6 +151,12 @@ func (c *channel) line(b []byte) {
 	if cmd, ours := nodeCommand(b); ours {
 		if cmd == nodeHandle {
 			c.log.warn("a handle came on the channel; it was closed, since ipcd takes none")
+			c.wmu.Lock()
+			defer c.wmu.Unlock()
+			if c.within {
+				c.acks++
+				return
+			}
 			c.raw.SetWriteDeadline(time.Now().Add(c.limits.Write)) // one that was set before may have passed
 			if _, err := io.WriteString(c.raw, handleAck); err != nil {
 				c.log.warn("a handle was not acknowledged; the peer holds back what follows it", "error", err)

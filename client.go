@@ -54,7 +54,12 @@ func dial(ctx context.Context, e endpoint, l limits) (caller, error) {
 	default:
 		c = newJSONCodec(in, l, framingValue)
 	}
-	return newClient(e, conn, c, in, l), nil
+	cl := newClient(e, conn, c, in, l)
+	if e.Proto == protoEcho { // what comes back comes while the text is still being sent
+		cl.steady = true
+		cl.done.Go(cl.readSteadily)
+	}
+	return cl, nil
 }
 
 // A client has any number of calls in flight on one connection.
@@ -128,10 +133,7 @@ func (c *client) call(ctx context.Context, method string, arg, result any) error
 		runtime.Gosched() // others who are about to send go out with the same write
 	}
 	if ctx.Done() != nil {
-		if err := c.flushUntil(ctx); err != nil {
-			c.forget(seq)
-			return err
-		}
+		c.flushUntil(ctx)
 		return c.waitOrCancel(ctx, seq, w)
 	}
 	if err := c.out.flush(); err != nil {
@@ -143,12 +145,12 @@ func (c *client) call(ctx context.Context, method string, arg, result any) error
 }
 
 // flushUntil sends what was appended, or leaves that to go on without the caller when ctx ends.
-func (c *client) flushUntil(ctx context.Context) error {
+func (c *client) flushUntil(ctx context.Context) {
 	sent := make(chan struct{})
 	c.mu.Lock()
 	if c.err != nil {
 		c.mu.Unlock()
-		return c.err
+		return
 	}
 	c.done.Add(1) // under the lock: close waits for those that it has seen
 	c.mu.Unlock()
@@ -161,9 +163,7 @@ func (c *client) flushUntil(ctx context.Context) error {
 	}()
 	select {
 	case <-sent:
-		return nil
 	case <-ctx.Done():
-		return asFault(context.Cause(ctx))
 	}
 }
 
@@ -238,8 +238,12 @@ func (c *client) waitOrCancel(ctx context.Context, seq uint64, w *waiter) error 
 	}
 	delete(c.pending, seq)
 	m := message{kind: cancel, id: callID{seq: seq}}
-	if c.out.append(c.codec, &m, nil) == nil {
-		go c.out.flush() // a peer that does not read must not hold up one who gives up
+	if c.err == nil {
+		c.done.Go(func() { // a peer that does not read must not hold up one who gives up
+			if c.out.append(c.codec, &m, nil) == nil {
+				c.out.flush()
+			}
+		})
 	}
 	return asFault(context.Cause(ctx))
 }

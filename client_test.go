@@ -157,3 +157,47 @@ func TestClientReadsWhileItWrites(t *testing.T) {
 		c.close()
 	}
 }
+
+// An echo gives back what comes in while it comes in: the client must read before it has sent all.
+func TestClientOfAnEchoReadsWhileItWrites(t *testing.T) {
+	e := localEndpoint(t)
+	e.Proto = protoEcho
+	s := startServerWith(t, nil, e)
+	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
+	defer cancel()
+	c, err := dial(ctx, s.endpoints[0], defaultLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	text := strings.Repeat("0123456789abcdef", 1<<17) // 2 MiB, more than the sockets hold
+	var got string
+	if err := c.call(ctx, "Echo.Say", text, &got); err != nil || got != text {
+		t.Errorf("the echo of %d bytes has %d, %v", len(text), len(got), err)
+	}
+}
+
+// A deadline and the end of a method may come at the same instant. There is one answer then, and it
+// is one of the two.
+func TestDeadlineAtTheInstantOfTheAnswer(t *testing.T) {
+	s := startServerWith(t, nil, localEndpoint(t))
+	rounds := 1000
+	if testing.Short() {
+		rounds = 100
+	}
+	for _, k := range clientKinds {
+		if !k.patient {
+			continue
+		}
+		c := k.dial(t, s.endpoints[0])
+		for range rounds {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Millisecond)
+			var got int
+			if err := c.call(ctx, "Trial.Slow", 2, &got); err == nil && got != 2 || err != nil && !errors.Is(err, errDeadline) {
+				t.Errorf("%s: %d, %v; want 2 or the deadline", k.name, got, err)
+			}
+			cancel()
+		}
+		c.close()
+	}
+}

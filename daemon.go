@@ -265,7 +265,7 @@ func startDaemon(ctx context.Context, e endpoint, set settings) (caller, error) 
 	pause := 2 * time.Millisecond
 	for {
 		c, err := dial(ctx, e, set.Limits)
-		if err == nil || !errors.Is(err, &fault{Code: codeNotReachable}) {
+		if err == nil || ctx.Err() == nil && !errors.Is(err, &fault{Code: codeNotReachable}) {
 			return c, err
 		}
 		select {

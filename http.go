@@ -103,7 +103,6 @@ func newWeb(h *hub, gob func(conn net.Conn, in *input)) *web {
 func (w *web) serve(c *webConn) {
 	c.closed = make(chan struct{})
 	c.out = newPatientWriter(c.Conn, w.hub.limits.Write)
-	c.waiting.Store(true)
 	select {
 	case w.conns <- c:
 		<-c.closed
@@ -139,6 +138,8 @@ func (w *web) cut() { w.server.Close() }
 
 func (w *web) handle(rw http.ResponseWriter, r *http.Request) {
 	c := r.Context().Value(webConnKey).(*webConn)
+	c.Conn.SetReadDeadline(time.Now().Add(w.hub.limits.Message)) // for the body, wanted or not
+	c.waits(true, w.hub.draining.Load())
 	defer func() { c.waits(true, w.hub.draining.Load()) }() // for the next request
 	rw.Header().Set("X-Content-Type-Options", "nosniff")
 	if r.ProtoMajor != 1 { // the preface of HTTP/2, which net/http hands on as a request
@@ -256,7 +257,7 @@ func (w *web) rpc(rw http.ResponseWriter, r *http.Request, c *webConn) {
 	if !w.acceptable(rw, r, c) {
 		return
 	}
-	body := w.bodyOf(rw, r, c)
+	body := w.bodyOf(r, c)
 	in := newInput(body, w.hub.limits)
 	watch := &firstFault{codec: newJSONCodec(in, w.hub.limits, framingValue)}
 	answer, f := w.exchange(r, c, watch, in, body)
@@ -284,7 +285,7 @@ func (w *web) call(rw http.ResponseWriter, r *http.Request, c *webConn, method s
 		w.problem(rw, http.StatusBadRequest, f)
 		return
 	}
-	body := w.bodyOf(rw, r, c)
+	body := w.bodyOf(r, c)
 	in := newInput(body, w.hub.limits)
 	codec := &bareCodec{in: in, limits: w.hub.limits, method: method, timeout: timeout}
 	answer, f := w.exchange(r, c, codec, in, body)
@@ -304,7 +305,13 @@ func (w *web) call(rw http.ResponseWriter, r *http.Request, c *webConn, method s
 // that goes on after its call was given up does not hold up the answer.
 func (w *web) exchange(r *http.Request, c *webConn, codec codec, in *input, body *requestBody) ([]byte, *fault) {
 	s := newSession(w.hub, c.peer, codec, in, &body.answers, c.log)
-	defer context.AfterFunc(r.Context(), func() { s.cancelAll(errShuttingDown) })()
+	defer context.AfterFunc(r.Context(), func() {
+		f := errCancelled
+		if w.hub.draining.Load() {
+			f = errCutShort
+		}
+		s.cancelAll(f)
+	})()
 	go s.serve()
 	<-s.settled
 	s.out.drain()
@@ -340,12 +347,9 @@ type requestBody struct {
 	answers answers
 }
 
-// bodyOf gives the peer the time of one message for the body.
-func (w *web) bodyOf(rw http.ResponseWriter, r *http.Request, c *webConn) *requestBody {
+// bodyOf is the body of r, for whose arrival handle has set the deadline.
+func (w *web) bodyOf(r *http.Request, c *webConn) *requestBody {
 	l := w.hub.limits
-	if !w.hub.draining.Load() {
-		http.NewResponseController(rw).SetReadDeadline(time.Now().Add(l.Message))
-	}
 	return &requestBody{src: r.Body, conn: c, hub: w.hub, left: l.MaxMessage, answers: answers{most: maxAnswers * l.MaxMessage}}
 }
 

@@ -154,10 +154,10 @@ func (s *server) turnAway(l *listener) {
 // handle serves one connection to its end.
 func (s *server) handle(l *listener, raw net.Conn) {
 	defer raw.Close()
-	s.counts.accepted.Add(1)
+	number := s.counts.accepted.Add(1)
 	p, err := l.transport.identify(raw, s.limits.FirstBytes)
 	c := &connection{Conn: raw, endpoint: l.endpoint, peer: p}
-	c.log = l.log.with("conn", s.counts.accepted.Load(), "peer", p.who())
+	c.log = l.log.with("conn", number, "peer", p.who())
 	switch {
 	case isTimeout(err):
 		s.silent(c)
@@ -290,6 +290,7 @@ func (s *server) converse(c *connection) {
 		c.Conn.Write(tlsAlert)
 	case protoHTTP:
 		w := &webConn{Conn: c.Conn, in: in, peer: &c.peer, log: c.log, local: c.endpoint.isLocal(), echo: c.endpoint.Proto == protoEcho}
+		w.waiting.Store(true)
 		s.mu.Lock()
 		c.web = w
 		s.mu.Unlock()
@@ -488,18 +489,18 @@ func (s *server) stop(ctx context.Context) error {
 
 // cut ends all connections. The callers are told why, as far as they read it at once.
 func (s *server) cut() {
+	var told sync.WaitGroup
 	s.mu.Lock()
 	conns := slices.Collect(maps.Keys(s.conns))
-	s.mu.Unlock()
-	var told sync.WaitGroup
 	for _, c := range conns {
-		if c.session != nil {
+		if session := c.session; session != nil {
 			told.Go(func() {
-				c.session.cancelAll(errCutShort)
-				c.session.out.drain()
+				session.cancelAll(errCutShort)
+				session.out.drain()
 			})
 		}
 	}
+	s.mu.Unlock()
 	late := time.AfterFunc(lastWords, func() { closeAll(conns) })
 	told.Wait()
 	late.Stop()
@@ -521,7 +522,12 @@ func (s *server) drainLocked(c *connection) {
 	case c.endpoint.Proto == protoEcho && !c.endpoint.isHTTP():
 		c.Conn.Close()
 	case c.web != nil: // http.Server's Shutdown does it, but for one who has begun to say something
-		c.web.waits(c.web.waiting.Load(), true)
+		if c.web.waiting.Load() {
+			c.web.Conn.SetReadDeadline(time.Now().Add(drainSweep))
+			if !c.web.waiting.Load() { // the rest came just now
+				c.web.Conn.SetReadDeadline(time.Time{})
+			}
+		}
 	default: // nobody knows yet what it speaks
 		c.SetReadDeadline(time.Now().Add(drainSweep))
 	}

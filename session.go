@@ -57,7 +57,7 @@ type session struct {
 	cut     bool               // calls are ended as they begin
 	full    bool               // as many run as may, and none has ended for a while
 	room    chan struct{}      // holds one: a call has ended; see makeRoomLocked
-	ended   chan struct{}      // closed when nobody reads and no call runs
+	ended   chan struct{}      // closed when nobody reads, no call runs and no answer is owed
 	leaving bool               // nothing is read once no answer is owed
 	owed    int                // answers to calls that were begun
 	settled chan struct{}      // closed when nobody reads and no answer is owed
@@ -143,7 +143,7 @@ func (s *session) flush() {
 }
 
 func (s *session) endIfIdleLocked() {
-	if !s.reading && len(s.calls) == 0 {
+	if !s.reading && len(s.calls) == 0 && s.owed == 0 {
 		close(s.ended)
 	}
 }
@@ -288,42 +288,43 @@ func (s *session) runInline(c *call) bool {
 	if !s.watched.Load() {
 		s.hub.foreman.watch(s)
 	}
-	s.run(c)
+	mine := s.run(c)
 	reader := s.inline.CompareAndSwap(c, nil)
 	if !reader {
 		s.flush()
 	}
-	s.finish(c)
+	s.finish(c, mine)
 	return reader
 }
 
 // runAside runs the call in a goroutine of its own and lets its method earn its way back.
 func (s *session) runAside(c *call) {
 	began := time.Now()
-	s.run(c)
+	mine := s.run(c)
 	if time.Since(began) < foremanTick {
 		c.m.slow.Add(-1)
 	} else {
 		c.m.slow.Store(slowCalls)
 	}
 	s.flush()
-	s.finish(c)
+	s.finish(c, mine)
 }
 
-// run runs the method and answers.
-func (s *session) run(c *call) {
+// run runs the method and answers, unless the call was given up and so answered before.
+func (s *session) run(c *call) (mine bool) {
 	result, err := c.m.call(c, c.arg, s.crashed)
 	if c.timer != nil {
 		c.timer.Stop()
 	}
 	if !c.answered.CompareAndSwap(false, true) {
-		return
+		return false
 	}
 	var f *fault
 	if err != nil {
 		f = asFault(err)
 	}
 	s.answer(&c.message, result, f)
+	return true
 }
 
 func (s *session) crashed(method string, value any, stack []byte) {
@@ -331,7 +332,7 @@ func (s *session) crashed(method string, value any, stack []byte) {
 }
 
 // finish takes the call out of those in flight.
-func (s *session) finish(c *call) {
+func (s *session) finish(c *call, mine bool) {
 	c.end(context.Canceled)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -341,8 +342,10 @@ func (s *session) finish(c *call) {
 	case s.room <- struct{}{}:
 	default:
 	}
+	if mine { // otherwise giveUp has yet to, or has
+		s.settleLocked(c)
+	}
 	s.endIfIdleLocked()
-	s.settleLocked(c)
 }
 
 // answer appends the response to m. A result that has no encoding becomes an error.
@@ -384,18 +387,17 @@ func (s *session) cancel(id callID) {
 // giveUp ends the call's context and answers in its place: a method that does not listen
 // to its context keeps its caller waiting no longer, though it counts until it returns.
 func (c *call) giveUp(reason error, f *fault) {
-	// The method hears of it last: it would answer in its own words, and where it is the last of its
-	// session the connection would close before there is an answer.
+	// The method hears of it at once, however long the peer takes to read the answer. It cannot
+	// answer in its own words, and the session does not end before this answer is sent.
 	mine := c.answered.CompareAndSwap(false, true)
-	if mine {
-		c.session.answer(&c.message, nil, f)
-	}
 	c.end(reason)
 	if mine {
+		c.session.answer(&c.message, nil, f)
 		c.session.flush()
 		c.session.mu.Lock()
 		defer c.session.mu.Unlock()
 		c.session.settleLocked(c)
+		c.session.endIfIdleLocked()
 	}
 }
 
