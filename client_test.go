@@ -183,7 +183,7 @@ func TestDeadlineAtTheInstantOfTheAnswer(t *testing.T) {
 	s := startServerWith(t, nil, localEndpoint(t))
 	rounds := 1000
 	if testing.Short() {
-		rounds = 100
+		rounds = 10
 	}
 	for _, k := range clientKinds {
 		if !k.patient {
