@@ -299,7 +299,7 @@ func (c postCaller) call(ctx context.Context, method string, arg, result any) er
 		return err
 	}
 	if deadline, ok := ctx.Deadline(); ok && c.bare {
-		r.Header.Set("Ipcd-Timeout", time.Until(deadline).String())
+		r.Header.Set("Ipcd-Timeout", max(time.Until(deadline), time.Microsecond).String())
 		r = r.WithContext(context.WithoutCancel(ctx)) // the answer is the daemon's
 	}
 	r.Header.Set("Content-Type", "application/json")
