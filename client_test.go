@@ -170,7 +170,7 @@ func TestClientOfAnEchoReadsWhileItWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.close()
-	text := strings.Repeat("0123456789abcdef", 1<<17) // 2 MiB, more than the sockets hold
+	text := strings.Repeat("0123456789abcdef", 1<<15) // 512 KiB, more than the sockets hold
 	var got string
 	if err := c.call(ctx, "Echo.Say", text, &got); err != nil || got != text {
 		t.Errorf("the echo of %d bytes has %d, %v", len(text), len(got), err)

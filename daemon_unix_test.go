@@ -346,6 +346,9 @@ func TestOutputThatNobodyReads(t *testing.T) {
 
 // A daemon whose socket somebody removes leaves, and makes room for one that can be found.
 func TestDaemonLeavesWhenItsSocketIsGone(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it looks once a second")
+	}
 	d := startTestDaemon(t, time.Second, 1024)
 	must(t, os.Remove(d.endpoint.Path))
 	if code := d.end(t); code != exitFailed || !strings.Contains(d.log.String(), "ipcd: error: the socket of "+d.endpoint.String()+" was removed or replaced") {
@@ -375,6 +378,9 @@ func TestCallThatBreaksFails(t *testing.T) {
 
 // Ctrl-C ends "ipcd fork" though its child never reads what is sent to it.
 func TestForkEndsThoughItsChildDoesNotRead(t *testing.T) {
+	if testing.Short() {
+		t.Skip("its child is given two seconds")
+	}
 	cmd := exec.Command("ipcd", "fork", "--send", `"`+strings.Repeat("a", 100_000)+`"`, "--every", "1ms", "--", "stay", tempSocket(t))
 	r, w, err := os.Pipe()
 	must(t, err)

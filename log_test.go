@@ -320,6 +320,9 @@ func TestLogSurvivesReaderThatSleeps(t *testing.T) {
 }
 
 func TestLogCloseGivesUpOnReaderThatSleeps(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it waits for a second")
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

@@ -201,6 +201,9 @@ func TestListenMakesItsDefaultDirectoryPrivate(t *testing.T) {
 }
 
 func TestListenReplacesTheSocketOfOneWhoIsGone(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a client has patience for a second")
+	}
 	path := tempSocket(t)
 	dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	must(t, err)
