@@ -23,7 +23,7 @@ import (
 // more dials: that is no reason to give up.
 func TestDialWaitsForRoom(t *testing.T) {
 	path := tempSocket(t)
-	fd := fillBacklogOf(t, path)
+	fd := fillBacklog(t, path)
 	begun := make(chan struct{})
 	done := make(chan error, 1)
 	go func() {
@@ -50,28 +50,6 @@ func TestDialWaitsForRoom(t *testing.T) {
 	if err := receive(t, done); err != nil {
 		t.Errorf("dial = %v; want a connection once there is room", err)
 	}
-}
-
-// fillBacklogOf listens at path until the test ends, and has as many callers as may wait. It
-// returns the socket that listens.
-func fillBacklogOf(t *testing.T, path string) (fd int) {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-	must(t, err)
-	unix.CloseOnExec(fd)
-	t.Cleanup(func() { unix.Close(fd) })
-	must(t, unix.Bind(fd, &unix.SockaddrUnix{Name: path}))
-	must(t, unix.Listen(fd, 1))
-	must(t, os.WriteFile(path+".lock", fmt.Appendf(nil, `{"pid":%d}`, os.Getpid()), 0o600))
-	for range 100 {
-		conn, err := net.Dial("unix", path)
-		if err != nil {
-			return fd
-		}
-		t.Cleanup(func() { conn.Close() })
-	}
-	t.Fatal("a hundred callers wait, and there is room for more")
-	return fd
 }
 
 // TestManyCallsAndManyGivenUp has as many calls in flight on one connection as are allowed. Half

@@ -61,7 +61,7 @@ func TestEachWayToReachNoDaemonHasItsWords(t *testing.T) {
 			must(t, os.WriteFile(socket("file").Path, nil, 0o600))
 			return socket("file")
 		}, false, codeNotReachable, exitNobody, "that is a file and no socket", "-e"},
-		{"busy", func() endpoint { fillBacklogOf(t, socket("busy").Path); return socket("busy") },
+		{"busy", func() endpoint { fillBacklog(t, socket("busy").Path); return socket("busy") },
 			false, codeNotReachable, exitNobody, "is busy", "--wait 5s"},
 		{"another protocol", func() endpoint { return answers("SSH-2.0-OpenSSH_9.2\r\n") },
 			false, codeWrongProtocol, exitFailed, "does not speak this protocol", "?proto="},

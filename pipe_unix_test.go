@@ -307,8 +307,9 @@ func TestDialTellsTheCausesApart(t *testing.T) {
 	}
 }
 
-// fillBacklog listens at path, accepts nothing, and has as many callers as may wait.
-func fillBacklog(t *testing.T, path string) {
+// fillBacklog listens at path until the test ends, accepts nothing, and has as many callers as may
+// wait. It returns the socket that listens.
+func fillBacklog(t *testing.T, path string) (fd int) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	must(t, err)
@@ -320,9 +321,10 @@ func fillBacklog(t *testing.T, path string) {
 	for range 100 {
 		conn, err := net.Dial("unix", path)
 		if err != nil {
-			return
+			return fd
 		}
 		t.Cleanup(func() { conn.Close() })
 	}
 	t.Fatal("a hundred callers wait, and there is room for more")
+	return fd
 }
