@@ -21,13 +21,14 @@ var layers = []string{
 	"errors", "log", "metrics", "endpoint", "access", "transport",
 	"peer_linux peer_bsd pipe_unix pipe_windows", "net", "config", "codec", "output", "jsonscan", "jsonrpc", "gobcheck", "gobjson", "gob", "echo",
 	"table", "config_cmd", "rpc", "session", "http", "channel", "channel_unix channel_windows", "server", "child", "client",
-	"schema", "builtin", "daemon", "cli", "bench", "main",
+	"schema", "builtin", "daemon", "service", "systemd openrc launchd rcd scm_windows",
+	"service_linux service_darwin service_freebsd service_windows service_unix", "service_cmd", "cli", "bench", "main",
 }
 
 // soleImporters are packages that can be replaced by editing the files named here.
 var soleImporters = map[string][]string{
 	"github.com/sirupsen/logrus":                 {"log"},
-	"github.com/kardianos/service":               {"daemon"},
+	"github.com/kardianos/service":               {"daemon", "service"},
 	"github.com/Microsoft/go-winio":              {"pipe_windows", "channel_windows"},
 	"github.com/pelletier/go-toml/v2":            {"config"},
 	"gopkg.in/natefinch/npipe.v2":                {}, // the tests' own

@@ -1,0 +1,297 @@
+package main
+
+// This file owns what it means to be a service of the operating system: what is installed, which
+// parts that has on a system, and in which order they come and go. How each service manager
+// has it is in systemd.go, openrc.go, launchd.go, rcd.go and scm_windows.go; the commands are in
+// service_cmd.go. It is the only one that sees kardianos/service, which carries the installation.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	osservice "github.com/kardianos/service"
+)
+
+const (
+	defaultService = "ipcd"
+	stepLimit      = 100 * time.Second // for one command of the service manager; systemd's own limit for a start is 90 s
+	answerLimit    = 20 * time.Second  // for a service that was started to answer
+	lockLimit      = 3 * time.Minute   // for another install or uninstall to end
+	tailLines      = 10                // of the log of a service that does not answer
+)
+
+// A deployment is a service as install was asked for it.
+type deployment struct {
+	Name       string
+	User       bool       // one's own, from login to logout, not the system's
+	Program    string     // absolute path of ipcd
+	Config     string     // absolute path of the configuration; empty for the default
+	Listen     []string   // --listen as it was typed; none for what the configuration says
+	RunAs      string     // the user it runs as; empty for the least that the system offers
+	AllowGroup string     // whose members may call; empty for none
+	Delayed    bool       // Windows: start it after the others
+	Endpoints  []endpoint // what it will serve, the configuration included; the first is the one that is asked
+	Settings   settings   // what it will run with
+}
+
+// serviceName is what a name may be on every system: part of a file's name, of a pipe's, of a
+// shell variable's.
+var serviceName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
+
+func checkServiceName(name string) error {
+	if serviceName.MatchString(name) {
+		return nil
+	}
+	return usagef("--name: %q cannot be the name of a service; expected a letter and then letters, digits, - and _, 32 at most, all lower case", shorten(name, 60)).
+		withHint("ipcd install --name ipcd-2")
+}
+
+// command is the command line that the service manager runs, the program included.
+func (d *deployment) command() []string {
+	args := []string{d.Program, "run", "--service", d.Name}
+	return append(args, d.options()...)
+}
+
+// options are the arguments that install was given for the daemon.
+func (d *deployment) options() []string {
+	var args []string
+	if d.User {
+		args = append(args, "--user")
+	}
+	if d.Config != "" {
+		args = append(args, "--config", d.Config)
+	}
+	for _, e := range d.Listen {
+		args = append(args, "--listen", e)
+	}
+	if d.AllowGroup != "" {
+		args = append(args, "--allow-group", d.AllowGroup)
+	}
+	return args
+}
+
+// stopLimit is how long a manager waits for the daemon to stop: its drain limit, and some for
+// what comes after it.
+func (d *deployment) stopLimit() time.Duration { return d.Settings.Limits.Drain + 5*time.Second }
+
+// A supervisor is the service manager of a system.
+type supervisor interface {
+	// title is its name for people.
+	title() string
+	// missing says why it cannot be used here and now, or is nil.
+	missing(user bool) *fault
+	// parts is all that an installation puts into the system, in the order in which it comes; it goes
+	// in the opposite one.
+	parts(d *deployment) ([]part, error)
+	// foreign says whose the service of that name is, if it is not one of ours; else it is empty.
+	foreign(ctx context.Context, d *deployment) string
+	// enable makes the manager read the parts, and start the service at the next boot, or login;
+	// disable takes that back, and is run before the parts go. Both may be run twice.
+	enable(d *deployment) []step
+	disable(d *deployment) []step
+	// start, stop and restart return once it has been done, or failed. None minds that there is
+	// nothing to do.
+	start(d *deployment) []step
+	stop(d *deployment) []step
+	restart(d *deployment) []step
+	// state is how the manager sees the service.
+	state(ctx context.Context, d *deployment) (unitState, error)
+	// tail is the end of its log, or nothing.
+	tail(ctx context.Context, d *deployment, lines int) []string
+	// remains are the files and directories that a run leaves behind: kept is what a user may want
+	// (--purge removes it), the rest goes with the service.
+	remains(d *deployment) (gone, kept []string)
+}
+
+// supervisors are the service managers that this system may have; the first that is there is
+// used. Each system has its own.
+var supervisors []supervisor
+
+// findSupervisor returns the one that is there, or says that there is none.
+func findSupervisor(user bool) (supervisor, error) {
+	var names []string
+	for _, s := range supervisors {
+		f := s.missing(user)
+		if f == nil {
+			return s, nil
+		}
+		if f.hint != "" { // it is there, and something else is in the way
+			return nil, f
+		}
+		names = append(names, s.title())
+	}
+	return nil, faultf(codeApplication, "there is no service manager here: %s does not run", strings.Join(names, " or ")).
+		withHint(`"ipcd run" serves in the foreground; in a container make it the container's command`)
+}
+
+// A part is one thing that an installation puts into the system: a file, or an entry in a
+// database of services.
+type part interface {
+	name() string          // where it is, for people
+	want() string          // its whole text
+	have() (string, error) // what is there; fs.ErrNotExist where nothing is
+	put() error            // in place of what is there, if anything is
+	remove() error         // nothing may be there
+	does() []string        // the commands that put runs besides, for --dry-run
+}
+
+// A step is something that the service manager is asked to do.
+type step struct {
+	text string // the command, as it would be typed
+	do   func(context.Context) error
+}
+
+// A unitState is how a service manager sees a service.
+type unitState struct {
+	Installed bool      `json:"installed"`
+	Enabled   bool      `json:"enabled"`            // starts with the system, or at login
+	Active    active    `json:"active"`             // see below
+	PID       int       `json:"pid,omitempty"`      // of the daemon
+	Since     time.Time `json:"since,omitzero"`     // when it came into this state
+	Restarts  int       `json:"restarts,omitempty"` // by the manager, since it was started
+	Why       string    `json:"why,omitempty"`      // it failed: what the manager says
+	Waiting   bool      `json:"waiting,omitempty"`  // the manager listens, and starts it with the first call
+}
+
+// active is what the manager says of the process.
+type active string
+
+const (
+	activeStopped  active = "stopped"
+	activeStarting active = "starting"
+	activeRunning  active = "running"
+	activeStopping active = "stopping"
+	activeFailed   active = "failed" // and is not started again by itself
+)
+
+// ourMark is in every part, so that what is ours is told from what is another's.
+const ourMark = `Written by "ipcd install"`
+
+// isOurs tells whether a text was written by us.
+func isOurText(text string) bool { return strings.Contains(text, ourMark) }
+
+// A filePart is a text file that an installation writes.
+type filePart struct {
+	path string
+	text string
+	mode fs.FileMode
+}
+
+func (p *filePart) name() string   { return p.path }
+func (p *filePart) want() string   { return p.text }
+func (p *filePart) does() []string { return nil }
+
+const maxUnit = 1 << 20 // bytes of a file that stands in the place of one of ours
+
+func (p *filePart) have() (string, error) { return readUnit(p.path) }
+
+// readUnit reads what is in the place of one of our files; what is no small file is not ours.
+func readUnit(path string) (string, error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return "", err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxUnit {
+		return "", faultf(codeApplication, "%s is not a file that ipcd has written", path).withHint("see what it is: ls -l %s", path)
+	}
+	b, err := os.ReadFile(path)
+	return string(b), err
+}
+
+// put writes beside the file and renames, so that there is never a half of it.
+func (p *filePart) put() (err error) {
+	if err := os.MkdirAll(filepath.Dir(p.path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(p.path), "."+filepath.Base(p.path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	_, err = f.WriteString(p.text)
+	if err == nil {
+		err = f.Chmod(p.mode)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", p.path, err)
+	}
+	return os.Rename(f.Name(), p.path)
+}
+
+func (p *filePart) remove() error {
+	if err := os.Remove(p.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// A carriedPart is the file that kardianos/service writes, from our text: it knows where the
+// manager of this system wants it, and tells the manager.
+type carriedPart struct {
+	filePart
+	service  osservice.Service
+	commands []string // that its Install runs, for --dry-run
+}
+
+// newCarriedPart makes the part for a deployment. scriptOption is the option of kardianos/service
+// by which it takes a whole text; one without "{{" is written as it is.
+func newCarriedPart(d *deployment, file filePart, scriptOption string, commands ...string) (part, error) {
+	if strings.Contains(file.text, "{{") {
+		return nil, usagef("%q cannot stand in a service's file", "{{").withHint("choose other names for the files that the service uses")
+	}
+	s, err := osservice.New(&program{}, &osservice.Config{
+		Name: d.Name, Executable: d.Program,
+		Option: osservice.KeyValue{scriptOption: file.text, "UserService": d.User},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("talk to the service manager: %w", err)
+	}
+	return &carriedPart{filePart: file, service: s, commands: commands}, nil
+}
+
+func (p *carriedPart) does() []string { return p.commands }
+
+// put has to remove what is there first: Install refuses otherwise. What Install leaves behind
+// when it fails half way goes.
+func (p *carriedPart) put() error {
+	if err := p.filePart.remove(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(p.path), 0o755); err != nil {
+		return err
+	}
+	if err := p.service.Install(); err != nil {
+		p.filePart.remove()
+		return fmt.Errorf("write %s: %w", p.path, err)
+	}
+	if have, err := p.have(); err != nil || have != p.text {
+		p.filePart.remove()
+		return errors.Join(fmt.Errorf("write %s: it is not what was written", p.path), err)
+	}
+	return os.Chmod(p.path, p.mode) // whatever the umask
+}
+
+// remove goes on where Uninstall does not: it fails when there is nothing to disable.
+func (p *carriedPart) remove() error {
+	if _, err := os.Lstat(p.path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := p.service.Uninstall(); err == nil {
+		return nil
+	}
+	return p.filePart.remove()
+}
