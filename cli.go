@@ -52,7 +52,7 @@ func (f *clientFlags) reach(ctx context.Context, set settings) (caller, error) {
 	c, err := dial(ctx, own, set.Limits)
 	nobody := &fault{Code: codeNotReachable}
 	if errors.Is(err, nobody) && text == "" {
-		if c, serviceErr := dial(ctx, serviceEndpoint(), set.Limits); !errors.Is(serviceErr, nobody) {
+		if c, serviceErr := dial(ctx, serviceEndpoint(defaultName), set.Limits); !errors.Is(serviceErr, nobody) {
 			return c, serviceErr
 		}
 	}

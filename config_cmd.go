@@ -57,7 +57,11 @@ func addSettingFlags(cmd *cobra.Command, keys ...string) {
 // settingsFrom merges the settings for a command: its file, the environment, its flags. Any
 // flag that has the name of a setting counts, whoever declared it.
 func settingsFrom(cmd *cobra.Command) (settings, origins, error) {
-	file, explicit, err := configFile(cmd)
+	who, err := instanceFrom(cmd)
+	if err != nil {
+		return settings{}, nil, err
+	}
+	file, explicit, err := configFile(cmd, who)
 	if err != nil {
 		return settings{}, nil, err
 	}
@@ -65,12 +69,39 @@ func settingsFrom(cmd *cobra.Command) (settings, origins, error) {
 	if err != nil {
 		return settings{}, nil, err
 	}
-	return loadSettings(file, explicit, os.LookupEnv, flags)
+	set, from, err := loadSettings(file, explicit, os.LookupEnv, flags)
+	set.instance = who
+	return set, from, err
+}
+
+// addInstanceFlags gives a command the flags that say which service it is about.
+func addInstanceFlags(cmd *cobra.Command) {
+	cmd.Flags().String("service", "", "as the service of this `name`: its endpoint and its file are the defaults")
+	cmd.Flags().Bool("user", false, "with --service: a service of one's own, not of the system")
+}
+
+// instanceFrom reads them. A command that has none is about no service.
+func instanceFrom(cmd *cobra.Command) (instance, error) {
+	var who instance
+	f := cmd.Flags().Lookup("service")
+	if f == nil {
+		return who, nil
+	}
+	who.name = f.Value.String()
+	who.user, _ = cmd.Flags().GetBool("user")
+	switch {
+	case !f.Changed && who.user:
+		return who, usagef("--user is for a service, and none is named").withHint("add --service %s, or leave out --user", defaultName)
+	case f.Changed && !isInstanceName(who.name):
+		return who, usagef("--service: %q is no name of a service; expected 1 to %d of a-z, 0-9, - and _, a letter first", shorten(who.name, 100), maxName).
+			withHint("the usual name is %s", defaultName)
+	}
+	return who, nil
 }
 
 // configFile is the file that is in force. IPCD_CONFIG is for a shell that uses one
 // throughout; /dev/null there is no file at all.
-func configFile(cmd *cobra.Command) (file string, explicit bool, err error) {
+func configFile(cmd *cobra.Command, who instance) (file string, explicit bool, err error) {
 	if f := cmd.Flag("config"); f != nil && f.Changed {
 		if f.Value.String() == "" {
 			return "", false, usagef("--config: is empty; expected the name of a file")
@@ -80,10 +111,7 @@ func configFile(cmd *cobra.Command) (file string, explicit bool, err error) {
 	if file = os.Getenv("IPCD_CONFIG"); file != "" {
 		return file, true, nil
 	}
-	if own, err := ownPeer(); err == nil && isMaster(own) {
-		return serviceConfigFile(), false, nil
-	}
-	return userConfigFile(), false, nil
+	return who.configFile(), false, nil
 }
 
 // givenFlags are the settings on the command line; a flag of its own beats --set.
@@ -147,7 +175,7 @@ with the same flags would read, and opens nothing else.`,
 		Example: `  $ ipcd config show --set limits.drain=3s | grep -e drain -e KEY
   KEY                     VALUE               FROM
   limits.drain            3s                  flag --set`,
-		Args: configArgs(0, "none"),
+		Args: configArgs(0, 0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			st, from, err := settingsFrom(cmd)
 			if err != nil {
@@ -161,20 +189,33 @@ with the same flags would read, and opens nothing else.`,
 	}
 	cmd.Flags().Bool("json", false, `print {"KEY": {"value": VALUE, "from": "ORIGIN"}, ...}; sizes in bytes, durations as text`)
 	addSettingFlags(cmd, "listen", "endpoint", "idle", "timeout")
+	addInstanceFlags(cmd)
 	return cmd
 }
 
 func newConfigCheckCmd() *cobra.Command {
-	return &cobra.Command{
-		Use:   "check FILE",
+	cmd := &cobra.Command{
+		Use:   "check [FILE]",
 		Short: "Say whether a configuration file is right",
 		Long: `Reads the file as "ipcd run --config FILE" would and prints "FILE: ok", or what is
 wrong with the line, the key and what was expected; then the exit code is 2. The
-environment plays no part.`,
+environment plays no part.
+
+Without FILE it checks all that "ipcd run" with the same flags would read: its file,
+the environment and the flags.`,
 		Example: `  $ ipcd config check contrib/config.toml
-  contrib/config.toml: ok`,
-		Args: configArgs(1, "one file"),
+  contrib/config.toml: ok
+  $ ipcd config check --service ipcd
+  the settings: ok`,
+		Args: configArgs(0, 1, "one file at most"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				if _, _, err := settingsFrom(cmd); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), "the settings: ok")
+				return err
+			}
 			none := func(string) (string, bool) { return "", false }
 			if _, _, err := loadSettings(args[0], true, none, nil); err != nil {
 				return err
@@ -183,12 +224,15 @@ environment plays no part.`,
 			return err
 		},
 	}
+	addSettingFlags(cmd, "listen", "idle")
+	addInstanceFlags(cmd)
+	return cmd
 }
 
 // configArgs makes a wrong number of arguments bad usage.
-func configArgs(n int, expected string) cobra.PositionalArgs {
+func configArgs(least, most int, expected string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) != n {
+		if len(args) < least || len(args) > most {
 			return usagef("config %s: has %d arguments; expected %s", cmd.Name(), len(args), expected)
 		}
 		return nil

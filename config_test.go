@@ -313,10 +313,58 @@ func TestConfigCheck(t *testing.T) {
 	}
 	_, err := configCmd(t, "config", "check", writeConfig(t, "idle = 1\n"))
 	checkUsage(t, "check", err, `c.toml:1: idle: is an integer; expected a duration from 0s to 8760h, such as "1m30s"`, "")
-	_, err = configCmd(t, "config", "check")
-	checkUsage(t, "check", err, "config check: has 0 arguments; expected one file", "")
+	_, err = configCmd(t, "config", "check", "a", "b")
+	checkUsage(t, "check", err, "config check: has 2 arguments; expected one file at most", "")
+	_, err = configCmd(t, "config", "check") // all that is in force, the environment included
+	checkUsage(t, "check", err, `IPCD_LOG_LEVEL: "loud" is not one of its values; expected debug, info, warn or error`, "")
+	t.Setenv("IPCD_LOG_LEVEL", "warn")
+	if out, err := configCmd(t, "config", "check"); err != nil || out != "the settings: ok\n" {
+		t.Errorf("config check = %q, %v; want the settings: ok", out, err)
+	}
+	_, err = configCmd(t, "config", "check", "--listen", "tpc://127.0.0.1:1")
+	checkUsage(t, "check", err, `--listen: the endpoint tpc://127.0.0.1:1 has the unknown scheme "tpc"; expected a list of endpoints, such as ["unix:///run/ipcd/ipcd.sock"]`, "did you mean tcp://127.0.0.1:1?")
 	_, err = configCmd(t, "config", "shwo")
 	checkUsage(t, "shwo", err, `config: unknown command "shwo"; expected show or check`, `run "ipcd help config"`)
+}
+
+func TestInstanceNames(t *testing.T) {
+	clearEnv(t)
+	for name, want := range map[string]bool{
+		"ipcd": true, "a": true, "a-b_c9": true, strings.Repeat("a", 32): true,
+		"": false, "A": false, "9a": false, "-a": false, "a/b": false, "..": false, "a b": false, "a.service": false, "ä": false, strings.Repeat("a", 33): false,
+	} {
+		if isInstanceName(name) != want {
+			t.Errorf("isInstanceName(%q) = %v; want %v", name, !want, want)
+		}
+		if _, err := configCmd(t, "config", "check", "--service="+name); (err == nil) != want {
+			t.Errorf("--service=%q: %v; want it to be right: %v", name, err, want)
+		}
+	}
+	_, err := configCmd(t, "config", "check", "--user")
+	checkUsage(t, "check", err, "--user is for a service, and none is named", "add --service ipcd, or leave out --user")
+}
+
+// TestInstanceHasItsOwnPlaces wants each service to have an endpoint and a file of its own.
+func TestInstanceHasItsOwnPlaces(t *testing.T) {
+	seen := map[string]instance{}
+	for _, i := range []instance{{name: "ipcd"}, {name: "other"}, {name: "ipcd", user: true}, {name: "other", user: true}} {
+		e, err := i.endpoint()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, place := range []string{e.String(), i.configFile()} {
+			if before, twice := seen[place]; twice {
+				t.Errorf("%v and %v share %s", before, i, place)
+			}
+			seen[place] = i
+		}
+	}
+	own, err := defaultEndpoint()
+	none, err2 := instance{}.endpoint()
+	users, err3 := instance{name: defaultName, user: true}.endpoint()
+	if err != nil || err2 != nil || err3 != nil || !same(none, own) || !same(users, own) {
+		t.Errorf("without a service %v, the user's own service %v; want both to be %v", none, users, own)
+	}
 }
 
 // exampleConfig is what contrib/config.toml must be.

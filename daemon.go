@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +35,8 @@ func newRunCmd() *cobra.Command {
 		Long: `Serve calls in the foreground until SIGTERM, Ctrl-C or the end of the idle time.
 
 Without --listen it serves the user's own endpoint, which only this user and root can call.
+With --service NAME, which is how a service manager runs it, that is the endpoint of the service
+of this name, its configuration is that service's, and SIGHUP has it read again.
 TCP and HTTP are served on loopback addresses alone, and only where the endpoint says
 ?auth=none, because everybody on the machine can reach them.
 
@@ -60,18 +63,20 @@ signal cuts them at once.`,
 		},
 	}
 	addSettingFlags(cmd, "listen", "idle")
+	addInstanceFlags(cmd)
 	return cmd
 }
 
-// runUnderManager runs the daemon, and where a service manager has started it, answers
-// the manager's stop as it does a signal.
+// runUnderManager runs the daemon, and where it is a service, answers the manager's stop as it
+// does a signal. That it is one is said by a flag: kardianos/service guesses by the parent, which in a
+// container tells nothing.
 func runUnderManager(ctx context.Context, set settings, log *logger, router *router) error {
-	if osservice.Interactive() {
+	if set.instance.name == "" {
 		return runDaemon(ctx, set, log, router)
 	}
 	p := &program{ctx: ctx, set: set, log: log, router: router, done: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancel(ctx)
-	s, err := osservice.New(p, &osservice.Config{Name: "ipcd", Option: osservice.KeyValue{"RunWait": func() { <-p.done }}})
+	s, err := osservice.New(p, &osservice.Config{Name: set.instance.name, Option: osservice.KeyValue{"RunWait": func() { <-p.done }}})
 	if err != nil {
 		return fmt.Errorf("talk to the service manager: %w", err)
 	}
@@ -112,7 +117,7 @@ func (p *program) Stop(osservice.Service) error {
 // over. What had to be cut in the end is errForced.
 func runDaemon(ctx context.Context, set settings, log *logger, router *router) error {
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, stopSignals...)
+	signal.Notify(signals, set.stopSignals()...)
 	defer signal.Stop(signals)
 
 	endpoints, err := endpointsOf(set)
@@ -191,10 +196,18 @@ func serveChannel(ctx context.Context, set settings, log *logger, ch *channel) e
 	return nil
 }
 
-// endpointsOf reads the endpoints to serve; without any it is the user's own.
+// stopSignals are those that end this daemon. A service reads its settings again at the others.
+func (set settings) stopSignals() []os.Signal {
+	if set.instance.name == "" {
+		return stopSignals
+	}
+	return slices.DeleteFunc(slices.Clone(stopSignals), func(s os.Signal) bool { return slices.Contains(reloadSignals, s) })
+}
+
+// endpointsOf reads the endpoints to serve; without any it is that of the service, or the user's own.
 func endpointsOf(set settings) ([]endpoint, error) {
 	if len(set.Listen) == 0 {
-		e, err := defaultEndpoint()
+		e, err := set.instance.endpoint()
 		return []endpoint{e}, err
 	}
 	var list []endpoint

@@ -43,7 +43,7 @@ func init() {
 }
 
 func noPipes(e endpoint) *fault {
-	return usagef("the endpoint %s is a named pipe, and only Windows has those", e).withHint("use a socket here: %s", serviceEndpoint())
+	return usagef("the endpoint %s is a named pipe, and only Windows has those", e).withHint("use a socket here: %s", serviceEndpoint(defaultName))
 }
 
 // stopSignals are those that ask a daemon to stop. A hang-up is among them, so that a closed
@@ -56,39 +56,51 @@ var stopSignals = func() []os.Signal {
 	return s
 }()
 
+// reloadSignals are those that ask a daemon under a service manager to read its settings again.
+var reloadSignals = []os.Signal{syscall.SIGHUP}
+
 // detach gives cmd a session of its own, which neither Ctrl-C nor a closed terminal reaches.
 func detach(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }
 
 // serviceEndpoint is where a daemon listens that is a service of the system.
-func serviceEndpoint() endpoint {
-	return endpoint{Scheme: "unix", Path: runDir + "/ipcd/ipcd.sock", Proto: protoAuto}
+func serviceEndpoint(name string) endpoint {
+	return endpoint{Scheme: "unix", Path: filepath.Join(runDir, name, name+".sock"), Proto: protoAuto}
 }
 
-// defaultEndpoint is the user's own: $XDG_RUNTIME_DIR is theirs alone (XDG Base Directory
-// Specification) and goes when they log out. Without it the place is fixed all the same, since
-// daemon and client have to meet there; $TMPDIR may be another in each of them.
-func defaultEndpoint() (endpoint, error) {
-	dir := filepath.Join("/tmp", "ipcd-"+strconv.Itoa(os.Getuid()))
+// defaultEndpoint is the user's own.
+func defaultEndpoint() (endpoint, error) { return userEndpoint(defaultName) }
+
+// userEndpoint is where a service of the user's own listens: $XDG_RUNTIME_DIR is theirs alone (XDG
+// Base Directory Specification) and goes when they log out. Without it the place is fixed all the
+// same, since daemon and client have to meet there; $TMPDIR may be another in each of them.
+func userEndpoint(name string) (endpoint, error) {
+	dir := filepath.Join("/tmp", name+"-"+strconv.Itoa(os.Getuid()))
 	if run := os.Getenv("XDG_RUNTIME_DIR"); run != "" {
 		if !filepath.IsAbs(run) {
 			return endpoint{}, usagef("XDG_RUNTIME_DIR is %q, which is no absolute path", run).withHint("unset it, or name an endpoint with -e")
 		}
-		dir = filepath.Join(run, "ipcd")
+		dir = filepath.Join(run, name)
 	}
-	return endpoint{Scheme: "unix", Path: filepath.Join(dir, "ipcd.sock"), Proto: protoAuto}, nil
+	return endpoint{Scheme: "unix", Path: filepath.Join(dir, name+".sock"), Proto: protoAuto}, nil
+}
+
+// instanceOf is the name of the service whose default endpoint e could be.
+func instanceOf(e endpoint) (name string, ok bool) {
+	name, ok = strings.CutSuffix(filepath.Base(e.Path), ".sock")
+	return name, ok && isInstanceName(name)
 }
 
 // userConfigFile and serviceConfigFile are where the configuration is looked for; empty where
 // the user has no such place.
-func userConfigFile() string {
+func userConfigFile(name string) string {
 	dir, err := os.UserConfigDir()
 	if err != nil {
 		return ""
 	}
-	return filepath.Join(dir, "ipcd", "config.toml")
+	return filepath.Join(dir, name, "config.toml")
 }
 
-func serviceConfigFile() string { return filepath.Join(etcDir, "ipcd", "config.toml") }
+func serviceConfigFile(name string) string { return filepath.Join(etcDir, name, "config.toml") }
 
 // stateDir is where the daemon keeps what must outlive it: systemd's choice (systemd.exec(5)),
 // $XDG_STATE_HOME, the system's for root. It is not made here.
@@ -185,7 +197,7 @@ const sunPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 func checkLength(e endpoint) error {
 	if n := len(e.Path); n+bindSpace > sunPath {
 		return usagef("the path of %s has %d bytes; a socket's may have %d on this system", e, n, sunPath-bindSpace).
-			withHint("choose a shorter one, such as %s", serviceEndpoint())
+			withHint("choose a shorter one, such as %s", serviceEndpoint(defaultName))
 	}
 	return nil
 }
@@ -194,9 +206,9 @@ func checkLength(e endpoint) error {
 // named is theirs to make, or it is a slip of the pen. Whether it is safe is checkDir's business.
 func makeDefaultDir(e endpoint) error {
 	mode := fs.FileMode(0o700)
-	own, err := defaultEndpoint()
-	if err != nil || own.Path != e.Path {
-		if e.Path != serviceEndpoint().Path || os.Getuid() != 0 {
+	name, ok := instanceOf(e)
+	if own, err := userEndpoint(name); !ok || err != nil || own.Path != e.Path {
+		if !ok || e.Path != serviceEndpoint(name).Path || os.Getuid() != 0 {
 			return nil
 		}
 		mode = 0o755 // others may look in; the socket decides who may connect
@@ -259,16 +271,20 @@ func checkOneDir(e endpoint, at string, info fs.FileInfo, last bool) error {
 		e.Shared = true
 		return listenFault(e, "everybody can put files into the directory %s", at).
 			withHint("choose a directory of your own, or say that you know: %s", e)
-	case last && !open && isFallbackDir(at) && mode.Perm()&0o077 != 0:
+	case last && !open && isFallbackDir(e, at) && mode.Perm()&0o077 != 0:
 		return listenFault(e, "the directory %s is open to others (mode %04o)", at, mode.Perm()).withHint("close it: chmod 700 %s", at)
 	}
 	return nil
 }
 
-// isFallbackDir tells whether at is the directory of the user's default endpoint, which is
-// nobody else's to look into.
-func isFallbackDir(at string) bool {
-	own, err := defaultEndpoint()
+// isFallbackDir tells whether at, the directory of e, is that of a default endpoint of the user's,
+// which is nobody else's to look into.
+func isFallbackDir(e endpoint, at string) bool {
+	name, ok := instanceOf(e)
+	if !ok {
+		name = defaultName
+	}
+	own, err := userEndpoint(name)
 	return err == nil && filepath.Dir(own.Path) == at
 }
 

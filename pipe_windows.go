@@ -39,7 +39,7 @@ func init() {
 // noSockets: Windows has sockets in the file system, but no SO_PEERCRED to go with them.
 func noSockets(e endpoint) *fault {
 	return usagef("the endpoint %s is a Unix socket, whose callers Windows does not name; it has named pipes instead", e).
-		withHint("use a pipe here: %s", serviceEndpoint())
+		withHint("use a pipe here: %s", serviceEndpoint(defaultName))
 }
 
 // Well-known SIDs, see "Well-known SIDs" in the Windows security documentation.
@@ -60,6 +60,9 @@ func isServiceAccount(sid string) bool {
 // end of the session and of shutdown.
 var stopSignals = []os.Signal{os.Interrupt, syscall.SIGTERM}
 
+// reloadSignals: Windows has none that could ask a service to read its settings again.
+var reloadSignals []os.Signal
+
 // detach gives cmd a console of its own that nobody sees, which neither Ctrl-C nor a closed
 // terminal reaches. With no console at all every program that it starts would open a window.
 func detach(cmd *exec.Cmd) {
@@ -70,43 +73,45 @@ func detach(cmd *exec.Cmd) {
 }
 
 // serviceEndpoint is where a daemon listens that is a service of the system.
-func serviceEndpoint() endpoint {
-	return endpoint{Scheme: "npipe", Path: pipePrefix + "ipcd", Proto: protoAuto}
+func serviceEndpoint(name string) endpoint {
+	return endpoint{Scheme: "npipe", Path: pipePrefix + name, Proto: protoAuto}
 }
 
-// defaultEndpoint is the user's own: all users share one space of names, hence the SID in it.
-func defaultEndpoint() (endpoint, error) {
+// defaultEndpoint is the user's own.
+func defaultEndpoint() (endpoint, error) { return userEndpoint(defaultName) }
+
+// userEndpoint is where a service of the user's own listens: all users share one space of names,
+// hence the SID in it.
+func userEndpoint(name string) (endpoint, error) {
 	own, err := ownPeer()
 	if err != nil {
 		return endpoint{}, fmt.Errorf("find the default endpoint: %w", err)
 	}
 	if isServiceAccount(own.SID) {
-		return serviceEndpoint(), nil
+		return serviceEndpoint(name), nil
 	}
-	return endpoint{Scheme: "npipe", Path: userPipe + own.SID, Proto: protoAuto}, nil
+	return endpoint{Scheme: "npipe", Path: pipePrefix + name + "-" + own.SID, Proto: protoAuto}, nil
 }
-
-const userPipe = pipePrefix + "ipcd-" // and the SID
 
 // userConfigFile and serviceConfigFile are where the configuration is looked for; empty where
 // there is no such place.
-func userConfigFile() string {
+func userConfigFile(name string) string {
 	dir, err := os.UserConfigDir()
 	if err != nil {
 		return ""
 	}
-	return filepath.Join(dir, "ipcd", "config.toml")
+	return filepath.Join(dir, name, "config.toml")
 }
 
 // serviceConfigFile passes over a file, or a directory, that another user has made: everybody
 // may make directories in %ProgramData%, and what stands in the file is done with more rights
 // than theirs.
-func serviceConfigFile() string {
+func serviceConfigFile(name string) string {
 	data, err := windows.KnownFolderPath(windows.FOLDERID_ProgramData, 0)
 	if err != nil {
 		return ""
 	}
-	file := filepath.Join(data, "ipcd", "config.toml")
+	file := filepath.Join(data, name, "config.toml")
 	for _, path := range []string{filepath.Dir(file), file} {
 		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 			return file // which is not there
@@ -198,7 +203,7 @@ func listenPipe(e endpoint) (net.Listener, error) {
 		// Microsoft's pipes say that access is denied when the name is taken.
 		return nil, pipeTaken(e, own)
 	case isAny(err, windows.ERROR_INVALID_NAME, windows.ERROR_PATH_NOT_FOUND, windows.ERROR_BAD_PATHNAME):
-		return nil, listenFault(e, "no pipe can have that name: %w", err).withHint("choose a name such as %s", serviceEndpoint())
+		return nil, listenFault(e, "no pipe can have that name: %w", err).withHint("choose a name such as %s", serviceEndpoint(defaultName))
 	}
 	return nil, listenFault(e, "%w", err).withHint("name another endpoint with --listen")
 }
@@ -211,7 +216,7 @@ const pipeBuffer = 64 << 10 // bytes that wait in a pipe each way, as in a socke
 // system, the owner is the administrators for some and the user for others.
 func pipeSecurity(e endpoint, own string) string {
 	full := []string{"SY"}
-	if same(e, serviceEndpoint()) || isServiceAccount(own) {
+	if isServicePipe(e) || isServiceAccount(own) {
 		full = append(full, "BA")
 	}
 	if own != sidSystem {
@@ -223,6 +228,11 @@ func pipeSecurity(e endpoint, own string) string {
 		b.WriteString("(A;;GA;;;" + who + ")")
 	}
 	return b.String()
+}
+
+// isServicePipe tells a pipe whose name could be that of a service of the system.
+func isServicePipe(e endpoint) bool {
+	return isInstanceName(strings.TrimPrefix(e.Path, pipePrefix))
 }
 
 // pipeTaken says who serves the pipe.

@@ -116,15 +116,15 @@ func TestPipeSilentCallerEndsWithTheListener(t *testing.T) {
 
 func TestPipeSecurity(t *testing.T) {
 	own := "S-1-5-21-1-2-3-1000"
-	user := endpoint{Scheme: "npipe", Path: userPipe + own}
+	user := endpoint{Scheme: "npipe", Path: pipePrefix + "ipcd-" + own}
 	for _, test := range []struct {
 		e    endpoint
 		own  string
 		want string
 	}{
 		{user, own, "O:" + own + "D:P(A;;GA;;;SY)(A;;GA;;;" + own + ")"},
-		{serviceEndpoint(), sidSystem, "O:S-1-5-18D:P(A;;GA;;;SY)(A;;GA;;;BA)"},
-		{serviceEndpoint(), sidLocalService, "O:S-1-5-19D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;S-1-5-19)"},
+		{serviceEndpoint(defaultName), sidSystem, "O:S-1-5-18D:P(A;;GA;;;SY)(A;;GA;;;BA)"},
+		{serviceEndpoint(defaultName), sidLocalService, "O:S-1-5-19D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;S-1-5-19)"},
 	} {
 		got := pipeSecurity(test.e, test.own)
 		if got != test.want {
