@@ -136,6 +136,9 @@ func (c *channel) collect() {
 			skipping, buf = true, make([]byte, 0, inputSmall)
 		}
 	}
+	if broken := (*fault)(nil); errors.As(err, &broken) {
+		c.log.error("the channel cannot be read any further; it counts as disconnected", "error", err)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ended = err

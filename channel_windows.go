@@ -1,21 +1,473 @@
 package main
 
-// This file is where the Node.js IPC channel comes in on Windows; not yet, because a child
-// inherits its end in a way that os/exec cannot fill in (golang/go#53686). Its twin is
-// channel_unix.go.
+// This file is the Node.js IPC channel on Windows: a named pipe, of which the child inherits one
+// end as an entry of a table of descriptors that the C runtime and libuv share. The frames on it
+// are in frame.go. Its twin is channel_unix.go.
 
 import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
 )
 
-func noChannel() *fault {
-	return usagef("the Node.js IPC channel comes to Windows in a later release").
-		withHint(`use a named pipe: "ipcd run", and net.connect in Node.js`)
+const (
+	forkedFD = 3 // what Node's own fork gives
+
+	// The table in STARTUPINFO.lpReserved2: a count, a byte of flags each, a handle each, all
+	// without padding. See libuv, src/win/process-stdio.c, and lowio/osfinfo.cpp in Microsoft's CRT.
+	fdOpen   = 0x01
+	fdPipe   = 0x08
+	fdDevice = 0x40
+
+	fdCount      = 4 // the size of the count
+	handleSize   = int(unsafe.Sizeof(windows.Handle(0)))
+	handlesMost  = 2048     // that the table can hold: _NHANDLE_ in the CRT
+	channelBytes = 64 << 10 // that wait in the pipe each way, as with libuv
+)
+
+// A startupInfo is STARTUPINFOEXW of processthreadsapi.h; x/sys has no names for the table.
+type startupInfo struct {
+	size       uint32
+	_          *uint16
+	_, _       *uint16 // desktop and title
+	_          [7]uint32
+	flags      uint32
+	_          uint16 // how the window is shown
+	tableSize  uint16
+	table      *byte
+	std        [3]windows.Handle
+	attributes *windows.ProcThreadAttributeList
 }
 
-func openChannel(limits, *logger) (*channel, error) { return nil, noChannel() }
-func startForked(*exec.Cmd) (net.Conn, error)       { return nil, noChannel() }
-func identifyChannel(net.Conn) (peer, error)        { return peer{UID: -1, GID: -1}, noChannel() }
-func askToEnd(p *os.Process) error                  { return p.Kill() }
+// openChannel takes the channel that a parent has left to this process. The variables go, so
+// that our own children do not think it theirs.
+func openChannel(l limits, log *logger) (*channel, error) {
+	number, given := os.LookupEnv(channelFD)
+	mode := os.Getenv(channelMode)
+	os.Unsetenv(channelFD)
+	os.Unsetenv(channelMode)
+	if !given {
+		return nil, usagef("there is no IPC channel: %s is not set", channelFD).
+			withHint("start it from Node.js: fork('child', [], {execPath: 'ipcd', execArgv: []})")
+	}
+	if mode != "" && mode != "json" {
+		return nil, usagef("the IPC channel has the serialization %q, which only Node.js understands", mode).
+			withHint("fork with {serialization: 'json'}, which is the default")
+	}
+	fd, err := strconv.ParseUint(number, 10, 31)
+	if err != nil {
+		return nil, usagef("%s is %q, which is no descriptor", channelFD, number)
+	}
+	h, err := inherited(inheritedTable(), int(fd))
+	if err == nil {
+		err = checkChannel(h)
+	}
+	if err != nil {
+		return nil, usagef("%s is %d, but that is no channel: %w", channelFD, fd, err).
+			withHint("start ipcd without a shell in between, which passes the variable on but not the descriptor")
+	}
+	windows.SetHandleInformation(h, windows.HANDLE_FLAG_INHERIT, 0) // our children are given a list of handles at any rate
+	conn, err := connOf(h)
+	if err != nil {
+		return nil, faultf(codeConnection, "take over the IPC channel: %w", err)
+	}
+	return newChannel(conn, l, log), nil
+}
+
+// inheritedTable is the table that our parent has left to us, or nothing.
+func inheritedTable() []byte {
+	var si startupInfo
+	windows.GetStartupInfo((*windows.StartupInfo)(unsafe.Pointer(&si)))
+	if si.table == nil {
+		return nil
+	}
+	return unsafe.Slice(si.table, si.tableSize) // of the process's own, and there for as long as it is
+}
+
+// inherited finds the handle of a descriptor. Others than Node put other things into the table's
+// place, Cygwin for one; those do not begin with a count that fits.
+func inherited(table []byte, fd int) (windows.Handle, error) {
+	if len(table) < fdCount {
+		return 0, errors.New("this process has inherited no descriptors")
+	}
+	n := binary.LittleEndian.Uint32(table)
+	if n > handlesMost || len(table) < fdCount+int(n)*(1+handleSize) {
+		return 0, errors.New("what this process has inherited is no table of descriptors")
+	}
+	if fd >= int(n) {
+		return 0, fmt.Errorf("this process has inherited %d descriptors", n)
+	}
+	flags := table[fdCount+fd]
+	at := table[fdCount+int(n)+fd*handleSize:]
+	h := windows.Handle(binary.LittleEndian.Uint32(at))
+	if handleSize == 8 {
+		h = windows.Handle(binary.LittleEndian.Uint64(at))
+	}
+	switch {
+	case flags&fdOpen == 0, h == windows.InvalidHandle, h == 0:
+		return 0, errors.New("it is not open")
+	case flags&fdPipe == 0:
+		return 0, errors.New("it is no pipe")
+	}
+	return h, nil
+}
+
+// checkChannel makes sure that the handle is what Node makes, a named pipe open both ways:
+// anything else is somebody's file with the same number.
+func checkChannel(h windows.Handle) error {
+	kind, err := windows.GetFileType(h)
+	if err != nil {
+		return err
+	}
+	if kind != windows.FILE_TYPE_PIPE {
+		return errors.New("it is no pipe")
+	}
+	if err := windows.GetNamedPipeInfo(h, nil, nil, nil, nil); err != nil {
+		return fmt.Errorf("it is no named pipe: %w", err)
+	}
+	const fileAccessInformation = 8 // its class in wdm.h
+	var access uint32               // FILE_ACCESS_INFORMATION
+	var status windows.IO_STATUS_BLOCK
+	err = windows.NtQueryInformationFile(h, &status, (*byte)(unsafe.Pointer(&access)), uint32(unsafe.Sizeof(access)), fileAccessInformation)
+	const both = windows.FILE_READ_DATA | windows.FILE_WRITE_DATA
+	if err != nil || access&both != both {
+		return errors.New("it is not open for reading and writing")
+	}
+	return nil
+}
+
+// A channelPipe is an end of the pipe.
+type channelPipe struct{ *os.File }
+
+// Read ends where the other end has gone, however Windows calls that.
+func (p channelPipe) Read(b []byte) (int, error) {
+	n, err := p.File.Read(b)
+	if isBrokenPipe(err) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (p channelPipe) LocalAddr() net.Addr  { return channelAddr{} }
+func (p channelPipe) RemoteAddr() net.Addr { return channelAddr{} }
+
+// A channelAddr is the address of what has none.
+type channelAddr struct{}
+
+func (channelAddr) Network() string { return "fork" }
+func (channelAddr) String() string  { return "channel" }
+
+// connOf makes a connection of a handle, which is its own from now on.
+func connOf(h windows.Handle) (net.Conn, error) {
+	f := os.NewFile(uintptr(h), "channel")
+	if err := f.SetDeadline(time.Time{}); err != nil { // os has asked the kernel
+		f.Close()
+		return nil, fmt.Errorf("the pipe is not open for overlapped I/O: %w", err)
+	}
+	return newFrames(channelPipe{f}, dropSocket), nil
+}
+
+// startSockets is there because nobody else in this process may have used a socket yet.
+var startSockets = sync.OnceValue(func() error {
+	var data windows.WSAData
+	return windows.WSAStartup(0x202, &data)
+})
+
+// dropSocket closes a socket that came along. It is ours already, since WSADuplicateSocket has made
+// it so: left alone, it would stay open for as long as this process is there.
+func dropSocket(info []byte) {
+	if startSockets() != nil {
+		return
+	}
+	var protocol windows.WSAProtocolInfo
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&protocol)), unsafe.Sizeof(protocol)), info)
+	const fromInfo = -1 // FROM_PROTOCOL_INFO
+	s, err := windows.WSASocket(fromInfo, fromInfo, fromInfo, &protocol, 0, windows.WSA_FLAG_OVERLAPPED)
+	if err == nil {
+		windows.Closesocket(s)
+	}
+}
+
+// startForked starts cmd with a channel and returns our end. os/exec cannot fill in the table
+// (golang/go#53686); it is left what comes before and after, to find the program and to wait for it.
+func startForked(cmd *exec.Cmd) (net.Conn, error) {
+	if cmd.Err != nil {
+		return nil, cmd.Err
+	}
+	path, err := exec.LookPath(cmd.Path)
+	if err != nil {
+		return nil, err
+	}
+	if isBatch(path) {
+		return nil, usagef("cannot start %s: it is a batch file, which takes its arguments for commands and hands no channel on", cmd.Args[0]).
+			withHint("name the program that it starts: node.exe, and the script")
+	}
+	cmd.Env = append(environWithout(channelFD, channelMode), channelFD+"="+strconv.Itoa(forkedFD), channelMode+"=json")
+	ours, theirs, err := pipePair()
+	if err != nil {
+		return nil, err
+	}
+	defer windows.CloseHandle(theirs)
+	conn, err := connOf(ours)
+	if err != nil {
+		return nil, err
+	}
+	if err := createForked(path, cmd, theirs); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// isBatch tells the files that CreateProcess gives to cmd.exe, whose rules for quoting are its own.
+func isBatch(path string) bool {
+	ext := strings.ToLower(filepath.Ext(strings.TrimRight(path, ". "))) // Windows trims names
+	return ext == ".bat" || ext == ".cmd"
+}
+
+// pipePair makes a pipe that nobody else can open, and of which children inherit theirs alone.
+func pipePair() (ours, theirs windows.Handle, err error) {
+	own, err := ownPeer()
+	if err != nil {
+		return 0, 0, err
+	}
+	sd, err := windows.SecurityDescriptorFromString("O:" + own.SID + "D:P(A;;GA;;;" + own.SID + ")")
+	if err != nil {
+		return 0, 0, os.NewSyscallError("ConvertStringSecurityDescriptorToSecurityDescriptor", err)
+	}
+	name, err := windows.UTF16PtrFromString(fmt.Sprintf(`\\.\pipe\ipcd-fork-%d-%s`, os.Getpid(), rand.Text()))
+	if err != nil {
+		return 0, 0, err
+	}
+	sa := windows.SecurityAttributes{Length: uint32(unsafe.Sizeof(windows.SecurityAttributes{})), SecurityDescriptor: sd}
+	// The first instance, or none; and no second one, so that whoever connects to it is the one.
+	ours, err = windows.CreateNamedPipe(name, windows.PIPE_ACCESS_DUPLEX|windows.FILE_FLAG_OVERLAPPED|windows.FILE_FLAG_FIRST_PIPE_INSTANCE,
+		windows.PIPE_TYPE_BYTE|windows.PIPE_READMODE_BYTE|windows.PIPE_WAIT|windows.PIPE_REJECT_REMOTE_CLIENTS,
+		1, channelBytes, channelBytes, 0, &sa)
+	if err != nil {
+		return 0, 0, os.NewSyscallError("CreateNamedPipe", err)
+	}
+	sa = windows.SecurityAttributes{Length: sa.Length, InheritHandle: 1}
+	theirs, err = windows.CreateFile(name, windows.GENERIC_READ|windows.GENERIC_WRITE, 0, &sa, windows.OPEN_EXISTING, windows.FILE_FLAG_OVERLAPPED, 0)
+	if err != nil {
+		windows.CloseHandle(ours)
+		return 0, 0, os.NewSyscallError("CreateFile", err)
+	}
+	var o windows.Overlapped
+	if err = windows.ConnectNamedPipe(ours, &o); err != nil && err != windows.ERROR_PIPE_CONNECTED {
+		windows.CloseHandle(ours)
+		windows.CloseHandle(theirs)
+		return 0, 0, os.NewSyscallError("ConnectNamedPipe", err)
+	}
+	return ours, theirs, nil
+}
+
+// createForked starts the program with its end of the channel as descriptor 3, and gives cmd the
+// process to wait for. It inherits that and its standard handles, and nothing else.
+func createForked(path string, cmd *exec.Cmd, channel windows.Handle) error {
+	program, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return err
+	}
+	line, err := windows.UTF16PtrFromString(windows.ComposeCommandLine(cmd.Args))
+	if err != nil {
+		return err
+	}
+	environ, err := environBlock(cmd.Environ())
+	if err != nil {
+		return err
+	}
+	handles, err := forkedHandles(cmd, channel)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, h := range handles[:forkedFD] {
+			windows.CloseHandle(h)
+		}
+	}()
+	attributes, err := windows.NewProcThreadAttributeList(1)
+	if err != nil {
+		return os.NewSyscallError("InitializeProcThreadAttributeList", err)
+	}
+	defer attributes.Delete()
+	err = attributes.Update(windows.PROC_THREAD_ATTRIBUTE_HANDLE_LIST, unsafe.Pointer(&handles[0]), uintptr(len(handles)*handleSize))
+	if err != nil {
+		return os.NewSyscallError("UpdateProcThreadAttribute", err)
+	}
+	table := descriptorTable(handles)
+	si := startupInfo{
+		flags:      windows.STARTF_USESTDHANDLES,
+		std:        [3]windows.Handle(handles),
+		tableSize:  uint16(len(table)),
+		table:      &table[0],
+		attributes: attributes.List(),
+	}
+	si.size = uint32(unsafe.Sizeof(si))
+	// A group of its own lets askToEnd reach the child and what it has started, and nobody else.
+	const flags = windows.CREATE_UNICODE_ENVIRONMENT | windows.EXTENDED_STARTUPINFO_PRESENT | windows.CREATE_NEW_PROCESS_GROUP
+	var pi windows.ProcessInformation
+	if err := windows.CreateProcess(program, line, nil, nil, true, flags, &environ[0], nil, (*windows.StartupInfo)(unsafe.Pointer(&si)), &pi); err != nil {
+		return &os.PathError{Op: "CreateProcess", Path: path, Err: err}
+	}
+	windows.CloseHandle(pi.Thread)
+	defer windows.CloseHandle(pi.Process) // as long as it is open the pid is that of the child
+	if cmd.Process, err = os.FindProcess(int(pi.ProcessId)); err != nil {
+		windows.TerminateProcess(pi.Process, 1)
+	}
+	return err
+}
+
+// forkedHandles are those that the child inherits, by descriptor. The first three are copies, to be closed.
+func forkedHandles(cmd *exec.Cmd, channel windows.Handle) ([]windows.Handle, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer null.Close()
+	self := windows.CurrentProcess()
+	var handles []windows.Handle
+	for _, std := range []any{cmd.Stdin, cmd.Stdout, cmd.Stderr} {
+		var h windows.Handle
+		f, ok := std.(*os.File)
+		if ok { // a service has none of its own
+			ok = windows.DuplicateHandle(self, windows.Handle(f.Fd()), self, &h, 0, true, windows.DUPLICATE_SAME_ACCESS) == nil
+		}
+		if !ok {
+			if err := windows.DuplicateHandle(self, windows.Handle(null.Fd()), self, &h, 0, true, windows.DUPLICATE_SAME_ACCESS); err != nil {
+				for _, h := range handles {
+					windows.CloseHandle(h)
+				}
+				return nil, os.NewSyscallError("DuplicateHandle", err)
+			}
+		}
+		handles = append(handles, h)
+	}
+	return append(handles, channel), nil
+}
+
+// descriptorTable is the table for a child: see fdOpen.
+func descriptorTable(handles []windows.Handle) []byte {
+	table := binary.LittleEndian.AppendUint32(nil, uint32(len(handles)))
+	for _, h := range handles {
+		flags := byte(fdOpen)
+		switch kind, _ := windows.GetFileType(h); kind {
+		case windows.FILE_TYPE_PIPE:
+			flags |= fdPipe
+		case windows.FILE_TYPE_DISK:
+		default:
+			flags |= fdDevice
+		}
+		table = append(table, flags)
+	}
+	for _, h := range handles {
+		if handleSize == 8 {
+			table = binary.LittleEndian.AppendUint64(table, uint64(h))
+		} else {
+			table = binary.LittleEndian.AppendUint32(table, uint32(h))
+		}
+	}
+	return table
+}
+
+// environBlock is the environment as CreateProcess wants it: each entry ends with a zero, and so
+// does the whole.
+func environBlock(environ []string) ([]uint16, error) {
+	var block []uint16
+	for _, entry := range environ {
+		text, err := windows.UTF16FromString(entry)
+		if err != nil {
+			return nil, fmt.Errorf("the environment variable %q: %w", entry, err)
+		}
+		block = append(block, text...)
+	}
+	return append(block, 0), nil
+}
+
+// identifyChannel asks the kernel who made the channel.
+func identifyChannel(conn net.Conn) (peer, error) {
+	p := peer{Transport: "fork", UID: -1, GID: -1}
+	s, ok := conn.(syscall.Conn)
+	if !ok {
+		return p, fmt.Errorf("a %T is no channel", conn)
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return p, err
+	}
+	if e := raw.Control(func(fd uintptr) { err = p.madePipe(windows.Handle(fd)) }); e != nil {
+		return p, e
+	}
+	return p, err
+}
+
+// madePipe fills in who has made the pipe: the process, or the owner alone where we may not look at that.
+func (p *peer) madePipe(pipe windows.Handle) error {
+	var pid uint32
+	if windows.GetNamedPipeServerProcessId(pipe, &pid) == nil {
+		p.PID = int(pid)
+		if p.describeProcess(pid) == nil {
+			p.Known = true
+			return nil
+		}
+	}
+	sd, err := windows.GetSecurityInfo(pipe, windows.SE_KERNEL_OBJECT, windows.OWNER_SECURITY_INFORMATION)
+	if err != nil {
+		return os.NewSyscallError("GetSecurityInfo", err)
+	}
+	owner, _, err := sd.Owner()
+	if err != nil {
+		return os.NewSyscallError("GetSecurityDescriptorOwner", err)
+	}
+	p.Known, p.SID, p.User = true, owner.String(), accountName(owner)
+	return nil
+}
+
+// describeProcess fills in what the token of a process says that is older than this one. A
+// younger one has only got the pid of a parent that has ended.
+func (p *peer) describeProcess(pid uint32) error {
+	h, err := windows.OpenProcess(windows.PROCESS_QUERY_LIMITED_INFORMATION, false, pid)
+	if err != nil {
+		return os.NewSyscallError("OpenProcess", err)
+	}
+	defer windows.CloseHandle(h)
+	var theirs, ours, ended, kernel, user windows.Filetime
+	if err := windows.GetProcessTimes(h, &theirs, &ended, &kernel, &user); err != nil {
+		return os.NewSyscallError("GetProcessTimes", err)
+	}
+	if err := windows.GetProcessTimes(windows.CurrentProcess(), &ours, &ended, &kernel, &user); err != nil {
+		return os.NewSyscallError("GetProcessTimes", err)
+	}
+	if theirs.Nanoseconds() > ours.Nanoseconds() {
+		return errors.New("the parent has ended")
+	}
+	var token windows.Token
+	if err := windows.OpenProcessToken(h, windows.TOKEN_QUERY, &token); err != nil {
+		return os.NewSyscallError("OpenProcessToken", err)
+	}
+	defer token.Close()
+	return p.describe(token)
+}
+
+// askToEnd asks a child to end: Ctrl-Break is SIGBREAK in Node.js and C, os.Interrupt in Go. Where
+// there is no console over which it could be sent there is only one way.
+func askToEnd(p *os.Process) error {
+	if err := windows.GenerateConsoleCtrlEvent(windows.CTRL_BREAK_EVENT, uint32(p.Pid)); err != nil {
+		return p.Kill()
+	}
+	return nil
+}

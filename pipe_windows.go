@@ -435,11 +435,11 @@ func ownToken() (peer, error) {
 	return p, p.describe(windows.GetCurrentProcessToken())
 }
 
-// peerGone: a pipe cannot be closed in one direction alone, so that the end of the input is
-// the end of the caller.
+// peerGone: a pipe cannot be closed in one direction alone, as TCP can, so that the end of the
+// input is the end of the caller. The channel of a fork is a pipe, too.
 func peerGone(conn net.Conn) bool {
-	_, pipe := conn.(*pipeConn)
-	return pipe
+	_, tcp := conn.LocalAddr().(*net.TCPAddr)
+	return !tcp
 }
 
 // isTemporaryAccept tells the errors of accept that pass.
