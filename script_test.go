@@ -101,7 +101,7 @@ func setupScript(env *testscript.Env) error {
 	for name, value := range map[string]string{
 		"ENDPOINT": endpoint, "SOCKDIR": dir, "XDG_RUNTIME_DIR": dir,
 		"HOME": home, "USERPROFILE": home, "APPDATA": home, "LOCALAPPDATA": home, "XDG_STATE_HOME": filepath.Join(home, "state"),
-		"EXAMPLES": filepath.Join(here, "examples"),
+		"EXAMPLES": filepath.ToSlash(here) + "/examples",
 		leakMark:   os.Getenv(leakMark), "IPCD_CI": os.Getenv("IPCD_CI"),
 	} {
 		env.Setenv(name, value)
