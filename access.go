@@ -2,7 +2,10 @@ package main
 
 // This file owns identity: what the kernel says of a peer, and who may call.
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 // A peer is the program at the other end of a connection, as the kernel describes it at the
 // moment of connect. Nothing in it comes from the peer itself. It is what Ipcd.Whoami returns.
@@ -16,6 +19,24 @@ type peer struct {
 	SID       string `json:"sid,omitempty"`      // Windows: the security identifier
 	Elevated  bool   `json:"elevated,omitempty"` // Windows: runs with administrator rights
 	Address   string `json:"address,omitempty"`  // TCP: the remote address
+
+	// Groups are those of the process, as the kernel counts them: decimal gids, the effective one
+	// first, or SIDs. FreeBSD and macOS tell no more than 16.
+	Groups []string `json:"groups,omitempty"`
+}
+
+// A group is one whose members may call. The zero value is none.
+type group struct {
+	name string // as it was configured
+	id   string // as it stands in the groups of a peer
+}
+
+// findGroup looks a group up by its name or its number. Each system has its own.
+var findGroup func(name string) (group, error)
+
+// isMember tells whether the kernel counts p among the members of g.
+func (p peer) isMember(g group) bool {
+	return p.Known && g.id != "" && slices.Contains(p.Groups, g.id)
 }
 
 // key names whom a per-user limit counts.
@@ -54,8 +75,9 @@ var ownPeer func() (peer, error)
 var isMaster func(p peer) bool
 
 // mayConnect tells whether p may call on the endpoint e at all: the user that the daemon runs
-// as, and those who could become it. A peer that nobody can name is let in only where e says so.
-func (p peer) mayConnect(e endpoint) error {
+// as, those who could become it, and the members of the group that may. A peer that nobody can
+// name is let in only where e says so.
+func (p peer) mayConnect(e endpoint, allow group) error {
 	if !p.Known {
 		if e.NoAuth {
 			return nil
@@ -67,11 +89,14 @@ func (p peer) mayConnect(e endpoint) error {
 	if err != nil {
 		return faultf(codeDenied, "access denied: the daemon cannot tell who it is: %w", err)
 	}
-	if p.isUser(own) || isMaster(p) {
+	if p.isUser(own) || isMaster(p) || p.isMember(allow) {
 		return nil
 	}
-	return faultf(codeDenied, "access denied: %s may not call the daemon of %s", p.who(), own.who()).
-		withHint("run a daemon of your own, or call as %s", own.who())
+	f := faultf(codeDenied, "access denied: %s may not call the daemon of %s", p.who(), own.who())
+	if allow.id != "" {
+		f.Text += " and is no member of the group " + allow.name
+	}
+	return f.withHint("let a group of theirs call with --allow-group, or have them run a daemon of their own")
 }
 
 // isUser tells whether both are known and the same user.

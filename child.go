@@ -25,7 +25,7 @@ const childGrace = 2 * time.Second // from the disconnect to SIGTERM, and from t
 
 func init() {
 	transports["fork"] = transport{
-		listen: func(e endpoint) (net.Listener, error) {
+		listen: func(e endpoint, _ group) (net.Listener, error) {
 			return nil, usagef("cannot listen on %s: it is for a client, which starts the program", e).
 				withHint("ipcd call -e %q METHOD", e)
 		},

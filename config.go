@@ -23,16 +23,18 @@ import (
 
 // settings is everything that can be configured.
 type settings struct {
-	Listen    []string // endpoints to serve; none is the default endpoint
-	Endpoint  string   // the endpoint that a client calls; empty is the default
-	LogLevel  logLevel
-	LogFormat logFormat
-	Idle      time.Duration // leave after so long without connections; 0 is never
-	Timeout   time.Duration // a client's call; 0 waits for ever
-	Limits    limits
+	Listen     []string // endpoints to serve; none is the default endpoint
+	Endpoint   string   // the endpoint that a client calls; empty is the default
+	AllowGroup string   // whose members may call, besides the daemon's user and root; empty is none
+	LogLevel   logLevel
+	LogFormat  logFormat
+	Idle       time.Duration // leave after so long without connections; 0 is never
+	Timeout    time.Duration // a client's call; 0 waits for ever
+	Limits     limits
 
 	// What is no setting, but decides the defaults of some: see instanceFrom.
 	instance instance
+	allow    group // AllowGroup, once resolve has looked it up
 }
 
 // An instance is the service that a daemon is. The zero value is none: a daemon that somebody
@@ -106,6 +108,7 @@ const (
 	ofWord                         // one of words; the field is a string
 	ofEndpoint                     // a URL; the field is a string
 	ofEndpoints                    // a list of URLs; the field is a []string
+	ofGroup                        // a group of users; the field is a string
 )
 
 // A setting describes one field of settings.
@@ -134,6 +137,8 @@ var settingTable = []setting{
 		doc: "Endpoints that the daemon serves; an empty list is the default endpoint of the user or the service."},
 	{key: "endpoint", kind: ofEndpoint, at: func(s *settings) any { return &s.Endpoint },
 		doc: "The endpoint that a client calls; empty looks for the user's own daemon, then for the service."},
+	{key: "allow_group", kind: ofGroup, at: func(s *settings) any { return &s.AllowGroup },
+		doc: "A group whose members may call too, besides the user that the daemon runs as and root; empty is none."},
 	{key: "log_level", kind: ofWord, at: func(s *settings) any { return (*string)(&s.LogLevel) }, words: []string{"debug", "info", "warn", "error"},
 		doc: "What is logged: this level and those after it, of debug, info, warn, error."},
 	{key: "log_format", kind: ofWord, at: func(s *settings) any { return (*string)(&s.LogFormat) }, words: []string{"auto", "text", "json"},
@@ -238,6 +243,34 @@ func loadSettings(file string, explicit bool, env func(string) (string, bool), f
 		from[s.key] = "flag " + g.flag
 	}
 	return st, from, nil
+}
+
+// resolve looks up what the settings name and only this system knows.
+func (st *settings) resolve(from origins) error {
+	st.allow = group{}
+	if st.AllowGroup == "" {
+		return nil
+	}
+	g, err := findGroup(st.AllowGroup)
+	if wrong := (*fault)(nil); errors.As(err, &wrong) {
+		s := findSetting("allow_group")
+		return s.refuse(s.place(from[s.key]), wrong)
+	}
+	st.allow = g
+	return err
+}
+
+// place says where a setting stands whose value came from origin.
+func (s *setting) place(origin string) string {
+	if name, ok := strings.CutPrefix(origin, "environment "); ok {
+		return name
+	}
+	if name, ok := strings.CutPrefix(origin, "flag "); !ok {
+		return origin + ": " + s.key
+	} else if name != "--set" {
+		return name
+	}
+	return "--set " + s.key
 }
 
 // parseSet reads the KEY=VALUE of a --set flag.
@@ -382,6 +415,8 @@ func (s *setting) expected() string {
 		return strings.Join(s.words[:last], ", ") + " or " + s.words[last]
 	case ofEndpoint:
 		return `an endpoint, such as "unix:///run/ipcd/ipcd.sock"`
+	case ofGroup:
+		return "the name of a group of this system, or its number"
 	}
 	return `a list of endpoints, such as ["unix:///run/ipcd/ipcd.sock"]`
 }

@@ -48,6 +48,8 @@ func addSettingFlags(cmd *cobra.Command, keys ...string) {
 			cmd.Flags().String(s.flag(), "", usage+" (`URL`)")
 		case ofDuration:
 			cmd.Flags().String(s.flag(), "", usage+" (`duration`)")
+		case ofGroup:
+			cmd.Flags().String(s.flag(), "", usage+" (`group`)")
 		default:
 			cmd.Flags().String(s.flag(), "", usage)
 		}
@@ -188,7 +190,7 @@ with the same flags would read, and opens nothing else.`,
 		},
 	}
 	cmd.Flags().Bool("json", false, `print {"KEY": {"value": VALUE, "from": "ORIGIN"}, ...}; sizes in bytes, durations as text`)
-	addSettingFlags(cmd, "listen", "endpoint", "idle", "timeout")
+	addSettingFlags(cmd, "listen", "endpoint", "allow_group", "idle", "timeout")
 	addInstanceFlags(cmd)
 	return cmd
 }
@@ -210,21 +212,29 @@ the environment and the flags.`,
 		Args: configArgs(0, 1, "one file at most"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				if _, _, err := settingsFrom(cmd); err != nil {
+				set, from, err := settingsFrom(cmd)
+				if err == nil {
+					err = set.resolve(from)
+				}
+				if err != nil {
 					return err
 				}
-				_, err := fmt.Fprintln(cmd.OutOrStdout(), "the settings: ok")
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), "the settings: ok")
 				return err
 			}
 			none := func(string) (string, bool) { return "", false }
-			if _, _, err := loadSettings(args[0], true, none, nil); err != nil {
+			set, from, err := loadSettings(args[0], true, none, nil)
+			if err == nil {
+				err = set.resolve(from)
+			}
+			if err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", oneLine(args[0]))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", oneLine(args[0]))
 			return err
 		},
 	}
-	addSettingFlags(cmd, "listen", "idle")
+	addSettingFlags(cmd, "listen", "allow_group", "idle")
 	addInstanceFlags(cmd)
 	return cmd
 }
@@ -246,7 +256,11 @@ func showTable(w io.Writer, st *settings, from origins) error {
 		for i := range settingTable {
 			s := &settingTable[i]
 			text := s.text(st)
-			if text == "" {
+			switch {
+			case text != "":
+			case s.kind == ofGroup:
+				text = "(none)"
+			default:
 				text = "(default endpoint)"
 			}
 			fmt.Fprintf(t, "%s\t%s\t%s\n", s.key, oneLine(text), oneLine(from[s.key]))

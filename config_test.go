@@ -246,6 +246,7 @@ func TestConfigShow(t *testing.T) {
 	want := `KEY                     VALUE                  FROM
 listen                  unix:///a unix:///b    c.toml:1
 endpoint                (default endpoint)     default
+allow_group             (none)                 default
 log_level               info                   default
 log_format              auto                   default
 idle                    1h                     flag --idle

@@ -34,7 +34,8 @@ func newRunCmd() *cobra.Command {
 		Short: "serve in the foreground",
 		Long: `Serve calls in the foreground until SIGTERM, Ctrl-C or the end of the idle time.
 
-Without --listen it serves the user's own endpoint, which only this user and root can call.
+Without --listen it serves the user's own endpoint, which only this user and root can call, and with
+--allow-group the members of that group too.
 With --service NAME, which is how a service manager runs it, that is the endpoint of the service
 of this name, its configuration is that service's, and SIGHUP has it read again.
 TCP and HTTP are served on loopback addresses alone, and only where the endpoint says
@@ -49,7 +50,10 @@ signal cuts them at once.`,
   ipcd run --listen 'unix:///tmp/unix.sock?proto=echo&dir=shared'`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			set, _, err := settingsFrom(cmd)
+			set, from, err := settingsFrom(cmd)
+			if err == nil {
+				err = set.resolve(from)
+			}
 			if err != nil {
 				return err
 			}
@@ -62,7 +66,7 @@ signal cuts them at once.`,
 			return runUnderManager(cmd.Context(), set, log, router)
 		},
 	}
-	addSettingFlags(cmd, "listen", "idle")
+	addSettingFlags(cmd, "listen", "allow_group", "idle")
 	addInstanceFlags(cmd)
 	return cmd
 }
@@ -125,6 +129,7 @@ func runDaemon(ctx context.Context, set settings, log *logger, router *router) e
 		return err
 	}
 	srv := newServer(&hub{router: router, limits: set.Limits, log: log})
+	srv.allow.Store(&set.allow)
 	if err := addReceiver(router, &Ipcd{server: srv, began: time.Now()}, ipcdDocs); err != nil {
 		return err
 	}
@@ -325,7 +330,7 @@ func launch(e endpoint, set settings) (gone <-chan struct{}, logFile string, err
 	for i := range settingTable {
 		s := &settingTable[i]
 		ours = append(ours, s.env())
-		if strings.HasPrefix(s.key, "limits.") || strings.HasPrefix(s.key, "log_") {
+		if strings.HasPrefix(s.key, "limits.") || s.key == "allow_group" || strings.HasPrefix(s.key, "log_") {
 			args = append(args, "--set", s.key+"="+s.text(&set))
 		}
 	}

@@ -181,6 +181,8 @@ func hintFor(err error) string {
 		if f.Data != nil && f.Data.Limit != "" {
 			return fmt.Sprintf("send less, or raise %s in the daemon's configuration", f.Data.Limit)
 		}
+	case codeDenied:
+		return "the daemon serves its own user and root; its --allow-group lets the members of a group call, too"
 	case codeDeadline:
 		return "give it longer with --timeout"
 	case codeInternal:

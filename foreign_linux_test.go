@@ -127,7 +127,7 @@ func TestListenRefusesADirectoryThatItCannotWriteTo(t *testing.T) {
 	needRoot(t)
 	dir := openDir(t, 0o755)
 	err := asNobody(t, func() error {
-		l, err := listenUnix(at(dir + "/s"))
+		l, err := listenUnix(at(dir+"/s"), group{})
 		if err == nil {
 			l.Close()
 		}

@@ -16,7 +16,7 @@ import (
 func init() {
 	for _, scheme := range []string{"tcp", "http"} {
 		transports[scheme] = transport{
-			listen: listenTCP,
+			listen: func(e endpoint, _ group) (net.Listener, error) { return listenTCP(e) },
 			dial:   dialTCP,
 			identify: func(conn net.Conn, _ time.Duration) (peer, error) {
 				return peer{Transport: scheme, UID: -1, GID: -1, Address: conn.RemoteAddr().String()}, nil
@@ -25,7 +25,7 @@ func init() {
 	}
 	for _, scheme := range []string{"tls", "https"} {
 		transports[scheme] = transport{
-			listen: func(e endpoint) (net.Listener, error) { return nil, noTLS(e) },
+			listen: func(e endpoint, _ group) (net.Listener, error) { return nil, noTLS(e) },
 			dial:   func(_ context.Context, e endpoint) (net.Conn, error) { return nil, noTLS(e) },
 			identify: func(net.Conn, time.Duration) (peer, error) {
 				return peer{}, errors.New("identify the peer: TLS comes in a later release")

@@ -7,6 +7,8 @@ package main
 
 import (
 	"net"
+	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,22 +23,27 @@ const (
 // number, which is off unless somebody sets it and then reads 0: the pid is unknown.
 const localPeerPID = 2
 
-// peerCredentials asks the kernel who connected, or, on the side that did, who called listen:
-// LOCAL_PEERCRED in unix(4). The first of its groups is the effective one.
-func peerCredentials(fd int) (uid, gid, pid int, err error) {
+// ask asks the kernel who connected, or, on the side that did, who called listen: LOCAL_PEERCRED in
+// unix(4). The first of its groups is the effective one; of more than 16 it tells no more.
+func (p *peer) ask(fd int) error {
 	c, err := unix.GetsockoptXucred(fd, unix.SOL_LOCAL, unix.LOCAL_PEERCRED)
 	if err != nil {
-		return -1, -1, 0, err
+		return err
 	}
-	uid, gid = int(c.Uid), -1
-	if c.Ngroups > 0 {
-		gid = int(c.Groups[0])
+	p.UID, p.Groups = int(c.Uid), p.Groups[:0]
+	for _, gid := range c.Groups[:min(max(int(c.Ngroups), 0), len(c.Groups))] {
+		if id := strconv.FormatUint(uint64(gid), 10); !slices.Contains(p.Groups, id) { // FreeBSD has the first one twice
+			p.Groups = append(p.Groups, id)
+		}
 	}
-	pid, err = unix.GetsockoptInt(fd, unix.SOL_LOCAL, localPeerPID)
+	if len(p.Groups) > 0 {
+		p.GID = int(c.Groups[0])
+	}
+	p.PID, err = unix.GetsockoptInt(fd, unix.SOL_LOCAL, localPeerPID)
 	if err != nil {
-		pid = 0 // macOS says ENOTCONN once the peer has gone
+		p.PID = 0 // macOS says ENOTCONN once the peer has gone
 	}
-	return uid, gid, pid, nil
+	return nil
 }
 
 // bindSpace is what bindPrivate needs for names of its own behind the path of the socket.

@@ -6,7 +6,10 @@ package main
 import (
 	"context"
 	"net"
+	"slices"
+	"strconv"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,14 +20,43 @@ const (
 	etcDir = "/etc"     // where services are configured
 )
 
-// peerCredentials asks the kernel who connected, or, on the side that did, who called listen:
-// SO_PEERCRED in unix(7).
-func peerCredentials(fd int) (uid, gid, pid int, err error) {
+// ask asks the kernel who connected, or, on the side that did, who called listen: SO_PEERCRED in
+// unix(7), and SO_PEERGROUPS for the groups.
+func (p *peer) ask(fd int) error {
 	c, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
-		return -1, -1, 0, err
+		return err
 	}
-	return int(c.Uid), int(c.Gid), int(c.Pid), nil
+	p.UID, p.GID, p.PID = int(c.Uid), int(c.Gid), int(c.Pid)
+	p.Groups = append(p.Groups[:0], strconv.Itoa(p.GID))
+	for _, gid := range peerGroups(fd) {
+		if id := strconv.FormatUint(uint64(gid), 10); !slices.Contains(p.Groups, id) {
+			p.Groups = append(p.Groups, id)
+		}
+	}
+	return nil
+}
+
+const usualGroups = 32 // of one user; more cost a second system call
+
+// peerGroups are the supplementary groups of the peer. There are none to be had from kernels before
+// 4.13, which do not know the option: then the effective group is the only one.
+func peerGroups(fd int) []uint32 {
+	gids := make([]uint32, usualGroups)
+	for range 2 {
+		size := uint32(len(gids) * 4)
+		_, _, err := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_PEERGROUPS,
+			uintptr(unsafe.Pointer(&gids[0])), uintptr(unsafe.Pointer(&size)), 0)
+		switch err {
+		case 0:
+			return gids[:size/4]
+		case unix.ERANGE: // size says how many bytes there are
+			gids = make([]uint32, size/4)
+		default:
+			return nil
+		}
+	}
+	return nil
 }
 
 // bindSpace is what bindPrivate needs for names of its own behind the path of the socket.

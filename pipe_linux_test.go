@@ -6,13 +6,17 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"unsafe"
 
@@ -22,12 +26,19 @@ import (
 const nobody = 65534 // a user of every Linux, who owns nothing
 
 // asNobody runs f in a thread that is nobody's; f must not start goroutines that shall be so, too.
-func asNobody(t testing.TB, f func() error) error {
+func asNobody(t testing.TB, f func() error) error { t.Helper(); return asMember(t, nobody, f) }
+
+// asMember is asNobody with another group besides.
+func asMember(t testing.TB, gid uint32, f func() error) error {
 	t.Helper()
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlock: the thread ends with this goroutine
 		keep := ^uintptr(0)    // the saved id, as which nothing is done
+		if _, _, err := unix.RawSyscall(unix.SYS_SETGROUPS, 1, uintptr(unsafe.Pointer(&gid)), 0); err != 0 {
+			done <- err
+			return
+		}
 		for _, call := range []uintptr{unix.SYS_SETRESGID, unix.SYS_SETRESUID} {
 			if _, _, err := unix.RawSyscall(call, nobody, nobody, keep); err != 0 {
 				done <- err
@@ -94,7 +105,7 @@ func TestSocketIsNeverWiderThanItWillBe(t *testing.T) {
 	defer unix.Close(fd)
 	_, err = unix.InotifyAddWatch(fd, dir, unix.IN_CREATE|unix.IN_ATTRIB|unix.IN_MOVED_TO)
 	must(t, err)
-	l, err := listenUnix(at(dir + "/s"))
+	l, err := listenUnix(at(dir+"/s"), group{})
 	must(t, err)
 	defer l.Close()
 	buf := make([]byte, 64<<10)
@@ -147,13 +158,13 @@ func TestListenRefusesWhatIsAnotherUsers(t *testing.T) {
 		return e
 	}
 	listenAsNobody(t, dir+"/live")
-	_, err := listenUnix(shared("live"))
+	_, err := listenUnix(shared("live"), group{})
 	checkRefused(t, "a socket", err, "a socket of user nobody (uid 65534) is in its place", "directory of your own")
 	must(t, asNobody(t, func() error { return os.WriteFile(dir+"/locked.lock", nil, 0o666) }))
-	_, err = listenUnix(shared("locked"))
+	_, err = listenUnix(shared("locked"), group{})
 	checkRefused(t, "a lock", err, "belongs to user nobody", "directory of your own")
 	must(t, asNobody(t, func() error { return os.Mkdir(dir+"/theirs", 0o755) }))
-	_, err = listenUnix(at(dir + "/theirs/s"))
+	_, err = listenUnix(at(dir+"/theirs/s"), group{})
 	checkRefused(t, "a directory", err, "theirs belongs to user nobody (uid 65534), who could replace the socket", "directory of your own")
 }
 
@@ -190,6 +201,192 @@ func TestDaemonRefusesAnotherUser(t *testing.T) {
 	checkServes(t, s)
 }
 
+const theirGroup = 64317 // a group that no system has
+
+// startForGroup serves e for the members of theirGroup.
+func startForGroup(t testing.TB, e endpoint) *testServer {
+	t.Helper()
+	g, err := findGroup(strconv.Itoa(theirGroup))
+	must(t, err)
+	s := startServerWith(t, nil)
+	s.allow.Store(&g)
+	l, err := s.listen(e)
+	must(t, err)
+	s.endpoints = append(s.endpoints, l.endpoint)
+	go s.serve(l)
+	return s
+}
+
+// exchangeAt sends text to the socket at path and returns what comes until it closes its end.
+func exchangeAt(path, text string) (string, error) {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, text); err != nil {
+		return "", err
+	}
+	if err := conn.(*net.UnixConn).CloseWrite(); err != nil {
+		return "", err
+	}
+	b, err := io.ReadAll(conn)
+	return string(b), err
+}
+
+func TestGroupMayCall(t *testing.T) {
+	needRoot(t)
+	path := openDir(t, 0o755) + "/s"
+	s := startForGroup(t, at(path))
+	info, err := os.Lstat(path)
+	must(t, err)
+	if st := info.Sys().(*syscall.Stat_t); info.Mode() != fs.ModeSocket|0o660 || st.Uid != 0 || st.Gid != theirGroup {
+		t.Errorf("the socket is %v, %d:%d; want 0660, 0:%d", info.Mode(), st.Uid, st.Gid, theirGroup)
+	}
+	say := func() (got string, err error) { return exchangeAt(path, sayRequest) }
+	var got string
+	must(t, asMember(t, theirGroup, func() (err error) { got, err = say(); return err }))
+	if got != sayAnswer {
+		t.Errorf("a member is answered with %q; want %q", got, sayAnswer)
+	}
+	err = asNobody(t, func() error { _, err := say(); return err })
+	if !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("a stranger connects: %v", err)
+	}
+	err = asNobody(t, func() error { _, err := dialUnix(t.Context(), at(path)); return err })
+	checkRefused(t, "a stranger", err, "no permission for unix://"+path+": "+path+" belongs to user root (uid 0)", "--allow-group")
+	// What the kernel says counts, whatever the mode of the socket lets through.
+	must(t, os.Chmod(path, 0o666))
+	must(t, asNobody(t, func() (err error) { got, err = say(); return err }))
+	if want := `{"jsonrpc":"2.0","id":1,"error":{"code":-32005,"message":"access denied"}}` + "\n"; got != want {
+		t.Errorf("a stranger is answered with %q; want %q", got, want)
+	}
+	if log := s.log.String(); !strings.Contains(log, "user nobody (uid 65534) may not call the daemon of user root (uid 0) and is no member of the group 64317") {
+		t.Error("the log does not say who was refused, and which group may call")
+	}
+}
+
+// TestGroupIsLetInAtNoOtherInstant wants the socket to be private until it belongs to the group.
+func TestGroupIsLetInAtNoOtherInstant(t *testing.T) {
+	needRoot(t)
+	dir := openDir(t, 0o755)
+	stop, watched := make(chan struct{}), make(chan string, 1)
+	go func() {
+		for {
+			var st unix.Stat_t
+			if unix.Lstat(dir+"/s", &st) == nil && st.Mode&0o077 != 0 && (st.Mode&0o777 != 0o660 || st.Gid != theirGroup) {
+				watched <- fmt.Sprintf("mode %o of group %d", st.Mode&0o777, st.Gid)
+				return
+			}
+			select {
+			case <-stop:
+				watched <- ""
+				return
+			default:
+			}
+		}
+	}()
+	for range 200 {
+		l, err := listenUnix(at(dir+"/s"), group{name: "theirs", id: strconv.Itoa(theirGroup)})
+		must(t, err)
+		must(t, l.Close())
+	}
+	close(stop)
+	if seen := receive(t, watched); seen != "" {
+		t.Errorf("at some instant the socket had %s", seen)
+	}
+}
+
+func TestGroupCanEnterADirectoryThatWeMake(t *testing.T) {
+	needRoot(t)
+	dir := openDir(t, 0o755)
+	t.Setenv("XDG_RUNTIME_DIR", dir)
+	e, err := userEndpoint("other")
+	must(t, err)
+	for _, allow := range []group{{}, {name: "theirs", id: strconv.Itoa(theirGroup)}, {}} { // the directory stays
+		l, err := listenUnix(e, allow)
+		must(t, err)
+		var got string
+		err = asMember(t, theirGroup, func() error {
+			info, err := os.Lstat(e.Path)
+			if err == nil {
+				got = info.Mode().String()
+			}
+			return err
+		})
+		if want := "Srw-rw----"; allow.id != "" && (err != nil || got != want) {
+			t.Errorf("a member finds %q, %v; want %q", got, err, want)
+		}
+		must(t, l.Close())
+	}
+}
+
+func TestGroupThatThereIsNot(t *testing.T) {
+	for _, name := range []string{"no-such-group", "-1", "99999999999", "4294967295"} {
+		_, err := findGroup(name)
+		checkRefused(t, name, err, fmt.Sprintf("there is no group %q", name), "groupadd")
+	}
+	if g, err := findGroup("root"); err != nil || g.id != "0" {
+		t.Errorf("the group root is %v, %v; want 0", g, err)
+	}
+}
+
+// inOwnRun runs f in a thread that has a runDir of its own.
+func inOwnRun(t testing.TB, f func() error) error {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlock: the thread ends with this goroutine
+		err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS)
+		if err == nil {
+			err = unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+		}
+		if err == nil {
+			err = unix.Mount("tmpfs", runDir, "tmpfs", 0, "mode=0755")
+		}
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	}()
+	return receive(t, done)
+}
+
+// TestClientTrustsWhomRootGaveThePlace has a service that runs as another user, at its place in runDir
+// and at others.
+func TestClientTrustsWhomRootGaveThePlace(t *testing.T) {
+	needRoot(t)
+	for _, test := range []struct {
+		name, path string
+		run, dir   fs.FileMode
+		owner      int
+		trusted    bool
+	}{
+		{"its place", "/run/ipcd/ipcd.sock", 0o755, 0o755, nobody, true},
+		{"its place, by another name", "/var/run/other/other.sock", 0o755, 0o750, nobody, true},
+		{"another file there", "/run/ipcd/mine.sock", 0o755, 0o755, nobody, false},
+		{"a directory of root's", "/run/ipcd/ipcd.sock", 0o755, 0o755, 0, false},
+		{"a directory of a third one's", "/run/ipcd/ipcd.sock", 0o755, 0o755, 1, false},
+		{"one that others can write to", "/run/ipcd/ipcd.sock", 0o755, 0o775, nobody, false},
+		{"where others can write", "/run/ipcd/ipcd.sock", 0o777, 0o755, nobody, false},
+		{"deeper down", "/run/in/ipcd/ipcd.sock", 0o755, 0o755, nobody, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			err := inOwnRun(t, func() error {
+				dir := filepath.Dir(test.path)
+				err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, test.dir), os.Lchown(dir, test.owner, 0), os.Chmod(runDir, test.run))
+				if got := isTrusted(at(test.path), nobody); err == nil && got != test.trusted {
+					return fmt.Errorf("isTrusted = %v; want %v", got, test.trusted)
+				}
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestDialTellsWhoKeepsUsOut(t *testing.T) {
 	needRoot(t)
 	dir := openDir(t, 0o755)
@@ -224,7 +421,23 @@ func TestWhoamiIsWhatTheKernelSays(t *testing.T) {
 	var answer struct{ Result peer }
 	must(t, json.NewDecoder(conn).Decode(&answer))
 	want := peer{Transport: "unix", Known: true, UID: os.Getuid(), GID: os.Getgid(), PID: os.Getpid(), User: userName(os.Getuid())}
-	if answer.Result != want {
-		t.Errorf("Whoami = %+v; want %+v", answer.Result, want)
+	gids, err := os.Getgroups()
+	must(t, err)
+	groups := map[string]bool{}
+	for _, gid := range append(gids, os.Getgid()) {
+		groups[strconv.Itoa(gid)] = true
+	}
+	got := answer.Result
+	for _, id := range got.Groups {
+		if !groups[id] {
+			t.Errorf("Whoami says group %s, and we are no member of it", id)
+		}
+		delete(groups, id)
+	}
+	if len(groups) > 0 || len(got.Groups) == 0 || got.Groups[0] != strconv.Itoa(os.Getgid()) {
+		t.Errorf("Whoami says groups %v; want the effective one first, and %v too", got.Groups, groups)
+	}
+	if got.Groups = nil; !reflect.DeepEqual(got, want) {
+		t.Errorf("Whoami = %+v; want %+v", got, want)
 	}
 }

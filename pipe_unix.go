@@ -30,7 +30,7 @@ import (
 func init() {
 	transports["unix"] = transport{listen: listenUnix, dial: dialUnix, identify: func(conn net.Conn, _ time.Duration) (peer, error) { return identifyUnix(conn) }}
 	transports["npipe"] = transport{
-		listen: func(e endpoint) (net.Listener, error) { return nil, noPipes(e) },
+		listen: func(e endpoint, _ group) (net.Listener, error) { return nil, noPipes(e) },
 		dial:   func(_ context.Context, e endpoint) (net.Conn, error) { return nil, noPipes(e) },
 		identify: func(net.Conn, time.Duration) (peer, error) {
 			return peer{}, errors.New("identify the peer: this system has no named pipes")
@@ -40,6 +40,18 @@ func init() {
 		return peer{Transport: "unix", Known: true, UID: os.Getuid(), GID: os.Getgid(), User: userName(os.Getuid())}, nil
 	}
 	isMaster = func(p peer) bool { return p.Known && p.UID == 0 }
+	findGroup = findUnixGroup
+}
+
+// findUnixGroup takes a name, or a number that need not have one.
+func findUnixGroup(name string) (group, error) {
+	if g, err := user.LookupGroup(name); err == nil {
+		return group{name: name, id: g.Gid}, nil
+	}
+	if gid, err := strconv.ParseUint(name, 10, 31); err == nil {
+		return group{name: name, id: strconv.FormatUint(gid, 10)}, nil
+	}
+	return group{}, usagef("there is no group %q", shorten(name, 100)).withHint("make it: sudo groupadd %s", defaultName)
 }
 
 func noPipes(e endpoint) *fault {
@@ -156,11 +168,11 @@ func (l *unixListener) lost() bool {
 // listenUnix listens on the socket at e.Path. It replaces a dead socket and refuses a live one.
 // Probing alone cannot tell the two apart in time, because another daemon may bind right after
 // the probe; holding the lock file next to the path can.
-func listenUnix(e endpoint) (_ net.Listener, err error) {
+func listenUnix(e endpoint, allow group) (_ net.Listener, err error) {
 	if err := checkLength(e); err != nil {
 		return nil, err
 	}
-	if err := makeDefaultDir(e); err != nil {
+	if err := makeDefaultDir(e, allow); err != nil {
 		return nil, err
 	}
 	if err := checkDir(e); err != nil {
@@ -182,6 +194,11 @@ func listenUnix(e endpoint) (_ net.Listener, err error) {
 	if err != nil {
 		return nil, listenFault(e, "%w", err).withHint("look at the directory: ls -la %s", filepath.Dir(e.Path))
 	}
+	if err := openTo(e.Path, allow, 0o660); err != nil {
+		l.Close()
+		os.Remove(e.Path)
+		return nil, openFault(e, allow, err)
+	}
 	info, err := os.Lstat(e.Path)
 	if err != nil {
 		l.Close()
@@ -202,9 +219,30 @@ func checkLength(e endpoint) error {
 	return nil
 }
 
+// openTo gives path, which is in a place of ours alone, to the group, and then the mode that lets its
+// members use it: at no instant anybody else can. Without a group it does nothing.
+func openTo(path string, allow group, mode fs.FileMode) error {
+	if allow.id == "" {
+		return nil
+	}
+	gid, err := strconv.Atoi(allow.id)
+	if err == nil {
+		err = os.Lchown(path, -1, gid)
+	}
+	if err != nil {
+		return err
+	}
+	return os.Chmod(path, mode)
+}
+
+func openFault(e endpoint, allow group, err error) *fault {
+	return listenFault(e, "open it to the group %s: %w", allow.name, err).
+		withHint("the daemon has to be a member of the group itself, or run as root")
+}
+
 // makeDefaultDir makes the directory of a default endpoint, and no other: one that the user
 // named is theirs to make, or it is a slip of the pen. Whether it is safe is checkDir's business.
-func makeDefaultDir(e endpoint) error {
+func makeDefaultDir(e endpoint, allow group) error {
 	mode := fs.FileMode(0o700)
 	name, ok := instanceOf(e)
 	if own, err := userEndpoint(name); !ok || err != nil || own.Path != e.Path {
@@ -216,6 +254,12 @@ func makeDefaultDir(e endpoint) error {
 	dir := filepath.Dir(e.Path)
 	if err := os.Mkdir(dir, mode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return listenFault(e, "make its directory: %w", err).withHint("name an endpoint in a directory of your own with --listen")
+	}
+	// One that was there may be another user's: then nothing is changed, and checkDir complains.
+	if info, err := os.Lstat(dir); mode == 0o700 && err == nil && info.IsDir() && ownerOf(info) == os.Getuid() {
+		if err := openTo(dir, allow, 0o710); err != nil {
+			return openFault(e, allow, err)
+		}
 	}
 	return nil
 }
@@ -271,7 +315,7 @@ func checkOneDir(e endpoint, at string, info fs.FileInfo, last bool) error {
 		e.Shared = true
 		return listenFault(e, "everybody can put files into the directory %s", at).
 			withHint("choose a directory of your own, or say that you know: %s", e)
-	case last && !open && isFallbackDir(e, at) && mode.Perm()&0o077 != 0:
+	case last && !open && isFallbackDir(e, at) && mode.Perm()&0o067 != 0: // a group that may call can enter it
 		return listenFault(e, "the directory %s is open to others (mode %04o)", at, mode.Perm()).withHint("close it: chmod 700 %s", at)
 	}
 	return nil
@@ -604,10 +648,34 @@ func checkSocket(e endpoint) error {
 		}
 		return dialFault(nil, "no daemon at %s: that is %s and no socket", e, what).
 			withHint("name the socket of a daemon with -e")
-	case ownerOf(info) != 0 && ownerOf(info) != os.Getuid():
+	case !isTrusted(e, ownerOf(info)):
 		return foreign(e, "the socket", ownerOf(info))
 	}
 	return nil
+}
+
+// isTrusted tells the users who may serve e: root, ourselves, and the one to whom root has given the
+// place. The socket of a service that runs as a user of its own is runDir/NAME/NAME.sock; runDir is
+// root's, and whoever owns a directory right in it was put there by root.
+func isTrusted(e endpoint, uid int) bool {
+	if uid == 0 || uid == os.Getuid() {
+		return true
+	}
+	dir, err := resolveSystemLinks(e)
+	if err != nil {
+		return false
+	}
+	run, err := resolveSystemLinks(endpoint{Path: runDir + "/"})
+	if err != nil || filepath.Dir(dir) != run {
+		return false
+	}
+	name, ok := instanceOf(e)
+	above, err := os.Lstat(run)
+	if !ok || filepath.Base(dir) != name || err != nil || ownerOf(above) != 0 || above.Mode().Perm()&0o022 != 0 {
+		return false
+	}
+	info, err := os.Lstat(dir)
+	return err == nil && info.IsDir() && ownerOf(info) == uid && info.Mode().Perm()&0o022 == 0
 }
 
 // checkServer asks the kernel who listens, before a byte is sent: a file with the right owner
@@ -617,7 +685,7 @@ func checkServer(e endpoint, conn net.Conn) error {
 	if err != nil {
 		return faultf(codeDenied, "the system does not say who serves %s: %w", e, err).withHint("try again, or name another endpoint with -e")
 	}
-	if p.UID != 0 && p.UID != os.Getuid() {
+	if !isTrusted(e, p.UID) {
 		return foreign(e, "the daemon", p.UID)
 	}
 	return nil
@@ -635,8 +703,11 @@ func dialUnixFault(e endpoint, err error) *fault {
 		return dialFault(err, "no daemon at %s", e).withHint(`start one with "ipcd run", or name another endpoint with -e`)
 	case errors.Is(err, fs.ErrPermission):
 		at, uid := deniedAt(e.Path)
-		return dialFault(err, "no permission for %s: %s belongs to %s", e, at, nameUser(uid)).
-			withHint(`call as that user, or start a daemon of your own with "ipcd run"`)
+		f := dialFault(err, "no permission for %s: %s belongs to %s", e, at, nameUser(uid))
+		if name := groupWithAccess(at); name != "" {
+			return f.withHint("call as a member of the group %s: sudo usermod -aG %[1]s USER, and log in again", name)
+		}
+		return f.withHint(`call as that user, have --allow-group let a group of yours call, or start a daemon of your own with "ipcd run"`)
 	case errors.Is(err, syscall.ECONNREFUSED) && !passes(e, err):
 		return dialFault(err, "no daemon at %s: one has been here and is gone", e).
 			withHint(`start it again with "ipcd run"; it replaces the socket that is left over`)
@@ -665,13 +736,24 @@ func deniedAt(path string) (at string, uid int) {
 	return at, uid
 }
 
+// groupWithAccess is the group whose members are let through at path; nothing where none is.
+func groupWithAccess(path string) string {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm()&0o010 == 0 && info.Mode().Perm()&0o060 != 0o060 {
+		return ""
+	}
+	gid := info.Sys().(*syscall.Stat_t).Gid
+	g, err := user.LookupGroupId(strconv.FormatUint(uint64(gid), 10))
+	if err != nil || gid == 0 {
+		return ""
+	}
+	return g.Name
+}
+
 // identifyUnix asks the kernel for the other end.
 func identifyUnix(conn net.Conn) (peer, error) {
 	p := peer{Transport: "unix", UID: -1, GID: -1}
-	err := withFD(conn, func(fd int) (err error) {
-		p.UID, p.GID, p.PID, err = peerCredentials(fd)
-		return err
-	})
+	err := withFD(conn, func(fd int) error { return p.ask(fd) })
 	if err != nil {
 		return p, fmt.Errorf("ask who is at the other end: %w", err)
 	}

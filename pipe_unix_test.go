@@ -47,7 +47,7 @@ func must(t testing.TB, err error) {
 func TestListenIsPrivateWhateverTheUmask(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	path := tempSocket(t)
-	l, err := listenUnix(at(path))
+	l, err := listenUnix(at(path), group{})
 	must(t, err)
 	defer l.Close()
 	for _, name := range []string{path, path + ".lock"} {
@@ -153,7 +153,7 @@ func TestListenRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			dir := tempDir(t)
 			e := test.make(t, dir)
-			l, err := listenUnix(e)
+			l, err := listenUnix(e, group{})
 			if err == nil {
 				l.Close()
 			}
@@ -170,11 +170,11 @@ func TestListenInASharedDirectoryThatWasAskedFor(t *testing.T) {
 	must(t, os.Chmod(dir, 0o777|fs.ModeSticky))
 	e := at(dir + "/s")
 	e.Shared = true
-	l, err := listenUnix(e)
+	l, err := listenUnix(e, group{})
 	must(t, err)
 	must(t, l.Close())
 	must(t, os.Mkdir(dir+"/own", 0o700)) // one's own inside of it needs no word
-	l, err = listenUnix(at(dir + "/own/s"))
+	l, err = listenUnix(at(dir+"/own/s"), group{})
 	must(t, err)
 	must(t, l.Close())
 }
@@ -185,7 +185,7 @@ func TestListenMakesItsDefaultDirectoryPrivate(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", dir)
 	e, err := defaultEndpoint()
 	must(t, err)
-	l, err := listenUnix(e)
+	l, err := listenUnix(e, group{})
 	must(t, err)
 	info, err := os.Lstat(dir + "/ipcd")
 	if err != nil || info.Mode() != fs.ModeDir|0o700 {
@@ -193,7 +193,7 @@ func TestListenMakesItsDefaultDirectoryPrivate(t *testing.T) {
 	}
 	must(t, l.Close())
 	must(t, os.Chmod(dir+"/ipcd", 0o755))
-	_, err = listenUnix(e)
+	_, err = listenUnix(e, group{})
 	checkRefused(t, "one that others can look into", err, "is open to others (mode 0755)", "chmod 700")
 	t.Setenv("XDG_RUNTIME_DIR", "relative")
 	_, err = defaultEndpoint()
@@ -212,7 +212,7 @@ func TestListenReplacesTheSocketOfOneWhoIsGone(t *testing.T) {
 	must(t, os.WriteFile(path+".lock", []byte(`{"pid":1,"since":"2020-01-01T00:00:00Z"}`), 0o600)) // which nobody holds
 	_, err = dialUnix(t.Context(), at(path))
 	checkRefused(t, "dial", err, "", "")
-	l, err := listenUnix(at(path))
+	l, err := listenUnix(at(path), group{})
 	must(t, err)
 	defer l.Close()
 	conn, err := dialUnix(t.Context(), at(path))
@@ -222,7 +222,7 @@ func TestListenReplacesTheSocketOfOneWhoIsGone(t *testing.T) {
 
 func TestListenerLeavesWhatSomebodyElsePutThere(t *testing.T) {
 	path := tempSocket(t)
-	l, err := listenUnix(at(path))
+	l, err := listenUnix(at(path), group{})
 	must(t, err)
 	must(t, os.Remove(path))
 	other, err := net.Listen("unix", path)
@@ -249,7 +249,7 @@ func TestListenHasOneOwner(t *testing.T) {
 		for i := range 2 {
 			all.Go(func() {
 				<-start
-				listeners[i], errs[i] = listenUnix(at(path))
+				listeners[i], errs[i] = listenUnix(at(path), group{})
 			})
 		}
 		close(start)

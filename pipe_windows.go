@@ -26,7 +26,7 @@ import (
 func init() {
 	transports["npipe"] = transport{listen: listenPipe, dial: dialPipe, identify: identifyPipe}
 	transports["unix"] = transport{
-		listen: func(e endpoint) (net.Listener, error) { return nil, noSockets(e) },
+		listen: func(e endpoint, _ group) (net.Listener, error) { return nil, noSockets(e) },
 		dial:   func(_ context.Context, e endpoint) (net.Conn, error) { return nil, noSockets(e) },
 		identify: func(net.Conn, time.Duration) (peer, error) {
 			return peer{}, errors.New("identify the peer: Windows does not say who is behind a socket")
@@ -34,6 +34,23 @@ func init() {
 	}
 	ownPeer = sync.OnceValues(ownToken)
 	isMaster = func(p peer) bool { return p.Known && (p.SID == sidSystem || p.Elevated) }
+	findGroup = findWindowsGroup
+}
+
+// findWindowsGroup takes a name, such as Users or DOMAIN\Staff, or a SID.
+func findWindowsGroup(name string) (group, error) {
+	sid, err := windows.StringToSid(name)
+	if err == nil {
+		return group{name: name, id: sid.String()}, nil
+	}
+	sid, _, kind, err := windows.LookupSID("", name)
+	switch {
+	case err != nil:
+		return group{}, usagef("there is no group %q", shorten(name, 100)).withHint("make it: net localgroup %s /add", defaultName)
+	case kind != windows.SidTypeGroup && kind != windows.SidTypeAlias && kind != windows.SidTypeWellKnownGroup:
+		return group{}, usagef("%q is no group", shorten(name, 100)).withHint("name a group; net localgroup lists those of this machine")
+	}
+	return group{name: name, id: sid.String()}, nil
 }
 
 // noSockets: Windows has sockets in the file system, but no SO_PEERCRED to go with them.
@@ -184,14 +201,14 @@ func (c *pipeConn) Read(b []byte) (int, error) {
 // listenPipe listens on the pipe e.Path. The first instance of a pipe decides who may make
 // others and who may connect, and go-winio asks for that one or fails: there is no lock file
 // here, and nothing is left behind by a daemon that was killed.
-func listenPipe(e endpoint) (net.Listener, error) {
+func listenPipe(e endpoint, allow group) (net.Listener, error) {
 	own, err := ownPeer()
 	if err != nil {
 		return nil, listenFault(e, "%w", err)
 	}
 	// Bytes without borders, as on every other transport; remote clients are always rejected.
 	l, err := winio.ListenPipe(e.Path, &winio.PipeConfig{
-		SecurityDescriptor: pipeSecurity(e, own.SID),
+		SecurityDescriptor: pipeSecurity(e, own.SID, allow),
 		InputBufferSize:    pipeBuffer,
 		OutputBufferSize:   pipeBuffer,
 	})
@@ -214,7 +231,11 @@ const pipeBuffer = 64 << 10 // bytes that wait in a pipe each way, as in a socke
 // whatever a parent would hand down (P). The user whose daemon it is has to be among them, or
 // could make no instance after the first, and owns it, which is what clients look at: left to the
 // system, the owner is the administrators for some and the user for others.
-func pipeSecurity(e endpoint, own string) string {
+//
+// The group that may call reads and writes. What every client asks for, GENERIC_WRITE, has the bit with
+// which an instance of the pipe is made (FILE_CREATE_PIPE_INSTANCE is FILE_APPEND_DATA), so that its
+// members are trusted not to serve beside us: see "Named Pipe Security and Access Rights".
+func pipeSecurity(e endpoint, own string, allow group) string {
 	full := []string{"SY"}
 	if isServicePipe(e) || isServiceAccount(own) {
 		full = append(full, "BA")
@@ -226,6 +247,9 @@ func pipeSecurity(e endpoint, own string) string {
 	b.WriteString("O:" + own + "D:P")
 	for _, who := range full {
 		b.WriteString("(A;;GA;;;" + who + ")")
+	}
+	if allow.id != "" {
+		b.WriteString("(A;;GRGW;;;" + allow.id + ")")
 	}
 	return b.String()
 }
@@ -414,6 +438,15 @@ func (p *peer) describe(token windows.Token) error {
 		return os.NewSyscallError("GetTokenInformation", err)
 	}
 	p.SID, p.User, p.Elevated = user.User.Sid.String(), accountName(user.User.Sid), token.IsElevated()
+	groups, err := token.GetTokenGroups()
+	if err != nil {
+		return os.NewSyscallError("GetTokenInformation", err)
+	}
+	for _, g := range groups.AllGroups() {
+		if g.Attributes&windows.SE_GROUP_ENABLED != 0 && g.Attributes&windows.SE_GROUP_USE_FOR_DENY_ONLY == 0 {
+			p.Groups = append(p.Groups, g.Sid.String())
+		}
+	}
 	return nil
 }
 

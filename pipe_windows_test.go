@@ -35,7 +35,7 @@ func dialSoon(t testing.TB, e endpoint) net.Conn {
 // listenTest listens until the test ends.
 func listenTest(t testing.TB, e endpoint) net.Listener {
 	t.Helper()
-	l, err := listenPipe(e)
+	l, err := listenPipe(e, group{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestPipeKnowsItsCaller(t *testing.T) {
 	if !p.Known || p.SID != own.SID || p.PID != os.Getpid() {
 		t.Errorf("the caller is %+v; want %+v", p, own)
 	}
-	if err := p.mayConnect(e); err != nil {
+	if err := p.mayConnect(e, group{}); err != nil {
 		t.Error(err)
 	}
 	buf := make([]byte, 10)
@@ -117,16 +117,19 @@ func TestPipeSilentCallerEndsWithTheListener(t *testing.T) {
 func TestPipeSecurity(t *testing.T) {
 	own := "S-1-5-21-1-2-3-1000"
 	user := endpoint{Scheme: "npipe", Path: pipePrefix + "ipcd-" + own}
+	users := group{name: "Users", id: "S-1-5-32-545"}
 	for _, test := range []struct {
-		e    endpoint
-		own  string
-		want string
+		e     endpoint
+		own   string
+		allow group
+		want  string
 	}{
-		{user, own, "O:" + own + "D:P(A;;GA;;;SY)(A;;GA;;;" + own + ")"},
-		{serviceEndpoint(defaultName), sidSystem, "O:S-1-5-18D:P(A;;GA;;;SY)(A;;GA;;;BA)"},
-		{serviceEndpoint(defaultName), sidLocalService, "O:S-1-5-19D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;S-1-5-19)"},
+		{user, own, group{}, "O:" + own + "D:P(A;;GA;;;SY)(A;;GA;;;" + own + ")"},
+		{user, own, users, "O:" + own + "D:P(A;;GA;;;SY)(A;;GA;;;" + own + ")(A;;GRGW;;;S-1-5-32-545)"},
+		{serviceEndpoint(defaultName), sidSystem, group{}, "O:S-1-5-18D:P(A;;GA;;;SY)(A;;GA;;;BA)"},
+		{serviceEndpoint(defaultName), sidLocalService, group{}, "O:S-1-5-19D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;S-1-5-19)"},
 	} {
-		got := pipeSecurity(test.e, test.own)
+		got := pipeSecurity(test.e, test.own, test.allow)
 		if got != test.want {
 			t.Errorf("pipeSecurity(%v, %s) = %s; want %s", test.e, test.own, got, test.want)
 		}

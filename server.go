@@ -74,7 +74,7 @@ func (s *server) listen(e endpoint) (*listener, error) {
 	if !ok {
 		return nil, usagef("nobody can listen at %s", e)
 	}
-	inner, err := t.listen(e)
+	inner, err := t.listen(e, s.allowed())
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +163,7 @@ func (s *server) handle(l *listener, raw net.Conn) {
 		s.silent(c)
 		return
 	case err == nil:
-		err = p.mayConnect(l.endpoint)
+		err = p.mayConnect(l.endpoint, s.allowed())
 	}
 	var refuse *fault
 	if err != nil {

@@ -20,6 +20,15 @@ type hub struct {
 	foreman  foreman
 	counts   counts
 	draining atomic.Bool // new calls are answered with errShuttingDown
+	allow    atomic.Pointer[group]
+}
+
+// allowed is the group whose members may call, besides the daemon's own user and root.
+func (h *hub) allowed() group {
+	if g := h.allow.Load(); g != nil {
+		return *g
+	}
+	return group{}
 }
 
 // counts is what Ipcd.Status tells of the daemon's work.

@@ -11,9 +11,9 @@ import (
 // A transport carries bytes between two programs. A system that lacks one has a row all the
 // same, whose functions say so and name the way out.
 type transport struct {
-	// listen opens the endpoint for calls. Closing the listener gives back all it took: the
-	// socket file and the lock that says whose the endpoint is.
-	listen func(e endpoint) (net.Listener, error)
+	// listen opens the endpoint for calls, so that the members of allow can reach it too. Closing
+	// the listener gives back all it took: the socket file and the lock that says whose the endpoint is.
+	listen func(e endpoint, allow group) (net.Listener, error)
 	// dial connects, having made sure that the other end is who it should be before a byte
 	// is sent. Its errors are faults with hints: see dialFault.
 	dial func(ctx context.Context, e endpoint) (net.Conn, error)
