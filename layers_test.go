@@ -19,7 +19,7 @@ import (
 // Twins, of which a system has one, share a row.
 var layers = []string{
 	"errors", "log", "metrics", "endpoint", "access", "transport",
-	"peer_linux peer_bsd pipe_unix pipe_windows", "net", "config", "codec", "output", "jsonscan", "jsonrpc", "gobcheck", "gobjson", "gob", "echo",
+	"peer_linux peer_bsd pipe_unix pipe_windows trust_windows", "net", "config", "codec", "output", "jsonscan", "jsonrpc", "gobcheck", "gobjson", "gob", "echo",
 	"table", "config_cmd", "rpc", "session", "http", "frame", "channel", "channel_unix channel_windows", "server", "child", "client",
 	"schema", "builtin", "daemon", "service", "systemd openrc launchd rcd scm_windows",
 	"service_linux service_darwin service_freebsd service_windows service_unix", "service_cmd", "cli", "bench", "main",

@@ -59,20 +59,6 @@ func noSockets(e endpoint) *fault {
 		withHint("use a pipe here: %s", serviceEndpoint(defaultName))
 }
 
-// Well-known SIDs, see "Well-known SIDs" in the Windows security documentation.
-const (
-	sidSystem         = "S-1-5-18"
-	sidLocalService   = "S-1-5-19"
-	sidNetworkService = "S-1-5-20"
-	sidAdministrators = "S-1-5-32-544"
-	sidInstaller      = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464" // NT SERVICE\TrustedInstaller
-)
-
-// isServiceAccount tells the users that services run as and nobody logs in as.
-func isServiceAccount(sid string) bool {
-	return sid == sidSystem || sid == sidLocalService || sid == sidNetworkService
-}
-
 // stopSignals are those that ask a daemon to stop. Go makes SIGTERM of a closed console, of the
 // end of the session and of shutdown.
 var stopSignals = []os.Signal{os.Interrupt, syscall.SIGTERM}
@@ -208,7 +194,7 @@ func listenPipe(e endpoint, allow group) (net.Listener, error) {
 	}
 	// Bytes without borders, as on every other transport; remote clients are always rejected.
 	l, err := winio.ListenPipe(e.Path, &winio.PipeConfig{
-		SecurityDescriptor: pipeSecurity(e, own.SID, allow),
+		SecurityDescriptor: pipeSecurity(e, own, allow),
 		InputBufferSize:    pipeBuffer,
 		OutputBufferSize:   pipeBuffer,
 	})
@@ -226,38 +212,6 @@ func listenPipe(e endpoint, allow group) (net.Listener, error) {
 }
 
 const pipeBuffer = 64 << 10 // bytes that wait in a pipe each way, as in a socket
-
-// pipeSecurity is the security descriptor of the pipe, in SDDL: nobody but those named here,
-// whatever a parent would hand down (P). The user whose daemon it is has to be among them, or
-// could make no instance after the first, and owns it, which is what clients look at: left to the
-// system, the owner is the administrators for some and the user for others.
-//
-// The group that may call reads and writes. What every client asks for, GENERIC_WRITE, has the bit with
-// which an instance of the pipe is made (FILE_CREATE_PIPE_INSTANCE is FILE_APPEND_DATA), so that its
-// members are trusted not to serve beside us: see "Named Pipe Security and Access Rights".
-func pipeSecurity(e endpoint, own string, allow group) string {
-	full := []string{"SY"}
-	if isServicePipe(e) || isServiceAccount(own) {
-		full = append(full, "BA")
-	}
-	if own != sidSystem {
-		full = append(full, own)
-	}
-	var b strings.Builder
-	b.WriteString("O:" + own + "D:P")
-	for _, who := range full {
-		b.WriteString("(A;;GA;;;" + who + ")")
-	}
-	if allow.id != "" {
-		b.WriteString("(A;;GRGW;;;" + allow.id + ")")
-	}
-	return b.String()
-}
-
-// isServicePipe tells a pipe whose name could be that of a service of the system.
-func isServicePipe(e endpoint) bool {
-	return isInstanceName(strings.TrimPrefix(e.Path, pipePrefix))
-}
 
 // pipeTaken says who serves the pipe.
 func pipeTaken(e endpoint, own peer) error {
@@ -311,7 +265,7 @@ const dialPatience = 900 * time.Millisecond
 func dialPipe(ctx context.Context, e endpoint) (net.Conn, error) {
 	limited, cancel := context.WithTimeout(ctx, dialPatience)
 	defer cancel()
-	conn, err := winio.DialPipeAccessImpLevel(limited, e.Path, windows.GENERIC_READ|windows.GENERIC_WRITE, winio.PipeImpLevelIdentification)
+	conn, err := winio.DialPipeAccessImpLevel(limited, e.Path, rightsCall, winio.PipeImpLevelIdentification)
 	if err != nil {
 		return nil, dialPipeFault(ctx, e, err)
 	}
@@ -322,29 +276,26 @@ func dialPipe(ctx context.Context, e endpoint) (net.Conn, error) {
 	return conn, nil
 }
 
-// checkPipeOwner makes sure before a byte is sent that the pipe is ours or the system's: any
-// user may take the name of a pipe that nobody serves.
-func checkPipeOwner(e endpoint, pipe windows.Handle) error {
-	sd, err := windows.GetSecurityInfo(pipe, windows.SE_KERNEL_OBJECT, windows.OWNER_SECURITY_INFORMATION)
-	if err != nil {
-		return faultf(codeDenied, "the system does not say who serves %s: %w", e, err).withHint("try again, or name another endpoint with -e")
+// ownerOf says, for one who is not let in, whose the pipe is. The pipe itself tells nobody who may not
+// open it; its name has the SID of a user in it or is that of a service, which the system knows.
+func ownerOf(e endpoint) string {
+	if i := strings.LastIndex(e.Path, "-S-1-"); i >= 0 {
+		if sid, err := windows.StringToSid(e.Path[i+1:]); err == nil {
+			return ": it is that of " + peer{Known: true, SID: sid.String(), User: accountName(sid)}.who()
+		}
 	}
-	owner, _, err := sd.Owner()
-	if err != nil || owner == nil {
-		return faultf(codeDenied, "the pipe of %s has no owner; nothing was sent to it", e).withHint("name another endpoint with -e")
+	name, ok := pipeService(e)
+	if !ok {
+		return ""
 	}
-	if sid := owner.String(); !isOurs(sid) {
-		p := peer{Known: true, SID: sid, User: accountName(owner)}
-		return faultf(codeDenied, "the daemon at %s belongs to %s; nothing was sent to it", e, p.who()).
-			withHint(`start one of your own with "ipcd run", or call as that user`)
+	status, err := askService(name)
+	switch {
+	case err != nil:
+		return ""
+	case status.ProcessId == 0:
+		return fmt.Sprintf(": another program than the service %s has it, which is stopped", name)
 	}
-	return nil
-}
-
-// isOurs tells the owners whom we trust: ourselves, and those who could become us.
-func isOurs(sid string) bool {
-	own, err := ownPeer()
-	return sid == sidSystem || sid == sidAdministrators || err == nil && sid == own.SID
+	return fmt.Sprintf(": it is that of the service %s (pid %d)", name, status.ProcessId)
 }
 
 // dialPipeFault says what happened to the connection and what can be done about it.
@@ -355,8 +306,8 @@ func dialPipeFault(ctx context.Context, e endpoint, err error) *fault {
 	case isAny(err, windows.ERROR_FILE_NOT_FOUND):
 		return dialFault(err, "no daemon at %s", e).withHint(`start one with "ipcd run", or name another endpoint with -e`)
 	case isAny(err, windows.ERROR_ACCESS_DENIED):
-		return dialFault(err, "no permission for %s", e).
-			withHint(`call as the user who runs that daemon, or start one of your own with "ipcd run"`)
+		return dialFault(err, "no permission for %s%s", e, ownerOf(e)).
+			withHint(`call as the user who runs that daemon, have it let a group of yours call (--allow-group), or start one of your own with "ipcd run"`)
 	case isAny(err, windows.ERROR_PIPE_BUSY, windows.ERROR_SEM_TIMEOUT), errors.Is(err, context.DeadlineExceeded), isTimeout(err):
 		return dialFault(err, "the daemon at %s is busy: it accepts no connection now", e).withHint("try again; --wait 5s does it for you")
 	}
@@ -429,37 +380,6 @@ func (p *peer) impersonate(pipe windows.Handle) (err error) {
 	}
 	defer token.Close()
 	return p.describe(token)
-}
-
-// describe fills in what a token says.
-func (p *peer) describe(token windows.Token) error {
-	user, err := token.GetTokenUser()
-	if err != nil {
-		return os.NewSyscallError("GetTokenInformation", err)
-	}
-	p.SID, p.User, p.Elevated = user.User.Sid.String(), accountName(user.User.Sid), token.IsElevated()
-	groups, err := token.GetTokenGroups()
-	if err != nil {
-		return os.NewSyscallError("GetTokenInformation", err)
-	}
-	for _, g := range groups.AllGroups() {
-		if g.Attributes&windows.SE_GROUP_ENABLED != 0 && g.Attributes&windows.SE_GROUP_USE_FOR_DENY_ONLY == 0 {
-			p.Groups = append(p.Groups, g.Sid.String())
-		}
-	}
-	return nil
-}
-
-// accountName is DOMAIN\USER, or nothing.
-func accountName(sid *windows.SID) string {
-	name, domain, _, err := sid.LookupAccount("")
-	switch {
-	case err != nil:
-		return ""
-	case domain == "":
-		return name
-	}
-	return domain + `\` + name
 }
 
 // ownToken is this process as the kernel describes it.

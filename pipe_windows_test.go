@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/windows"
 )
 
 // pipeEndpoint is an endpoint of the local transport that nobody else has.
@@ -111,43 +109,6 @@ func TestPipeSilentCallerEndsWithTheListener(t *testing.T) {
 	go l.Close()
 	if _, err := identifyPipe(conn, testPatience); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("identify = %v; want closed", err)
-	}
-}
-
-func TestPipeSecurity(t *testing.T) {
-	own := "S-1-5-21-1-2-3-1000"
-	user := endpoint{Scheme: "npipe", Path: pipePrefix + "ipcd-" + own}
-	users := group{name: "Users", id: "S-1-5-32-545"}
-	for _, test := range []struct {
-		e     endpoint
-		own   string
-		allow group
-		want  string
-	}{
-		{user, own, group{}, "O:" + own + "D:P(A;;GA;;;SY)(A;;GA;;;" + own + ")"},
-		{user, own, users, "O:" + own + "D:P(A;;GA;;;SY)(A;;GA;;;" + own + ")(A;;GRGW;;;S-1-5-32-545)"},
-		{serviceEndpoint(defaultName), sidSystem, group{}, "O:S-1-5-18D:P(A;;GA;;;SY)(A;;GA;;;BA)"},
-		{serviceEndpoint(defaultName), sidLocalService, group{}, "O:S-1-5-19D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;S-1-5-19)"},
-	} {
-		got := pipeSecurity(test.e, test.own, test.allow)
-		if got != test.want {
-			t.Errorf("pipeSecurity(%v, %s) = %s; want %s", test.e, test.own, got, test.want)
-		}
-		if _, err := windows.SecurityDescriptorFromString(got); err != nil {
-			t.Errorf("%s: %v", got, err)
-		}
-	}
-}
-
-func TestPipeTrustsItsOwnOwnersAlone(t *testing.T) {
-	own, err := ownPeer()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for sid, want := range map[string]bool{own.SID: true, sidSystem: true, sidAdministrators: true, "S-1-5-21-1-2-3-1099": false, "S-1-1-0": false} {
-		if isOurs(sid) != want {
-			t.Errorf("isOurs(%s) = %v; want %v", sid, !want, want)
-		}
 	}
 }
 
