@@ -6,11 +6,13 @@ package main
 // service_cmd.go. It is the only one that sees kardianos/service, which carries the installation.
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -33,7 +35,7 @@ type deployment struct {
 	User       bool       // one's own, from login to logout, not the system's
 	Program    string     // absolute path of ipcd
 	Config     string     // absolute path of the configuration; empty for the default
-	Listen     []string   // --listen as it was typed; none for what the configuration says
+	Given      []given    // the settings on the command line
 	RunAs      string     // the user it runs as; empty for the least that the system offers
 	AllowGroup string     // whose members may call; empty for none
 	Delayed    bool       // Windows: start it after the others
@@ -68,11 +70,14 @@ func (d *deployment) options() []string {
 	if d.Config != "" {
 		args = append(args, "--config", d.Config)
 	}
-	for _, e := range d.Listen {
-		args = append(args, "--listen", e)
-	}
-	if d.AllowGroup != "" {
-		args = append(args, "--allow-group", d.AllowGroup)
+	for _, g := range d.Given {
+		if s := findSetting(g.key); s.kind == ofEndpoints {
+			for _, v := range g.values {
+				args = append(args, "--"+s.flag(), v)
+			}
+			continue
+		}
+		args = append(args, "--set", g.key+"="+g.values[0])
 	}
 	return args
 }
@@ -135,7 +140,7 @@ func findSupervisor(user bool) (supervisor, error) {
 // database of services.
 type part interface {
 	name() string          // where it is, for people
-	want() string          // its whole text
+	want() string          // its whole text, mark included
 	have() (string, error) // what is there; fs.ErrNotExist where nothing is
 	put() error            // in place of what is there, if anything is
 	remove() error         // nothing may be there
@@ -171,11 +176,26 @@ const (
 	activeFailed   active = "failed" // and is not started again by itself
 )
 
-// ourMark is in every part, so that what is ours is told from what is another's.
-const ourMark = `Written by "ipcd install"`
+// ourMark is in a line of every part, so that what is ours is told from what is another's. Behind
+// it stands the command line of the daemon, from which the others commands know its endpoints.
+const ourMark = `Written by "ipcd install" for: ipcd `
 
-// isOurs tells whether a text was written by us.
+// mark is that line, without what makes it a comment. The program is not in it.
+func (d *deployment) mark() string { return ourMark + joinWords(d.command()[1:]) }
+
+// isOurText tells whether a text was written by us.
 func isOurText(text string) bool { return strings.Contains(text, ourMark) }
+
+// readMark returns the command line of the daemon that a text of ours has, without the program.
+func readMark(text string) ([]string, error) {
+	_, rest, ok := strings.Cut(text, ourMark)
+	if !ok {
+		return nil, errors.New("it is not ours")
+	}
+	line, _, _ := strings.Cut(rest, "\n")
+	words, _, err := cutWords(line, "")
+	return words, err
+}
 
 // A filePart is a text file that an installation writes.
 type filePart struct {
@@ -294,4 +314,34 @@ func (p *carriedPart) remove() error {
 		return nil
 	}
 	return p.filePart.remove()
+}
+
+// commandStep runs a command of the service manager.
+func commandStep(words ...string) step {
+	return step{text: joinWords(words), do: func(ctx context.Context) error {
+		_, err := runCommand(ctx, words...)
+		return err
+	}}
+}
+
+// runCommand runs a command and returns what it printed. What it complained of is in the error.
+func runCommand(ctx context.Context, words ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, stepLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
+	cmd.WaitDelay = time.Second // for one that has left a child with its output
+	var out, complaint bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	err := cmd.Run()
+	switch {
+	case err == nil:
+		return out.String(), nil
+	case ctx.Err() == context.DeadlineExceeded:
+		return "", faultf(codeApplication, "%s did not end within %s", joinWords(words), stepLimit).withHint("see whether the service manager is well, and try again")
+	}
+	text := strings.TrimSpace(complaint.String())
+	if text == "" {
+		text = err.Error()
+	}
+	return out.String(), fmt.Errorf("%s: %s", joinWords(words), shorten(strings.ReplaceAll(text, "\n", "; "), 500))
 }

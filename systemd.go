@@ -1,0 +1,468 @@
+package main
+
+// This file owns ipcd as a service of systemd: the text of its units, and what is asked of
+// systemctl. What each line of a unit means is in systemd.service(5), systemd.socket(5),
+// systemd.exec(5) and systemd.unit(5); contrib/ has the units as they come out.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// systemd is the service manager of most Linux systems.
+type systemd struct{}
+
+func (systemd) title() string { return "systemd" }
+
+// missing asks as sd_booted(3) does. Each user has a manager of their own, with a socket in
+// $XDG_RUNTIME_DIR; sudo and su lead to a user without one.
+func (systemd) missing(user bool) *fault {
+	if info, err := os.Lstat("/run/systemd/system"); err != nil || !info.IsDir() {
+		return faultf(codeApplication, "systemd does not run here")
+	}
+	if !user {
+		return nil
+	}
+	run := os.Getenv("XDG_RUNTIME_DIR")
+	if run == "" {
+		return faultf(codeApplication, "the systemd of this user cannot be reached: XDG_RUNTIME_DIR is not set").
+			withHint("log in as the user, or set it: export XDG_RUNTIME_DIR=/run/user/%d", os.Getuid())
+	}
+	if _, err := os.Stat(filepath.Join(run, "systemd", "private")); err != nil {
+		return faultf(codeApplication, "no systemd of this user runs at %s", run).
+			withHint("log in as the user, or start it: sudo loginctl enable-linger %s", nameOfUser())
+	}
+	return nil
+}
+
+// nameOfUser is whom a command line would name.
+func nameOfUser() string {
+	if own, err := ownPeer(); err == nil && own.User != "" {
+		return own.User
+	}
+	return strconv.Itoa(os.Getuid())
+}
+
+// unitDir is where administrators, and users, have units of their own: systemd.unit(5).
+func (systemd) unitDir(d *deployment) (string, error) {
+	if !d.User {
+		return "/etc/systemd/system", nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("find the directory for units: %w", err)
+	}
+	return filepath.Join(home, ".config", "systemd", "user"), nil
+}
+
+func (s systemd) parts(d *deployment) ([]part, error) {
+	dir, err := s.unitDir(d)
+	if err != nil {
+		return nil, err
+	}
+	socket, err := systemdSocket(d)
+	if err != nil {
+		return nil, err
+	}
+	unit, err := systemdUnit(d, socket != "")
+	if err != nil {
+		return nil, err
+	}
+	service, err := newCarriedPart(d, filePart{path: filepath.Join(dir, d.Name+".service"), text: unit, mode: 0o644}, "SystemdScript",
+		s.typed(d, "enable", d.Name+".service"), s.typed(d, "daemon-reload"))
+	if err != nil || socket == "" {
+		return []part{service}, err
+	}
+	return []part{service, &filePart{path: filepath.Join(dir, d.Name+".socket"), text: socket, mode: 0o644}}, nil
+}
+
+// typed is a command as a person would type it.
+func (s systemd) typed(d *deployment, args ...string) string {
+	return joinWords(s.systemctl(d, args...))
+}
+
+func (systemd) systemctl(d *deployment, args ...string) []string {
+	if d.User {
+		args = append([]string{"--user"}, args...)
+	}
+	return append([]string{"systemctl"}, args...)
+}
+
+// units are those that the installation has, or had.
+func (s systemd) units(d *deployment) []string {
+	units := []string{d.Name + ".service"}
+	if dir, err := s.unitDir(d); err == nil {
+		if _, err := os.Lstat(filepath.Join(dir, d.Name+".socket")); err == nil {
+			units = append(units, d.Name+".socket")
+		}
+	}
+	return units
+}
+
+// foreign looks for a unit of that name in all places that systemd knows.
+func (s systemd) foreign(ctx context.Context, d *deployment) string {
+	dir, err := s.unitDir(d)
+	if err != nil {
+		return ""
+	}
+	for _, name := range []string{d.Name + ".service", d.Name + ".socket"} {
+		ours := filepath.Join(dir, name)
+		if text, err := readUnit(ours); !errors.Is(err, fs.ErrNotExist) && (err != nil || !isOurText(text)) {
+			return ours
+		}
+		show, err := s.show(ctx, d, name, "FragmentPath", "LoadState")
+		if err == nil && show["LoadState"] == "masked" {
+			return "systemctl mask " + name
+		}
+		if at := show["FragmentPath"]; err == nil && at != "" && at != ours {
+			return at
+		}
+	}
+	return ""
+}
+
+func (s systemd) enable(d *deployment) []step {
+	units := s.units(d)
+	return []step{
+		commandStep(s.systemctl(d, "daemon-reload")...),
+		commandStep(append(s.systemctl(d, "enable"), units...)...),
+	}
+}
+
+func (s systemd) disable(d *deployment) []step {
+	return []step{commandStep(append(s.systemctl(d, "disable", "--quiet"), s.units(d)...)...)}
+}
+
+// start begins with the socket, which the service needs. A unit that was given up has to be
+// forgiven first.
+func (s systemd) start(d *deployment) []step {
+	return []step{
+		{text: s.typed(d, append([]string{"reset-failed"}, s.units(d)...)...), do: func(ctx context.Context) error {
+			runCommand(ctx, append(s.systemctl(d, "reset-failed"), s.units(d)...)...) // fails where nothing has
+			return nil
+		}},
+		commandStep(append(s.systemctl(d, "start"), reversed(s.units(d))...)...),
+	}
+}
+
+// stop takes the socket along: with it alone the next call would start the service again.
+func (s systemd) stop(d *deployment) []step {
+	return []step{commandStep(append(s.systemctl(d, "stop"), reversed(s.units(d))...)...)}
+}
+
+// restart leaves the socket open, so that no call is lost.
+func (s systemd) restart(d *deployment) []step {
+	units := s.units(d)
+	steps := s.start(d)[:1]
+	if len(units) > 1 {
+		steps = append(steps, commandStep(s.systemctl(d, "start", units[1])...))
+	}
+	return append(steps, commandStep(s.systemctl(d, "restart", units[0])...))
+}
+
+func reversed(list []string) []string {
+	r := slices.Clone(list)
+	slices.Reverse(r)
+	return r
+}
+
+// show asks for properties of a unit, see systemctl(1) and org.freedesktop.systemd1(5).
+func (s systemd) show(ctx context.Context, d *deployment, unit string, properties ...string) (map[string]string, error) {
+	out, err := runCommand(ctx, s.systemctl(d, "show", "--property="+strings.Join(properties, ","), unit)...)
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]string{}
+	for line := range strings.Lines(out) {
+		key, value, _ := strings.Cut(strings.TrimRight(line, "\n"), "=")
+		values[key] = value
+	}
+	return values, nil
+}
+
+func (s systemd) state(ctx context.Context, d *deployment) (unitState, error) {
+	show, err := s.show(ctx, d, d.Name+".service", "LoadState", "ActiveState", "SubState", "MainPID", "Result",
+		"NRestarts", "StateChangeTimestamp", "UnitFileState", "ExecMainStatus")
+	if err != nil {
+		return unitState{}, err
+	}
+	socket, err := s.show(ctx, d, d.Name+".socket", "ActiveState")
+	if err != nil {
+		return unitState{}, err
+	}
+	return systemdState(show, socket), nil
+}
+
+// systemdState reads what systemctl show says of the service and of its socket.
+func systemdState(show, socket map[string]string) unitState {
+	u := unitState{Installed: show["LoadState"] == "loaded" || show["ActiveState"] == "active"}
+	u.Enabled = show["UnitFileState"] == "enabled"
+	u.PID, _ = strconv.Atoi(show["MainPID"])
+	u.Restarts, _ = strconv.Atoi(show["NRestarts"])
+	u.Since, _ = time.ParseInLocation("Mon 2006-01-02 15:04:05 MST", show["StateChangeTimestamp"], time.Local)
+	u.Waiting = socket["ActiveState"] == "active"
+	switch show["ActiveState"] {
+	case "active", "reloading", "refreshing":
+		u.Active = activeRunning
+	case "activating":
+		u.Active = activeStarting
+		if show["SubState"] == "auto-restart" {
+			u.Why = systemdResult(show)
+		}
+	case "deactivating":
+		u.Active = activeStopping
+	case "failed":
+		u.Active, u.Why, u.Waiting = activeFailed, systemdResult(show), false
+	default:
+		u.Active = activeStopped
+	}
+	return u
+}
+
+// systemdResult is why a service has failed, in words: "Result" in org.freedesktop.systemd1(5).
+func systemdResult(show map[string]string) string {
+	switch result := show["Result"]; result {
+	case "exit-code":
+		return "it ended with exit code " + show["ExecMainStatus"]
+	case "signal", "core-dump":
+		return "it was ended by signal " + show["ExecMainStatus"]
+	case "watchdog":
+		return "it did not answer, and was ended by the watchdog"
+	case "timeout":
+		return "it did not start or stop in time"
+	case "start-limit-hit":
+		return "it ended again and again, and was given up"
+	case "success":
+		return ""
+	default:
+		return result
+	}
+}
+
+// tail reads the journal, which shows a user what is theirs alone; root sees all.
+func (s systemd) tail(ctx context.Context, d *deployment, lines int) []string {
+	unit := "--unit=" + d.Name + ".service"
+	if d.User {
+		unit = "--user-unit=" + d.Name + ".service"
+	}
+	out, err := runCommand(ctx, "journalctl", "--quiet", "--no-pager", "--output=cat", "--lines="+strconv.Itoa(lines), unit)
+	if err != nil || out == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimRight(out, "\n"), "\n")
+}
+
+// remains: a dynamic user's state is in /var/lib/private, with a link to it (systemd.exec(5)).
+func (s systemd) remains(d *deployment) (gone, kept []string) {
+	for _, e := range d.Endpoints {
+		if e.Scheme == "unix" && filepath.Base(filepath.Dir(e.Path)) == d.Name {
+			gone = append(gone, e.Path, e.Path+".lock", filepath.Dir(e.Path))
+		}
+	}
+	if dir, err := s.unitDir(d); err == nil {
+		for _, unit := range []string{d.Name + ".service.d", d.Name + ".socket.d"} {
+			kept = append(kept, filepath.Join(dir, unit))
+		}
+	}
+	if !d.User {
+		kept = append(kept, filepath.Join("/var/lib/private", d.Name), filepath.Join("/var/lib", d.Name))
+	}
+	return gone, kept
+}
+
+// systemdSocket is the text of the socket's unit. It is empty where systemd can listen for no
+// endpoint.
+func systemdSocket(d *deployment) (string, error) {
+	var streams []string
+	for _, e := range d.Endpoints {
+		at, err := systemdStream(e)
+		if err != nil {
+			return "", err
+		}
+		if at != "" {
+			streams = append(streams, "ListenStream="+strings.ReplaceAll(at, "%", "%%"))
+		}
+	}
+	if streams == nil {
+		return "", nil
+	}
+	var b unitText
+	b.line("# %s", d.mark())
+	b.line("# Change it with \"ipcd install --force\", or add to it with \"systemctl edit\".")
+	b.line("[Unit]")
+	b.line("Description=Calls between the programs of this machine (%s)", d.Name)
+	b.line("")
+	b.line("[Socket]")
+	b.line("# systemd listens, so that no call is refused while the service starts, or starts anew.")
+	b.lines(streams...)
+	if d.AllowGroup != "" {
+		b.line("SocketMode=0660")
+		b.line("SocketGroup=%s", systemdWord(d.AllowGroup))
+	} else {
+		b.line("SocketMode=0600")
+	}
+	b.line("DirectoryMode=%s", map[bool]string{false: "0755", true: "0700"}[d.User])
+	b.line("RemoveOnStop=yes")
+	b.line("")
+	b.line("[Install]")
+	b.line("WantedBy=sockets.target")
+	return b.String(), nil
+}
+
+// systemdStream is where systemd listens for the endpoint; empty where it cannot.
+func systemdStream(e endpoint) (string, error) {
+	switch e.Scheme {
+	case "unix":
+		if strings.ContainsFunc(e.Path, isControl) {
+			return "", usagef("the path of %s has a control character, which no unit of systemd can have", e).withHint("choose another path")
+		}
+		return e.Path, nil
+	case "tcp", "http":
+		host, port, err := net.SplitHostPort(e.Host)
+		if err != nil || port == "0" {
+			return "", err
+		}
+		addr, err := loopbackAddress(e, strings.Trim(host, "[]"))
+		return net.JoinHostPort(addr.String(), port), err
+	}
+	return "", nil
+}
+
+// systemdUnit is the text of the service's unit.
+func systemdUnit(d *deployment, socket bool) (string, error) {
+	start, err := systemdCommand(d.command())
+	if err != nil {
+		return "", err
+	}
+	check, err := systemdCommand(append([]string{d.Program, "config", "check", "--service", d.Name}, d.options()...))
+	if err != nil {
+		return "", err
+	}
+	var b unitText
+	b.line("# %s", d.mark())
+	b.line("# Change it with \"ipcd install --force\", or add to it with \"systemctl edit\".")
+	b.line("[Unit]")
+	b.line("Description=Calls between the programs of this machine (%s)", d.Name)
+	if socket {
+		b.line("Requires=%s.socket", d.Name)
+		b.line("After=%s.socket", d.Name)
+	}
+	b.line("# One that ends again and again is given up; \"ipcd start\" forgives it.")
+	b.line("StartLimitIntervalSec=60")
+	b.line("StartLimitBurst=10")
+	b.line("")
+	b.line("[Service]")
+	b.line("# It says itself when every endpoint listens, and that it still answers.")
+	b.line("Type=notify")
+	b.line("NotifyAccess=main")
+	b.line("WatchdogSec=30")
+	b.line("ExecStart=%s", start)
+	b.line("# A configuration that is wrong is refused before the daemon hears of it.")
+	b.line("ExecReload=%s", check)
+	b.line("ExecReload=/bin/sh -c 'kill -HUP $MAINPID'")
+	b.line("Restart=always")
+	b.line("RestartSec=1")
+	b.line("# Bad usage or configuration would only fail again.")
+	b.line("RestartPreventExitStatus=%d", exitUsage)
+	b.line("TimeoutStartSec=30")
+	b.line("# The drain limit and some.")
+	b.line("TimeoutStopSec=%d", int(d.stopLimit().Round(time.Second).Seconds()))
+	b.line("KillMode=mixed")
+	b.line("UMask=0077")
+	b.line("")
+	if !d.User {
+		systemdAccount(&b, d)
+	}
+	systemdSandbox(&b, d)
+	b.line("")
+	b.line("[Install]")
+	b.line("WantedBy=%s", map[bool]string{false: "multi-user.target", true: "default.target"}[d.User])
+	return b.String(), nil
+}
+
+// systemdAccount says who the service of the system is.
+func systemdAccount(b *unitText, d *deployment) {
+	if d.RunAs != "" {
+		b.line("User=%s", systemdWord(d.RunAs))
+	} else {
+		b.line("# A user that is there while the service runs.")
+		b.line("DynamicUser=yes")
+	}
+	// No RuntimeDirectory: systemd removes that one when the service stops, and the socket stays.
+	b.line("StateDirectory=%s", d.Name)
+	b.line("StateDirectoryMode=0700")
+	b.line("")
+}
+
+// systemdSandbox takes away what the daemon does not need: see systemd-analyze security. PrivateUsers is
+// not there because the kernel would no longer say who calls: each caller would be "nobody".
+func systemdSandbox(b *unitText, d *deployment) {
+	network := false
+	for _, e := range d.Endpoints {
+		network = network || e.Scheme != "unix"
+	}
+	b.line("# As few rights as a program needs that talks on sockets.")
+	b.lines("NoNewPrivileges=yes", "LockPersonality=yes", "MemoryDenyWriteExecute=yes", "RestrictNamespaces=yes",
+		"RestrictRealtime=yes", "RestrictSUIDSGID=yes", "SystemCallArchitectures=native",
+		"SystemCallFilter=@system-service", "SystemCallFilter=~@privileged @resources", "SystemCallErrorNumber=EPERM")
+	if network {
+		b.line("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6")
+	} else {
+		b.line("RestrictAddressFamilies=AF_UNIX")
+	}
+	if d.User { // whose systemd has no rights to take away
+		return
+	}
+	b.lines("CapabilityBoundingSet=", "AmbientCapabilities=", "ProtectSystem=strict", "ProtectHome=yes", "ProtectProc=invisible",
+		"ProcSubset=pid", "ProtectClock=yes", "ProtectControlGroups=yes", "ProtectHostname=yes", "ProtectKernelLogs=yes",
+		"ProtectKernelModules=yes", "ProtectKernelTunables=yes", "PrivateDevices=yes", "DevicePolicy=closed", "PrivateTmp=yes",
+		"RemoveIPC=yes", "KeyringMode=private", "IPAddressDeny=any")
+	if network {
+		b.line("IPAddressAllow=localhost")
+	} else {
+		b.line("PrivateNetwork=yes")
+	}
+}
+
+// A unitText is the text of a unit as it grows.
+type unitText struct{ strings.Builder }
+
+func (b *unitText) line(format string, args ...any) {
+	fmt.Fprintf(b, format, args...)
+	b.WriteByte('\n')
+}
+
+func (b *unitText) lines(lines ...string) {
+	for _, l := range lines {
+		b.WriteString(l + "\n")
+	}
+}
+
+// systemdWord writes a word so that systemd takes no part of it for a specifier (systemd.unit(5)).
+func systemdWord(s string) string { return strings.ReplaceAll(s, "%", "%%") }
+
+// systemdCommand writes a command line as systemd reads it: "COMMAND LINES" and "QUOTING" in
+// systemd.service(5) and systemd.syntax(7).
+func systemdCommand(words []string) (string, error) {
+	var quoted []string
+	for _, w := range words {
+		if strings.ContainsFunc(w, isControl) {
+			return "", usagef("%q has a control character, which no unit of systemd can have", w)
+		}
+		w = strings.NewReplacer("%", "%%", "$", "$$", `\`, `\\`, `"`, `\"`).Replace(w)
+		if w == "" || strings.ContainsAny(w, " '\";") {
+			w = `"` + w + `"`
+		}
+		quoted = append(quoted, w)
+	}
+	return strings.Join(quoted, " "), nil
+}
