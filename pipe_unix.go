@@ -555,12 +555,16 @@ func heldBy(e endpoint, file io.ReaderAt, err error) *fault {
 	var h holder
 	for range 20 {
 		if h = readHolder(file); h.alive() {
-			return listenFault(e, "it is held by pid %d since %s", h.PID, h.Since.Local().Format(time.DateTime)).
+			f := listenFault(e, "it is held by pid %d since %s", h.PID, h.Since.Local().Format(time.DateTime)).
 				withHint("call it, stop it (kill %d), or name another endpoint with --listen", h.PID)
+			f.err = err
+			return f
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	return listenFault(e, "another process holds it").withHint("see which with: lsof %s.lock", e.Path)
+	f := listenFault(e, "another process holds it").withHint("see which with: lsof %s.lock", e.Path)
+	f.err = err
+	return f
 }
 
 func readHolder(file io.ReaderAt) holder {

@@ -8,13 +8,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -22,11 +23,11 @@ import (
 )
 
 const (
-	defaultService = "ipcd"
-	stepLimit      = 100 * time.Second // for one command of the service manager; systemd's own limit for a start is 90 s
-	answerLimit    = 20 * time.Second  // for a service that was started to answer
-	lockLimit      = 3 * time.Minute   // for another install or uninstall to end
-	tailLines      = 10                // of the log of a service that does not answer
+	stepLimit   = 100 * time.Second // for one command of the service manager; systemd's own limit for a start is 90 s
+	answerLimit = 20 * time.Second  // for a service that was started to answer
+	askLimit    = 5 * time.Second   // for the answer to one question
+	lockLimit   = 3 * time.Minute   // for another install or uninstall to end
+	tailLines   = 10                // of the log of a service that does not answer
 )
 
 // A deployment is a service as install was asked for it.
@@ -34,7 +35,10 @@ type deployment struct {
 	Name       string
 	User       bool       // one's own, from login to logout, not the system's
 	Program    string     // absolute path of ipcd
-	Config     string     // absolute path of the configuration; empty for the default
+	CopyOf     string     // what install copies to Program; empty where it does not
+	Copied     bool       // install has put Program there, now or earlier
+	Config     string     // absolute path of the configuration, as it was typed; empty for the default
+	ConfigFile string     // the one that is there; empty for none
 	Given      []given    // the settings on the command line
 	RunAs      string     // the user it runs as; empty for the least that the system offers
 	AllowGroup string     // whose members may call; empty for none
@@ -43,17 +47,8 @@ type deployment struct {
 	Settings   settings   // what it will run with
 }
 
-// serviceName is what a name may be on every system: part of a file's name, of a pipe's, of a
-// shell variable's.
-var serviceName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
-
-func checkServiceName(name string) error {
-	if serviceName.MatchString(name) {
-		return nil
-	}
-	return usagef("--name: %q cannot be the name of a service; expected a letter and then letters, digits, - and _, 32 at most, all lower case", shorten(name, 60)).
-		withHint("ipcd install --name ipcd-2")
-}
+// who is the service for those who know it by its name alone.
+func (d *deployment) who() instance { return instance{name: d.Name, user: d.User} }
 
 // command is the command line that the service manager runs, the program included.
 func (d *deployment) command() []string {
@@ -95,12 +90,16 @@ type supervisor interface {
 	// parts is all that an installation puts into the system, in the order in which it comes; it goes
 	// in the opposite one.
 	parts(d *deployment) ([]part, error)
+	// possible are all parts that a deployment of this name may have, whatever its settings.
+	possible(d *deployment) []part
 	// foreign says whose the service of that name is, if it is not one of ours; else it is empty.
 	foreign(ctx context.Context, d *deployment) string
 	// enable makes the manager read the parts, and start the service at the next boot, or login;
 	// disable takes that back, and is run before the parts go. Both may be run twice.
 	enable(d *deployment) []step
 	disable(d *deployment) []step
+	// forget makes it notice that the parts have gone.
+	forget(d *deployment) []step
 	// start, stop and restart return once it has been done, or failed. None minds that there is
 	// nothing to do.
 	start(d *deployment) []step
@@ -110,6 +109,8 @@ type supervisor interface {
 	state(ctx context.Context, d *deployment) (unitState, error)
 	// tail is the end of its log, or nothing.
 	tail(ctx context.Context, d *deployment, lines int) []string
+	// advice is what whoever has installed wants to know next, a line each.
+	advice(d *deployment) []string
 	// remains are the files and directories that a run leaves behind: kept is what a user may want
 	// (--purge removes it), the rest goes with the service.
 	remains(d *deployment) (gone, kept []string)
@@ -176,25 +177,41 @@ const (
 	activeFailed   active = "failed" // and is not started again by itself
 )
 
-// ourMark is in a line of every part, so that what is ours is told from what is another's. Behind
-// it stands the command line of the daemon, from which the others commands know its endpoints.
-const ourMark = `Written by "ipcd install" for: ipcd `
+// ourMark begins a line of every part, so that what is ours is told from what is another's. Behind
+// it stands the command line of the daemon, from which the other commands know its endpoints.
+const (
+	ourMark   = `Written by "ipcd install`
+	markCopy  = " --copy-to "
+	markForIt = `" for: ipcd `
+)
 
-// mark is that line, without what makes it a comment. The program is not in it.
-func (d *deployment) mark() string { return ourMark + joinWords(d.command()[1:]) }
+// mark is that line, without what makes it a comment. The program is not in it, but where install
+// has put it.
+func (d *deployment) mark() string {
+	m := ourMark
+	if d.Copied {
+		m += markCopy + joinWords([]string{d.Program})
+	}
+	return m + markForIt + joinWords(d.command()[1:])
+}
 
 // isOurText tells whether a text was written by us.
 func isOurText(text string) bool { return strings.Contains(text, ourMark) }
 
-// readMark returns the command line of the daemon that a text of ours has, without the program.
-func readMark(text string) ([]string, error) {
+// readMark returns the command line of the daemon that a text of ours has, without the program,
+// and where install has put that, if it has.
+func readMark(text string) (command []string, copied string, err error) {
 	_, rest, ok := strings.Cut(text, ourMark)
-	if !ok {
-		return nil, errors.New("it is not ours")
-	}
 	line, _, _ := strings.Cut(rest, "\n")
-	words, _, err := cutWords(line, "")
-	return words, err
+	copied, line, found := strings.Cut(line, markForIt)
+	if !ok || !found {
+		return nil, "", errors.New("it is not ours")
+	}
+	if words, _, err := cutWords(strings.TrimPrefix(copied, markCopy), ""); err == nil && len(words) == 1 {
+		copied = words[0]
+	}
+	command, _, err = cutWords(line, "")
+	return command, copied, err
 }
 
 // A filePart is a text file that an installation writes.
@@ -249,7 +266,17 @@ func (p *filePart) put() (err error) {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", p.path, err)
 	}
-	return os.Rename(f.Name(), p.path)
+	return replaceFile(f.Name(), p.path)
+}
+
+// save remembers what is there.
+func (p *filePart) save() (restore func() error) {
+	old, err := p.have()
+	if err != nil {
+		return p.remove
+	}
+	before := filePart{path: p.path, text: old, mode: p.mode}
+	return before.put
 }
 
 func (p *filePart) remove() error {
@@ -257,6 +284,46 @@ func (p *filePart) remove() error {
 		return err
 	}
 	return nil
+}
+
+// A copyPart is the program, where install puts it somewhere else.
+type copyPart struct{ from, path string }
+
+func (p *copyPart) name() string          { return p.path }
+func (p *copyPart) want() string          { text, _ := digest(p.from); return text }
+func (p *copyPart) have() (string, error) { return digest(p.path) }
+func (p *copyPart) does() []string        { return nil }
+func (p *copyPart) remove() error         { return (&filePart{path: p.path}).remove() }
+
+// digest is what a program is told by: its SHA-256.
+func digest(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("program, sha256 %x\n", h.Sum(nil)), nil
+}
+
+func (p *copyPart) put() error {
+	program, err := os.ReadFile(p.from)
+	if err != nil {
+		return err
+	}
+	return (&filePart{path: p.path, text: string(program), mode: 0o755}).put()
+}
+
+// save keeps the program that is there in memory: it has some ten megabytes.
+func (p *copyPart) save() (restore func() error) {
+	old, err := os.ReadFile(p.path)
+	if err != nil {
+		return p.remove
+	}
+	return (&filePart{path: p.path, text: string(old), mode: 0o755}).put
 }
 
 // A carriedPart is the file that kardianos/service writes, from our text: it knows where the

@@ -85,6 +85,18 @@ func (s systemd) parts(d *deployment) ([]part, error) {
 	return []part{service, &filePart{path: filepath.Join(dir, d.Name+".socket"), text: socket, mode: 0o644}}, nil
 }
 
+func (s systemd) possible(d *deployment) []part {
+	dir, err := s.unitDir(d)
+	if err != nil {
+		return nil
+	}
+	service, err := newCarriedPart(d, filePart{path: filepath.Join(dir, d.Name+".service"), mode: 0o644}, "SystemdScript")
+	if err != nil {
+		return nil
+	}
+	return []part{service, &filePart{path: filepath.Join(dir, d.Name+".socket"), mode: 0o644}}
+}
+
 // typed is a command as a person would type it.
 func (s systemd) typed(d *deployment, args ...string) string {
 	return joinWords(s.systemctl(d, args...))
@@ -140,6 +152,17 @@ func (s systemd) enable(d *deployment) []step {
 
 func (s systemd) disable(d *deployment) []step {
 	return []step{commandStep(append(s.systemctl(d, "disable", "--quiet"), s.units(d)...)...)}
+}
+
+// forget is for what failed in the past as well: systemd keeps a unit in mind that has.
+func (s systemd) forget(d *deployment) []step {
+	return []step{
+		commandStep(s.systemctl(d, "daemon-reload")...),
+		{text: s.typed(d, "reset-failed", d.Name+".service"), do: func(ctx context.Context) error {
+			runCommand(ctx, s.systemctl(d, "reset-failed", d.Name+".service")...) // fails where it has not
+			return nil
+		}},
+	}
 }
 
 // start begins with the socket, which the service needs. A unit that was given up has to be
@@ -259,6 +282,14 @@ func (s systemd) tail(ctx context.Context, d *deployment, lines int) []string {
 		return nil
 	}
 	return strings.Split(strings.TrimRight(out, "\n"), "\n")
+}
+
+// advice: a user's systemd runs from the first login to the last logout, unless it lingers.
+func (systemd) advice(d *deployment) []string {
+	if !d.User {
+		return nil
+	}
+	return []string{"it runs while you are logged in; to have it from boot on: loginctl enable-linger"}
 }
 
 // remains: a dynamic user's state is in /var/lib/private, with a link to it (systemd.exec(5)).

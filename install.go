@@ -1,0 +1,489 @@
+package main
+
+// This file owns how a service comes into the system and how it leaves it: each step can be
+// repeated, an installation that fails half way is taken back, and what is another's is left alone.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/diff"
+)
+
+// An installer does what install, uninstall, start, stop and restart do.
+type installer struct {
+	sup supervisor
+	d   *deployment
+	out io.Writer
+
+	force bool // change what is installed with other settings
+	start bool // start it, and wait until it answers
+	purge bool // remove what a user may want, too
+}
+
+// newInstaller finds the service manager and makes sure that we may ask it for something.
+func newInstaller(d *deployment, out io.Writer) (*installer, error) {
+	sup, err := findSupervisor(d.User)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkRights(d.User); err != nil {
+		return nil, err
+	}
+	return &installer{sup: sup, d: d, out: out}, nil
+}
+
+// say tells the user what has been done.
+func (i *installer) say(format string, args ...any) { fmt.Fprintf(i.out, format+"\n", args...) }
+
+// A change is a part that is not as it should be.
+type change struct {
+	part part
+	had  string // what was there; with there
+	was  bool   // something was there
+}
+
+// parts is all that the installation has: the program first, where it is copied.
+func (i *installer) parts() ([]part, error) {
+	parts, err := i.sup.parts(i.d)
+	if i.d.CopyOf != "" {
+		parts = append([]part{&copyPart{from: i.d.CopyOf, path: i.d.Program}}, parts...)
+	}
+	return parts, err
+}
+
+// changes compares what is installed with what should be.
+func (i *installer) changes() (changes []change, installed bool, err error) {
+	parts, err := i.parts()
+	if err != nil {
+		return nil, false, err
+	}
+	for _, p := range parts {
+		have, err := p.have()
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			changes = append(changes, change{part: p})
+		case err != nil:
+			return nil, false, err
+		default:
+			installed = installed || isOurText(have)
+			if have != p.want() {
+				changes = append(changes, change{part: p, had: have, was: true})
+			}
+		}
+	}
+	return changes, installed, nil
+}
+
+// install brings the system to where the service is as it should be, or leaves it as it was.
+func (i *installer) install(ctx context.Context) error {
+	unlock, err := lockServices(ctx, i.d.User)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := i.refuseForeign(ctx); err != nil {
+		return err
+	}
+	changes, installed, err := i.changes()
+	if err != nil {
+		return err
+	}
+	changes = append(changes, i.strays()...)
+	if err := i.checkTaken(ctx, installed); err != nil {
+		return err
+	}
+	if len(changes) == 0 {
+		return i.unchanged(ctx)
+	}
+	if installed && !i.force {
+		i.showChanges(changes)
+		return faultf(codeApplication, "the service %s is installed with other settings; nothing was changed", i.d.Name).
+			withHint("to have them as shown above, add --force")
+	}
+	if err := i.apply(ctx, changes, installed); err != nil {
+		return err
+	}
+	i.say("installed %s", i.what())
+	return nil
+}
+
+// what names the service for people.
+func (i *installer) what() string {
+	kind := "the service"
+	if i.d.User {
+		kind = "your service"
+	}
+	return fmt.Sprintf("%s %s (%s)", kind, i.d.Name, i.sup.title())
+}
+
+// unchanged is an installation that is there already. It runs when it should.
+func (i *installer) unchanged(ctx context.Context) error {
+	i.say("%s is installed already, with these settings; nothing was changed", i.what())
+	if !i.start {
+		return nil
+	}
+	if u, err := i.sup.state(ctx, i.d); err == nil && u.Active == activeRunning {
+		return i.answers(ctx)
+	}
+	if err := perform(ctx, i.sup.start(i.d)); err != nil {
+		return i.explain(ctx, err)
+	}
+	return i.answers(ctx)
+}
+
+// refuseForeign keeps our hands off what another has installed.
+func (i *installer) refuseForeign(ctx context.Context) error {
+	if at := i.sup.foreign(ctx, i.d); at != "" {
+		return faultf(codeApplication, "there is a service %s that ipcd has not installed (%s); nothing was changed", i.d.Name, at).
+			withHint("choose another name: --name ipcd-2")
+	}
+	return nil
+}
+
+// checkTaken looks for a daemon that serves the endpoint and is no service: it would have to
+// share it.
+func (i *installer) checkTaken(ctx context.Context, installed bool) error {
+	if installed || len(i.d.Endpoints) == 0 {
+		return nil
+	}
+	e := i.d.Endpoints[0]
+	var s Status
+	if err := askOnce(ctx, e, i.d.Settings.Limits, &s); err != nil {
+		return nil
+	}
+	return faultf(codeApplication, "a daemon that is no service serves %s already (pid %d)", e, s.PID).
+		withHint("stop it first, or choose another name: --name ipcd-2")
+}
+
+// showChanges prints how the parts differ, as diff does.
+func (i *installer) showChanges(changes []change) {
+	for _, c := range changes {
+		switch {
+		case !c.was:
+			i.say("%s is missing", c.part.name())
+		case c.part.want() == "":
+			i.say("%s is not needed any more", c.part.name())
+		default:
+			i.out.Write(diff.Diff(c.part.name()+" (installed)", []byte(c.had), c.part.name()+" (wanted)", []byte(c.part.want())))
+		}
+	}
+}
+
+// A strayPart is one that another deployment of this name has, and this one has not.
+type strayPart struct{ part }
+
+func (strayPart) want() string { return "" }
+func (p strayPart) put() error { return p.remove() }
+
+// strays are parts that a deployment with other settings has left.
+func (i *installer) strays() []change {
+	parts, err := i.sup.parts(i.d)
+	if err != nil {
+		return nil
+	}
+	var all []change
+	for _, p := range i.sup.possible(i.d) {
+		if slices.ContainsFunc(parts, func(q part) bool { return q.name() == p.name() }) {
+			continue
+		}
+		if have, err := p.have(); err == nil {
+			all = append(all, change{part: strayPart{p}, had: have, was: true})
+		}
+	}
+	return all
+}
+
+// apply makes the changes, one after another, and takes them back if one fails.
+func (i *installer) apply(ctx context.Context, changes []change, installed bool) (err error) {
+	// What happens to the terminal, or Ctrl-C, must not leave half of it.
+	ctx = context.WithoutCancel(ctx)
+	u, _ := i.sup.state(ctx, i.d)
+	ran := installed && (u.Active == activeRunning || u.Waiting)
+	var undo []func() error
+	defer func() {
+		if err != nil {
+			err = i.takeBack(ctx, err, undo, installed, ran)
+		}
+	}()
+	for _, c := range changes {
+		undo = append(undo, undoOf(c))
+		if err := c.part.put(); err != nil {
+			return err
+		}
+	}
+	if err := perform(ctx, i.sup.enable(i.d)); err != nil {
+		return err
+	}
+	switch {
+	case ran && i.start: // what is listened on may have changed
+		err = perform(ctx, append(i.sup.stop(i.d), i.sup.start(i.d)...))
+	case i.start:
+		err = perform(ctx, i.sup.start(i.d))
+	default:
+		return nil
+	}
+	if err != nil {
+		return i.explain(ctx, err)
+	}
+	return i.answers(ctx)
+}
+
+// undoOf remembers how a part was.
+func undoOf(c change) func() error {
+	if s, ok := c.part.(interface{ save() func() error }); ok {
+		return s.save()
+	}
+	if !c.was {
+		return c.part.remove
+	}
+	return func() error { return fmt.Errorf("%s stays as it was changed", c.part.name()) }
+}
+
+// takeBack ends an installation that has failed.
+func (i *installer) takeBack(ctx context.Context, why error, undo []func() error, installed, ran bool) error {
+	if !installed {
+		perform(ctx, i.sup.stop(i.d))
+		perform(ctx, i.sup.disable(i.d))
+	}
+	var left []error
+	for _, u := range slices.Backward(undo) {
+		left = append(left, u())
+	}
+	if installed {
+		left = append(left, perform(ctx, i.sup.enable(i.d)))
+	} else {
+		gone, _ := i.sup.remains(i.d)
+		sweep(gone)
+		perform(ctx, i.sup.forget(i.d))
+	}
+	if ran {
+		left = append(left, perform(ctx, append(i.sup.stop(i.d), i.sup.start(i.d)...)))
+	}
+	f := *asFault(why)
+	f.Text = "the installation failed and was taken back: " + f.Text
+	if err := errors.Join(left...); err != nil {
+		f.Text = "the installation failed, and not all of it could be taken back (" + oneLine(err.Error()) + "): " + asFault(why).Text
+		f.hint = fmt.Sprintf("see what is left with: ipcd status --name %s", i.d.Name)
+	}
+	f.err = why
+	return &f
+}
+
+// answers waits until the daemon answers at its endpoint.
+func (i *installer) answers(ctx context.Context) error {
+	if len(i.d.Endpoints) == 0 {
+		return nil
+	}
+	e := i.d.Endpoints[0]
+	s, err := i.waitForAnswer(ctx, e)
+	if err != nil {
+		return i.explain(ctx, err)
+	}
+	i.say("it answers at %s (pid %d)", e, s.PID)
+	if own := version(); s.Version != own {
+		i.say("the daemon is version %s and this program is %s; \"ipcd restart\" starts the program anew", s.Version, own)
+	}
+	return nil
+}
+
+func (i *installer) waitForAnswer(ctx context.Context, e endpoint) (Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
+	pause := 10 * time.Millisecond
+	for {
+		var s Status
+		err := askOnce(ctx, e, i.d.Settings.Limits, &s)
+		if err == nil || errors.Is(err, &fault{Code: codeDenied}) {
+			return s, err
+		}
+		if u, stateErr := i.sup.state(ctx, i.d); stateErr == nil && u.Active == activeFailed {
+			return s, faultf(codeApplication, "the service %s has failed: %s", i.d.Name, u.Why)
+		}
+		select {
+		case <-ctx.Done():
+			return s, faultf(codeApplication, "the service %s was started and does not answer within %s: %w", i.d.Name, answerLimit, err)
+		case <-time.After(pause):
+			pause = min(2*pause, 500*time.Millisecond)
+		}
+	}
+}
+
+// explain shows the end of the log of a service that did not come up.
+func (i *installer) explain(ctx context.Context, err error) error {
+	lines := i.sup.tail(ctx, i.d, tailLines)
+	if len(lines) > 0 {
+		i.say("the last lines of its log:")
+		for _, l := range lines {
+			i.say("  %s", oneLine(l))
+		}
+	}
+	f := *asFault(err)
+	if f.Code == codeNotReachable { // it was there to be reached; that is what failed
+		f.Code = codeApplication
+	}
+	f.err = err
+	return &f
+}
+
+// uninstall stops the service and takes away what install, and the service itself, have made.
+func (i *installer) uninstall(ctx context.Context) error {
+	unlock, err := lockServices(ctx, i.d.User)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := i.refuseForeign(ctx); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	there := slices.DeleteFunc(i.sup.possible(i.d), func(p part) bool {
+		_, err := p.have()
+		return errors.Is(err, fs.ErrNotExist)
+	})
+	if len(there) > 0 {
+		if err := perform(ctx, i.sup.stop(i.d)); err != nil {
+			return err
+		}
+		if err := perform(ctx, i.sup.disable(i.d)); err != nil {
+			return err
+		}
+		for _, p := range slices.Backward(there) {
+			if err := p.remove(); err != nil {
+				return fmt.Errorf("remove %s: %w", p.name(), err)
+			}
+			i.say("removed %s", p.name())
+		}
+		if err := perform(ctx, i.sup.forget(i.d)); err != nil {
+			return err
+		}
+	}
+	removed := i.clean()
+	if len(there) == 0 && !removed {
+		i.say("%s is not installed; there was nothing to remove", i.what())
+	}
+	return nil
+}
+
+// clean removes what a service has left behind, and tells what it leaves to the user.
+func (i *installer) clean() (removed bool) {
+	gone, kept := i.sup.remains(i.d)
+	sweep(gone)
+	if i.d.Copied {
+		kept = append(kept, i.d.Program)
+	}
+	for _, path := range kept {
+		info, err := os.Lstat(path)
+		switch {
+		case err != nil:
+		case i.purge:
+			if err := os.RemoveAll(path); err != nil {
+				i.say("left %s: %s", path, err)
+				continue
+			}
+			i.say("removed %s", path)
+			removed = true
+		case info.Mode()&fs.ModeSymlink != 0 && slices.Contains(kept, resolved(path)): // told of as what it leads to
+		case info.IsDir() && os.Remove(path) == nil: // it was empty
+		default:
+			i.say("left %s; \"ipcd uninstall --purge\" removes it", path)
+		}
+	}
+	for _, path := range kept { // what led to a directory that has gone just now
+		if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+				os.Remove(path)
+			}
+		}
+	}
+	return removed
+}
+
+func resolved(path string) string {
+	to, err := os.Readlink(path)
+	if err == nil && !filepath.IsAbs(to) {
+		to = filepath.Join(filepath.Dir(path), to)
+	}
+	return to
+}
+
+// sweep removes files and empty directories.
+func sweep(paths []string) {
+	for _, p := range paths {
+		os.Remove(p) // what is not there, or has something in it, stays
+	}
+}
+
+// perform takes steps until one fails.
+func perform(ctx context.Context, steps []step) error {
+	for _, s := range steps {
+		if err := s.do(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// plan prints what install would write and run.
+func (i *installer) plan() error {
+	parts, err := i.parts()
+	if err != nil {
+		return err
+	}
+	for _, p := range parts {
+		i.say("==> %s", p.name())
+		fmt.Fprint(i.out, p.want())
+		for _, c := range p.does() {
+			i.say("+ %s", c)
+		}
+		i.say("")
+	}
+	steps := i.sup.enable(i.d)
+	if i.start {
+		steps = append(steps, i.sup.start(i.d)...)
+	}
+	for _, s := range steps {
+		i.say("+ %s", s.text)
+	}
+	return nil
+}
+
+// askOnce asks the daemon at e for its status; s is a *Status, or a *json.RawMessage.
+func askOnce(ctx context.Context, e endpoint, l limits, s any) error {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	c, err := dial(ctx, e, l)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return c.call(ctx, "Ipcd.Status", nil, s)
+}
+
+// commandLine is how we were called, for hints.
+func commandLine() []string { return append([]string{filepath.Base(os.Args[0])}, os.Args[1:]...) }
+
+// versioned matches a directory that package managers make for one version of a program, and remove
+// with the next: Homebrew's Cellar, the store of Nix and Guix, asdf's installs.
+var versioned = regexp.MustCompile(`/Cellar/|/(nix|gnu)/store/|/installs/|/v?[0-9]+(\.[0-9]+)+[^/]*/`)
+
+// checkPlace refuses a program whose path will not last.
+func checkPlace(path string) error {
+	slashed := filepath.ToSlash(path)
+	switch {
+	case strings.Contains(slashed, "/go-build"):
+		return faultf(codeApplication, "%s is a temporary build of \"go run\"", path)
+	case versioned.MatchString(slashed):
+		return faultf(codeApplication, "%s is the place of one version, which goes with the next upgrade", path)
+	}
+	return nil
+}

@@ -1,0 +1,653 @@
+package main
+
+// This file owns the commands of the service: install, uninstall, start, stop, restart, status.
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// serviceFlags say which service a command is about.
+type serviceFlags struct {
+	name string
+	user bool
+}
+
+func (f *serviceFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.name, "name", defaultName, "`name` of the service, where there are several")
+	cmd.Flags().BoolVar(&f.user, "user", false, "a service of your own, from login to logout, not of the system")
+	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("name", cobra.NoFileCompletions))
+}
+
+func (f *serviceFlags) check() error {
+	if isInstanceName(f.name) {
+		return nil
+	}
+	return usagef("--name: %q cannot be the name of a service; expected 1 to %d of a-z, 0-9, - and _, a letter first", shorten(f.name, 60), maxName).
+		withHint("the usual name is %s; a second one could be %s-2", defaultName, defaultName)
+}
+
+// recall finds out how a service was installed. Where it is not, or its settings cannot be read
+// any more, the deployment has what follows from its name.
+func (f *serviceFlags) recall(sup supervisor) *deployment {
+	d := &deployment{Name: f.name, User: f.user, Settings: defaultSettings()}
+	d.Settings.instance = d.who()
+	for _, p := range sup.possible(d) {
+		text, err := p.have()
+		if err != nil {
+			continue
+		}
+		words, copied, err := readMark(text)
+		if err != nil || len(words) == 0 {
+			continue
+		}
+		d.Program, d.Copied = copied, copied != ""
+		run := newRunCmd()
+		addConfigFlags(run)
+		if run.ParseFlags(words[1:]) != nil {
+			continue
+		}
+		if set, err := d.load(run); err == nil {
+			d.Settings = set
+		}
+		break
+	}
+	d.Endpoints, _ = endpointsOf(d.Settings)
+	return d
+}
+
+// load reads the settings that the daemon will have: its file and its flags. What is in our own
+// environment does not reach it.
+func (d *deployment) load(cmd *cobra.Command) (settings, error) {
+	file, explicit := d.who().configFile(), false
+	if f := cmd.Flag("config"); f.Changed {
+		var err error
+		if f.Value.String() == "" {
+			return settings{}, usagef("--config: is empty; expected the name of a file")
+		}
+		if file, err = filepath.Abs(f.Value.String()); err != nil {
+			return settings{}, fmt.Errorf("find the configuration: %w", err)
+		}
+		explicit, d.Config = true, file
+	}
+	var err error
+	if d.Given, err = givenFlags(cmd); err != nil {
+		return settings{}, err
+	}
+	set, _, err := loadSettings(file, explicit, func(string) (string, bool) { return "", false }, d.Given)
+	if err != nil {
+		return settings{}, err
+	}
+	if _, err := os.Lstat(file); err == nil {
+		d.ConfigFile = file
+	}
+	set.instance = d.who()
+	return set, nil
+}
+
+// installFlags are those of install alone.
+type installFlags struct {
+	serviceFlags
+	runAs   string
+	copyTo  string
+	now     bool
+	noStart bool
+	force   bool
+	dryRun  bool
+	delayed bool
+}
+
+// deployment is what the command line asks for, checked as far as it can be before anything is
+// written.
+func (f *installFlags) deployment(cmd *cobra.Command) (*deployment, error) {
+	if err := f.check(); err != nil {
+		return nil, err
+	}
+	d := &deployment{Name: f.name, User: f.user, RunAs: f.runAs, Delayed: f.delayed}
+	set, err := d.load(cmd)
+	if err != nil {
+		return nil, err
+	}
+	d.Settings, d.AllowGroup = set, set.AllowGroup
+	if d.Endpoints, err = endpointsOf(set); err != nil {
+		return nil, err
+	}
+	return d, errors.Join(d.checkRunAs(), d.place(f.copyTo))
+}
+
+// checkRunAs makes sure that there is such a user.
+func (d *deployment) checkRunAs() error {
+	if d.RunAs == "" {
+		return nil
+	}
+	if d.User {
+		return usagef("--run-as: a service of your own runs as you").withHint("leave out --run-as, or --user")
+	}
+	if _, err := user.Lookup(d.RunAs); err != nil {
+		return usagef("--run-as: there is no user %q", shorten(d.RunAs, 60)).withHint("leave it out: the service then has no more rights than it needs")
+	}
+	return nil
+}
+
+// place decides where the program of the service is: it is this one, or the copy that is made.
+func (d *deployment) place(copyTo string) error {
+	own, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find our own program: %w", err)
+	}
+	d.Program = lastingPath(own)
+	if copyTo == "" {
+		return nil
+	}
+	if copyTo == copyPlace {
+		copyTo = copyPlaceFor(d.User)
+	}
+	if d.Program, err = filepath.Abs(copyTo); err != nil {
+		return fmt.Errorf("find the place for the program: %w", err)
+	}
+	d.Copied = true
+	if !sameFile(own, d.Program) {
+		d.CopyOf = own
+	}
+	return nil
+}
+
+// lastingPath prefers the name by which the shell finds the program, where that is a link that
+// stays while what it leads to changes with each version.
+func lastingPath(path string) string {
+	if checkPlace(path) == nil {
+		return path
+	}
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		link := filepath.Join(dir, filepath.Base(path))
+		if filepath.IsAbs(link) && checkPlace(link) == nil && sameFile(link, path) {
+			return link
+		}
+	}
+	return path
+}
+
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
+}
+
+func newInstallCmd() *cobra.Command {
+	var f installFlags
+	cmd := &cobra.Command{
+		Use:   "install",
+		Short: "make ipcd a service of the operating system, and start it",
+		Long: `Make ipcd a service that is there after the next boot, start it, and wait until it answers:
+then "ipcd call hello" reaches it without a flag. It runs with as few rights as the system offers.
+Only root, and the members of the group that --allow-group names, can call it.
+
+With --user it is a service of your own, which only you can call.
+
+Installing twice changes nothing. Where the service is there with other settings, it shows the
+difference and wants --force. An installation that fails is taken back.`,
+		Example: `  sudo ipcd install
+  sudo ipcd install --allow-group users
+  sudo ipcd install --name ipcd-2 --listen 'tcp://127.0.0.1:8888?auth=none'
+  ipcd install --user
+  ipcd install --dry-run`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.now && f.noStart {
+				return usagef("--now and --no-start contradict each other").withHint("install starts the service unless --no-start is given")
+			}
+			d, err := f.deployment(cmd)
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if f.dryRun {
+				sup, err := findSupervisor(d.User)
+				if err != nil {
+					return err
+				}
+				return (&installer{sup: sup, d: d, out: out, start: !f.noStart}).plan()
+			}
+			i, err := newInstaller(d, out)
+			if err != nil {
+				return err
+			}
+			i.force, i.start = f.force, !f.noStart
+			if err := i.check(); err != nil {
+				return err
+			}
+			if err := i.install(cmd.Context()); err != nil {
+				return err
+			}
+			i.advise()
+			return nil
+		},
+	}
+	f.add(cmd)
+	addSettingFlags(cmd, "listen", "allow_group")
+	flags := cmd.Flags()
+	flags.StringVar(&f.runAs, "run-as", "", "run as this `user` (default: one with as few rights as the system offers)")
+	flags.StringVar(&f.copyTo, "copy-to", "", "copy this program there first, as `path` (without one: "+copyPlace+")")
+	cmd.Flag("copy-to").NoOptDefVal = copyPlace
+	flags.BoolVar(&f.now, "now", false, "start it at once, which is the default")
+	flags.BoolVar(&f.noStart, "no-start", false, "do not start it before the next boot")
+	flags.BoolVar(&f.delayed, "delayed", false, "Windows: start it a while after the system")
+	flags.BoolVar(&f.force, "force", false, "change the settings of a service that is installed")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be written and run, and do none of it")
+	return cmd
+}
+
+// check refuses what would be unsafe to run, before anything is written.
+func (i *installer) check() error {
+	if i.d.CopyOf == "" {
+		if err := checkProgram(i.d); err != nil {
+			return err
+		}
+	} else if err := checkCopy(i.d); err != nil {
+		return err
+	}
+	return checkServiceConfig(i.d)
+}
+
+// advise says what whoever has installed wants to know next.
+func (i *installer) advise() {
+	switch {
+	case i.d.User:
+	case i.d.AllowGroup != "":
+		i.say("root and the members of the group %s can call it", i.d.AllowGroup)
+	default:
+		i.say("only root can call it; to let the members of a group, too: ipcd install --force --allow-group GROUP")
+	}
+	for _, line := range i.sup.advice(i.d) {
+		i.say("%s", line)
+	}
+}
+
+func newUninstallCmd() *cobra.Command {
+	var f serviceFlags
+	purge := false
+	cmd := &cobra.Command{
+		Use:   "uninstall",
+		Short: "stop the service and take it away",
+		Long: `Stop the service and take away all that install has made: its units, its sockets, what was empty.
+What you may want to keep is left, and told: --purge removes it, too. The configuration is yours.
+
+It succeeds where there is nothing to remove.`,
+		Example: "  sudo ipcd uninstall\n  sudo ipcd uninstall --purge\n  ipcd uninstall --user",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			i, err := f.installer(cmd)
+			if err != nil {
+				return err
+			}
+			i.purge = purge
+			return i.uninstall(cmd.Context())
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&purge, "purge", false, "remove the state and the copy of the program, too")
+	return cmd
+}
+
+// installer is for a command about a service that is, or may be, installed.
+func (f *serviceFlags) installer(cmd *cobra.Command) (*installer, error) {
+	if err := f.check(); err != nil {
+		return nil, err
+	}
+	i, err := newInstaller(&deployment{Name: f.name, User: f.user}, cmd.OutOrStdout())
+	if err != nil {
+		return nil, err
+	}
+	i.d, i.start = f.recall(i.sup), true
+	return i, nil
+}
+
+// newControlCmd makes start, stop and restart.
+func newControlCmd(use, short, long, done string, steps func(supervisor, *deployment) []step, answers bool) *cobra.Command {
+	var f serviceFlags
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: long,
+		Example: fmt.Sprintf("  sudo ipcd %s\n  ipcd %s --user", use, use),
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			i, err := f.installer(cmd)
+			if err != nil {
+				return err
+			}
+			if err := i.refuseForeign(cmd.Context()); err != nil {
+				return err
+			}
+			if !i.installed() {
+				return faultf(codeApplication, "%s is not installed", i.what()).withHint("ipcd install%s", f.again())
+			}
+			if err := perform(cmd.Context(), steps(i.sup, i.d)); err != nil {
+				return i.explain(cmd.Context(), err)
+			}
+			i.say("%s %s", i.what(), done)
+			if answers {
+				return i.answers(cmd.Context())
+			}
+			return nil
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+// again is the flags that name the service, for a hint.
+func (f *serviceFlags) again() string {
+	text := ""
+	if f.name != defaultName {
+		text += " --name " + f.name
+	}
+	if f.user {
+		text += " --user"
+	}
+	return text
+}
+
+// installed tells whether any part of the service is there.
+func (i *installer) installed() bool {
+	for _, p := range i.sup.possible(i.d) {
+		if _, err := p.have(); !errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
+	}
+	return false
+}
+
+func newStartCmd() *cobra.Command {
+	return newControlCmd("start", "start the service", "Start the service, and wait until it answers. One that runs goes on.",
+		"has been started", supervisor.start, true)
+}
+
+func newStopCmd() *cobra.Command {
+	return newControlCmd("stop", "stop the service",
+		"Stop the service: calls in flight may finish within the drain limit. No call starts it again; the next boot does.",
+		"has been stopped", supervisor.stop, false)
+}
+
+func newRestartCmd() *cobra.Command {
+	return newControlCmd("restart", "start the service anew",
+		"Stop the service and start it again, and wait until it answers. Where the service manager keeps the\nsocket open meanwhile, as systemd does, no call is lost.",
+		"has been started anew", supervisor.restart, true)
+}
+
+// A ServiceReport is what "status --json" says of the service, as "service".
+type ServiceReport struct {
+	Name     string       `json:"name"`
+	User     bool         `json:"user"`    // one's own
+	Manager  string       `json:"manager"` // "systemd"
+	State    serviceState `json:"state"`
+	Endpoint string       `json:"endpoint"`
+	unitState
+	Log []string `json:"log,omitempty"` // its last lines, where it does not answer
+}
+
+// A serviceState is what becomes of a call to the service.
+type serviceState string
+
+const (
+	stateAbsent    serviceState = "not installed"
+	stateStopped   serviceState = "stopped"
+	stateWaiting   serviceState = "waiting" // stopped, and started by the first call
+	stateAnswering serviceState = "answering"
+	stateSilent    serviceState = "not answering" // it runs, and does not answer
+	stateStarting  serviceState = "starting"
+	stateStopping  serviceState = "stopping"
+	stateFailed    serviceState = "failed"
+)
+
+// report asks the manager, and where the service runs the daemon, how it is.
+func (f *serviceFlags) report(ctx context.Context, sup supervisor) (*ServiceReport, json.RawMessage, error) {
+	d := f.recall(sup)
+	i := &installer{sup: sup, d: d}
+	r := &ServiceReport{Name: d.Name, User: d.User, Manager: sup.title(), State: stateAbsent}
+	if len(d.Endpoints) > 0 {
+		r.Endpoint = d.Endpoints[0].String()
+	}
+	if !i.installed() {
+		return r, nil, nil
+	}
+	var err error
+	if r.unitState, err = sup.state(ctx, d); err != nil {
+		return r, nil, err
+	}
+	var answer json.RawMessage
+	switch r.Active {
+	case activeRunning:
+		r.State = stateSilent
+		if err := askOnce(ctx, d.Endpoints[0], d.Settings.Limits, &answer); err == nil {
+			r.State = stateAnswering
+		} else {
+			r.Why = err.Error()
+		}
+	case activeStarting:
+		r.State = stateStarting
+	case activeStopping:
+		r.State = stateStopping
+	case activeFailed:
+		r.State = stateFailed
+	default:
+		r.State = stateStopped
+		if r.Waiting {
+			r.State = stateWaiting
+		}
+	}
+	if r.State == stateFailed || r.State == stateSilent || r.State == stateStarting {
+		r.Log = sup.tail(ctx, d, tailLines)
+	}
+	return r, answer, nil
+}
+
+// rows are the lines of the table for people.
+func (r *ServiceReport) rows(t io.Writer) {
+	state := string(r.State)
+	switch {
+	case r.State == stateWaiting:
+		state = "stopped; the first call starts it"
+	case r.State == stateFailed && r.Why != "", r.State == stateSilent && r.Why != "":
+		state += ": " + oneLine(r.Why)
+	}
+	kind := r.Manager
+	if r.User {
+		kind += ", your own"
+	}
+	fmt.Fprintf(t, "service\t%s (%s): %s\n", r.Name, kind, state)
+	if r.State == stateAbsent {
+		return
+	}
+	if !r.Since.IsZero() {
+		fmt.Fprintf(t, "since\t%s\n", r.Since.Local().Format(time.DateTime))
+	}
+	start := "does not start by itself"
+	if r.Enabled {
+		start = map[bool]string{false: "starts with the system", true: "starts when you log in"}[r.User]
+	}
+	fmt.Fprintf(t, "boot\t%s\n", start)
+	if r.Restarts > 0 {
+		fmt.Fprintf(t, "restarts\t%d, by the service manager\n", r.Restarts)
+	}
+}
+
+// problem is the error with which status ends, for its exit code.
+func (r *ServiceReport) problem(f *serviceFlags) error {
+	switch r.State {
+	case stateAnswering:
+		return nil
+	case stateAbsent:
+		return &missingService{faultf(codeNotReachable, "the service %s is not installed", r.Name).withHint(`ipcd install%s, or "ipcd run" for a daemon in the foreground`, f.again())}
+	case stateFailed, stateStopped, stateWaiting:
+		return faultf(codeNotReachable, "the service %s is %s", r.Name, strings.TrimSuffix(string(r.State), "waiting")+map[bool]string{true: "stopped"}[r.State == stateWaiting]).
+			withHint("ipcd start%s", f.again())
+	}
+	return faultf(codeNotReachable, "the service %s is %s", r.Name, r.State).withHint("ipcd restart%s", f.again())
+}
+
+// missingService is the error of status for a service that is not there: systemctl's exit code
+// for that is 4, and ours is the same.
+type missingService struct{ *fault }
+
+func (m *missingService) exitCode() int { return exitForced }
+func (m *missingService) Unwrap() error { return m.fault }
+
+func newStatusCmd() *cobra.Command {
+	var f clientFlags
+	var s serviceFlags
+	cmd := &cobra.Command{
+		Use: "status", Short: "tell how the daemon and its service are",
+		Long: `Tell how the daemon is that calls reach, and how the service manager sees the service.
+With -e it is about the daemon there alone, with --name or --user about that service alone.
+
+The JSON is the answer of Ipcd.Status (docs/protocol.md) where a daemon answers, and "service":
+{"name", "user", "manager", "state", "endpoint", "installed", "enabled", "active", "pid", "since", "restarts",
+"why", "waiting", "log"}, whose state is not installed, stopped, waiting (the first call starts it), starting,
+answering, not answering, stopping or failed.
+
+Exit codes, as those of systemctl status: 0 it answers, 3 it does not, 4 there is no such service.`,
+		Example:           "  ipcd status\n  ipcd status --json\n  ipcd status --name ipcd-2",
+		Args:              noArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := s.check(); err != nil {
+				return err
+			}
+			set, _, err := settingsFrom(cmd)
+			if err != nil {
+				return err
+			}
+			r, err := s.gather(cmd, &f, set)
+			if r == nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if f.json {
+				return errors.Join(r.printJSON(out), err)
+			}
+			return errors.Join(r.print(out), err)
+		},
+	}
+	addClientFlags(cmd, &f)
+	cmd.Flags().BoolVar(&f.json, "json", false, "print it as JSON")
+	s.add(cmd)
+	return cmd
+}
+
+// A report is what status knows.
+type report struct {
+	service *ServiceReport  // nil where there is no service manager, or none was asked
+	daemon  json.RawMessage // the answer of Ipcd.Status, where there was one
+}
+
+// gather asks whom the flags mean. What it returns beside an error is shown all the same.
+func (s *serviceFlags) gather(cmd *cobra.Command, f *clientFlags, set settings) (*report, error) {
+	r := &report{}
+	ask := func() error {
+		if e, err := parseEndpoint(set.Endpoint); err == nil && e.Proto == protoGob {
+			// gob has the names of Go, and leaves out zeros; the type knows better.
+			var status Status
+			err := f.do(cmd.Context(), set, "Ipcd.Status", nil, &status)
+			if err == nil {
+				r.daemon, err = json.Marshal(status)
+			}
+			return err
+		}
+		return f.do(cmd.Context(), set, "Ipcd.Status", nil, &r.daemon)
+	}
+	named := cmd.Flags().Changed("name") || s.user
+	if set.Endpoint != "" && !named {
+		if err := ask(); err != nil {
+			return nil, err
+		}
+		return r, nil
+	}
+	sup, err := findSupervisor(s.user)
+	if err != nil {
+		if named {
+			return nil, err
+		}
+		if err := ask(); err != nil {
+			return nil, err
+		}
+		return r, nil
+	}
+	if r.service, r.daemon, err = s.report(cmd.Context(), sup); err != nil || named {
+		if err == nil {
+			err = r.service.problem(s)
+		}
+		return r, err
+	}
+	// What calls reach is the user's own daemon first. To ask at a socket where the manager waits
+	// would start the service.
+	own, err := defaultEndpoint()
+	if err == nil && (r.service.State == stateAbsent || own.String() != r.service.Endpoint) {
+		var answer json.RawMessage
+		if askErr := askOnce(cmd.Context(), own, set.Limits, &answer); askErr == nil {
+			r.daemon = answer
+			return r, nil
+		} else if r.service.State == stateAbsent && (f.start || f.wait > 0 || !errors.Is(askErr, &fault{Code: codeNotReachable})) {
+			return r, ask()
+		}
+	}
+	return r, r.service.problem(s)
+}
+
+func (r *report) print(w io.Writer) error {
+	return table(w, func(t io.Writer) {
+		if r.service != nil {
+			r.service.rows(t)
+		}
+		var s Status
+		if r.daemon == nil || json.Unmarshal(r.daemon, &s) != nil {
+			return
+		}
+		fmt.Fprintf(t, "version\t%s (protocol %d)%s\n", oneLine(s.Version), s.Protocol, compareVersion(s.Version))
+		fmt.Fprintf(t, "process\t%d, up %s\n", s.PID, (time.Duration(s.Uptime) * time.Second).String())
+		for _, e := range s.Endpoints {
+			fmt.Fprintf(t, "endpoint\t%s\n", oneLine(e))
+		}
+		fmt.Fprintf(t, "connections\t%d now, %d in all, %d refused\n", s.Connections, s.Accepted, s.Refused)
+		fmt.Fprintf(t, "calls\t%d, %d of them answered with an error\n", s.Calls, s.Errors)
+		fmt.Fprintf(t, "memory\t%.1f MiB\n", float64(s.Memory)/(1<<20))
+	})
+}
+
+// compareVersion says that the daemon is another version than this program.
+func compareVersion(daemon string) string {
+	if own := version(); own != daemon {
+		return "; this program is " + own
+	}
+	return ""
+}
+
+// printJSON prints what the daemon answered, with the service in it.
+func (r *report) printJSON(w io.Writer) error {
+	all := map[string]json.RawMessage{}
+	if r.daemon != nil {
+		if err := json.Unmarshal(r.daemon, &all); err != nil {
+			return faultf(codeWrongProtocol, "the answer of Ipcd.Status is not as expected: %w", err)
+		}
+	}
+	if r.service != nil {
+		b, err := json.Marshal(r.service)
+		if err != nil {
+			return err
+		}
+		all["service"] = b
+	}
+	return printJSON(w, all)
+}
