@@ -325,24 +325,6 @@ func newDescribeCmd() *cobra.Command {
 		})
 }
 
-func newStatusCmd() *cobra.Command {
-	return newAskCmd("status", "tell how the daemon is",
-		"Tell how the daemon is: its version, process, endpoints and what it has done.\n\nThe JSON is the answer of Ipcd.Status, see docs/protocol.md. Exit code 3: no daemon reached.",
-		"  ipcd status\n  ipcd status --json", "Ipcd.Status", noArgs,
-		func(w io.Writer, s Status) error {
-			return table(w, func(t io.Writer) {
-				fmt.Fprintf(t, "version\t%s (protocol %d)\n", oneLine(s.Version), s.Protocol)
-				fmt.Fprintf(t, "process\t%d, up %s\n", s.PID, (time.Duration(s.Uptime) * time.Second).String())
-				for _, e := range s.Endpoints {
-					fmt.Fprintf(t, "endpoint\t%s\n", oneLine(e))
-				}
-				fmt.Fprintf(t, "connections\t%d now, %d in all, %d refused\n", s.Connections, s.Accepted, s.Refused)
-				fmt.Fprintf(t, "calls\t%d, %d of them answered with an error\n", s.Calls, s.Errors)
-				fmt.Fprintf(t, "memory\t%.1f MiB\n", float64(s.Memory)/(1<<20))
-			})
-		})
-}
-
 func newWhoamiCmd() *cobra.Command {
 	return newAskCmd("whoami", "tell what the kernel says of you to the daemon",
 		"Tell what the kernel says of the caller to the daemon: what its access rules go by.\n\nThe JSON is the answer of Ipcd.Whoami, see docs/protocol.md.",

@@ -41,6 +41,8 @@ const (
 	exitUsage  = 2 // bad usage or configuration; a service manager must not retry it
 	exitNobody = 3 // no daemon reached
 	exitForced = 4 // stopped by force: a second signal, or the drain limit
+
+	exitNoService = 4 // of status alone, as systemctl has it: there is no such service
 )
 
 // A fault is the only error that crosses a connection. Its code is stable and documented
@@ -79,6 +81,7 @@ var (
 	errInternal     = &fault{Code: codeInternal, Text: "internal error; the daemon's log has the details"}
 	errDenied       = &fault{Code: codeDenied, Text: "access denied"}
 	errForced       = errors.New("stopped by force")
+	errNoService    = errors.New("") // of the service manager: there is no service of that name
 )
 
 // faultf makes a fault with a text.
@@ -139,6 +142,8 @@ func exitCode(err error) int {
 		return exitDone
 	case errors.Is(err, errForced):
 		return exitForced
+	case errors.Is(err, errNoService):
+		return exitNoService
 	case errors.As(err, &f) && f.Code == codeUsage:
 		return exitUsage
 	case errors.As(err, &f) && f.Code == codeNotReachable:

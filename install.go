@@ -11,9 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/rogpeppe/go-internal/diff"
@@ -467,23 +465,4 @@ func askOnce(ctx context.Context, e endpoint, l limits, s any) error {
 	}
 	defer c.close()
 	return c.call(ctx, "Ipcd.Status", nil, s)
-}
-
-// commandLine is how we were called, for hints.
-func commandLine() []string { return append([]string{filepath.Base(os.Args[0])}, os.Args[1:]...) }
-
-// versioned matches a directory that package managers make for one version of a program, and remove
-// with the next: Homebrew's Cellar, the store of Nix and Guix, asdf's installs.
-var versioned = regexp.MustCompile(`/Cellar/|/(nix|gnu)/store/|/installs/|/v?[0-9]+(\.[0-9]+)+[^/]*/`)
-
-// checkPlace refuses a program whose path will not last.
-func checkPlace(path string) error {
-	slashed := filepath.ToSlash(path)
-	switch {
-	case strings.Contains(slashed, "/go-build"):
-		return faultf(codeApplication, "%s is a temporary build of \"go run\"", path)
-	case versioned.MatchString(slashed):
-		return faultf(codeApplication, "%s is the place of one version, which goes with the next upgrade", path)
-	}
-	return nil
 }

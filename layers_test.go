@@ -22,23 +22,24 @@ var layers = []string{
 	"peer_linux peer_bsd pipe_unix pipe_windows trust_windows", "net", "config", "codec", "output", "jsonscan", "jsonrpc", "gobcheck", "gobjson", "gob", "echo",
 	"table", "config_cmd", "rpc", "session", "http", "frame", "channel", "channel_unix channel_windows", "server", "child", "client",
 	"schema", "builtin", "daemon", "service", "systemd openrc launchd rcd scm_windows",
-	"service_linux service_darwin service_freebsd service_windows service_unix", "service_cmd", "cli", "bench", "main",
+	"service_linux service_darwin service_freebsd service_unix service_windows", "install", "service_cmd", "cli", "status", "bench", "main",
 }
 
 // soleImporters are packages that can be replaced by editing the files named here.
 var soleImporters = map[string][]string{
-	"github.com/sirupsen/logrus":                 {"log"},
-	"github.com/kardianos/service":               {"daemon", "service"},
-	"github.com/Microsoft/go-winio":              {"pipe_windows", "channel_windows"},
-	"github.com/pelletier/go-toml/v2":            {"config"},
-	"gopkg.in/natefinch/npipe.v2":                {}, // the tests' own
-	"github.com/rogpeppe/go-internal/testscript": {},
-	"net/rpc":           {"gob", "bench"},
-	"encoding/gob":      {"gob"},
-	"reflect":           {"rpc", "schema", "gob", "jsonrpc"},
-	"html/template":     {"http"},
-	"text/tabwriter":    {"table"},
-	"golang.org/x/term": {"table"},
+	"github.com/sirupsen/logrus":                     {"log"},
+	"github.com/kardianos/service":                   {"daemon", "service"},
+	"github.com/Microsoft/go-winio":                  {"pipe_windows", "channel_windows"},
+	"github.com/pelletier/go-toml/v2":                {"config"},
+	"gopkg.in/natefinch/npipe.v2":                    {}, // the tests' own
+	"github.com/rogpeppe/go-internal/testscript":     {},
+	"github.com/rogpeppe/go-internal/diff":           {"install"},
+	"net/rpc":                                        {"gob", "bench"},
+	"encoding/gob":                                   {"gob"},
+	"reflect":                                        {"rpc", "schema", "gob", "jsonrpc"},
+	"html/template":                                  {"http"},
+	"text/tabwriter":                                 {"table"},
+	"golang.org/x/term":                              {"table"},
 	"github.com/prometheus/client_golang/prometheus": {"metrics"},
 }
 

@@ -3,6 +3,7 @@
 //	ipcd run                  serve in the foreground
 //	ipcd call hello           call Echo.Say with "hello" and print the answer
 //	ipcd ls, describe, status, whoami
+//	ipcd install, uninstall, start, stop, restart   the service of the operating system
 //	ipcd child, fork          the two ends of the Node.js IPC channel
 //	ipcd config show, check   the settings in force, and a look at a file
 //	ipcd version, completion
@@ -50,6 +51,7 @@ call with the standard library that they have: see the README and docs/protocol.
 	})
 	addConfigFlags(cmd)
 	cmd.AddCommand(newRunCmd(), newCallCmd(), newLsCmd(), newDescribeCmd(), newStatusCmd(), newWhoamiCmd(),
+		newInstallCmd(), newUninstallCmd(), newStartCmd(), newStopCmd(), newRestartCmd(),
 		newForkCmd(), newChildCmd(serveChannel), newConfigCmd(), newVersionCmd())
 	return cmd
 }

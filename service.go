@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -133,7 +134,7 @@ func findSupervisor(user bool) (supervisor, error) {
 		}
 		names = append(names, s.title())
 	}
-	return nil, faultf(codeApplication, "there is no service manager here: %s does not run", strings.Join(names, " or ")).
+	return nil, faultf(codeApplication, "there is no service manager here; ipcd knows %s on this system, and that does not run", strings.Join(names, " and ")).
 		withHint(`"ipcd run" serves in the foreground; in a container make it the container's command`)
 }
 
@@ -266,7 +267,15 @@ func (p *filePart) put() (err error) {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", p.path, err)
 	}
-	return replaceFile(f.Name(), p.path)
+	if err = os.Rename(f.Name(), p.path); err == nil || !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	// Windows does not replace a program that runs, but lets it have another name.
+	os.Remove(p.path + ".old")
+	if err := os.Rename(p.path, p.path+".old"); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), p.path)
 }
 
 // save remembers what is there.
@@ -411,4 +420,23 @@ func runCommand(ctx context.Context, words ...string) (string, error) {
 		text = err.Error()
 	}
 	return out.String(), fmt.Errorf("%s: %s", joinWords(words), shorten(strings.ReplaceAll(text, "\n", "; "), 500))
+}
+
+// commandLine is how we were called, for hints.
+func commandLine() []string { return append([]string{filepath.Base(os.Args[0])}, os.Args[1:]...) }
+
+// versioned matches a directory that package managers make for one version of a program, and remove
+// with the next: Homebrew's Cellar, the store of Nix and Guix, asdf's installs.
+var versioned = regexp.MustCompile(`/Cellar/|/(nix|gnu)/store/|/installs/|/v?[0-9]+(\.[0-9]+)+[^/]*/`)
+
+// checkPlace refuses a program whose path will not last.
+func checkPlace(path string) error {
+	slashed := filepath.ToSlash(path)
+	switch {
+	case strings.Contains(slashed, "/go-build"):
+		return faultf(codeApplication, "%s is a temporary build of \"go run\"", path)
+	case versioned.MatchString(slashed):
+		return faultf(codeApplication, "%s is the place of one version, which goes with the next upgrade", path)
+	}
+	return nil
 }

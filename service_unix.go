@@ -63,7 +63,9 @@ func checkCopy(d *deployment) error {
 	if d.User {
 		uid = os.Getuid()
 	}
-	advise := func(err error) error { return asFault(err).withHint("leave out the path, and it is %s", copyPlaceFor(d.User)) }
+	advise := func(err error) error {
+		return asFault(err).withHint("leave out the path, and it is %s", copyPlaceFor(d.User))
+	}
 	if info, err := os.Lstat(d.Program); err == nil && !info.Mode().IsRegular() {
 		return advise(faultf(codeApplication, "%s is no file", d.Program))
 	}
@@ -84,9 +86,6 @@ func copyPlaceFor(user bool) string {
 	}
 	return copyPlace
 }
-
-// replaceFile puts the file from in the place of to.
-func replaceFile(from, to string) error { return os.Rename(from, to) }
 
 // homes are what ProtectHome= of systemd.exec(5) hides, and the homes of other systems.
 var homes = []string{"/home", "/root", "/run/user", "/Users", "/usr/home"}

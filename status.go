@@ -1,0 +1,275 @@
+package main
+
+// This file owns "ipcd status": how the daemon is, and how the service manager sees it.
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// A ServiceReport is what "status --json" says of the service, as "service".
+type ServiceReport struct {
+	Name     string       `json:"name"`
+	User     bool         `json:"user"`    // one's own
+	Manager  string       `json:"manager"` // "systemd"
+	State    serviceState `json:"state"`
+	Endpoint string       `json:"endpoint"`
+	unitState
+	Log []string `json:"log,omitempty"` // its last lines, where it does not answer
+}
+
+// A serviceState is what becomes of a call to the service.
+type serviceState string
+
+const (
+	stateAbsent    serviceState = "not installed"
+	stateStopped   serviceState = "stopped"
+	stateWaiting   serviceState = "waiting" // stopped, and started by the first call
+	stateAnswering serviceState = "answering"
+	stateSilent    serviceState = "not answering" // it runs, and does not answer
+	stateStarting  serviceState = "starting"
+	stateStopping  serviceState = "stopping"
+	stateFailed    serviceState = "failed"
+)
+
+// report asks the manager, and where the service runs the daemon, how it is.
+func (f *serviceFlags) report(ctx context.Context, sup supervisor) (*ServiceReport, json.RawMessage, error) {
+	d := f.recall(sup)
+	i := &installer{sup: sup, d: d}
+	r := &ServiceReport{Name: d.Name, User: d.User, Manager: sup.title(), State: stateAbsent}
+	if len(d.Endpoints) > 0 {
+		r.Endpoint = d.Endpoints[0].String()
+	}
+	if !i.installed() {
+		return r, nil, nil
+	}
+	var err error
+	if r.unitState, err = sup.state(ctx, d); err != nil {
+		return r, nil, err
+	}
+	var answer json.RawMessage
+	switch r.Active {
+	case activeRunning:
+		r.State = stateSilent
+		if err := askOnce(ctx, d.Endpoints[0], d.Settings.Limits, &answer); err == nil {
+			r.State = stateAnswering
+		} else {
+			r.Why = err.Error()
+		}
+	case activeStarting:
+		r.State = stateStarting
+	case activeStopping:
+		r.State = stateStopping
+	case activeFailed:
+		r.State = stateFailed
+	default:
+		r.State = stateStopped
+		if r.Waiting {
+			r.State = stateWaiting
+		}
+	}
+	if r.State == stateFailed || r.State == stateSilent || r.State == stateStarting {
+		r.Log = sup.tail(ctx, d, tailLines)
+	}
+	return r, answer, nil
+}
+
+// rows are the lines of the table for people.
+func (r *ServiceReport) rows(t io.Writer) {
+	state := string(r.State)
+	switch {
+	case r.State == stateWaiting:
+		state = "stopped; the first call starts it"
+	case r.State == stateFailed && r.Why != "", r.State == stateSilent && r.Why != "":
+		state += ": " + oneLine(r.Why)
+	}
+	kind := r.Manager
+	if r.User {
+		kind += ", your own"
+	}
+	fmt.Fprintf(t, "service\t%s (%s): %s\n", r.Name, kind, state)
+	if r.State == stateAbsent {
+		return
+	}
+	if !r.Since.IsZero() {
+		fmt.Fprintf(t, "since\t%s\n", r.Since.Local().Format(time.DateTime))
+	}
+	start := "does not start by itself"
+	if r.Enabled {
+		start = map[bool]string{false: "starts with the system", true: "starts when you log in"}[r.User]
+	}
+	fmt.Fprintf(t, "boot\t%s\n", start)
+	if r.Restarts > 0 {
+		fmt.Fprintf(t, "restarts\t%d, by the service manager\n", r.Restarts)
+	}
+}
+
+// problem is the error with which status ends, for its exit code.
+func (r *ServiceReport) problem(f *serviceFlags) error {
+	switch r.State {
+	case stateAnswering:
+		return nil
+	case stateAbsent:
+		return faultf(codeNotReachable, "the service %s is not installed%w", r.Name, errNoService).
+			withHint(`ipcd install%s, or "ipcd run" for a daemon in the foreground`, f.again())
+	case stateWaiting:
+		return faultf(codeNotReachable, "the service %s is stopped; the first call starts it", r.Name).withHint("ipcd start%s", f.again())
+	case stateFailed, stateStopped:
+		return faultf(codeNotReachable, "the service %s is %s", r.Name, map[serviceState]string{stateFailed: "down: it has failed", stateStopped: "stopped"}[r.State]).
+			withHint("ipcd start%s", f.again())
+	}
+	return faultf(codeNotReachable, "the service %s is %s", r.Name, r.State).withHint("ipcd restart%s", f.again())
+}
+
+func newStatusCmd() *cobra.Command {
+	var f clientFlags
+	var s serviceFlags
+	cmd := &cobra.Command{
+		Use: "status", Short: "tell how the daemon and its service are",
+		Long: `Tell how the daemon is that calls reach, and how the service manager sees the service.
+With -e it is about the daemon there alone, with --name or --user about that service alone.
+
+The JSON is the answer of Ipcd.Status (docs/protocol.md) where a daemon answers, and "service":
+{"name", "user", "manager", "state", "endpoint", "installed", "enabled", "active", "pid", "since", "restarts",
+"why", "waiting", "log"}, whose state is not installed, stopped, waiting (the first call starts it), starting,
+answering, not answering, stopping or failed.
+
+Exit codes, as those of systemctl status: 0 it answers, 3 it does not, 4 there is no such service.`,
+		Example:           "  ipcd status\n  ipcd status --json\n  ipcd status --name ipcd-2",
+		Args:              noArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := s.check(); err != nil {
+				return err
+			}
+			set, _, err := settingsFrom(cmd)
+			if err != nil {
+				return err
+			}
+			r, err := s.gather(cmd, &f, set)
+			if r == nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if f.json {
+				return errors.Join(r.printJSON(out), err)
+			}
+			return errors.Join(r.print(out), err)
+		},
+	}
+	addClientFlags(cmd, &f)
+	cmd.Flags().BoolVar(&f.json, "json", false, "print it as JSON")
+	s.add(cmd)
+	return cmd
+}
+
+// A report is what status knows.
+type report struct {
+	service *ServiceReport  // nil where there is no service manager, or none was asked
+	daemon  json.RawMessage // the answer of Ipcd.Status, where there was one
+}
+
+// gather asks whom the flags mean. What it returns beside an error is shown all the same.
+func (s *serviceFlags) gather(cmd *cobra.Command, f *clientFlags, set settings) (*report, error) {
+	r := &report{}
+	ask := func() error {
+		if e, err := parseEndpoint(set.Endpoint); err == nil && e.Proto == protoGob {
+			// gob has the names of Go, and leaves out zeros; the type knows better.
+			var status Status
+			err := f.do(cmd.Context(), set, "Ipcd.Status", nil, &status)
+			if err == nil {
+				r.daemon, err = json.Marshal(status)
+			}
+			return err
+		}
+		return f.do(cmd.Context(), set, "Ipcd.Status", nil, &r.daemon)
+	}
+	named := cmd.Flags().Changed("name") || s.user
+	if set.Endpoint != "" && !named {
+		if err := ask(); err != nil {
+			return nil, err
+		}
+		return r, nil
+	}
+	sup, err := findSupervisor(s.user)
+	if err != nil {
+		if named {
+			return nil, err
+		}
+		if err := ask(); err != nil {
+			return nil, err
+		}
+		return r, nil
+	}
+	if r.service, r.daemon, err = s.report(cmd.Context(), sup); err != nil || named {
+		if err == nil {
+			err = r.service.problem(s)
+		}
+		return r, err
+	}
+	// What calls reach is the user's own daemon first. To ask at a socket where the manager waits
+	// would start the service.
+	own, err := defaultEndpoint()
+	if err == nil && (r.service.State == stateAbsent || own.String() != r.service.Endpoint) {
+		var answer json.RawMessage
+		if askErr := askOnce(cmd.Context(), own, set.Limits, &answer); askErr == nil {
+			r.daemon = answer
+			return r, nil
+		} else if r.service.State == stateAbsent && (f.start || f.wait > 0 || !errors.Is(askErr, &fault{Code: codeNotReachable})) {
+			return r, ask()
+		}
+	}
+	return r, r.service.problem(s)
+}
+
+func (r *report) print(w io.Writer) error {
+	return table(w, func(t io.Writer) {
+		if r.service != nil {
+			r.service.rows(t)
+		}
+		var s Status
+		if r.daemon == nil || json.Unmarshal(r.daemon, &s) != nil {
+			return
+		}
+		fmt.Fprintf(t, "version\t%s (protocol %d)%s\n", oneLine(s.Version), s.Protocol, compareVersion(s.Version))
+		fmt.Fprintf(t, "process\t%d, up %s\n", s.PID, (time.Duration(s.Uptime) * time.Second).String())
+		for _, e := range s.Endpoints {
+			fmt.Fprintf(t, "endpoint\t%s\n", oneLine(e))
+		}
+		fmt.Fprintf(t, "connections\t%d now, %d in all, %d refused\n", s.Connections, s.Accepted, s.Refused)
+		fmt.Fprintf(t, "calls\t%d, %d of them answered with an error\n", s.Calls, s.Errors)
+		fmt.Fprintf(t, "memory\t%.1f MiB\n", float64(s.Memory)/(1<<20))
+	})
+}
+
+// compareVersion says that the daemon is another version than this program.
+func compareVersion(daemon string) string {
+	if own := version(); own != daemon {
+		return "; this program is " + own
+	}
+	return ""
+}
+
+// printJSON prints what the daemon answered, with the service in it.
+func (r *report) printJSON(w io.Writer) error {
+	all := map[string]json.RawMessage{}
+	if r.daemon != nil {
+		if err := json.Unmarshal(r.daemon, &all); err != nil {
+			return faultf(codeWrongProtocol, "the answer of Ipcd.Status is not as expected: %w", err)
+		}
+	}
+	if r.service != nil {
+		b, err := json.Marshal(r.service)
+		if err != nil {
+			return err
+		}
+		all["service"] = b
+	}
+	return printJSON(w, all)
+}
