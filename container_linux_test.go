@@ -253,6 +253,13 @@ func removeCgroup(dir string) error {
 	return errors.Join(err, os.Remove(dir))
 }
 
+// in is the container for a subtest, which does not reboot it.
+func (c *container) in(t testing.TB) *container {
+	sub := *c
+	sub.t = t
+	return &sub
+}
+
 // path is a file of the container as this process finds it.
 func (c *container) path(name string) string {
 	return fmt.Sprintf("/proc/%d/root%s", c.leader.Pid, name)
@@ -414,4 +421,14 @@ func copySource(t testing.TB, to string) string {
 		must(t, os.WriteFile(filepath.Join(to, name), text, 0o644))
 	}
 	return to
+}
+
+// replaceProgram puts another program in the place of the container's ipcd.
+func (c *container) replaceProgram(file string) {
+	c.t.Helper()
+	beside := c.path("/usr/local/bin/.new")
+	text, err := os.ReadFile(file)
+	must(c.t, err)
+	must(c.t, os.WriteFile(beside, text, 0o755))
+	must(c.t, os.Rename(beside, c.path("/usr/local/bin/ipcd")))
 }

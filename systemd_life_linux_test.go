@@ -1,0 +1,408 @@
+package main
+
+// This file owns the tests of how a service lives under systemd: who may call it, and how it
+// starts, dies, comes back, reloads and logs.
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+func init() {
+	systemdTests = append(systemdTests,
+		systemdTest{"Callers", testCallers},
+		systemdTest{"Activation", testActivation},
+		systemdTest{"Ready", testReady},
+		systemdTest{"StatusOfEachState", testStatusOfEachState},
+		systemdTest{"Killed", testKilled},
+		systemdTest{"BadConfigStaysDown", testBadConfigStaysDown},
+		systemdTest{"Reload", testReload},
+		systemdTest{"Watchdog", testWatchdog},
+		systemdTest{"Rights", testRights},
+		systemdTest{"Journal", testJournal},
+		systemdTest{"UserService", testUserService},
+	)
+}
+
+const (
+	backAgain   = 5 * time.Second // after kill -9; the README promises it
+	mostExposed = 1.5             // of systemd-analyze security; the README promises it
+)
+
+// dropIn changes the unit as "systemctl edit --runtime" does.
+func (c *container) dropIn(unit, text string) {
+	c.t.Helper()
+	c.write("/run/systemd/system/"+unit+".d/test.conf", text)
+	c.run("systemctl", "daemon-reload")
+}
+
+func testCallers(t *testing.T, c *container) {
+	c.addUser("ada") // is in the group
+	c.addUser("bob") // is not
+	c.run("groupadd", "--users", "ada", "callers")
+	c.run("ipcd", "install")
+	c.hello()
+	for _, user := range []string{"ada", "bob"} {
+		c.refused(3, user, "no permission", "ipcd", "call", "hello")
+	}
+	c.run("ipcd", "install", "--allow-group", "callers", "--force")
+	for _, way := range []string{"started by systemd", "started by a call"} {
+		t.Run(way, func(t *testing.T) {
+			c := c.in(t)
+			if got := c.exits(0, "ada", "ipcd", "call", "hello"); got != "hello" {
+				t.Errorf("a member of the group got %q", got)
+			}
+			if got := c.exits(0, "ada", "ipcd", "whoami", "--json"); !strings.Contains(got, `"ada"`) {
+				t.Errorf("the daemon says of ada: %s", got)
+			}
+			c.hello()
+			c.refused(3, "bob", "no permission", "ipcd", "call", "hello")
+			if got := c.run("stat", "-L", "-c", "%U:%G %a", "/run/ipcd/ipcd.sock"); got != "root:callers 660" {
+				t.Errorf("the socket is %s; want root:callers 660", got)
+			}
+		})
+		c.run("systemctl", "stop", "ipcd.service")
+	}
+}
+
+// testActivation has the first call start the service.
+func testActivation(t *testing.T, c *container) {
+	c.run("ipcd", "install")
+	for range 3 {
+		c.run("systemctl", "stop", "ipcd.service")
+		if state := c.show("ipcd.service", "ActiveState"); state != "inactive" {
+			t.Errorf("after systemctl stop the service is %s", state)
+		}
+		c.exits(3, "", "ipcd", "status") // which is no call that starts it
+		if state := c.show("ipcd.service", "ActiveState"); state != "inactive" {
+			t.Errorf("after ipcd status the service is %s", state)
+		}
+		c.hello()
+		c.exits(0, "", "ipcd", "status")
+	}
+	c.run("ipcd", "stop")
+	c.refused(3, "", "ipcd", "ipcd", "call", "hello")
+	c.exits(3, "", "ipcd", "status")
+	c.run("ipcd", "stop") // it may be done twice
+	c.run("ipcd", "start")
+	c.hello()
+	c.run("ipcd", "start")
+	pid := c.show("ipcd.service", "MainPID")
+	c.run("ipcd", "restart")
+	if now := c.show("ipcd.service", "MainPID"); now == pid || now == "0" {
+		t.Errorf("after ipcd restart the main process is %s, and was %s", now, pid)
+	}
+	c.hello()
+	if got := c.run("systemctl", "list-sockets", "--plain", "--no-legend", "--no-pager"); !strings.Contains(got, "/run/ipcd/ipcd.sock") {
+		t.Errorf("systemd does not listen for it:\n%s", got)
+	}
+}
+
+// testReady wants systemctl start to return when every endpoint is served, and to fail when one
+// cannot be.
+func testReady(t *testing.T, c *container) {
+	const tcp = "tcp://127.0.0.1:7000?auth=none"
+	c.run("ipcd", "install", "--listen", "unix:///run/ipcd/ipcd.sock", "--listen", tcp)
+	if got := c.show("ipcd.service", "Type"); got != "notify" {
+		t.Errorf("Type=%s; want notify", got)
+	}
+	for range 5 {
+		c.run("systemctl", "restart", "ipcd.service")
+		for _, e := range []string{"unix:///run/ipcd/ipcd.sock", tcp} {
+			if got := c.run("ipcd", "call", "-e", e, "hello"); got != "hello" {
+				t.Errorf("%s says %q", e, got)
+			}
+		}
+	}
+	if got := c.show("ipcd.service", "StatusText"); got == "" {
+		t.Error("the daemon has told systemd no status")
+	}
+	c.run("ipcd", "stop")
+	c.run("systemd-run", "--unit", "squatter", "--service-type=notify", "ipcd", "run", "--listen", tcp) // with no readiness of a plain run
+	if r := c.try("", "systemctl", "start", "ipcd.service"); r.code == 0 {
+		t.Errorf("%s, although another one has %s", r, tcp)
+	}
+	if r := c.try("", "ipcd", "status"); r.code != 3 || !r.says("7000") {
+		t.Errorf("%s; want exit code 3 and the endpoint that is taken", r)
+	}
+}
+
+func testStatusOfEachState(t *testing.T, c *container) {
+	check := func(state string, code int, words ...string) {
+		t.Helper()
+		r := c.try("", "ipcd", "status")
+		for _, w := range words {
+			if !r.says(w) {
+				t.Errorf("%s: %s; want %q in it", state, r, w)
+			}
+		}
+		if r.code != code {
+			t.Errorf("%s: %s; want exit code %d", state, r, code)
+		}
+		j := c.try("", "ipcd", "status", "--json")
+		var fields map[string]any
+		if err := json.Unmarshal([]byte(j.stdout), &fields); err != nil || j.code != code {
+			t.Errorf("%s: %s: %v; want JSON and exit code %d", state, j, err, code)
+		}
+		t.Logf("%s: exit code %d\n%s%s%s", state, r.code, r.stdout, r.stderr, j.stdout)
+	}
+	check("not installed", 4, "not installed", "ipcd install")
+	c.run("ipcd", "install")
+	check("running", 0, "running", c.show("ipcd.service", "MainPID"), "unix:///run/ipcd/ipcd.sock")
+	c.run("systemctl", "stop", "ipcd.service")
+	check("stopped, and the socket waits", 3)
+	c.run("ipcd", "stop")
+	check("stopped", 3, "stopped", "ipcd start")
+	c.run("ipcd", "start")
+	pid := c.show("ipcd.service", "MainPID")
+	c.run("kill", "-STOP", pid)
+	check("not answering", 3, "not answering", pid)
+	c.run("kill", "-CONT", pid)
+	c.hello()
+	check("running again", 0, "running")
+	c.dropIn("ipcd.service", "[Service]\nExecStart=\nExecStart=/usr/local/bin/ipcd run --service ipcd --config /none.toml\n")
+	c.try("", "systemctl", "restart", "ipcd.service")
+	c.waitShow("ipcd.service", "ActiveState", "failed")
+	check("failed", 3, "failed", "/none.toml")
+}
+
+// testKilled kills the daemon. It answers again within backAgain, at the same endpoint.
+func testKilled(t *testing.T, c *container) {
+	c.run("ipcd", "install")
+	c.hello()
+	for i := range 5 {
+		pid := c.show("ipcd.service", "MainPID")
+		killed := time.Now()
+		c.run("kill", "-KILL", pid)
+		if err := sayOnce(c.path("/run/ipcd/ipcd.sock")); err != nil {
+			t.Errorf("the first call after kill -9: %v", err)
+		}
+		if took := time.Since(killed); took > backAgain {
+			t.Errorf("kill %d: it answers after %v; want %v at most", i+1, took, backAgain)
+		} else {
+			t.Logf("kill %d: it answers after %v", i+1, took.Round(time.Millisecond))
+		}
+		c.hello()
+		if now := c.show("ipcd.service", "MainPID"); now == pid {
+			t.Errorf("the main process is still %s", now)
+		}
+	}
+	if r := c.try("", "ipcd", "status", "--json"); r.code != 0 {
+		t.Error(r)
+	}
+}
+
+// testBadConfigStaysDown is about exit code 2, which another start would not change.
+func testBadConfigStaysDown(t *testing.T, c *container) {
+	const file = "/etc/ipcd.toml"
+	c.write(file, "log_level = \"info\"\n")
+	c.run("ipcd", "install", "--config", file)
+	c.hello()
+	c.write(file, "log_level = \"info\"\nlog_levle = 3\n")
+	if r := c.try("", "systemctl", "restart", "ipcd.service"); r.code == 0 {
+		t.Error(r)
+	}
+	c.waitShow("ipcd.service", "ActiveState", "failed")
+	for property, want := range map[string]string{"ExecMainStatus": "2", "NRestarts": "0", "Result": "exit-code"} {
+		if got := c.show("ipcd.service", property); got != want {
+			t.Errorf("%s=%s; want %s", property, got, want)
+		}
+	}
+	c.refused(3, "", file+":2", "ipcd", "status")
+	// A call that finds it so is told at last, and does not break the endpoint for good.
+	if r := c.try("", "ipcd", "call", "--timeout", "2s", "hello"); r.code == 0 {
+		t.Errorf("%s, although the configuration is bad", r)
+	}
+	c.write(file, "log_level = \"info\"\n")
+	c.run("ipcd", "start")
+	c.hello()
+	c.exits(0, "", "ipcd", "status")
+}
+
+// testReload changes the configuration under a daemon that goes on.
+func testReload(t *testing.T, c *container) {
+	const file = "/etc/ipcd.toml"
+	c.write(file, "[limits]\nmax_message = \"1MiB\"\n")
+	c.run("ipcd", "install", "--config", file)
+	pid := c.show("ipcd.service", "MainPID")
+	long := strings.Repeat("x", 2<<10)
+	c.run("ipcd", "call", long)
+
+	c.write(file, "[limits]\nmax_message = \"1KiB\"\n")
+	c.run("systemctl", "reload", "ipcd.service")
+	c.refused(1, "", "max_message", "ipcd", "call", long)
+	c.hello()
+
+	c.write(file, "[limits]\nmax_message = \"1MiB\"\nmax_massage = 3\n")
+	if r := c.try("", "systemctl", "reload", "ipcd.service"); r.code == 0 {
+		t.Errorf("%s, although the configuration is bad", r)
+	}
+	if log := c.run("journalctl", "--no-pager", "-o", "cat", "-u", "ipcd.service"); !strings.Contains(log, file+":3") {
+		t.Errorf("the journal does not say where the configuration is bad:\n%s", log)
+	}
+	c.refused(1, "", "max_message", "ipcd", "call", long) // the old one goes on
+	c.hello()
+	if now := c.show("ipcd.service", "MainPID"); now != pid {
+		t.Errorf("the daemon was %s and is %s", pid, now)
+	}
+	if state := c.show("ipcd.service", "ActiveState"); state != "active" {
+		t.Errorf("the service is %s", state)
+	}
+	c.write(file, "[limits]\nmax_message = \"1MiB\"\n")
+	c.run("systemctl", "reload", "ipcd.service")
+	c.run("ipcd", "call", long)
+}
+
+// testWatchdog wants a daemon that lives to say so, and one that hangs to be replaced.
+func testWatchdog(t *testing.T, c *container) {
+	c.run("ipcd", "install")
+	if got := c.show("ipcd.service", "WatchdogUSec"); got == "0" || got == "infinity" {
+		t.Errorf("WatchdogUSec=%s; want a limit", got)
+	}
+	c.dropIn("ipcd.service", "[Service]\nWatchdogSec=1s\n")
+	c.run("systemctl", "restart", "ipcd.service")
+	pid := c.show("ipcd.service", "MainPID")
+	seen := map[string]bool{}
+	waitFor(t, func() error {
+		if seen[c.show("ipcd.service", "WatchdogTimestampMonotonic")] = true; len(seen) < 5 {
+			return fmt.Errorf("the daemon has said %d times that it lives", len(seen)-1)
+		}
+		return nil
+	})
+	if now := c.show("ipcd.service", "MainPID"); now != pid {
+		t.Errorf("the daemon was %s and is %s", pid, now)
+	}
+	c.run("kill", "-STOP", pid)
+	waitFor(t, func() error {
+		if now := c.show("ipcd.service", "MainPID"); now == pid || now == "0" {
+			return fmt.Errorf("the main process is %s; want another one than %s", now, pid)
+		}
+		return nil
+	})
+	c.hello()
+	if got := c.show("ipcd.service", "NRestarts"); got != "1" {
+		t.Errorf("it was restarted %s times", got)
+	}
+	if log := c.run("journalctl", "--no-pager", "-o", "cat", "-u", "ipcd.service"); !strings.Contains(log, "Watchdog timeout") {
+		t.Errorf("the journal has no watchdog:\n%s", log)
+	}
+}
+
+// testRights asks systemd what the service may do, and the kernel what it can.
+func testRights(t *testing.T, c *container) {
+	c.run("ipcd", "install")
+	if r := c.try("", "systemd-analyze", "verify", "/etc/systemd/system/ipcd.service", "/etc/systemd/system/ipcd.socket"); r.code != 0 || r.says("ipcd") {
+		t.Errorf("%s; want no complaint", r)
+	}
+	table := c.run("systemd-analyze", "security", "--no-pager", "ipcd.service")
+	found := regexp.MustCompile(`Overall exposure level for ipcd.service: ([0-9.]+)`).FindStringSubmatch(table)
+	if found == nil {
+		t.Fatalf("no exposure level in\n%s", table)
+	}
+	if level, err := strconv.ParseFloat(found[1], 64); err != nil || level > mostExposed {
+		t.Errorf("the exposure level is %s; want %v at most:\n%s", found[1], mostExposed, table)
+	}
+	t.Logf("exposure level %s", found[1])
+	status := c.run("cat", "/proc/"+c.show("ipcd.service", "MainPID")+"/status")
+	for _, line := range []string{`CapEff:\s0+$`, `CapBnd:\s0+$`, `CapAmb:\s0+$`, `NoNewPrivs:\s1$`, `Seccomp:\s2$`} {
+		if !regexp.MustCompile("(?m)^" + line).MatchString(status) {
+			t.Errorf("the daemon's status does not match %q:\n%s", line, status)
+		}
+	}
+	if regexp.MustCompile(`(?m)^Uid:\s0\s`).MatchString(status) {
+		t.Errorf("the daemon runs as root:\n%s", status)
+	}
+	c.addUser("ada")
+	c.run("ipcd", "install", "--force", "--run-as", "ada")
+	if user := c.run("stat", "-c", "%U", "/proc/"+c.show("ipcd.service", "MainPID")); user != "ada" {
+		t.Errorf("with --run-as ada it runs as %s", user)
+	}
+	c.hello()
+}
+
+// testJournal wants what is logged to arrive with its priority and its fields.
+func testJournal(t *testing.T, c *container) {
+	c.addUser("bob")
+	c.write("/etc/ipcd.toml", "log_level = \"debug\"\nlisten = [\"unix:///run/ipcd/ipcd.sock\", \"tcp://127.0.0.1:7000?auth=none\"]\n")
+	c.run("ipcd", "install", "--config", "/etc/ipcd.toml")
+	c.hello()
+	// Something worth a warning: a message that is none.
+	c.run("bash", "-c", `exec 3<>/dev/tcp/127.0.0.1/7000 && printf '{"jsonrpc":' >&3 && printf '}}}}' >&3 && cat <&3 >/dev/null`)
+	c.run("ipcd", "restart")
+	c.run("journalctl", "--sync")
+	var priorities []string
+	stamped := regexp.MustCompile(`\x1b|^\d{4}-\d\d-\d\d|time=|"time":|level=|"level":`)
+	fields := map[string]bool{}
+	log := c.run("journalctl", "--no-pager", "-o", "json", "-u", "ipcd.service", "_COMM=ipcd")
+	for line := range strings.Lines(log) {
+		var entry map[string]json.RawMessage
+		must(t, json.Unmarshal([]byte(line), &entry))
+		var message, priority string
+		if err := json.Unmarshal(entry["MESSAGE"], &message); err != nil { // a list of bytes: it is no plain text
+			t.Errorf("MESSAGE is %s", entry["MESSAGE"])
+			continue
+		}
+		must(t, json.Unmarshal(entry["PRIORITY"], &priority))
+		if found := stamped.FindString(message); found != "" {
+			t.Errorf("MESSAGE has %q, which the journal knows: %q", found, message)
+		}
+		priorities = append(priorities, priority)
+		for name := range entry {
+			fields[name] = true
+		}
+		var id string
+		if json.Unmarshal(entry["SYSLOG_IDENTIFIER"], &id); id != "ipcd" {
+			t.Errorf("SYSLOG_IDENTIFIER is %q: %q", id, message)
+		}
+	}
+	for _, p := range []string{"4", "6"} {
+		if !slices.Contains(priorities, p) {
+			t.Errorf("the priorities are %q; want %s among them:\n%s", priorities, p, c.run("journalctl", "--no-pager", "-o", "cat", "-u", "ipcd.service"))
+		}
+	}
+	if !fields["IPCD_ENDPOINT"] && !fields["ENDPOINT"] {
+		t.Errorf("the entries have no field for the endpoint: %q", slices.Sorted(maps.Keys(fields)))
+	}
+}
+
+// testUserService installs one of ada's own, from which root has nothing.
+func testUserService(t *testing.T, c *container) {
+	c.addUser("ada")
+	c.run("systemctl", "start", fmt.Sprintf("user@%d.service", c.uid("ada")))
+	before := c.snapshot()
+	r := c.try("ada", "ipcd", "install", "--user")
+	if r.code != 0 || !r.says("loginctl enable-linger") {
+		t.Errorf("%s; want it to work, and to say how the service starts without a login", r)
+	}
+	if got := c.exits(0, "ada", "ipcd", "call", "hello"); got != "hello" {
+		t.Errorf("the answer is %q", got)
+	}
+	c.exits(0, "ada", "ipcd", "status", "--user")
+	c.exits(4, "", "ipcd", "status")
+	if got := c.exits(0, "ada", "systemctl", "--user", "is-enabled", "ipcd.service"); got != "enabled" {
+		t.Errorf("the service is %s", got)
+	}
+	if r := c.try("ada", "systemctl", "--user", "cat", "ipcd.service"); !r.says("WantedBy=default.target") {
+		t.Errorf("%s; want it to start with the session", r)
+	}
+	if r := c.try("ada", "ipcd", "install", "--user"); r.code != 0 || !r.says("unchanged") {
+		t.Errorf("%s; want it to say that nothing is changed", r)
+	}
+	c.run("loginctl", "enable-linger", "ada")
+	c.reboot()
+	c.waitShow(fmt.Sprintf("user@%d.service", c.uid("ada")), "ActiveState", "active")
+	if got := c.exits(0, "ada", "ipcd", "call", "--wait", "10s", "hello"); got != "hello" {
+		t.Errorf("after a reboot the answer is %q", got)
+	}
+	c.exits(0, "ada", "ipcd", "uninstall", "--user", "--purge")
+	c.exits(4, "ada", "ipcd", "status", "--user")
+	c.run("loginctl", "disable-linger", "ada")
+	before.check(c)
+}
