@@ -109,13 +109,15 @@ func (systemd) systemctl(d *deployment, args ...string) []string {
 	return append([]string{"systemctl"}, args...)
 }
 
-// units are those that the installation has, or had.
+// units are those that the installation has, or had, or will have.
 func (s systemd) units(d *deployment) []string {
 	units := []string{d.Name + ".service"}
-	if dir, err := s.unitDir(d); err == nil {
-		if _, err := os.Lstat(filepath.Join(dir, d.Name+".socket")); err == nil {
-			units = append(units, d.Name+".socket")
-		}
+	text, err := systemdSocket(d)
+	if dir, dirErr := s.unitDir(d); dirErr == nil && text == "" {
+		_, err = os.Lstat(filepath.Join(dir, d.Name+".socket"))
+	}
+	if err == nil {
+		units = append(units, d.Name+".socket")
 	}
 	return units
 }
@@ -387,9 +389,10 @@ func systemdUnit(d *deployment, socket bool) (string, error) {
 		b.line("Requires=%s.socket", d.Name)
 		b.line("After=%s.socket", d.Name)
 	}
-	b.line("# One that ends again and again is given up; \"ipcd start\" forgives it.")
+	b.line("# One that ends again and again is given up after a minute: \"ipcd start\" forgives it. A person who")
+	b.line("# restarts it counts, too, hence so many.")
 	b.line("StartLimitIntervalSec=60")
-	b.line("StartLimitBurst=10")
+	b.line("StartLimitBurst=50")
 	b.line("")
 	b.line("[Service]")
 	b.line("# It says itself when every endpoint listens, and that it still answers.")
