@@ -133,14 +133,10 @@ func runDaemon(ctx context.Context, set settings, log *logger, router *router) e
 	if err := addReceiver(router, &Ipcd{server: srv, began: time.Now()}, ipcdDocs); err != nil {
 		return err
 	}
-	var listeners []*listener
-	for _, e := range endpoints {
-		l, err := srv.listen(e)
-		if err != nil {
-			srv.stop(ctx)
-			return err
-		}
-		listeners = append(listeners, l)
+	listeners, err := openAll(srv, endpoints)
+	if err != nil {
+		srv.stop(ctx)
+		return err
 	}
 	for _, l := range listeners {
 		go srv.serve(l)
@@ -174,6 +170,23 @@ func runDaemon(ctx context.Context, set settings, log *logger, router *router) e
 	}
 	log.info("stopped")
 	return lost
+}
+
+// openAll opens the endpoints: those that the service manager has opened are taken over.
+func openAll(srv *server, endpoints []endpoint) (list []*listener, err error) {
+	if inheritListeners != nil {
+		if srv.inherited, err = inheritListeners(); err != nil {
+			return nil, err
+		}
+	}
+	for _, e := range endpoints {
+		l, err := srv.listen(e)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, l)
+	}
+	return list, srv.unclaimed()
 }
 
 // serveChannel answers calls of the parent until it disconnects, or ctx ends.

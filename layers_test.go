@@ -19,7 +19,7 @@ import (
 // Twins, of which a system has one, share a row.
 var layers = []string{
 	"errors", "log", "metrics", "endpoint", "access", "transport",
-	"peer_linux peer_bsd pipe_unix pipe_windows trust_windows", "net", "config", "codec", "output", "jsonscan", "jsonrpc", "gobcheck", "gobjson", "gob", "echo",
+	"peer_linux peer_bsd inherit_unix pipe_unix pipe_windows trust_windows", "net", "config", "codec", "output", "jsonscan", "jsonrpc", "gobcheck", "gobjson", "gob", "echo",
 	"table", "config_cmd", "rpc", "session", "http", "frame", "channel", "channel_unix channel_windows", "server", "child", "client",
 	"schema", "builtin", "daemon", "service", "systemd openrc launchd rcd scm_windows",
 	"service_linux service_darwin service_freebsd service_unix service_windows", "install", "service_cmd", "cli", "status", "bench", "main",
@@ -29,6 +29,9 @@ var layers = []string{
 var soleImporters = map[string][]string{
 	"github.com/sirupsen/logrus":                     {"log"},
 	"github.com/kardianos/service":                   {"daemon", "service"},
+	"github.com/coreos/go-systemd/v22/activation":    {"inherit_unix"},
+	"github.com/coreos/go-systemd/v22/daemon":        {"notify"},
+	"github.com/coreos/go-systemd/v22/journal":       {"journal_linux"},
 	"github.com/Microsoft/go-winio":                  {"pipe_windows", "channel_windows"},
 	"github.com/pelletier/go-toml/v2":                {"config"},
 	"gopkg.in/natefinch/npipe.v2":                    {}, // the tests' own

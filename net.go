@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -16,8 +17,9 @@ import (
 func init() {
 	for _, scheme := range []string{"tcp", "http"} {
 		transports[scheme] = transport{
-			listen: func(e endpoint, _ group) (net.Listener, error) { return listenTCP(e) },
-			dial:   dialTCP,
+			listen:   func(e endpoint, _ group) (net.Listener, error) { return listenTCP(e) },
+			inherits: inheritsTCP,
+			dial:     dialTCP,
 			identify: func(conn net.Conn, _ time.Duration) (peer, error) {
 				return peer{Transport: scheme, UID: -1, GID: -1, Address: conn.RemoteAddr().String()}, nil
 			},
@@ -46,17 +48,7 @@ func noTLS(e endpoint) *fault {
 const lookupWait = 5 * time.Second
 
 func listenTCP(e endpoint) (net.Listener, error) {
-	if !e.NoAuth {
-		open := e
-		open.NoAuth = true
-		return nil, usagef("cannot listen on %s: callers there cannot prove yet who they are", e).
-			withHint("use the local endpoint, or let every program on this machine call: %s", open)
-	}
-	host, port, err := net.SplitHostPort(e.Host)
-	if err != nil {
-		return nil, usagef("cannot listen on %s: %w", e, err)
-	}
-	addr, err := loopbackAddress(e, host)
+	addr, host, port, err := addressTCP(e)
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +64,36 @@ func listenTCP(e endpoint) (net.Listener, error) {
 		return nil, listenFault(e, "the system does not let us have port %s", port).withHint("choose a port from 1024 on")
 	}
 	return nil, listenFault(e, "%w", err).withHint("choose another port or 127.0.0.1")
+}
+
+// inheritsTCP tells whether l is the address and port of e.
+func inheritsTCP(e endpoint, l net.Listener) (bool, error) {
+	theirs, ok := l.Addr().(*net.TCPAddr)
+	if !ok || !strings.HasSuffix(e.Host, ":"+strconv.Itoa(theirs.Port)) {
+		return false, nil
+	}
+	addr, _, port, err := addressTCP(e)
+	if err == nil && theirs.IP.IsUnspecified() {
+		err = usagef("the socket that the service manager passes for %s is open to other machines: it listens at %s", e, theirs).
+			withHint("write ListenStream=%s in the socket unit", net.JoinHostPort(addr.String(), port))
+	}
+	return err == nil && theirs.AddrPort().Addr().Unmap() == addr, err
+}
+
+// addressTCP is the address of e, and makes sure that it may be served.
+func addressTCP(e endpoint) (addr netip.Addr, host, port string, err error) {
+	if !e.NoAuth {
+		open := e
+		open.NoAuth = true
+		return addr, "", "", usagef("cannot listen on %s: callers there cannot prove yet who they are", e).
+			withHint("use the local endpoint, or let every program on this machine call: %s", open)
+	}
+	host, port, err = net.SplitHostPort(e.Host)
+	if err != nil {
+		return addr, "", "", usagef("cannot listen on %s: %w", e, err)
+	}
+	addr, err = loopbackAddress(e, host)
+	return addr, host, port, err
 }
 
 // loopbackAddress finds the address of host, all of whose addresses have to be of this machine:

@@ -28,7 +28,7 @@ import (
 )
 
 func init() {
-	transports["unix"] = transport{listen: listenUnix, dial: dialUnix, identify: func(conn net.Conn, _ time.Duration) (peer, error) { return identifyUnix(conn) }}
+	transports["unix"] = transport{listen: listenUnix, inherits: inheritsUnix, dial: dialUnix, identify: func(conn net.Conn, _ time.Duration) (peer, error) { return identifyUnix(conn) }}
 	transports["npipe"] = transport{
 		listen: func(e endpoint, _ group) (net.Listener, error) { return nil, noPipes(e) },
 		dial:   func(_ context.Context, e endpoint) (net.Conn, error) { return nil, noPipes(e) },

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -30,6 +31,8 @@ type server struct {
 	*hub
 	web   *web
 	spare *os.File // closed to make room for one accept when descriptors run out
+
+	inherited []net.Listener // of a service manager; those that no endpoint has claimed yet
 
 	mu        sync.Mutex
 	listeners map[*listener]struct{}
@@ -74,7 +77,10 @@ func (s *server) listen(e endpoint) (*listener, error) {
 	if !ok {
 		return nil, usagef("nobody can listen at %s", e)
 	}
-	inner, err := t.listen(e, s.allowed())
+	inner, err := s.claim(t, e)
+	if inner == nil && err == nil {
+		inner, err = t.listen(e, s.allowed())
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -84,6 +90,37 @@ func (s *server) listen(e endpoint) (*listener, error) {
 	defer s.mu.Unlock()
 	s.listeners[l] = struct{}{}
 	return l, nil
+}
+
+// claim takes the listener of e out of those that were inherited, if it is among them.
+func (s *server) claim(t transport, e endpoint) (net.Listener, error) {
+	if t.inherits == nil {
+		return nil, nil
+	}
+	for i, l := range s.inherited {
+		if is, err := t.inherits(e, l); err != nil || is {
+			if err == nil {
+				s.inherited = slices.Delete(s.inherited, i, i+1)
+				return l, nil
+			}
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// unclaimed complains of inherited listeners that no endpoint has claimed: who connects there would
+// wait for ever.
+func (s *server) unclaimed() error {
+	if len(s.inherited) == 0 {
+		return nil
+	}
+	var names []string
+	for _, l := range s.inherited {
+		names = append(names, l.Addr().Network()+" "+l.Addr().String())
+	}
+	return usagef("the service manager passes sockets that are no endpoint of this daemon: %s", strings.Join(names, ", ")).
+		withHint("name them with --listen or in the configuration, or take them out of the socket unit")
 }
 
 // endpoints lists what is served, with the real ports.
@@ -462,6 +499,9 @@ func (s *server) stop(ctx context.Context) error {
 	defer cancel()
 	s.draining.Store(true)
 	s.mu.Lock()
+	for _, l := range s.inherited {
+		l.Close()
+	}
 	for l := range s.listeners {
 		l.Close()
 		delete(s.listeners, l)

@@ -14,6 +14,9 @@ type transport struct {
 	// listen opens the endpoint for calls, so that the members of allow can reach it too. Closing
 	// the listener gives back all it took: the socket file and the lock that says whose the endpoint is.
 	listen func(e endpoint, allow group) (net.Listener, error)
+	// inherits tells whether l, which a service manager has opened, is the endpoint, and then whether it
+	// may be. It is nil where there can be no such listener.
+	inherits func(e endpoint, l net.Listener) (bool, error)
 	// dial connects, having made sure that the other end is who it should be before a byte
 	// is sent. Its errors are faults with hints: see dialFault.
 	dial func(ctx context.Context, e endpoint) (net.Conn, error)
@@ -21,6 +24,10 @@ type transport struct {
 	// bytes to know, it waits no longer than wait, and leaves them to be read.
 	identify func(conn net.Conn, wait time.Duration) (peer, error)
 }
+
+// inheritListeners takes the listeners that a service manager has opened for us. It is nil on systems
+// without such a thing.
+var inheritListeners func() ([]net.Listener, error)
 
 // defaultName is the name of a service that nobody has given another, and of what belongs to it.
 const defaultName = "ipcd"

@@ -1,0 +1,78 @@
+//go:build unix
+
+package main
+
+// This file owns the sockets that a service manager has opened for us: sd_listen_fds(3), which systemd
+// does, and others in its way. It is the only one that knows go-systemd's activation.
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"golang.org/x/sys/unix"
+)
+
+func init() { inheritListeners = inheritSockets }
+
+// inheritSockets takes what $LISTEN_FDS announces, and takes that out of the environment, which our
+// children get. The sockets stay the manager's: closing ours neither removes them nor refuses
+// anybody, and who connects then waits for the next of us.
+func inheritSockets() ([]net.Listener, error) {
+	var list []net.Listener
+	var first error
+	for _, f := range activation.Files(true) {
+		l, err := listenerOf(f)
+		f.Close() // which l does not need: it has a copy
+		if err == nil {
+			list = append(list, l)
+		} else if first == nil {
+			first = err
+		}
+	}
+	if first != nil {
+		for _, l := range list {
+			l.Close()
+		}
+		return nil, first
+	}
+	return list, nil
+}
+
+// listenerOf makes sure that f is what we can accept connections from.
+func listenerOf(f *os.File) (net.Listener, error) {
+	kind, err := unix.GetsockoptInt(int(f.Fd()), unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || kind != unix.SOCK_STREAM {
+		return nil, usagef("the descriptor %s that the service manager passes is no stream socket", f.Name()).
+			withHint("write ListenStream= in the socket unit")
+	}
+	listens, err := unix.GetsockoptInt(int(f.Fd()), unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	if err != nil || listens == 0 {
+		return nil, usagef("the socket %s that the service manager passes does not listen: it is one connection", f.Name()).
+			withHint("write Accept=no in the socket unit")
+	}
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, usagef("the socket %s that the service manager passes cannot be used: %w", f.Name(), err).
+			withHint("write ListenStream= with a path or a loopback address in the socket unit")
+	}
+	return l, nil
+}
+
+// inheritsUnix tells whether l is the socket of e. The manager may know its directory by another name.
+func inheritsUnix(e endpoint, l net.Listener) (bool, error) {
+	addr, ok := l.Addr().(*net.UnixAddr)
+	if !ok || !filepath.IsAbs(addr.Name) || filepath.Base(addr.Name) != filepath.Base(e.Path) {
+		return false, nil
+	}
+	if addr.Name == e.Path {
+		return true, nil
+	}
+	theirs, err := os.Stat(filepath.Dir(addr.Name))
+	if err != nil {
+		return false, nil
+	}
+	ours, err := os.Stat(filepath.Dir(e.Path))
+	return err == nil && os.SameFile(theirs, ours), nil
+}
