@@ -126,7 +126,7 @@ func (i *installer) what() string {
 
 // unchanged is an installation that is there already. It runs when it should.
 func (i *installer) unchanged(ctx context.Context) error {
-	i.say("%s is installed already, with these settings; nothing was changed", i.what())
+	i.say("%s is installed already, with these settings: unchanged", i.what())
 	if !i.start {
 		return nil
 	}
@@ -208,6 +208,9 @@ func (i *installer) apply(ctx context.Context, changes []change, installed bool)
 	u, _ := i.sup.state(ctx, i.d)
 	ran := installed && (u.Active == activeRunning || u.Waiting)
 	var undo []func() error
+	if !installed {
+		undo = append(undo, i.undoRemains())
+	}
 	defer func() {
 		if err != nil {
 			err = i.takeBack(ctx, err, undo, installed, ran)
@@ -247,6 +250,22 @@ func undoOf(c change) func() error {
 	return func() error { return fmt.Errorf("%s stays as it was changed", c.part.name()) }
 }
 
+// undoRemains removes what a service that did not come up has made, and was not there before.
+func (i *installer) undoRemains() func() error {
+	gone, kept := i.sup.remains(i.d)
+	paths := slices.DeleteFunc(append(gone, kept...), func(p string) bool {
+		_, err := os.Lstat(p)
+		return err == nil
+	})
+	return func() error {
+		var errs []error
+		for _, p := range paths {
+			errs = append(errs, os.RemoveAll(p))
+		}
+		return errors.Join(errs...)
+	}
+}
+
 // takeBack ends an installation that has failed.
 func (i *installer) takeBack(ctx context.Context, why error, undo []func() error, installed, ran bool) error {
 	if !installed {
@@ -260,8 +279,6 @@ func (i *installer) takeBack(ctx context.Context, why error, undo []func() error
 	if installed {
 		left = append(left, perform(ctx, i.sup.enable(i.d)))
 	} else {
-		gone, _ := i.sup.remains(i.d)
-		sweep(gone)
 		perform(ctx, i.sup.forget(i.d))
 	}
 	if ran {
@@ -419,16 +436,6 @@ func sweep(paths []string) {
 	for _, p := range paths {
 		os.Remove(p) // what is not there, or has something in it, stays
 	}
-}
-
-// perform takes steps until one fails.
-func perform(ctx context.Context, steps []step) error {
-	for _, s := range steps {
-		if err := s.do(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // plan prints what install would write and run.

@@ -7,6 +7,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -340,12 +341,13 @@ func (p *copyPart) save() (restore func() error) {
 type carriedPart struct {
 	filePart
 	service  osservice.Service
-	commands []string // that its Install runs, for --dry-run
+	commands []string     // that its Install runs, for --dry-run
+	again    func() error // does what they do, and tells why it fails; may be nil
 }
 
 // newCarriedPart makes the part for a deployment. scriptOption is the option of kardianos/service
 // by which it takes a whole text; one without "{{" is written as it is.
-func newCarriedPart(d *deployment, file filePart, scriptOption string, commands ...string) (part, error) {
+func newCarriedPart(d *deployment, file filePart, scriptOption string, commands ...string) (*carriedPart, error) {
 	if strings.Contains(file.text, "{{") {
 		return nil, usagef("%q cannot stand in a service's file", "{{").withHint("choose other names for the files that the service uses")
 	}
@@ -370,15 +372,18 @@ func (p *carriedPart) put() error {
 	if err := os.MkdirAll(filepath.Dir(p.path), 0o755); err != nil {
 		return err
 	}
-	if err := p.service.Install(); err != nil {
-		p.filePart.remove()
-		return fmt.Errorf("write %s: %w", p.path, err)
+	err := p.service.Install()
+	have, readErr := p.have()
+	switch {
+	case err == nil && readErr == nil && have == p.text:
+		return os.Chmod(p.path, p.mode) // whatever the umask
+	case err != nil && have == p.text && p.again != nil:
+		err = cmp.Or(p.again(), err) // it drops what the command complained of
+	case err == nil:
+		err = cmp.Or(readErr, errors.New("it is not what was written"))
 	}
-	if have, err := p.have(); err != nil || have != p.text {
-		p.filePart.remove()
-		return errors.Join(fmt.Errorf("write %s: it is not what was written", p.path), err)
-	}
-	return os.Chmod(p.path, p.mode) // whatever the umask
+	p.filePart.remove()
+	return fmt.Errorf("write %s: %w", p.path, err)
 }
 
 // remove goes on where Uninstall does not: it fails when there is nothing to disable.
@@ -390,6 +395,16 @@ func (p *carriedPart) remove() error {
 		return nil
 	}
 	return p.filePart.remove()
+}
+
+// perform takes steps until one fails.
+func perform(ctx context.Context, steps []step) error {
+	for _, s := range steps {
+		if err := s.do(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // commandStep runs a command of the service manager.

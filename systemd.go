@@ -79,8 +79,12 @@ func (s systemd) parts(d *deployment) ([]part, error) {
 	}
 	service, err := newCarriedPart(d, filePart{path: filepath.Join(dir, d.Name+".service"), text: unit, mode: 0o644}, "SystemdScript",
 		s.typed(d, "enable", d.Name+".service"), s.typed(d, "daemon-reload"))
-	if err != nil || socket == "" {
-		return []part{service}, err
+	if err != nil {
+		return nil, err
+	}
+	service.again = func() error { return perform(context.Background(), s.enable(d)) }
+	if socket == "" {
+		return []part{service}, nil
 	}
 	return []part{service, &filePart{path: filepath.Join(dir, d.Name+".socket"), text: socket, mode: 0o644}}, nil
 }
