@@ -59,6 +59,13 @@ func (i *installer) parts() ([]part, error) {
 	return parts, err
 }
 
+// besides tells a part that is neither the service nor its program: a restart is not enough for it.
+func (c change) besides() bool {
+	_, service := c.part.(*carriedPart)
+	_, program := c.part.(*copyPart)
+	return !service && !program
+}
+
 // changes compares what is installed with what should be.
 func (i *installer) changes() (changes []change, installed bool, err error) {
 	parts, err := i.parts()
@@ -203,8 +210,6 @@ func (i *installer) strays() []change {
 
 // apply makes the changes, one after another, and takes them back if one fails.
 func (i *installer) apply(ctx context.Context, changes []change, installed bool) (err error) {
-	// What happens to the terminal, or Ctrl-C, must not leave half of it.
-	ctx = context.WithoutCancel(ctx)
 	u, _ := i.sup.state(ctx, i.d)
 	ran := installed && (u.Active == activeRunning || u.Waiting)
 	var undo []func() error
@@ -226,8 +231,10 @@ func (i *installer) apply(ctx context.Context, changes []change, installed bool)
 		return err
 	}
 	switch {
-	case ran && i.start: // what is listened on may have changed
+	case ran && i.start && slices.ContainsFunc(changes, change.besides): // such as what is listened on
 		err = perform(ctx, append(i.sup.stop(i.d), i.sup.start(i.d)...))
+	case ran && i.start:
+		err = perform(ctx, i.sup.restart(i.d))
 	case i.start:
 		err = perform(ctx, i.sup.start(i.d))
 	default:
@@ -266,8 +273,9 @@ func (i *installer) undoRemains() func() error {
 	}
 }
 
-// takeBack ends an installation that has failed.
+// takeBack ends an installation that has failed, or was given up.
 func (i *installer) takeBack(ctx context.Context, why error, undo []func() error, installed, ran bool) error {
+	ctx = context.WithoutCancel(ctx)
 	if !installed {
 		perform(ctx, i.sup.stop(i.d))
 		perform(ctx, i.sup.disable(i.d))
@@ -326,6 +334,9 @@ func (i *installer) waitForAnswer(ctx context.Context, e endpoint) (Status, erro
 		}
 		select {
 		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return s, errCancelled
+			}
 			return s, faultf(codeApplication, "the service %s was started and does not answer within %s: %w", i.d.Name, answerLimit, err)
 		case <-time.After(pause):
 			pause = min(2*pause, 500*time.Millisecond)

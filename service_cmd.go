@@ -226,7 +226,9 @@ difference and wants --force. An installation that fails is taken back.`,
 			if err := i.check(); err != nil {
 				return err
 			}
-			if err := i.install(cmd.Context()); err != nil {
+			ctx, cancel := firstSignal(cmd.Context()) // Ctrl-C has it taken back
+			defer cancel()
+			if err := i.install(ctx); err != nil {
 				return err
 			}
 			i.advise()

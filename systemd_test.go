@@ -1,0 +1,119 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// testDeployment is a service as install would make it, on a system that need not be this one.
+func testDeployment(t *testing.T, name string, listen ...string) *deployment {
+	t.Helper()
+	d := &deployment{Name: name, Program: "/usr/local/bin/ipcd", Settings: defaultSettings()}
+	if len(listen) == 0 {
+		e, err := parseEndpoint("unix:///run/" + name + "/" + name + ".sock")
+		must(t, err)
+		d.Endpoints = []endpoint{e}
+	}
+	for _, text := range listen {
+		e, err := parseEndpoint(text)
+		must(t, err)
+		d.Endpoints = append(d.Endpoints, e)
+	}
+	if listen != nil {
+		d.Given = []given{{flag: "--listen", key: "listen", values: listen}}
+	}
+	return d
+}
+
+// checkGolden compares a text with a file, or makes it that text.
+func checkGolden(t *testing.T, file, text string) {
+	t.Helper()
+	if *update {
+		must(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		must(t, os.WriteFile(file, []byte(text), 0o644))
+	}
+	want, err := os.ReadFile(file)
+	must(t, err)
+	if text != string(want) {
+		t.Errorf("%s is not what is written now; go test -run %s -u renews it. Now it is:\n%s", file, t.Name(), text)
+	}
+}
+
+func TestSystemdUnits(t *testing.T) {
+	full := testDeployment(t, "second", "unix:///srv/50%25 off/a b.sock", "http://127.0.0.1:80?auth=none", "tcp://127.0.0.1:0?auth=none")
+	full.Program, full.Config = "/opt/my programs/ipcd", `/etc/second/it's "mine" $HOME.toml`
+	full.RunAs, full.AllowGroup, full.Copied = "daemon", "users", true
+	full.Given = append(full.Given, given{key: "allow_group", values: []string{"users"}})
+	own := testDeployment(t, "ipcd", "unix:///run/user/1000/ipcd/ipcd.sock")
+	own.User, own.Given = true, nil
+	for _, test := range []struct {
+		file string
+		d    *deployment
+	}{
+		{"contrib/ipcd", testDeployment(t, "ipcd")}, // what packagers and readers look at
+		{"testdata/service/systemd-full", full},
+		{"testdata/service/systemd-user", own},
+	} {
+		t.Run(filepath.Base(test.file), func(t *testing.T) {
+			socket, err := systemdSocket(test.d)
+			must(t, err)
+			unit, err := systemdUnit(test.d, socket != "")
+			must(t, err)
+			checkGolden(t, test.file+".socket", socket)
+			checkGolden(t, test.file+".service", unit)
+			for _, text := range []string{socket, unit} {
+				command, copied, err := readMark(text)
+				if err != nil || !slices.Equal(command, test.d.command()[1:]) {
+					t.Errorf("the mark reads as %q, %v; want %q", command, err, test.d.command()[1:])
+				}
+				if (copied == test.d.Program) != test.d.Copied {
+					t.Errorf("the mark says that the program was copied to %q", copied)
+				}
+			}
+		})
+	}
+}
+
+func TestSystemdRefusesControlCharacters(t *testing.T) {
+	d := testDeployment(t, "ipcd", "unix:///run/a%0Ab.sock")
+	if _, err := systemdSocket(d); exitCode(err) != exitUsage {
+		t.Errorf("a line feed in a path: %v; want bad usage", err)
+	}
+	d = testDeployment(t, "ipcd")
+	d.Config = "/etc/a\nExecStart=/bin/sh"
+	if _, err := systemdUnit(d, true); exitCode(err) != exitUsage {
+		t.Errorf("a line feed in the name of the configuration: %v; want bad usage", err)
+	}
+}
+
+func TestSystemdState(t *testing.T) {
+	for _, test := range []struct {
+		show   string
+		socket string
+		want   unitState
+	}{
+		{"LoadState=not-found ActiveState=inactive", "inactive", unitState{Active: activeStopped}},
+		{"LoadState=loaded ActiveState=inactive UnitFileState=enabled", "active", unitState{Installed: true, Enabled: true, Active: activeStopped, Waiting: true}},
+		{"LoadState=loaded ActiveState=active MainPID=7 NRestarts=2", "active", unitState{Installed: true, Active: activeRunning, PID: 7, Restarts: 2, Waiting: true}},
+		{"LoadState=loaded ActiveState=reloading MainPID=7", "", unitState{Installed: true, Active: activeRunning, PID: 7}},
+		{"LoadState=loaded ActiveState=deactivating", "", unitState{Installed: true, Active: activeStopping}},
+		{"LoadState=loaded ActiveState=activating SubState=auto-restart Result=signal ExecMainStatus=9", "",
+			unitState{Installed: true, Active: activeStarting, Why: "it was ended by signal 9"}},
+		{"LoadState=loaded ActiveState=failed Result=exit-code ExecMainStatus=2", "failed",
+			unitState{Installed: true, Active: activeFailed, Why: "it ended with exit code 2"}},
+		{"LoadState=loaded ActiveState=failed Result=watchdog", "", unitState{Installed: true, Active: activeFailed, Why: "it did not answer, and was ended by the watchdog"}},
+		{"LoadState=loaded ActiveState=failed Result=oom-kill", "", unitState{Installed: true, Active: activeFailed, Why: "oom-kill"}},
+	} {
+		show := map[string]string{}
+		for _, pair := range strings.Fields(test.show) {
+			key, value, _ := strings.Cut(pair, "=")
+			show[key] = value
+		}
+		if got := systemdState(show, map[string]string{"ActiveState": test.socket}); got != test.want {
+			t.Errorf("%s, socket %s:\n got %+v\nwant %+v", test.show, test.socket, got, test.want)
+		}
+	}
+}
