@@ -115,11 +115,7 @@ func (i *installer) install(ctx context.Context) error {
 		return faultf(codeApplication, "the service %s is installed with other settings; nothing was changed", i.d.Name).
 			withHint("to have them as shown above, add --force")
 	}
-	if err := i.apply(ctx, changes, installed); err != nil {
-		return err
-	}
-	i.say("installed %s", i.what())
-	return nil
+	return i.apply(ctx, changes, installed)
 }
 
 // what names the service for people.
@@ -230,6 +226,7 @@ func (i *installer) apply(ctx context.Context, changes []change, installed bool)
 	if err := perform(ctx, i.sup.enable(i.d)); err != nil {
 		return err
 	}
+	i.say("installed %s", i.what())
 	switch {
 	case ran && i.start && slices.ContainsFunc(changes, change.besides): // such as what is listened on
 		err = perform(ctx, append(i.sup.stop(i.d), i.sup.start(i.d)...))
