@@ -273,6 +273,19 @@ func (in *input) stopAt(t time.Time) {
 	}
 }
 
+// goOn takes back what stopAt has said, if that moment has not come yet.
+func (in *input) goOn() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.stopped {
+		return
+	}
+	in.stopped, in.armed = false, false
+	if in.conn != nil {
+		in.conn.SetReadDeadline(time.Time{})
+	}
+}
+
 // discard drops n bytes without keeping them: a message over the limit costs no memory.
 func (in *input) discard(n int) error {
 	for {

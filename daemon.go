@@ -128,7 +128,7 @@ func runDaemon(ctx context.Context, set settings, log *logger, router *router) e
 	if err != nil {
 		return err
 	}
-	srv := newServer(&hub{router: router, limits: set.Limits, log: log})
+	srv := newServer(newHub(router, set.Limits, log))
 	srv.allow.Store(&set.allow)
 	if err := addReceiver(router, &Ipcd{server: srv, began: time.Now()}, ipcdDocs); err != nil {
 		return err
@@ -139,7 +139,7 @@ func runDaemon(ctx context.Context, set settings, log *logger, router *router) e
 		return err
 	}
 	for _, l := range listeners {
-		go srv.serve(l)
+		srv.start(l)
 	}
 
 	watching, watched := context.WithCancel(ctx)
@@ -195,7 +195,7 @@ func serveChannel(ctx context.Context, set settings, log *logger, ch *channel) e
 	if err != nil {
 		return err
 	}
-	srv := newServer(&hub{router: router, limits: set.Limits, log: log})
+	srv := newServer(newHub(router, set.Limits, log))
 	if err := addReceiver(router, &Ipcd{server: srv, began: time.Now()}, ipcdDocs); err != nil {
 		return err
 	}

@@ -22,7 +22,8 @@ import (
 )
 
 const (
-	maxHTTPHeader = 16 << 10 // curl sends 100 bytes, a browser 2 KiB
+	maxHTTPHeader = 16 << 10              // curl sends 100 bytes, a browser 2 KiB
+	headerWait    = time.Duration(oneDay) // more than any limit may be: see webConn.SetReadDeadline
 	gobPath       = "/_goRPC_"
 	timeoutHeader = "Ipcd-Timeout" // how long the caller will wait: "1.5s" or a number of seconds
 	jsonType      = "application/json"
@@ -49,6 +50,8 @@ type webConn struct {
 	local  bool // a socket or pipe: no browser can reach it
 	echo   bool
 	closed chan struct{}
+	hub    *hub
+	heard  atomic.Bool // a request has been answered
 	// waiting is true while the peer is to send something: a request, or the rest of one.
 	waiting atomic.Bool
 	once    sync.Once
@@ -68,11 +71,33 @@ func (c *webConn) Write(b []byte) (int, error) { return c.out.Write(b) }
 
 // waits says that the peer is to send something, or no more. Where the daemon stops, it has little
 // time for that.
-func (c *webConn) waits(yes, draining bool) {
+func (c *webConn) waits(yes bool) {
 	c.waiting.Store(yes)
-	if draining && yes {
-		c.Conn.SetReadDeadline(time.Now().Add(drainSweep))
+	if yes && c.hub.draining.Load() {
+		c.Conn.SetReadDeadline(c.lastMoment())
 	}
+}
+
+// lastMoment is until when a peer is heard that is to send something while the daemon stops.
+func (c *webConn) lastMoment() time.Time {
+	if c.heard.Load() {
+		return time.Now().Add(drainSweep)
+	}
+	return time.Now().Add(firstWords)
+}
+
+// SetReadDeadline is for http.Server alone, which sets one for the header of a request: that has to
+// be whole in the time that a message has, and in less where the daemon stops.
+func (c *webConn) SetReadDeadline(t time.Time) error {
+	soon := time.Now().Add(c.hub.limits().Message)
+	if t.IsZero() || t.Before(soon) {
+		return c.Conn.SetReadDeadline(t)
+	}
+	err := c.Conn.SetReadDeadline(soon)
+	if c.hub.draining.Load() { // after the other, so that a stop in between is not missed
+		err = c.Conn.SetReadDeadline(c.lastMoment())
+	}
+	return err
 }
 
 // Close tells whoever gave us the connection that it is done.
@@ -88,7 +113,7 @@ func newWeb(h *hub, gob func(conn net.Conn, in *input)) *web {
 	w := &web{hub: h, conns: make(chan net.Conn), done: make(chan struct{}), gob: gob}
 	w.server = &http.Server{
 		Handler:           http.HandlerFunc(w.handle),
-		ReadHeaderTimeout: h.limits.Message,
+		ReadHeaderTimeout: headerWait,
 		MaxHeaderBytes:    maxHTTPHeader,
 		ErrorLog:          h.log.standard(),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
@@ -102,7 +127,7 @@ func newWeb(h *hub, gob func(conn net.Conn, in *input)) *web {
 // serve speaks HTTP on c until it is closed.
 func (w *web) serve(c *webConn) {
 	c.closed = make(chan struct{})
-	c.out = newPatientWriter(c.Conn, w.hub.limits.Write)
+	c.out = newPatientWriter(c.Conn, w.hub.limits().Write)
 	select {
 	case w.conns <- c:
 		<-c.closed
@@ -130,17 +155,24 @@ func (w *web) Close() error {
 // Addr implements net.Listener.
 func (w *web) Addr() net.Addr { return &net.UnixAddr{Name: "web", Net: "unix"} }
 
-// drain lets the requests in flight finish, until ctx ends.
-func (w *web) drain(ctx context.Context) error { return w.server.Shutdown(ctx) }
+// leave closes the connections that wait for another request, and each of the others after the one
+// that it has.
+func (w *web) leave() { w.server.SetKeepAlivesEnabled(false) }
+
+// end waits until all connections are closed, or ctx ends. New ones are closed at once.
+func (w *web) end(ctx context.Context) error { return w.server.Shutdown(ctx) }
 
 // cut closes all connections.
 func (w *web) cut() { w.server.Close() }
 
 func (w *web) handle(rw http.ResponseWriter, r *http.Request) {
 	c := r.Context().Value(webConnKey).(*webConn)
-	c.Conn.SetReadDeadline(time.Now().Add(w.hub.limits.Message)) // for the body, wanted or not
-	c.waits(true, w.hub.draining.Load())
-	defer func() { c.waits(true, w.hub.draining.Load()) }() // for the next request
+	c.Conn.SetReadDeadline(time.Now().Add(w.hub.limits().Message)) // for the body, wanted or not
+	c.waits(true)
+	defer func() { // for the next request
+		c.heard.Store(true)
+		c.waits(true)
+	}()
 	rw.Header().Set("X-Content-Type-Options", "nosniff")
 	if r.ProtoMajor != 1 { // the preface of HTTP/2, which net/http hands on as a request
 		rw.Header().Set("Connection", "close")
@@ -245,7 +277,7 @@ func (w *web) connect(rw http.ResponseWriter, r *http.Request, c *webConn) {
 		return
 	}
 	early, _ := rest.Reader.Peek(rest.Reader.Buffered())
-	in := newInput(conn, w.hub.limits)
+	in := newInput(conn, *w.hub.limits())
 	in.buf = append(in.buf, early...)
 	w.gob(c, in)
 }
@@ -258,8 +290,8 @@ func (w *web) rpc(rw http.ResponseWriter, r *http.Request, c *webConn) {
 		return
 	}
 	body := w.bodyOf(r, c)
-	in := newInput(body, w.hub.limits)
-	watch := &firstFault{codec: newJSONCodec(in, w.hub.limits, framingValue)}
+	in := newInput(body, *w.hub.limits())
+	watch := &firstFault{codec: newJSONCodec(in, *w.hub.limits(), framingValue)}
 	answer, f := w.exchange(r, c, watch, in, body)
 	if f != nil {
 		w.problem(rw, statusOf(f), f)
@@ -286,8 +318,8 @@ func (w *web) call(rw http.ResponseWriter, r *http.Request, c *webConn, method s
 		return
 	}
 	body := w.bodyOf(r, c)
-	in := newInput(body, w.hub.limits)
-	codec := &bareCodec{in: in, limits: w.hub.limits, method: method, timeout: timeout}
+	in := newInput(body, *w.hub.limits())
+	codec := &bareCodec{in: in, limits: *w.hub.limits(), method: method, timeout: timeout}
 	answer, f := w.exchange(r, c, codec, in, body)
 	if f == nil {
 		f = codec.fault
@@ -305,6 +337,8 @@ func (w *web) call(rw http.ResponseWriter, r *http.Request, c *webConn, method s
 // that goes on after its call was given up does not hold up the answer.
 func (w *web) exchange(r *http.Request, c *webConn, codec codec, in *input, body *requestBody) ([]byte, *fault) {
 	s := newSession(w.hub, c.peer, codec, in, &body.answers, c.log)
+	s.heard = c.heard.Load()
+	s.whole = !s.heard
 	defer context.AfterFunc(r.Context(), func() {
 		f := errCancelled
 		if w.hub.draining.Load() {
@@ -349,13 +383,13 @@ type requestBody struct {
 
 // bodyOf is the body of r, for whose arrival handle has set the deadline.
 func (w *web) bodyOf(r *http.Request, c *webConn) *requestBody {
-	l := w.hub.limits
+	l := w.hub.limits()
 	return &requestBody{src: r.Body, conn: c, hub: w.hub, left: l.MaxMessage, answers: answers{most: maxAnswers * l.MaxMessage}}
 }
 
 // Read implements io.Reader. Its errors, other than the end, are faults.
 func (b *requestBody) Read(p []byte) (int, error) {
-	l := b.hub.limits
+	l := b.hub.limits()
 	if b.answers.over.Load() {
 		return 0, io.EOF
 	}
@@ -366,7 +400,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	switch {
 	case err == nil:
 	case err == io.EOF:
-		b.conn.waits(false, false)
+		b.conn.waits(false)
 		b.conn.Conn.SetReadDeadline(time.Time{}) // a call may take longer
 	case isTimeout(err) && b.hub.draining.Load():
 		err = errShuttingDown
@@ -389,9 +423,9 @@ func (w *web) acceptable(rw http.ResponseWriter, r *http.Request, c *webConn) bo
 		w.problem(rw, http.StatusUnsupportedMediaType, &fault{Code: codeInvalid, Text: "the Content-Type must be " + jsonType})
 		return false
 	}
-	if r.ContentLength > int64(w.hub.limits.MaxMessage) {
-		c.log.warn("a message was refused", "limit", "max_message", "max", w.hub.limits.MaxMessage)
-		w.problem(rw, http.StatusRequestEntityTooLarge, tooLarge("max_message", int64(w.hub.limits.MaxMessage), "the body is too large"))
+	if r.ContentLength > int64(w.hub.limits().MaxMessage) {
+		c.log.warn("a message was refused", "limit", "max_message", "max", w.hub.limits().MaxMessage)
+		w.problem(rw, http.StatusRequestEntityTooLarge, tooLarge("max_message", int64(w.hub.limits().MaxMessage), "the body is too large"))
 		return false
 	}
 	return true

@@ -14,6 +14,8 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -181,6 +183,82 @@ func TestDaemonRefusesToInherit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRestartLosesNoCall restarts the daemon again and again, as "systemctl restart" does, under clients
+// that connect, call, read the answer and go. Each of them gets it.
+func TestRestartLosesNoCall(t *testing.T) {
+	restarts := 20
+	if testing.Short() {
+		restarts = 3
+	}
+	path := tempSocket(t)
+	l := listenAt(t, path)
+	tcp, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	must(t, err)
+	defer tcp.Close()
+	files := []*os.File{fileOf(t, l), fileOf(t, tcp)}
+	url := "tcp://" + tcp.Addr().String() + "?auth=none"
+
+	var calls atomic.Int64
+	var callers sync.WaitGroup
+	over := make(chan struct{})
+	for _, e := range []endpoint{at(path), mustParse(t, url)} {
+		for _, k := range clientKinds {
+			callers.Go(func() {
+				for i := 0; ; i++ {
+					select {
+					case <-over:
+						return
+					default:
+					}
+					c := k.dial(t, e)
+					text := fmt.Sprint(k.name, i)
+					var got string
+					if err := ask(c, "Echo.Say", text, &got); err != nil || got != text {
+						t.Errorf("%s at %s: call %d: %q, %v; want %q", k.name, e, i, got, err, text)
+					}
+					c.close()
+					calls.Add(1)
+				}
+			})
+		}
+	}
+	for i := range restarts {
+		log := &logBuffer{}
+		cmd := activate(t, log, files, "ipcd", "run", "--listen", at(path).String(), "--listen", url)
+		before := calls.Load()
+		waitFor(t, func() error {
+			if n := calls.Load() - before; n < 50 && !t.Failed() {
+				return fmt.Errorf("%d calls since the start", n)
+			}
+			return nil
+		})
+		if i == restarts-1 { // those who are in the middle of a call get their answer
+			close(over)
+			callers.Wait()
+		}
+		must(t, cmd.Process.Signal(syscall.SIGTERM))
+		cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != exitDone {
+			t.Errorf("exit code %d; want %d\n%s", code, exitDone, log)
+		}
+		if t.Failed() {
+			break
+		}
+	}
+	select {
+	case <-over:
+	default:
+		close(over)
+		l.Close()
+		tcp.Close()
+		for _, f := range files {
+			f.Close()
+		}
+	}
+	callers.Wait()
+	t.Logf("%d calls over %d restarts", calls.Load(), restarts)
 }
 
 // pair is a connection between two files.

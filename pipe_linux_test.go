@@ -213,7 +213,7 @@ func startForGroup(t testing.TB, e endpoint) *testServer {
 	l, err := s.listen(e)
 	must(t, err)
 	s.endpoints = append(s.endpoints, l.endpoint)
-	go s.serve(l)
+	s.start(l)
 	return s
 }
 

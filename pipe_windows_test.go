@@ -126,12 +126,12 @@ func TestPipeServesCalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := newServer(&hub{router: router, limits: defaultLimits(), log: newLogger(testWriter{t}, formatText, levelWarn)})
+	srv := newServer(newHub(router, defaultLimits(), newLogger(testWriter{t}, formatText, levelWarn)))
 	l, err := srv.listen(e)
 	if err != nil {
 		t.Fatal(err)
 	}
-	go srv.serve(l)
+	srv.start(l)
 	dialSoon(t, e).Close()
 	for _, p := range []proto{protoAuto, protoGob, protoHTTP} {
 		at := e

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -57,8 +58,9 @@ type connection struct {
 	endpoint endpoint
 	peer     peer
 	log      *logger
-	session  *session // nil while it is not known what is spoken, and where it is no session
-	web      *webConn // where http.Server has it
+	session  *session    // nil while it is not known what is spoken, and where it is no session
+	web      *webConn    // where http.Server has it
+	heard    atomic.Bool // echo: something has come
 }
 
 func newServer(h *hub) *server {
@@ -134,6 +136,9 @@ func (s *server) endpoints() []string {
 	return list
 }
 
+// start serves l in the background. stop waits for the end of that: a connection may be in hand.
+func (s *server) start(l *listener) { s.wg.Go(func() { s.serve(l) }) }
+
 // serve accepts until the listener is closed. Running out of descriptors or memory is
 // weather: it waits, says so, and goes on.
 func (s *server) serve(l *listener) {
@@ -192,7 +197,7 @@ func (s *server) turnAway(l *listener) {
 func (s *server) handle(l *listener, raw net.Conn) {
 	defer raw.Close()
 	number := s.counts.accepted.Add(1)
-	p, err := l.transport.identify(raw, s.limits.FirstBytes)
+	p, err := l.transport.identify(raw, s.limits().FirstBytes)
 	c := &connection{Conn: raw, endpoint: l.endpoint, peer: p}
 	c.log = l.log.with("conn", number, "peer", p.who())
 	switch {
@@ -230,8 +235,8 @@ func (s *server) adopt(ch *channel, p peer) <-chan struct{} {
 		if s.admit(c) != nil {
 			return
 		}
-		in := newInput(ch, s.limits)
-		s.session(c, ch, in, newJSONCodec(in, s.limits, framingLine))
+		in := newInput(ch, *s.limits())
+		s.session(c, ch, in, newJSONCodec(in, *s.limits(), framingLine))
 	})
 	return done
 }
@@ -244,12 +249,12 @@ func (s *server) admit(c *connection) *fault {
 	s.users[c.peer.key()]++
 	s.counts.connections.Add(1)
 	s.quiet = time.Time{}
-	if s.users[c.peer.key()] > s.limits.MaxConnections {
-		c.log.warn("too many connections of one user", "limit", "max_connections", "max", s.limits.MaxConnections)
-		return busy("max_connections", int64(s.limits.MaxConnections), "too many connections of this user")
+	if s.users[c.peer.key()] > s.limits().MaxConnections {
+		c.log.warn("too many connections of one user", "limit", "max_connections", "max", s.limits().MaxConnections)
+		return busy("max_connections", int64(s.limits().MaxConnections), "too many connections of this user")
 	}
-	if s.draining.Load() {
-		return errShuttingDown
+	if s.draining.Load() { // it was accepted before, and is served
+		s.drainLocked(c)
 	}
 	return nil
 }
@@ -283,13 +288,13 @@ func (s *server) refuse(c *connection, f *fault) {
 	if many {
 		return
 	}
-	in := newInput(c.Conn, s.limits)
+	in := newInput(c.Conn, *s.limits())
 	p, err := s.detect(c, in)
 	switch {
 	case err != nil:
 		return
 	case p == protoHTTP:
-		c.SetWriteDeadline(time.Now().Add(s.limits.Write))
+		c.SetWriteDeadline(time.Now().Add(s.limits().Write))
 		refuseHTTP(c.Conn, f)
 		return
 	case p != protoGob && p != protoJSON:
@@ -303,7 +308,7 @@ func (s *server) refuse(c *connection, f *fault) {
 
 // converse finds out what is spoken and speaks it.
 func (s *server) converse(c *connection) {
-	in := newInput(c.Conn, s.limits)
+	in := newInput(c.Conn, *s.limits())
 	if c.endpoint.Proto == protoEcho && !c.endpoint.isHTTP() {
 		s.echo(c)
 		return
@@ -323,10 +328,10 @@ func (s *server) converse(c *connection) {
 	switch p {
 	case protoTLS:
 		c.log.warn("the peer speaks TLS, which this endpoint does not")
-		c.SetWriteDeadline(time.Now().Add(s.limits.Write))
+		c.SetWriteDeadline(time.Now().Add(s.limits().Write))
 		c.Conn.Write(tlsAlert)
 	case protoHTTP:
-		w := &webConn{Conn: c.Conn, in: in, peer: &c.peer, log: c.log, local: c.endpoint.isLocal(), echo: c.endpoint.Proto == protoEcho}
+		w := &webConn{hub: s.hub, Conn: c.Conn, in: in, peer: &c.peer, log: c.log, local: c.endpoint.isLocal(), echo: c.endpoint.Proto == protoEcho}
 		w.waiting.Store(true)
 		s.mu.Lock()
 		c.web = w
@@ -342,13 +347,16 @@ func (s *server) silent(c *connection) {
 	if s.draining.Load() {
 		return // it was not given the time
 	}
-	c.log.info("the peer said nothing that tells its protocol", "limit", "first_bytes", "max", s.limits.FirstBytes)
+	c.log.info("the peer said nothing that tells its protocol", "limit", "first_bytes", "max", s.limits().FirstBytes)
 }
 
 // detect waits for the first bytes and names their protocol. On an endpoint with one
 // protocol, anything that is another one's for certain is still named as that.
 func (s *server) detect(c *connection, in *input) (proto, error) {
-	in.first(s.limits.FirstBytes)
+	in.first(s.limits().FirstBytes)
+	if s.draining.Load() { // after the other, so that a stop in between is not missed
+		in.first(min(firstWords, s.limits().FirstBytes))
+	}
 	defer in.opened()
 	for {
 		p := detect(in.bytes())
@@ -369,9 +377,9 @@ func (s *server) detect(c *connection, in *input) (proto, error) {
 
 func (s *server) codecFor(p proto, in *input) codec {
 	if p == protoJSON {
-		return newJSONCodec(in, s.limits, framingAuto)
+		return newJSONCodec(in, *s.limits(), framingAuto)
 	}
-	return newGobCodec(in, s.limits, request)
+	return newGobCodec(in, *s.limits(), request)
 }
 
 // session runs the calls of one connection.
@@ -402,7 +410,7 @@ func (s *server) serveHijacked(conn net.Conn, in *input) {
 	}
 	s.mu.Unlock()
 	if c != nil {
-		s.session(c, w, in, newGobCodec(in, s.limits, request))
+		s.session(c, w, in, newGobCodec(in, *s.limits(), request))
 	}
 }
 
@@ -423,7 +431,7 @@ func (s *server) halfway(c *connection, session *session, err error) {
 		return
 	}
 	s.wg.Go(func() {
-		limit := time.NewTimer(s.limits.HalfClose)
+		limit := time.NewTimer(s.limits().HalfClose)
 		look := time.NewTicker(goneInterval)
 		defer limit.Stop()
 		defer look.Stop()
@@ -452,8 +460,11 @@ func (s *server) echo(c *connection) {
 	for {
 		n, err := c.Conn.Read(buf)
 		if n > 0 {
+			if !c.heard.Swap(true) && s.draining.Load() {
+				c.SetReadDeadline(time.Now().Add(drainSweep))
+			}
 			c.log.info("receive", "bytes", n)
-			c.SetWriteDeadline(time.Now().Add(s.limits.Write))
+			c.SetWriteDeadline(time.Now().Add(s.limits().Write))
 			if _, err := c.Conn.Write(buf[:n]); err != nil {
 				c.log.warn("send", "error", err)
 				return
@@ -461,7 +472,7 @@ func (s *server) echo(c *connection) {
 			c.log.info("send", "bytes", n)
 		}
 		if err != nil {
-			if err != io.EOF && !errors.Is(err, net.ErrClosed) {
+			if err != io.EOF && !errors.Is(err, net.ErrClosed) && !(isTimeout(err) && s.draining.Load()) {
 				c.log.warn("receive", "error", err)
 			}
 			return
@@ -492,10 +503,11 @@ func (s *server) idleFor() time.Duration {
 }
 
 // stop ends it all: nothing is accepted any more, calls in flight may finish within the drain
-// limit, new ones are told to try elsewhere. When ctx ends, or the limit passes, the rest is
+// limit, new ones are told to try elsewhere. Whoever was accepted and has not asked anything yet is
+// heard for firstWords, and answered: it could not know. When ctx ends, or the limit passes, the rest is
 // cut and the error is errForced.
 func (s *server) stop(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.limits.Drain)
+	ctx, cancel := context.WithTimeout(ctx, s.limits().Drain)
 	defer cancel()
 	s.draining.Store(true)
 	s.mu.Lock()
@@ -510,10 +522,11 @@ func (s *server) stop(ctx context.Context) error {
 		s.drainLocked(c)
 	}
 	s.mu.Unlock()
+	s.web.leave()
 	finished := make(chan struct{})
 	go func() {
-		s.web.drain(ctx)
 		s.wg.Wait()
+		s.web.end(ctx)
 		close(finished)
 	}()
 	defer s.spare.Close()
@@ -522,7 +535,7 @@ func (s *server) stop(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	s.log.warn("calls in flight are cut", "limit", "drain", "max", s.limits.Drain, "connections", s.counts.connections.Load())
+	s.log.warn("calls in flight are cut", "limit", "drain", "max", s.limits().Drain, "connections", s.counts.connections.Load())
 	s.cut()
 	return errForced
 }
@@ -559,16 +572,16 @@ func (s *server) drainLocked(c *connection) {
 	switch {
 	case c.session != nil:
 		c.session.leave()
-	case c.endpoint.Proto == protoEcho && !c.endpoint.isHTTP():
-		c.Conn.Close()
-	case c.web != nil: // http.Server's Shutdown does it, but for one who has begun to say something
+	case c.web != nil: // http.Server closes those that wait, but for one who has begun to say something
 		if c.web.waiting.Load() {
-			c.web.Conn.SetReadDeadline(time.Now().Add(drainSweep))
+			c.web.Conn.SetReadDeadline(c.web.lastMoment())
 			if !c.web.waiting.Load() { // the rest came just now
 				c.web.Conn.SetReadDeadline(time.Time{})
 			}
 		}
-	default: // nobody knows yet what it speaks
+	case c.heard.Load(): // an echo
 		c.SetReadDeadline(time.Now().Add(drainSweep))
+	default: // nobody knows yet what it speaks
+		c.SetReadDeadline(time.Now().Add(firstWords))
 	}
 }

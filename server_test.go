@@ -369,6 +369,58 @@ func TestStopDoesNotWaitForHalfARequest(t *testing.T) {
 	}
 }
 
+// TestStopHearsThoseWhoHaveJustCome stops while somebody is connected who has not said anything, or
+// not all of it, and wants the first request, and no other, to be answered.
+func TestStopHearsThoseWhoHaveJustCome(t *testing.T) {
+	ping := `{"jsonrpc":"2.0","id":2,"method":"Ipcd.Ping"}`
+	post := fmt.Sprintf("POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(sayRequest+ping), sayRequest+ping)
+	echo := localEndpoint(t)
+	echo.Proto = protoEcho
+	for name, test := range map[string]struct {
+		e            endpoint
+		before, text string // sent before the stop and after
+		want, never  string
+	}{
+		"JSON":               {localEndpoint(t), "", sayRequest, sayAnswer, ""},
+		"half of it is said": {localEndpoint(t), sayRequest[:30], sayRequest[30:], sayAnswer, ""},
+		"a second request":   {localEndpoint(t), "", sayRequest + ping, `"result":"hello"}` + "\n" + `{"jsonrpc":"2.0","id":2,"error":{"code":-32003,`, "pong"},
+		"a batch":            {localEndpoint(t), "", "[" + sayRequest + "," + ping + "]", "pong", "error"},
+		"a notification":     {localEndpoint(t), "", `{"jsonrpc":"2.0","method":"Ipcd.Ping"}` + sayRequest, sayAnswer, "error"},
+		"HTTP":               {localEndpoint(t), "", post, "pong", "error"},
+		"half of a header":   {localEndpoint(t), post[:20], post[20:], "pong", "error"},
+		"half of a body":     {localEndpoint(t), post[:len(post)-20], post[len(post)-20:], "pong", "error"},
+		"HTTP, and again":    {localEndpoint(t), "", post + post, "Connection: close", "error"},
+		"an echo":            {echo, "", "hello", "hello", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startServerWith(t, func(l *limits) { l.Drain = testPatience }, test.e)
+			conn := s.connect()
+			send(t, conn, test.before)
+			waitFor(t, func() error {
+				if s.counts.connections.Load() == 0 {
+					return errors.New("the connection is not there yet")
+				}
+				return nil
+			})
+			stopped := make(chan error, 1)
+			go func() { stopped <- s.stop(t.Context()) }()
+			waitFor(t, func() error {
+				if !s.draining.Load() {
+					return errors.New("it does not stop yet")
+				}
+				return nil
+			})
+			send(t, conn, test.text)
+			if got := readAll(t, conn); !strings.Contains(got, test.want) || test.never != "" && strings.Contains(got, test.never) {
+				t.Errorf("the answer is %q; want %q, and not %q", got, test.want, test.never)
+			}
+			if err := receive(t, stopped); err != nil {
+				t.Errorf("stop = %v; want nil", err)
+			}
+		})
+	}
+}
+
 // TestStopAnswersNewCallsWhileOneRuns has a caller that goes on calling while the daemon waits for a
 // call of its own: each is told that it was not begun, however long that takes.
 func TestStopAnswersNewCallsWhileOneRuns(t *testing.T) {

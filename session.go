@@ -15,13 +15,22 @@ import (
 // A hub is what all sessions of a daemon share.
 type hub struct {
 	router   *router
-	limits   limits
 	log      *logger
 	foreman  foreman
 	counts   counts
 	draining atomic.Bool // new calls are answered with errShuttingDown
+	inForce  atomic.Pointer[limits]
 	allow    atomic.Pointer[group]
 }
+
+func newHub(r *router, l limits, log *logger) *hub {
+	h := &hub{router: r, log: log}
+	h.inForce.Store(&l)
+	return h
+}
+
+// limits are those in force now. Nobody changes them; a session keeps to those that it began with.
+func (h *hub) limits() *limits { return h.inForce.Load() }
 
 // allowed is the group whose members may call, besides the daemon's own user and root.
 func (h *hub) allowed() group {
@@ -53,6 +62,7 @@ type session struct {
 	in     *input
 	out    *output
 	log    *logger
+	limits *limits         // those of its beginning
 	refuse *fault          // answers every call, if set
 	closed func(err error) // called when the peer sends no more; may be nil
 
@@ -68,14 +78,18 @@ type session struct {
 	room    chan struct{}      // holds one: a call has ended; see makeRoomLocked
 	ended   chan struct{}      // closed when nobody reads, no call runs and no answer is owed
 	leaving bool               // nothing is read once no answer is owed
+	heard   bool               // a request has come; only the reader writes it
+	first   any                // the batch that the first request came in
+	whole   bool               // all that comes counts as one request
 	owed    int                // answers to calls that were begun
 	settled chan struct{}      // closed when nobody reads and no answer is owed
 }
 
 // newSession makes a session that answers p on w with what codec reads from in.
 func newSession(h *hub, p *peer, c codec, in *input, w io.Writer, log *logger) *session {
+	l := h.limits()
 	s := &session{
-		hub: h, peer: p, codec: c, in: in, out: newOutput(w, h.limits.Write), log: log,
+		hub: h, peer: p, codec: c, in: in, out: newOutput(w, l.Write), log: log, limits: l,
 		calls: map[*call]struct{}{}, reading: true, ended: make(chan struct{}), settled: make(chan struct{}), room: make(chan struct{}, 1),
 	}
 	in.flush = s.flush
@@ -174,14 +188,27 @@ func (s *session) settleLocked(c *call) {
 	}
 }
 
-// leave ends the reading once no answer is owed. Until then what comes is told that it was not begun.
+// leave ends the reading once no answer is owed. Until then what comes is told that it was not begun,
+// but for the first request: whoever has just connected has it answered.
 func (s *session) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.leaving = true
-	if s.owed == 0 {
+	switch {
+	case s.owed > 0:
+	case s.heard:
 		s.in.stopAt(time.Now().Add(drainSweep))
+	default:
+		s.in.stopAt(time.Now().Add(firstWords))
 	}
+}
+
+// isLate tells a request that is not begun any more.
+func (s *session) isLate(c *call) bool {
+	if !s.hub.draining.Load() {
+		return false
+	}
+	return s.heard && !s.whole && (c.batch == nil || c.batch != s.first)
 }
 
 // handle does what one message asks for. It returns false where this goroutine no longer is
@@ -224,7 +251,7 @@ func (s *session) prepare(c *call) *fault {
 	if s.refuse != nil {
 		return s.refuse
 	}
-	if s.hub.draining.Load() {
+	if s.isLate(c) {
 		return errShuttingDown
 	}
 	m, f := s.hub.router.find(c.method)
@@ -238,17 +265,23 @@ func (s *session) prepare(c *call) *fault {
 // begin counts the call among those in flight.
 func (s *session) begin(c *call) *fault {
 	if c.timeout == 0 {
-		c.timeout = s.hub.limits.MaxCall
+		c.timeout = s.limits.MaxCall
 	}
 	s.mu.Lock()
 	if !s.makeRoomLocked() {
 		s.mu.Unlock()
 		s.log.warn("too many calls in flight", "limit", "max_calls")
-		return busy("max_calls", int64(s.hub.limits.MaxCalls), "too many calls in flight on this connection")
+		return busy("max_calls", int64(s.limits.MaxCalls), "too many calls in flight on this connection")
 	}
 	s.calls[c] = struct{}{}
 	c.owing = true
 	s.owed++
+	if !s.heard && c.kind == request {
+		s.heard, s.first = true, c.batch
+		if s.leaving {
+			s.in.goOn()
+		}
+	}
 	cut := s.cut
 	s.mu.Unlock()
 	s.hub.counts.calls.Add(1)
@@ -262,6 +295,10 @@ func (s *session) begin(c *call) *fault {
 	return nil
 }
 
+// firstWords is how long a peer is heard when the daemon stops that has connected and not asked
+// anything yet: it may have connected just now, and expects an answer.
+const firstWords = time.Second
+
 // drainSweep is how long a peer is still heard that has no call in flight when the daemon stops: what
 // it had sent before is answered.
 const drainSweep = 20 * time.Millisecond
@@ -274,7 +311,7 @@ const roomWait = 50 * time.Millisecond
 // call has ended for a while there is no more waiting, so that what else the peer has to say, which
 // may be that it withdraws a call, is read.
 func (s *session) makeRoomLocked() bool {
-	for len(s.calls) >= s.hub.limits.MaxCalls && !s.full {
+	for len(s.calls) >= s.limits.MaxCalls && !s.full {
 		s.mu.Unlock()
 		s.flush()
 		late := time.NewTimer(roomWait)
@@ -287,7 +324,7 @@ func (s *session) makeRoomLocked() bool {
 			s.full = true
 		}
 	}
-	return len(s.calls) < s.hub.limits.MaxCalls
+	return len(s.calls) < s.limits.MaxCalls
 }
 
 // runInline runs the call in the reader and tells whether it still is the reader after.
