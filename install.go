@@ -309,7 +309,7 @@ func (i *installer) answers(ctx context.Context) error {
 	if err != nil {
 		return i.explain(ctx, err)
 	}
-	i.say("it answers at %s (pid %d)", e, s.PID)
+	i.say("it answers at %s", e)
 	if own := version(); s.Version != own {
 		i.say("the daemon is version %s and this program is %s; \"ipcd restart\" starts the program anew", s.Version, own)
 	}

@@ -1,0 +1,82 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestServiceRefusesUnsafeProgram is about who could change what a service runs. The directories of the
+// tests are below a sticky /tmp, which is as safe as any other for what is root's.
+func TestServiceRefusesUnsafeProgram(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	must(t, err)
+	program := filepath.Join(dir, "ipcd")
+	must(t, os.WriteFile(program, nil, 0o755))
+	own := func(err error) error { return err }
+	uid := os.Getuid()
+	if err := checkOwners(program, uid, own); err != nil {
+		t.Fatalf("ours alone: %v", err)
+	}
+	must(t, os.Chmod(program, 0o775))
+	if err := checkOwners(program, uid, own); err == nil || !strings.Contains(err.Error(), "others can write to "+program) {
+		t.Errorf("writable by its group: %v", err)
+	}
+	must(t, os.Chmod(program, 0o755))
+	must(t, os.Chmod(dir, 0o777))
+	if err := checkOwners(program, uid, own); err == nil || !strings.Contains(err.Error(), "others can write to "+dir) {
+		t.Errorf("in a directory that is open: %v", err)
+	}
+	must(t, os.Chmod(dir, 0o755))
+	link := filepath.Join(dir, "link")
+	must(t, os.Symlink(program, link))
+	if err := checkOwners(link, uid, own); err == nil || !strings.Contains(err.Error(), "symbolic link") {
+		t.Errorf("a link: %v", err)
+	}
+	if uid == 0 {
+		must(t, os.Chown(program, 65534, -1))
+		if err := checkOwners(program, 0, own); err == nil || !strings.Contains(err.Error(), "belongs to") {
+			t.Errorf("somebody else's: %v", err)
+		}
+	}
+}
+
+// TestServiceLock wants a second installation to wait for the first, and no file to be left.
+func TestServiceLock(t *testing.T) {
+	dir := filepath.Dir(tempSocket(t))
+	t.Setenv("XDG_RUNTIME_DIR", dir)
+	unlock, err := lockServices(t.Context(), true)
+	must(t, err)
+	waiting, cancel := context.WithCancel(t.Context())
+	got := make(chan error)
+	go func() {
+		unlock, err := lockServices(waiting, true)
+		if err == nil {
+			unlock()
+		}
+		got <- err
+	}()
+	cancel()
+	if err := <-got; err == nil {
+		t.Error("two installations at once")
+	}
+	go func() {
+		unlock, err := lockServices(t.Context(), true)
+		if err == nil {
+			unlock()
+		}
+		got <- err
+	}()
+	unlock()
+	if err := <-got; err != nil {
+		t.Errorf("after the first has ended: %v", err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "ipcd-install.lock")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the lock is left: %v", err)
+	}
+}
