@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -506,7 +507,7 @@ func TestChannelKnowsTheParent(t *testing.T) {
 	defer c.close()
 	own.Transport, own.PID = "fork", os.Getpid()
 	var p peer
-	if err := c.call(t.Context(), "Ipcd.Whoami", nil, &p); err != nil || p != own {
+	if err := c.call(t.Context(), "Ipcd.Whoami", nil, &p); err != nil || !reflect.DeepEqual(p, own) {
 		t.Errorf("Ipcd.Whoami = %+v, %v; want %+v", p, err, own)
 	}
 }
