@@ -36,14 +36,6 @@ func checkRefused(t testing.TB, what string, err error, words, hint string) {
 	}
 }
 
-// must fails the test on an error.
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestListenIsPrivateWhateverTheUmask(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	path := tempSocket(t)

@@ -54,3 +54,11 @@ func poll(ready func() error) error {
 	}
 	return err
 }
+
+// must fails the test on an error.
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
