@@ -96,9 +96,9 @@ func privateTemp() (string, error) {
 	return temp, nil
 }
 
-// forGood are goroutines that stay once they have been started: of os/signal, and the one of
-// go-winio that waits for the completion of I/O.
-var forGood = regexp.MustCompile(`(?m)^(os/signal\.(loop|signal_recv)|github\.com/Microsoft/go-winio\.ioCompletionProcessor)\(`)
+// forGood are goroutines that stay once they have been started: of os/signal, the one of
+// go-winio that waits for the completion of I/O, and that of lumberjack which removes old logs.
+var forGood = regexp.MustCompile(`(?m)^(os/signal\.(loop|signal_recv)|github\.com/Microsoft/go-winio\.ioCompletionProcessor|gopkg\.in/natefinch/lumberjack%2ev2\.\(\*Logger\)\.millRun)\(`)
 
 // leakedGoroutines names those that are neither ours nor there for good. A goroutine may need
 // a moment to end after whoever waited for it has gone on.

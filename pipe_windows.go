@@ -110,36 +110,35 @@ func userConfigFile(name string) string {
 // may make directories in %ProgramData%, and what stands in the file is done with more rights
 // than theirs.
 func serviceConfigFile(name string) string {
-	data, err := windows.KnownFolderPath(windows.FOLDERID_ProgramData, 0)
+	dir, err := serviceDir(name)
 	if err != nil {
 		return ""
 	}
-	file := filepath.Join(data, name, "config.toml")
-	for _, path := range []string{filepath.Dir(file), file} {
+	file := filepath.Join(dir, "config.toml")
+	for _, path := range []string{dir, file} {
 		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 			return file // which is not there
 		}
-		sd, err := windows.GetNamedSecurityInfo(path, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION)
-		if err != nil {
-			return ""
-		}
-		owner, _, err := sd.Owner()
-		if err != nil || !isOurs(owner.String()) && owner.String() != sidInstaller {
+		if owner, err := ownerOfFile(path); err != nil || !isTrustedOwner(owner) {
 			return ""
 		}
 	}
 	return file
 }
 
+// serviceDir is what a service of the system has of %ProgramData%. It is not made here.
+func serviceDir(name string) (string, error) {
+	data, err := windows.KnownFolderPath(windows.FOLDERID_ProgramData, 0)
+	if err != nil {
+		return "", fmt.Errorf("find the directory of the service %s: %w", name, err)
+	}
+	return filepath.Join(data, name), nil
+}
+
 // stateDir is where the daemon keeps what must outlive it. It is not made here.
 func stateDir() (string, error) {
-	own, err := ownPeer()
-	if err == nil && isServiceAccount(own.SID) {
-		data, err := windows.KnownFolderPath(windows.FOLDERID_ProgramData, 0)
-		if err != nil {
-			return "", fmt.Errorf("find the state directory: %w", err)
-		}
-		return filepath.Join(data, "ipcd"), nil
+	if own, err := ownPeer(); err == nil && isServiceAccount(own.SID) {
+		return serviceDir(defaultName)
 	}
 	dir, err := os.UserCacheDir() // %LocalAppData%
 	if err != nil {
@@ -234,16 +233,25 @@ const takenPatience = 300 * time.Millisecond // for one who serves the pipe to l
 
 // startOf is when a process began, for people; nothing where it may not be asked.
 func startOf(pid uint32) string {
-	h, err := windows.OpenProcess(windows.PROCESS_QUERY_LIMITED_INFORMATION, false, pid)
+	began, err := processStart(pid)
 	if err != nil {
 		return ""
 	}
+	return " since " + began.Format(time.DateTime)
+}
+
+// processStart is when a process began.
+func processStart(pid uint32) (time.Time, error) {
+	h, err := windows.OpenProcess(windows.PROCESS_QUERY_LIMITED_INFORMATION, false, pid)
+	if err != nil {
+		return time.Time{}, err
+	}
 	defer windows.CloseHandle(h)
 	var began, ended, kernel, user windows.Filetime
-	if windows.GetProcessTimes(h, &began, &ended, &kernel, &user) != nil {
-		return ""
+	if err := windows.GetProcessTimes(h, &began, &ended, &kernel, &user); err != nil {
+		return time.Time{}, err
 	}
-	return " since " + time.Unix(0, began.Nanoseconds()).Format(time.DateTime)
+	return time.Unix(0, began.Nanoseconds()), nil
 }
 
 // handleOf is the handle of a connection of go-winio.
@@ -276,9 +284,9 @@ func dialPipe(ctx context.Context, e endpoint) (net.Conn, error) {
 	return conn, nil
 }
 
-// ownerOf says, for one who is not let in, whose the pipe is. The pipe itself tells nobody who may not
+// whosePipe says, for one who is not let in, whose the pipe is. The pipe itself tells nobody who may not
 // open it; its name has the SID of a user in it or is that of a service, which the system knows.
-func ownerOf(e endpoint) string {
+func whosePipe(e endpoint) string {
 	if i := strings.LastIndex(e.Path, "-S-1-"); i >= 0 {
 		if sid, err := windows.StringToSid(e.Path[i+1:]); err == nil {
 			return ": it is that of " + peer{Known: true, SID: sid.String(), User: accountName(sid)}.who()
@@ -306,7 +314,7 @@ func dialPipeFault(ctx context.Context, e endpoint, err error) *fault {
 	case isAny(err, windows.ERROR_FILE_NOT_FOUND):
 		return dialFault(err, "no daemon at %s", e).withHint(`start one with "ipcd run", or name another endpoint with -e`)
 	case isAny(err, windows.ERROR_ACCESS_DENIED):
-		return dialFault(err, "no permission for %s%s", e, ownerOf(e)).
+		return dialFault(err, "no permission for %s%s", e, whosePipe(e)).
 			withHint(`call as the user who runs that daemon, have it let a group of yours call (--allow-group), or start one of your own with "ipcd run"`)
 	case isAny(err, windows.ERROR_PIPE_BUSY, windows.ERROR_SEM_TIMEOUT), errors.Is(err, context.DeadlineExceeded), isTimeout(err):
 		return dialFault(err, "the daemon at %s is busy: it accepts no connection now", e).withHint("try again; --wait 5s does it for you")

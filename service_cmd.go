@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -130,10 +129,7 @@ func (d *deployment) checkRunAs() error {
 	if d.User {
 		return usagef("--run-as: a service of your own runs as you").withHint("leave out --run-as, or --user")
 	}
-	if _, err := user.Lookup(d.RunAs); err != nil {
-		return usagef("--run-as: there is no user %q", shorten(d.RunAs, 60)).withHint("leave it out: the service then has no more rights than it needs")
-	}
-	return nil
+	return checkAccount(d.RunAs)
 }
 
 // place decides where the program of the service is: it is this one, or the copy that is made.

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"time"
@@ -31,6 +32,14 @@ func checkRights(user bool) error {
 	case !user && os.Getuid() != 0:
 		return faultf(codeApplication, "this takes root: a service of the system is root's to change; nothing was changed").
 			withHint("sudo %s, or --user for a service of your own", joinWords(commandLine()))
+	}
+	return nil
+}
+
+// checkAccount makes sure that there is a user as whom the service can run.
+func checkAccount(name string) error {
+	if _, err := user.Lookup(name); err != nil {
+		return usagef("--run-as: there is no user %q", shorten(name, 60)).withHint("leave it out: the service then has no more rights than it needs")
 	}
 	return nil
 }

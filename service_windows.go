@@ -4,15 +4,175 @@ package main
 // program of the service and its configuration, and one installation at a time.
 // Its twin is service_unix.go.
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 
+	"golang.org/x/sys/windows"
+)
+
+func init() { supervisors = []supervisor{scm{}} }
+
+// copyPlace is where --copy-to puts the program unless it is told, on most machines: see copyPlaceFor.
 const copyPlace = `C:\Program Files\ipcd\ipcd.exe`
 
-func noServices() *fault { return faultf(codeApplication, "services of Windows come next") }
+// copyPlaceFor is below Program Files, wherever that is. Only Administrators can write there.
+func copyPlaceFor(bool) string {
+	dir, err := windows.KnownFolderPath(windows.FOLDERID_ProgramFiles, 0)
+	if err != nil {
+		return copyPlace
+	}
+	return filepath.Join(dir, "ipcd", "ipcd.exe")
+}
 
-func checkRights(user bool) error                                 { return noServices() }
-func checkProgram(d *deployment) error                            { return noServices() }
-func checkCopy(d *deployment) error                               { return noServices() }
-func checkServiceConfig(d *deployment) error                      { return noServices() }
-func copyPlaceFor(user bool) string                               { return copyPlace }
-func lockServices(ctx context.Context, user bool) (func(), error) { return nil, noServices() }
+// checkRights makes sure that we may change services: what administrators may, once they have said so.
+func checkRights(bool) error {
+	manager, err := windows.OpenSCManager(nil, nil, windows.SC_MANAGER_CONNECT|windows.SC_MANAGER_CREATE_SERVICE)
+	switch {
+	case err == nil:
+		windows.CloseServiceHandle(manager)
+		return nil
+	case isAny(err, windows.ERROR_ACCESS_DENIED):
+		return faultf(codeApplication, "this takes an administrator: a service of the system is theirs to change; nothing was changed").
+			withHint("open a terminal with \"Run as administrator\" and type there: %s", joinWords(commandLine()))
+	}
+	return faultf(codeApplication, "ask the service control manager: %w", err)
+}
+
+// checkAccount makes sure that the service can run as this user.
+func checkAccount(name string) error {
+	_, err := serviceAccount(name)
+	return err
+}
+
+// checkProgram refuses a program that others could put something else in the place of: what the
+// system runs as a service must be as safe as what administrators run.
+func checkProgram(d *deployment) error {
+	advise := func(err error) error {
+		return asFault(err).withHint("let install copy the program to a place that lasts: %s --copy-to", joinWords(commandLine()))
+	}
+	if err := checkPlace(d.Program); err != nil {
+		return advise(err)
+	}
+	if err := checkLocal(d.Program); err != nil {
+		return advise(err)
+	}
+	return checkWriters(d.Program, advise)
+}
+
+// checkCopy refuses a place for the program that others could change.
+func checkCopy(d *deployment) error {
+	advise := func(err error) error {
+		return asFault(err).withHint("leave out the path, and it is %s", copyPlaceFor(d.User))
+	}
+	if info, err := os.Lstat(d.Program); err == nil && !info.Mode().IsRegular() {
+		return advise(faultf(codeApplication, "%s is no file", d.Program))
+	}
+	if err := checkLocal(d.Program); err != nil {
+		return advise(err)
+	}
+	at := filepath.Dir(d.Program)
+	for _, err := os.Lstat(at); errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at); _, err = os.Lstat(at) { // install makes it
+		at = filepath.Dir(at)
+	}
+	return checkWriters(at, advise)
+}
+
+// checkServiceConfig makes sure that the configuration is there for the service, and not for others
+// to change.
+func checkServiceConfig(d *deployment) error {
+	path := d.ConfigFile
+	if path == "" {
+		return nil
+	}
+	if err := checkLocal(path); err != nil {
+		return asFault(err).withHint("put it where services are configured: %s", serviceConfigFile(d.Name))
+	}
+	return checkWriters(path, func(err error) error {
+		return asFault(err).withHint("put it into a directory of the administrators: %s", filepath.Dir(copyPlaceFor(false)))
+	})
+}
+
+// checkLocal refuses what is there for one who has logged in, and not for a service: the letters of
+// network drives ("Services and Redirected Drives"), and shares, whose files another machine decides.
+func checkLocal(path string) error {
+	volume := filepath.VolumeName(path)
+	root, err := windows.UTF16PtrFromString(volume + `\`)
+	if err != nil {
+		return usagef("%q is no path", path)
+	}
+	if strings.HasPrefix(volume, `\\`) || windows.GetDriveType(root) == windows.DRIVE_REMOTE {
+		return faultf(codeApplication, "%s is on another machine, or on a drive that a service does not see", path)
+	}
+	return nil
+}
+
+// checkWriters makes sure that nobody but the system and administrators can change path, or what is on
+// the way to it. That users may make directories in the root of a drive, as they may by default, does no
+// harm. advise adds what can be done.
+func checkWriters(path string, advise func(error) error) error {
+	for at := path; ; at = filepath.Dir(at) {
+		info, err := os.Lstat(at)
+		if err != nil {
+			return advise(fmt.Errorf("look at %s: %w", at, err))
+		}
+		if info.Mode()&(fs.ModeSymlink|fs.ModeIrregular) != 0 { // a junction is irregular
+			return advise(faultf(codeApplication, "%s is a link", at))
+		}
+		rights := uint32(dirReplace)
+		switch {
+		case !info.IsDir():
+			rights = fileReplace
+		case at == path || at == filepath.Dir(path): // a library beside the program may be loaded into it
+			rights |= dirAdd
+		}
+		if others, err := othersIn(at, rights); err != nil || len(others) > 0 {
+			return advise(writersFault(at, others, err))
+		}
+		if at == filepath.Dir(at) {
+			return nil
+		}
+	}
+}
+
+func writersFault(path string, others []string, err error) error {
+	if err != nil {
+		return fmt.Errorf("ask who may write to %s: %w", path, err)
+	}
+	return faultf(codeApplication, "%s can change %s, and so what the service does", nameSIDs(others), path)
+}
+
+// lockServices lets one installation at a time go on. The lock is a file that nobody else may have open,
+// in a directory where only administrators can make one; the system removes it with the process. (A mutex
+// by name could be made by any user first.)
+func lockServices(ctx context.Context, _ bool) (unlock func(), err error) {
+	dir, err := windows.KnownFolderPath(windows.FOLDERID_ProgramFiles, 0)
+	if err != nil {
+		return nil, fmt.Errorf("lock the services: %w", err)
+	}
+	name, err := windows.UTF16PtrFromString(filepath.Join(dir, "ipcd-install.lock"))
+	if err != nil {
+		return nil, fmt.Errorf("lock the services: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, lockLimit)
+	defer cancel()
+	for {
+		h, err := windows.CreateFile(name, windows.GENERIC_WRITE|windows.DELETE, 0, nil, windows.OPEN_ALWAYS, windows.FILE_FLAG_DELETE_ON_CLOSE, 0)
+		if err == nil {
+			return func() { windows.CloseHandle(h) }, nil
+		}
+		// Denied is what one hears in the moment in which the file goes.
+		if !isAny(err, windows.ERROR_SHARING_VIOLATION, windows.ERROR_ACCESS_DENIED, windows.ERROR_DELETE_PENDING) {
+			return nil, fmt.Errorf("lock the services: %w", os.NewSyscallError("CreateFile", err))
+		}
+		if pause(ctx) != nil {
+			return nil, faultf(codeApplication, "another installation is going on, and has not ended within %s", lockLimit).
+				withHint("see what it is doing: tasklist /fi \"imagename eq ipcd.exe\"")
+		}
+	}
+}

@@ -4,6 +4,7 @@ package main
 // security descriptors of pipes and directories, and what they say of those that are there.
 
 import (
+	"cmp"
 	"crypto/sha1"
 	"encoding/binary"
 	"fmt"
@@ -164,9 +165,34 @@ func isOurs(sid string) bool {
 // administrator can have made.
 func isTrustedOwner(sid string) bool { return isOurs(sid) || sid == sidInstaller }
 
-// othersIn names those besides SYSTEM, the administrators, ourselves and the SIDs of known who are let
-// into a file or directory by its security descriptor; the owner first, if it is one of others.
-func othersIn(path string, known ...string) ([]string, error) {
+// ownerOfFile is the SID of whose a file or directory is.
+func ownerOfFile(path string) (string, error) {
+	sd, err := windows.GetNamedSecurityInfo(path, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION)
+	if err != nil {
+		return "", err
+	}
+	owner, _, err := sd.Owner()
+	if err != nil {
+		return "", err
+	}
+	return owner.String(), nil
+}
+
+// The rights that a list of others is made for.
+const (
+	anyRight uint32 = 1<<32 - 1 // also those that are only handed down to what will be in a directory
+	// fileReplace are those with which a file becomes another, dirReplace those with which what is in a
+	// directory does: DELETE lets it be renamed away, FILE_DELETE_CHILD what is in it ("File Access Rights
+	// Constants"), dirAdd puts something beside it.
+	fileReplace     = windows.FILE_WRITE_DATA | windows.FILE_APPEND_DATA | windows.DELETE | windows.WRITE_DAC | windows.WRITE_OWNER
+	dirReplace      = fileDeleteChild | windows.DELETE | windows.WRITE_DAC | windows.WRITE_OWNER
+	dirAdd          = windows.FILE_WRITE_DATA // FILE_ADD_FILE
+	fileDeleteChild = 0x40                    // FILE_DELETE_CHILD
+)
+
+// othersIn names those besides SYSTEM, the administrators, ourselves and the SIDs of known who have one of
+// the rights to a file or directory; its owner first, who may take them all, if it is one of others.
+func othersIn(path string, rights uint32, known ...string) ([]string, error) {
 	sd, err := windows.GetNamedSecurityInfo(path, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
 	if err != nil {
 		return nil, err
@@ -191,11 +217,29 @@ func othersIn(path string, known ...string) ([]string, error) {
 		if err := windows.GetAce(acl, i, &ace); err != nil {
 			return nil, err
 		}
-		if ace.Header.AceType == windows.ACCESS_ALLOWED_ACE_TYPE {
+		mask := uint32(ace.Mask)
+		if mask&(windows.GENERIC_ALL|windows.GENERIC_WRITE) != 0 {
+			mask = anyRight
+		}
+		handedDown := ace.Header.AceFlags&windows.INHERIT_ONLY_ACE != 0 && rights != anyRight
+		if ace.Header.AceType == windows.ACCESS_ALLOWED_ACE_TYPE && mask&rights != 0 && !handedDown {
 			note((*windows.SID)(unsafe.Pointer(&ace.SidStart)).String())
 		}
 	}
 	return others, nil
+}
+
+// nameSIDs names users and groups for people.
+func nameSIDs(sids []string) string {
+	var names []string
+	for _, text := range sids {
+		name := text
+		if sid, err := windows.StringToSid(text); err == nil {
+			name = cmp.Or(accountName(sid), text)
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, ", ")
 }
 
 // securityOf is how the system takes a descriptor for what it makes.

@@ -105,8 +105,8 @@ func TestPipeSaysWhoseItIs(t *testing.T) {
 		pipePrefix + "ipcd-no-such":    "",
 		pipePrefix + "Not a service's": "",
 	} {
-		if got := ownerOf(endpoint{Scheme: "npipe", Path: path}); !strings.Contains(got, want) || want == "" && got != "" {
-			t.Errorf("ownerOf(%s) = %q; want %q", path, got, want)
+		if got := whosePipe(endpoint{Scheme: "npipe", Path: path}); !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("whosePipe(%s) = %q; want %q", path, got, want)
 		}
 	}
 	f := dialPipeFault(t.Context(), endpoint{Scheme: "npipe", Path: pipePrefix + "ipcd-S-1-5-18", Proto: protoAuto}, windows.ERROR_ACCESS_DENIED)
@@ -128,7 +128,7 @@ func TestOthersInADirectory(t *testing.T) {
 	if err := windows.CreateDirectory(text, securityOf(sd)); err != nil {
 		t.Fatal(err)
 	}
-	if others, err := othersIn(dir); err != nil || len(others) > 0 {
+	if others, err := othersIn(dir, anyRight); err != nil || len(others) > 0 {
 		t.Errorf("othersIn(a closed directory) = %v, %v", others, err)
 	}
 	open := filepath.Join(filepath.Dir(dir), "open")
@@ -147,7 +147,7 @@ func TestOthersInADirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if others, err := othersIn(open); err != nil || fmt.Sprint(others) != "["+sidEveryone+"]" {
+	if others, err := othersIn(open, anyRight); err != nil || fmt.Sprint(others) != "["+sidEveryone+"]" {
 		t.Errorf("othersIn(an open directory) = %v, %v; want everyone", others, err)
 	}
 }

@@ -1,0 +1,124 @@
+package main
+
+// This file owns where the log of a Windows service goes, which has no stderr that anyone could read:
+// all of it to a file that is begun anew before it is long, warnings and errors also to the event log.
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/sys/windows/svc/eventlog"
+	"gopkg.in/natefinch/lumberjack.v2"
+)
+
+const (
+	maxServiceLog  = 10       // megabytes of the file before it is put aside
+	keptServiceLog = 5        // files that were put aside; the oldest goes
+	maxTail        = 64 << 10 // bytes at the end of a log that are looked at for its last lines
+	maxEvent       = 16 << 10 // bytes of an event: ReportEvent takes 31,839 characters, and half of that is more than anyone reads
+)
+
+// The numbers of our events: EventCreate.exe has texts for 1 to 1000, and each is what we say.
+const (
+	eventWarning = 2
+	eventError   = 3
+)
+
+// serviceLogDir and serviceLogFile are where a service logs that has the directory dir. The file has a
+// directory of its own because the service may write there, and nowhere else.
+func serviceLogDir(dir string) string        { return filepath.Join(dir, "log") }
+func serviceLogFile(dir, name string) string { return filepath.Join(serviceLogDir(dir), name+".log") }
+
+// events is the event log, as far as we need it.
+type events interface {
+	Warning(id uint32, text string) error
+	Error(id uint32, text string) error
+	Close() error
+}
+
+// A serviceLog is the log of a service.
+type serviceLog struct {
+	*logger
+	file   io.WriteCloser
+	events events // nil where the system has none for us
+}
+
+// openServiceLog opens the log of the service of that name, which has the directory dir. A file that
+// cannot be written is found out with the first line, and then there are still the events.
+func openServiceLog(dir, name string, format logFormat, level logLevel) *serviceLog {
+	s := &serviceLog{file: &lumberjack.Logger{Filename: serviceLogFile(dir, name), MaxSize: maxServiceLog, MaxBackups: keptServiceLog}}
+	if log, err := eventlog.Open(name); err == nil {
+		s.events = log
+	}
+	s.logger = newLoggerWith(s.file, lineFormat{json: format != formatText, also: s.report}, level)
+	return s
+}
+
+// report makes an event of what is worth one.
+func (s *serviceLog) report(level logLevel, line []byte) {
+	if s.events == nil {
+		return
+	}
+	text := eventText(line)
+	switch level {
+	case levelWarn:
+		s.events.Warning(eventWarning, text)
+	case levelError:
+		s.events.Error(eventError, text)
+	}
+}
+
+// eventText is a line as an event has it: a "%" and a digit would be taken for the place of another
+// text ("ReportEventW function"), and a zero for the end.
+func eventText(line []byte) string {
+	text := strings.NewReplacer("%", "%%", "\x00", "").Replace(string(bytes.TrimSpace(line)))
+	if len(text) <= maxEvent {
+		return text
+	}
+	cut := maxEvent
+	for cut > 0 && !utf8.RuneStart(text[cut]) {
+		cut--
+	}
+	return text[:cut] + "..."
+}
+
+// close says what is still to be said and gives the file back.
+func (s *serviceLog) close() {
+	s.logger.close()
+	s.file.Close()
+	if s.events != nil {
+		s.events.Close()
+	}
+}
+
+// lastLines are at most n lines of the end of a file; none where it cannot be read.
+func lastLines(name string, n int) []string {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil
+	}
+	from := max(info.Size()-maxTail, 0)
+	b, err := io.ReadAll(io.NewSectionReader(f, from, maxTail))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil
+	}
+	lines := strings.Split(strings.TrimRight(string(b), "\r\n"), "\n")
+	if from > 0 {
+		lines = lines[1:] // the first is the end of one
+	}
+	lines = lines[max(len(lines)-n, 0):]
+	if len(lines) == 1 && lines[0] == "" {
+		return nil
+	}
+	return lines
+}

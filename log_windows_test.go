@@ -1,0 +1,113 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// fakeEvents is an event log that remembers.
+type fakeEvents []string
+
+func (e *fakeEvents) Warning(id uint32, text string) error {
+	*e = append(*e, fmt.Sprintf("warning %d: %s", id, text))
+	return nil
+}
+
+func (e *fakeEvents) Error(id uint32, text string) error {
+	*e = append(*e, fmt.Sprintf("error %d: %s", id, text))
+	return errors.New("the event log is full")
+}
+
+func (e *fakeEvents) Close() error { return nil }
+
+// logOfTest is the log of a service in a directory of the test's.
+func logOfTest(t *testing.T, format logFormat) (*serviceLog, *fakeEvents, string) {
+	t.Helper()
+	dir := t.TempDir()
+	s := openServiceLog(dir, "ipcd-test", format, levelInfo)
+	if s.events != nil {
+		s.events.Close()
+	}
+	events := &fakeEvents{}
+	s.events = events
+	t.Cleanup(s.close)
+	return s, events, serviceLogFile(dir, "ipcd-test")
+}
+
+func TestServiceLogGoesToFileAndEvents(t *testing.T) {
+	s, events, file := logOfTest(t, formatAuto)
+	s.info("listening", "endpoint", "npipe:////./pipe/ipcd")
+	s.warn("100%1 of it\nand more")
+	s.error("stopping", "error", errors.New("the pipe is broken"))
+	s.debug("not said")
+	want := []string{`warning 2: 100%%1 of it\u000aand more`, `error 3: stopping error="the pipe is broken"`}
+	if !slices.Equal(*events, want) {
+		t.Errorf("events %q; want %q", *events, want)
+	}
+	lines := lastLines(file, 10)
+	if len(lines) != 3 {
+		t.Fatalf("the file has %q; want three lines", lines)
+	}
+	for i, level := range []string{"info", "warn", "error"} {
+		var line struct{ Time, Level, Msg string }
+		if err := json.Unmarshal([]byte(lines[i]), &line); err != nil || line.Level != level || line.Time == "" || line.Msg == "" {
+			t.Errorf("line %d is %s (%v); want JSON of level %s", i, lines[i], err, level)
+		}
+	}
+}
+
+func TestServiceLogIsAsLongAsItMayBe(t *testing.T) {
+	s, _, file := logOfTest(t, formatText)
+	line := strings.Repeat("x", maxField-100)
+	for range (2*maxServiceLog<<20 + 1<<20) / maxField {
+		s.info(line)
+	}
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(file), "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < 3 {
+		t.Errorf("the log is %q; want the file and two that were put aside", files)
+	}
+	for _, f := range files {
+		if info, err := os.Stat(f); err != nil || info.Size() > maxServiceLog<<20 {
+			t.Errorf("%s has %d bytes (%v); want %d at most", f, info.Size(), err, maxServiceLog<<20)
+		}
+	}
+}
+
+func TestLastLines(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "log")
+	if got := lastLines(name, 3); got != nil {
+		t.Errorf("lastLines of nothing = %q", got)
+	}
+	for _, test := range []struct {
+		text string
+		want []string
+	}{
+		{"", nil},
+		{"one\n", []string{"one"}},
+		{"one\ntwo\nthree\nfour\n", []string{"two", "three", "four"}},
+		{strings.Repeat("long ", maxTail) + "\nlast\n", []string{"last"}},
+	} {
+		if err := os.WriteFile(name, []byte(test.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := lastLines(name, 3); !slices.Equal(got, test.want) {
+			t.Errorf("lastLines(%.20q) = %q; want %q", test.text, got, test.want)
+		}
+	}
+}
+
+func TestEventText(t *testing.T) {
+	long := eventText([]byte(strings.Repeat("ä", maxEvent)))
+	if len(long) > maxEvent+3 || !strings.HasSuffix(long, "ä...") {
+		t.Errorf("a long line becomes %d bytes that end in %q", len(long), long[len(long)-5:])
+	}
+}

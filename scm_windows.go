@@ -1,0 +1,331 @@
+package main
+
+// This file owns the service control manager (SCM) of Windows: what the entry of a service says
+// there, how it is made, compared and taken away, how the service is started and stopped, and what the
+// manager knows of it. The side that runs under it is in manager_windows.go.
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	osservice "github.com/kardianos/service"
+	"golang.org/x/sys/windows"
+	"golang.org/x/sys/windows/svc"
+	"golang.org/x/sys/windows/svc/mgr"
+)
+
+const (
+	goneLimit = 10 * time.Second // for an entry that was deleted to go, and a process that has stopped to end
+	scmLook   = 50 * time.Millisecond
+)
+
+// scm is the service control manager.
+type scm struct{}
+
+func (scm) title() string { return "the service control manager" }
+
+func (scm) missing(user bool) *fault {
+	m, err := windows.OpenSCManager(nil, nil, windows.SC_MANAGER_CONNECT)
+	if err != nil {
+		return faultf(codeApplication, "the service control manager does not answer: %w", err)
+	}
+	windows.CloseServiceHandle(m)
+	if user {
+		return faultf(codeApplication, "Windows has services of the system alone, none of one's own").
+			withHint(`"ipcd call --start" starts a daemon of your own when it is needed; without --user, Administrators install the system's`)
+	}
+	return nil
+}
+
+// parts are the two directories of the service, which have to be closed before anything is written into
+// them, and its entry.
+func (scm) parts(d *deployment) ([]part, error) {
+	dir, err := serviceDir(d.Name)
+	if err != nil {
+		return nil, err
+	}
+	entry, err := entryFor(d)
+	if err != nil {
+		return nil, err
+	}
+	return []part{
+		&dirPart{path: dir, service: d.Name, rights: rightsRead},
+		&dirPart{path: serviceLogDir(dir), service: d.Name, rights: rightsModify},
+		&scmPart{entry},
+	}, nil
+}
+
+// possible is the entry: the directories stay where something is in them, see remains.
+func (scm) possible(d *deployment) []part { return []part{&scmPart{scmEntry{name: d.Name}}} }
+
+// foreign says whose an entry is that is neither marked nor started like ours. The manager has the
+// names of drivers in the same table.
+func (scm) foreign(_ context.Context, d *deployment) string {
+	have, err := readEntry(d.Name, scmEntry{})
+	if err != nil || isOurText(have.description) || isOurCommand(have.command, d.Name) {
+		return ""
+	}
+	return fmt.Sprintf("%q, which runs %s", have.display, have.command)
+}
+
+// isOurCommand tells a command line that install writes, whatever it has been changed to since.
+func isOurCommand(command, name string) bool {
+	args, err := windows.DecomposeCommandLine(command)
+	return err == nil && len(args) > 3 && args[1] == "run" && args[2] == "--service" && args[3] == name
+}
+
+// enable and disable have nothing to do: the type of the start is in the entry, which the manager reads
+// as it is written.
+func (scm) enable(*deployment) []step  { return nil }
+func (scm) disable(*deployment) []step { return nil }
+func (scm) forget(*deployment) []step  { return nil }
+
+func (scm) advice(d *deployment) []string {
+	dir, err := serviceDir(d.Name)
+	if err != nil {
+		return nil
+	}
+	return []string{"its log is " + serviceLogFile(dir, d.Name) + "; what is wrong is in the event log, too, source " + d.Name}
+}
+
+func (s scm) start(d *deployment) []step {
+	return []step{{"sc start " + d.Name, func(ctx context.Context) error { return startService(ctx, d) }}}
+}
+
+func (s scm) stop(d *deployment) []step {
+	return []step{{"sc stop " + d.Name, func(ctx context.Context) error { return stopService(ctx, d) }}}
+}
+
+func (s scm) restart(d *deployment) []step { return append(s.stop(d), s.start(d)...) }
+
+// startService returns once the service has said that it runs.
+func startService(ctx context.Context, d *deployment) error {
+	service, err := openService(d.Name, windows.SERVICE_START|windows.SERVICE_QUERY_STATUS)
+	if err != nil {
+		return scmFault("start", d.Name, err)
+	}
+	defer service.Close()
+	if err := service.Start(); err != nil && !isAny(err, windows.ERROR_SERVICE_ALREADY_RUNNING) {
+		return scmFault("start", d.Name, err)
+	}
+	for {
+		status, err := queryStatus(service.Handle)
+		switch {
+		case err != nil:
+			return scmFault("start", d.Name, err)
+		case svc.State(status.CurrentState) == svc.Running:
+			return nil
+		case svc.State(status.CurrentState) == svc.Stopped:
+			return faultf(codeApplication, "the service %s did not start: %s", d.Name, cmp.Or(exitWhy(status), "it ended at once")).
+				withHint("its log says why: ipcd status --name %s", d.Name)
+		}
+		if err := pause(ctx); err != nil {
+			return faultf(codeApplication, "the service %s has not started in time: %w", d.Name, err)
+		}
+	}
+}
+
+// stopService returns once the process of the service has ended, which the service sees to within
+// its drain limit. One that does not is left to the user: ended by force, it would count as failed, and
+// the manager would start it again.
+func stopService(ctx context.Context, d *deployment) error {
+	service, err := openService(d.Name, windows.SERVICE_STOP|windows.SERVICE_QUERY_STATUS)
+	if isAny(err, windows.ERROR_SERVICE_DOES_NOT_EXIST) {
+		return nil
+	}
+	if err != nil {
+		return scmFault("stop", d.Name, err)
+	}
+	defer service.Close()
+	ctx, cancel := context.WithTimeout(ctx, d.stopLimit()+goneLimit)
+	defer cancel()
+	status, err := queryStatus(service.Handle)
+	defer openProcess(status.ProcessId).wait() // its program cannot be replaced before that
+	for asked := false; ; status, err = queryStatus(service.Handle) {
+		if err != nil {
+			return scmFault("stop", d.Name, err)
+		}
+		if svc.State(status.CurrentState) == svc.Stopped {
+			return nil
+		}
+		if !asked {
+			_, err := service.Control(svc.Stop)
+			switch {
+			case err == nil:
+				asked = true
+			case isAny(err, windows.ERROR_SERVICE_CANNOT_ACCEPT_CTRL, windows.ERROR_INVALID_SERVICE_CONTROL, windows.ERROR_SERVICE_NOT_ACTIVE):
+				// It starts, or stops already: ask again.
+			default:
+				return scmFault("stop", d.Name, err)
+			}
+		}
+		if err := pause(ctx); err != nil {
+			return faultf(codeApplication, "the service %s has not stopped in time: %w", d.Name, err).
+				withHint("end its process: taskkill /f /pid %d", status.ProcessId)
+		}
+	}
+}
+
+// A process is one that is going to end.
+type process windows.Handle
+
+// openProcess keeps hold of a process; 0 where there is none, or none that we may wait for.
+func openProcess(pid uint32) process {
+	h, err := windows.OpenProcess(windows.SYNCHRONIZE, false, pid)
+	if err != nil {
+		return 0
+	}
+	return process(h)
+}
+
+// wait returns when it has ended, or goneLimit has passed.
+func (p process) wait() {
+	if p != 0 {
+		windows.WaitForSingleObject(windows.Handle(p), uint32(goneLimit/time.Millisecond))
+		windows.CloseHandle(windows.Handle(p))
+	}
+}
+
+// pause waits for the next look.
+func pause(ctx context.Context) error {
+	next := time.NewTimer(scmLook)
+	defer next.Stop()
+	select {
+	case <-next.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// openService opens an entry with no more rights than are needed: Service.Open of x/sys asks for all.
+func openService(name string, access uint32) (*mgr.Service, error) {
+	manager, err := windows.OpenSCManager(nil, nil, windows.SC_MANAGER_CONNECT)
+	if err != nil {
+		return nil, os.NewSyscallError("OpenSCManager", err)
+	}
+	defer windows.CloseServiceHandle(manager)
+	text, err := windows.UTF16PtrFromString(name)
+	if err != nil {
+		return nil, err
+	}
+	h, err := windows.OpenService(manager, text, access)
+	if err != nil {
+		return nil, os.NewSyscallError("OpenService", err)
+	}
+	return &mgr.Service{Name: name, Handle: h}, nil
+}
+
+// scmFault says what the manager has refused, and why.
+func scmFault(verb, name string, err error) error {
+	f := faultf(codeApplication, "%s the service %s: %w", verb, name, err)
+	switch {
+	case isAny(err, windows.ERROR_ACCESS_DENIED):
+		return f.withHint("open a terminal with \"Run as administrator\" and type it there")
+	case isAny(err, windows.ERROR_SERVICE_DOES_NOT_EXIST):
+		return f.withHint("install it: ipcd install --name %s", name)
+	case isAny(err, windows.ERROR_SERVICE_DISABLED):
+		return f.withHint("somebody has disabled it: sc config %s start= auto", name)
+	case isAny(err, windows.ERROR_SERVICE_MARKED_FOR_DELETE):
+		return f.withHint("it has been deleted, and something holds it: close the windows of Services and Task Manager, and try again")
+	case isAny(err, windows.ERROR_SERVICE_LOGON_FAILED):
+		return f.withHint("its account cannot log on as a service: ipcd install --force --run-as LocalService")
+	}
+	return f
+}
+
+// state is how the manager sees the service.
+func (scm) state(_ context.Context, d *deployment) (unitState, error) {
+	service, err := openService(d.Name, windows.SERVICE_QUERY_STATUS|windows.SERVICE_QUERY_CONFIG)
+	if isAny(err, windows.ERROR_SERVICE_DOES_NOT_EXIST) {
+		return unitState{Active: activeStopped}, nil
+	}
+	if err != nil {
+		return unitState{}, scmFault("look at", d.Name, err)
+	}
+	defer service.Close()
+	status, err := queryStatus(service.Handle)
+	if err != nil {
+		return unitState{}, scmFault("look at", d.Name, err)
+	}
+	u := stateOf(status)
+	config, err := queryConfig(service.Handle)
+	if err != nil {
+		return unitState{}, scmFault("look at", d.Name, err)
+	}
+	u.Enabled = config.StartType == windows.SERVICE_AUTO_START
+	if u.PID != 0 {
+		u.Since, _ = processStart(status.ProcessId)
+	}
+	return u, nil
+}
+
+// stateOf is a status in our words. How often the manager has started it again it tells nobody.
+func stateOf(status windows.SERVICE_STATUS_PROCESS) unitState {
+	u := unitState{Installed: true, PID: int(status.ProcessId)}
+	switch svc.State(status.CurrentState) {
+	case svc.StartPending:
+		u.Active = activeStarting
+	case svc.StopPending:
+		u.Active = activeStopping
+	case svc.Stopped:
+		u.Active, u.PID = activeStopped, 0
+		if u.Why = exitWhy(status); u.Why != "" {
+			u.Active = activeFailed
+		}
+	default: // running, or somebody pauses what cannot be paused
+		u.Active = activeRunning
+	}
+	return u
+}
+
+// exitWhy says why a stopped service has failed, or nothing.
+func exitWhy(status windows.SERVICE_STATUS_PROCESS) string {
+	switch code := syscall.Errno(status.Win32ExitCode); code {
+	case windows.NO_ERROR, windows.ERROR_SERVICE_NEVER_STARTED:
+		return ""
+	case windows.ERROR_SERVICE_SPECIFIC_ERROR:
+		if status.ServiceSpecificExitCode == exitUsage {
+			return fmt.Sprintf("its command line or configuration is wrong (exit code %d)", exitUsage)
+		}
+		return fmt.Sprintf("it ended with exit code %d", status.ServiceSpecificExitCode)
+	default:
+		return strings.TrimRight(code.Error(), ".\r\n ")
+	}
+}
+
+// tail is the end of the log, for those who may read it.
+func (scm) tail(_ context.Context, d *deployment, lines int) []string {
+	dir, err := serviceDir(d.Name)
+	if err != nil {
+		return nil
+	}
+	return lastLines(serviceLogFile(dir, d.Name), lines)
+}
+
+// remains: what the service has written is its log, in the directory in which its configuration may be.
+func (scm) remains(d *deployment) (gone, kept []string) {
+	dir, err := serviceDir(d.Name)
+	if err != nil {
+		return nil, nil
+	}
+	return []string{serviceLogDir(dir)}, []string{dir}
+}
+
+// carrier is kardianos/service with the entry that it is to make.
+func (e scmEntry) carrier() (osservice.Service, error) {
+	args, err := windows.DecomposeCommandLine(e.command)
+	if err != nil {
+		return nil, err
+	}
+	return osservice.New(&program{}, &osservice.Config{
+		Name: e.name, DisplayName: e.display, Description: e.description,
+		Executable: args[0], Arguments: args[1:], UserName: e.account,
+		Option: osservice.KeyValue{"StartType": "automatic"},
+	})
+}

@@ -1,0 +1,261 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/windows"
+	"golang.org/x/sys/windows/svc/mgr"
+)
+
+// entryOfTest is a service that no other run of the tests has.
+func entryOfTest(t *testing.T) *deployment {
+	t.Helper()
+	d := &deployment{
+		Name: fmt.Sprintf("ipcd-test-%d", os.Getpid()), Program: `C:\Program Files\ipcd\ipcd.exe`,
+		Config: `C:\ProgramData\a "b".toml`, Settings: defaultSettings(),
+	}
+	t.Cleanup(func() {
+		if err := (&scmPart{scmEntry{name: d.Name}}).remove(); err != nil {
+			t.Error(err)
+		}
+		if gone, kept := (scm{}).remains(d); len(kept) == 1 && filepath.Base(kept[0]) == d.Name {
+			sweep(append(gone, kept...))
+			if _, err := os.Lstat(kept[0]); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s is left: %v", kept[0], err)
+			}
+		}
+	})
+	return d
+}
+
+func TestEntryText(t *testing.T) {
+	d := &deployment{Name: "ipcd-2", Program: `C:\Program Files\ipcd\ipcd.exe`, Settings: defaultSettings()}
+	e, err := entryFor(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `name: ipcd-2
+display name: ipcd-2
+description: Lets the programs of this machine call one another. Written by "ipcd install" for: ipcd run --service ipcd-2
+command line: "C:\Program Files\ipcd\ipcd.exe" run --service ipcd-2
+start: automatic
+account: NT AUTHORITY\LocalService
+service SID: unrestricted
+privileges: SeChangeNotifyPrivilege
+on failure: start again after 1s, start again after 5s, start again after 30s, start again after 1m0s, start again after 5m0s, nothing; from the beginning after 24h0m0s without one
+an exit with an error is a failure: yes
+time to stop before a shutdown: ` + d.stopLimit().String() + `
+event source: messages of %SystemRoot%\System32\EventCreate.exe
+`
+	if got := e.text(); got != want {
+		t.Errorf("the entry is\n%s\nwant\n%s", got, want)
+	}
+	if !isOurCommand(e.command, "ipcd-2") || isOurCommand(e.command, "ipcd") || isOurCommand(`C:\other.exe run`, "ipcd") {
+		t.Error("the command line of a service of ours is not told from others")
+	}
+	if actions := restartActions(); actions[len(actions)-1].Type != mgr.NoAction {
+		t.Error("the last action is repeated for ever, and is not to do nothing")
+	}
+}
+
+func TestServiceAccounts(t *testing.T) {
+	for name, want := range map[string]string{
+		"": `NT AUTHORITY\LocalService`, "LocalService": `NT AUTHORITY\LocalService`, `NT AUTHORITY\LOCAL SERVICE`: `NT AUTHORITY\LocalService`,
+		"networkservice": `NT AUTHORITY\NetworkService`, "LocalSystem": "LocalSystem", `NT AUTHORITY\SYSTEM`: "LocalSystem",
+		`nt service\ipcd`: `NT SERVICE\ipcd`, `CORP\ipcd$`: `CORP\ipcd$`,
+	} {
+		if got, err := serviceAccount(name); got != want || err != nil {
+			t.Errorf("serviceAccount(%q) = %q, %v; want %q", name, got, err, want)
+		}
+	}
+	for _, name := range []string{"ada", `CORP\ada`, ".\\ada", "ipcd$"} {
+		if got, err := serviceAccount(name); exitCode(err) != exitUsage || !strings.Contains(hintFor(err), "LocalService") {
+			t.Errorf("serviceAccount(%q) = %q, %v; want bad usage and a hint", name, got, err)
+		}
+	}
+}
+
+func TestServiceStates(t *testing.T) {
+	specific := uint32(windows.ERROR_SERVICE_SPECIFIC_ERROR)
+	for _, test := range []struct {
+		status windows.SERVICE_STATUS_PROCESS
+		want   active
+		why    string
+	}{
+		{windows.SERVICE_STATUS_PROCESS{CurrentState: windows.SERVICE_STOPPED}, activeStopped, ""},
+		{windows.SERVICE_STATUS_PROCESS{CurrentState: windows.SERVICE_STOPPED, Win32ExitCode: uint32(windows.ERROR_SERVICE_NEVER_STARTED)}, activeStopped, ""},
+		{windows.SERVICE_STATUS_PROCESS{CurrentState: windows.SERVICE_START_PENDING, ProcessId: 7}, activeStarting, ""},
+		{windows.SERVICE_STATUS_PROCESS{CurrentState: windows.SERVICE_RUNNING, ProcessId: 7}, activeRunning, ""},
+		{windows.SERVICE_STATUS_PROCESS{CurrentState: windows.SERVICE_STOP_PENDING, ProcessId: 7}, activeStopping, ""},
+		{windows.SERVICE_STATUS_PROCESS{CurrentState: windows.SERVICE_STOPPED, Win32ExitCode: specific, ServiceSpecificExitCode: exitUsage}, activeFailed, "configuration is wrong (exit code 2)"},
+		{windows.SERVICE_STATUS_PROCESS{CurrentState: windows.SERVICE_STOPPED, Win32ExitCode: specific, ServiceSpecificExitCode: 1}, activeFailed, "exit code 1"},
+		{windows.SERVICE_STATUS_PROCESS{CurrentState: windows.SERVICE_STOPPED, Win32ExitCode: 5}, activeFailed, "ccess"},
+	} {
+		u := stateOf(test.status)
+		if u.Active != test.want || !strings.Contains(u.Why, test.why) || test.why == "" && u.Why != "" || u.PID != int(test.status.ProcessId) || !u.Installed {
+			t.Errorf("stateOf(%+v) = %+v; want %s, %q", test.status, u, test.want, test.why)
+		}
+	}
+}
+
+// The whole life of an entry, with the manager that this system has.
+func TestEntryComesAndGoes(t *testing.T) {
+	d := entryOfTest(t)
+	parts, err := scm{}.parts(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(when string) {
+		t.Helper()
+		for _, p := range parts {
+			if have, err := p.have(); have != p.want() || err != nil {
+				t.Errorf("%s, %s is\n%s(%v); want\n%s", when, p.name(), have, err, p.want())
+			}
+		}
+	}
+	for _, p := range parts {
+		if have, err := p.have(); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("before, %s is %q, %v", p.name(), have, err)
+		}
+	}
+	if u, err := (scm{}).state(t.Context(), d); err != nil || u.Installed {
+		t.Errorf("before, the state is %+v, %v", u, err)
+	}
+	for range 2 { // the second time it is there
+		for _, p := range parts {
+			if err := p.put(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		check("installed")
+	}
+	if u, err := (scm{}).state(t.Context(), d); err != nil || !u.Installed || !u.Enabled || u.Active != activeStopped {
+		t.Errorf("installed, the state is %+v, %v", u, err)
+	}
+	if command, _, err := readMark(parts[2].want()); err != nil || fmt.Sprintf("%q", command) != fmt.Sprintf("%q", d.command()[1:]) {
+		t.Errorf("the mark says %q, %v; want %q", command, err, d.command()[1:])
+	}
+	if text := (scm{}).foreign(t.Context(), d); text != "" {
+		t.Errorf("ours is taken for %s", text)
+	}
+
+	other := *d
+	other.Config, other.RunAs = "", "LocalSystem"
+	restore := parts[2].(*scmPart).save()
+	changed, err := scm{}.parts(&other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if have, err := changed[2].have(); have == changed[2].want() || err != nil {
+		t.Errorf("with other settings it is wanted as it is: %s, %v", have, err)
+	}
+	if err := changed[2].put(); err != nil {
+		t.Fatal(err)
+	}
+	if have, err := changed[2].have(); have != changed[2].want() || err != nil {
+		t.Errorf("changed, it is\n%s(%v); want\n%s", have, err, changed[2].want())
+	}
+	if err := restore(); err != nil {
+		t.Fatal(err)
+	}
+	check("restored")
+
+	for range 2 { // the second time nothing is there
+		for _, p := range parts[1:] {
+			if err := p.remove(); err != nil {
+				t.Errorf("remove %s: %v", p.name(), err)
+			}
+		}
+	}
+	if err := perform(t.Context(), scm{}.stop(d)); err != nil {
+		t.Errorf("stop what is not there: %v", err)
+	}
+	if err := perform(t.Context(), scm{}.start(d)); err == nil || !strings.Contains(hintFor(err), "ipcd install --name "+d.Name) {
+		t.Errorf("start what is not there: %v, hint %q", err, hintFor(err))
+	}
+	if eventsOf(d.Name) != "none" {
+		t.Error("the event source is left")
+	}
+}
+
+func TestForeignServiceIsTold(t *testing.T) {
+	d := entryOfTest(t)
+	manager, err := mgr.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Disconnect()
+	s, err := manager.CreateService(d.Name, `C:\other\other.exe`, mgr.Config{DisplayName: "The other " + d.Name, Description: "Not ours"}, "serve")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if got, want := (scm{}).foreign(t.Context(), d), `"The other `+d.Name+`", which runs C:\other\other.exe serve`; got != want {
+		t.Errorf("foreign = %s; want %s", got, want)
+	}
+}
+
+func TestOneInstallationAtATime(t *testing.T) {
+	unlock, err := lockServices(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	locked := make(chan error)
+	go func() {
+		unlock, err := lockServices(t.Context(), false)
+		if err == nil {
+			unlock()
+		}
+		locked <- err
+	}()
+	select {
+	case err := <-locked:
+		t.Errorf("a second installation began beside the first: %v", err)
+	case <-time.After(4 * scmLook):
+		unlock()
+		if err := <-locked; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestWritersAreFound(t *testing.T) {
+	plain := func(err error) error { return err }
+	dir := t.TempDir()
+	file := filepath.Join(dir, "ipcd.exe")
+	if err := os.WriteFile(file, nil, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	sd, err := windows.SecurityDescriptorFromString("D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;WD)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dacl, _, err := sd.DACL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := windows.SetNamedSecurityInfo(file, windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION|windows.PROTECTED_DACL_SECURITY_INFORMATION, nil, nil, dacl, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkWriters(file, plain); err == nil || !strings.Contains(err.Error(), "can change "+file) {
+		t.Errorf("a file that everybody can write to: %v", err)
+	}
+	if err := checkWriters(os.Getenv("SystemRoot"), plain); err != nil {
+		t.Errorf("the directory of Windows: %v", err)
+	}
+	for _, path := range []string{`\\server\share\ipcd.exe`, `\\?\UNC\server\share\ipcd.exe`} {
+		if err := checkLocal(path); err == nil {
+			t.Errorf("%s is taken for a file of this machine", path)
+		}
+	}
+	if err := checkLocal(file); err != nil {
+		t.Error(err)
+	}
+}
