@@ -1,5 +1,5 @@
 package main
 
-// This file says which service managers Linux may have.
+// This file owns which service managers Linux may have.
 
 func init() { supervisors = []supervisor{systemd{}} }
