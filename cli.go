@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -52,8 +53,13 @@ func (f *clientFlags) reach(ctx context.Context, set settings) (caller, error) {
 	c, err := dial(ctx, own, set.Limits)
 	nobody := &fault{Code: codeNotReachable}
 	if errors.Is(err, nobody) && text == "" {
-		if c, serviceErr := dial(ctx, serviceEndpoint(defaultName), set.Limits); !errors.Is(serviceErr, nobody) {
+		c, serviceErr := dial(ctx, serviceEndpoint(defaultName), set.Limits)
+		switch {
+		case !errors.Is(serviceErr, nobody):
 			return c, serviceErr
+		case errors.Is(serviceErr, fs.ErrPermission) && !f.start: // it is there, and not for us
+			return nil, asFault(serviceErr).withHint(`to let the members of a group call it: sudo ipcd install --force --allow-group GROUP; ` +
+				`for a daemon of your own: ipcd call --start`)
 		}
 	}
 	switch {

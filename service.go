@@ -330,10 +330,18 @@ func (p *copyPart) put() error {
 // save keeps the program that is there in memory: it has some ten megabytes.
 func (p *copyPart) save() (restore func() error) {
 	old, err := os.ReadFile(p.path)
-	if err != nil {
+	if err == nil {
+		return (&filePart{path: p.path, text: string(old), mode: 0o755}).put
+	}
+	dir := filepath.Dir(p.path)
+	if _, err := os.Lstat(dir); err == nil {
 		return p.remove
 	}
-	return (&filePart{path: p.path, text: string(old), mode: 0o755}).put
+	return func() error {
+		err := p.remove()
+		os.Remove(dir) // put has made it, too
+		return err
+	}
 }
 
 // A carriedPart is the file that kardianos/service writes, from our text: it knows where the

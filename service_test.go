@@ -89,6 +89,10 @@ func TestServiceCopy(t *testing.T) {
 	if _, err := os.Stat(to); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("after it was taken back: %v", err)
 	}
+	if _, err := os.Stat(filepath.Dir(to)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory that was made for it: %v", err)
+	}
+	must(t, os.Mkdir(filepath.Dir(to), 0o755))
 	must(t, os.WriteFile(to, []byte("old"), 0o755))
 	undo = p.save()
 	must(t, p.put())

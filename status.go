@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,6 +34,7 @@ const (
 	stateWaiting   serviceState = "waiting" // stopped, and started by the first call
 	stateAnswering serviceState = "answering"
 	stateSilent    serviceState = "not answering" // it runs, and does not answer
+	stateClosed    serviceState = "running"       // it runs, and is not for us to call
 	stateStarting  serviceState = "starting"
 	stateStopping  serviceState = "stopping"
 	stateFailed    serviceState = "failed"
@@ -61,6 +63,9 @@ func (f *serviceFlags) report(ctx context.Context, sup supervisor) (*ServiceRepo
 			r.State = stateAnswering
 		} else {
 			r.Why = err.Error()
+			if errors.Is(err, fs.ErrPermission) || errors.Is(err, errDenied) {
+				r.State = stateClosed
+			}
 		}
 	case activeStarting:
 		r.State = stateStarting
@@ -86,7 +91,7 @@ func (r *ServiceReport) rows(t io.Writer) {
 	switch {
 	case r.State == stateWaiting:
 		state = "stopped; the first call starts it"
-	case r.State == stateFailed && r.Why != "", r.State == stateSilent && r.Why != "":
+	case r.Why != "":
 		state += ": " + oneLine(r.Why)
 	}
 	kind := r.Manager
@@ -113,7 +118,7 @@ func (r *ServiceReport) rows(t io.Writer) {
 // problem is the error with which status ends, for its exit code.
 func (r *ServiceReport) problem(f *serviceFlags) error {
 	switch r.State {
-	case stateAnswering:
+	case stateAnswering, stateClosed:
 		return nil
 	case stateAbsent:
 		return faultf(codeNotReachable, "the service %s is not installed%w", r.Name, errNoService).
@@ -138,9 +143,10 @@ With -e it is about the daemon there alone, with --name or --user about that ser
 The JSON is the answer of Ipcd.Status (docs/protocol.md) where a daemon answers, and "service":
 {"name", "user", "manager", "state", "endpoint", "installed", "enabled", "active", "pid", "since", "restarts",
 "why", "waiting", "log"}, whose state is not installed, stopped, waiting (the first call starts it), starting,
-answering, not answering, stopping or failed.
+answering, running (the caller may not call it), not answering, stopping or failed.
 
-Exit codes, as those of systemctl status: 0 it answers, 3 it does not, 4 there is no such service.`,
+Exit codes, as those of systemctl status: 0 it answers, or runs where the caller may not call it;
+3 it does not; 4 there is no such service.`,
 		Example:           "  ipcd status\n  ipcd status --json\n  ipcd status --name ipcd-2",
 		Args:              noArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -197,7 +203,7 @@ func (s *serviceFlags) gather(cmd *cobra.Command, f *clientFlags, set settings) 
 		}
 		return r, nil
 	}
-	sup, err := findSupervisor(s.user)
+	sup, err := s.choose(named)
 	if err != nil {
 		if named {
 			return nil, err
@@ -218,14 +224,29 @@ func (s *serviceFlags) gather(cmd *cobra.Command, f *clientFlags, set settings) 
 	own, err := defaultEndpoint()
 	if err == nil && (r.service.State == stateAbsent || own.String() != r.service.Endpoint) {
 		var answer json.RawMessage
-		if askErr := askOnce(cmd.Context(), own, set.Limits, &answer); askErr == nil {
+		askErr := askOnce(cmd.Context(), own, set.Limits, &answer)
+		if askErr == nil {
 			r.daemon = answer
 			return r, nil
-		} else if r.service.State == stateAbsent && (f.start || f.wait > 0 || !errors.Is(askErr, &fault{Code: codeNotReachable})) {
+		}
+		if r.service.State == stateAbsent && (f.start || f.wait > 0 || !errors.Is(askErr, &fault{Code: codeNotReachable})) {
 			return r, ask()
 		}
 	}
 	return r, r.service.problem(s)
+}
+
+// choose finds the manager of the service that is meant: where none is named, of the user's own if there
+// is one.
+func (s *serviceFlags) choose(named bool) (supervisor, error) {
+	if !named {
+		own := serviceFlags{name: s.name, user: true}
+		if sup, err := findSupervisor(true); err == nil && (&installer{sup: sup, d: own.recall(sup)}).installed() {
+			*s = own
+			return sup, nil
+		}
+	}
+	return findSupervisor(s.user)
 }
 
 func (r *report) print(w io.Writer) error {
