@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// plainDeployment is what "ipcd install" asks for, oddDeployment has all that can be asked for, with
+// names that need quotes in every language.
+func plainDeployment() *deployment {
+	return &deployment{Name: "ipcd", Program: "/usr/local/bin/ipcd", Settings: defaultSettings()}
+}
+
+func oddDeployment() *deployment {
+	set := defaultSettings()
+	set.Limits.Drain = 2500 * time.Millisecond
+	return &deployment{
+		Name: "ipcd-2", Program: `/opt/it's here/<ipcd> & "co" $HOME`, Config: `/etc/ipcd 2/a;b|c.toml`,
+		Listen: []string{"unix:///run/ipcd-2/`x`.sock", `tcp://127.0.0.1:8888?auth=none&proto=\gob`},
+		RunAs:  "ada", AllowGroup: "staff", Settings: set,
+	}
+}
+
+// checkGolden compares a text with testdata/service/NAME.golden, or renews that.
+func checkGolden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", "service", name+".golden")
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := strings.ReplaceAll(string(want), "\r\n", "\n"); got != want {
+		t.Errorf("%s:\n%s\nwant\n%s\nrenew it with -u", name, got, want)
+	}
+	if !isOurText(got) {
+		t.Errorf("%s does not say who has written it", name)
+	}
+	if strings.Contains(got, "{{") {
+		t.Errorf("%s has {{, which kardianos/service would take for its own", name)
+	}
+}
+
+// needShellTool is needTool for what reads our scripts, which no Windows does.
+func needShellTool(t testing.TB, name string) string {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skipf("%s is of Unix", name)
+	}
+	return needTool(t, name)
+}
+
+// replaceOnce replaces a word that a text has exactly once.
+func replaceOnce(t *testing.T, text, old, new string) string {
+	t.Helper()
+	if n := strings.Count(text, old); n != 1 {
+		t.Fatalf("%q is there %d times; want once:\n%s", old, n, text)
+	}
+	return strings.Replace(text, old, new, 1)
+}
+
+// checkShell has the shells and shellcheck read a script. What the one who reads it in defines or
+// uses is unknown to them: SC1091, SC2034, SC2154; openrc-run they do not know: SC1008. What looks as if
+// it should be expanded, or have other quotes, is meant: SC2016, SC1003.
+func checkShell(t *testing.T, text string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(file, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, words := range [][]string{{"sh", "-n"}, {"shellcheck", "-s", "sh", "-e", "SC1091,SC2034,SC2154,SC1008,SC2016,SC1003"}} {
+		cmd := exec.Command(needShellTool(t, words[0]), append(words[1:], file)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s\n%s", strings.Join(words, " "), err, out, text)
+		}
+	}
+}
+
+// shellWords has a shell run a program of ours with the arguments that come out of a line, after eval
+// where a script's reader does that, and returns them.
+func shellWords(t *testing.T, script string) []string {
+	t.Helper()
+	out, err := exec.Command(needShellTool(t, "sh"), "-c", script).Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, script)
+	}
+	return strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00")
+}
+
+func TestShellLineIsWhatWasMeant(t *testing.T) {
+	words := append(oddDeployment().command(), "", "-x", "a\tb", "~", "*", "!", "#", "a=b")
+	if got := shellWords(t, `printf '%s\0' `+shellLine(words...)); !slices.Equal(got, words) {
+		t.Errorf("a shell reads %q; want %q", got, words)
+	}
+	if got := shellLine("rc-update", "add", "ipcd"); got != "rc-update add ipcd" {
+		t.Errorf("shellLine quotes what needs no quotes: %s", got)
+	}
+}
+
+// FuzzShellWord wants a word that a shell gives back.
+func FuzzShellWord(f *testing.F) {
+	for _, w := range oddDeployment().command() {
+		f.Add(w)
+	}
+	sh := needShellTool(f, "sh")
+	f.Fuzz(func(t *testing.T, word string) {
+		if strings.ContainsRune(word, 0) || len(word) > 1000 {
+			t.Skip("no argument of a program has it")
+		}
+		out, err := exec.Command(sh, "-c", "printf '%s' "+shellWord(word)).Output()
+		if err != nil || string(out) != word {
+			t.Errorf("a shell reads %q as %q, %v", shellWord(word), out, err)
+		}
+	})
+}
+
+func TestScriptRefusesWhatCouldBeMore(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(d *deployment)
+		want   string
+	}{
+		{"name", func(d *deployment) { d.Name = "a b" }, "cannot be the name of a service"},
+		{"name with a path", func(d *deployment) { d.Name = "../x" }, "cannot be the name of a service"},
+		{"user with a command", func(d *deployment) { d.RunAs = "ada;reboot" }, "cannot be the name of a user"},
+		{"user with an option", func(d *deployment) { d.RunAs = "-g0" }, "cannot be the name of a user"},
+		{"user and group", func(d *deployment) { d.RunAs = "ada:wheel" }, "cannot be the name of a user"},
+		{"long user", func(d *deployment) { d.RunAs = strings.Repeat("a", 300) }, "cannot be the name of a user"},
+		{"group", func(d *deployment) { d.AllowGroup = "$(id)" }, "cannot be the name of a group"},
+		{"relative program", func(d *deployment) { d.Program = "bin/ipcd" }, "no absolute path"},
+		{"program on two lines", func(d *deployment) { d.Program = "/bin/ipcd\n. /tmp/x" }, "do not show"},
+		{"configuration with a reset", func(d *deployment) { d.Config = "/etc/\x1bc" }, "do not show"},
+		{"endpoint with no text", func(d *deployment) { d.Listen = []string{"unix:///\xff"} }, "do not show"},
+		{"endpoint that reads backwards", func(d *deployment) { d.Listen = []string{"unix:///run/\u202ex"} }, "do not show"},
+	} {
+		d := plainDeployment()
+		test.change(d)
+		err := checkScript(d)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: checkScript = %v; want %q", test.name, err, test.want)
+			continue
+		}
+		if code := exitCode(err); code != exitUsage {
+			t.Errorf("%s: exit code %d; want %d", test.name, code, exitUsage)
+		}
+	}
+	for _, d := range []*deployment{plainDeployment(), oddDeployment()} {
+		if err := checkScript(d); err != nil {
+			t.Errorf("%s: %v", d.Name, err)
+		}
+	}
+}
+
+func TestToolSaysWhatWentWrong(t *testing.T) {
+	needShellTool(t, "sh")
+	out, err := toolOutput(t.Context(), "sh", "-c", "echo first; echo warning >&2; echo no such thing >&2; exit 7")
+	if toolCode(err) != 7 || err.Error() != `sh -c 'echo first; echo warning >&2; echo no such thing >&2; exit 7': no such thing` || out != "first\n" {
+		t.Errorf("toolOutput = %q, %v (code %d)", out, err, toolCode(err))
+	}
+	_, err = toolOutput(t.Context(), "no-such-tool", "x y")
+	if toolCode(err) != -1 || !strings.HasPrefix(err.Error(), "no-such-tool 'x y': ") {
+		t.Errorf("a tool that is missing: %v (code %d)", err, toolCode(err))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err = toolOutput(ctx, "sh", "-c", "exit 0"); err == nil {
+		t.Error("a step whose time is over was taken")
+	}
+}
+
+func TestLastLines(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "log")
+	for _, test := range []struct {
+		text string
+		want []string
+	}{
+		{"", nil},
+		{"\n\n", nil},
+		{"a", []string{"a"}},
+		{"a\nb\nc\n", []string{"b", "c"}},
+		{strings.Repeat("x", maxTail) + "\nlast\n", []string{strings.Repeat("x", maxTail-len("\nlast\n")), "last"}},
+	} {
+		if err := os.WriteFile(file, []byte(test.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := lastLines(file, 2); !slices.Equal(got, test.want) {
+			t.Errorf("lastLines(%.20q) = %.40q; want %.40q", test.text, got, test.want)
+		}
+	}
+	if got := lastLines(filepath.Dir(file), 2); got != nil {
+		t.Errorf("the last lines of a directory are %q", got)
+	}
+	if got := lastLines(file+".gone", 2); got != nil {
+		t.Errorf("the last lines of nothing are %q", got)
+	}
+}
+
+func TestForeignFile(t *testing.T) {
+	dir := t.TempDir()
+	ours, theirs := filepath.Join(dir, "ours"), filepath.Join(dir, "theirs")
+	for file, text := range map[string]string{ours: "# " + ourMark + "\n", theirs: "#!/bin/sh\n"} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := foreignFile(filepath.Join(dir, "gone"), ours); got != "" {
+		t.Errorf("foreignFile = %q; want none", got)
+	}
+	if got := foreignFile(ours, theirs); got != theirs {
+		t.Errorf("foreignFile = %q; want %q", got, theirs)
+	}
+	if got := foreignFile(dir); got != dir {
+		t.Errorf("a directory in the place of a script is ours")
+	}
+}
+
+// TestAccountOfAnotherStays has parts for users who are there, or not, and no command is run.
+func TestAccountOfAnotherStays(t *testing.T) {
+	bad := [][]string{{"no-such-tool"}}
+	p := &accountPart{user: "no-such-user", add: bad, del: bad}
+	if _, err := p.have(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("have = %v; want %v", err, fs.ErrNotExist)
+	}
+	if err := p.remove(); err != nil {
+		t.Errorf("remove of a user who is not there: %v", err)
+	}
+	if err := p.put(); err == nil {
+		t.Error("put did not run its command")
+	}
+	if got := p.does(); !slices.Equal(got, []string{"no-such-tool"}) {
+		t.Errorf("does = %q", got)
+	}
+	if !isOurText(p.want()) {
+		t.Errorf("the account does not say who has made it: %q", p.want())
+	}
+}

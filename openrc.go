@@ -1,0 +1,248 @@
+package main
+
+// This file owns the service under OpenRC, the service manager of Alpine, Gentoo and others: its script
+// for openrc-run(8), and how rc-service(8) and rc-update(8) are asked. supervise-daemon(8) runs the
+// daemon and starts it again.
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// openRC is the supervisor of such a system.
+type openRC struct{}
+
+const openRCLevel = "default" // the runlevel in which a machine does its work
+
+func (openRC) title() string { return "OpenRC" }
+
+// missing asks whether OpenRC has brought this system up; that it is installed says little,
+// since it may stand beside another init. See rc-status(8) for the softlevel.
+func (openRC) missing(user bool) *fault {
+	if !fileThere("/run/openrc/softlevel") {
+		return faultf(codeApplication, "OpenRC does not run here")
+	}
+	for _, tool := range []string{"rc-service", "rc-update", "supervise-daemon"} {
+		if _, err := toolPath(tool); err != nil {
+			return faultf(codeApplication, "OpenRC runs here, and its %s is missing", tool).withHint("install OpenRC's own package again")
+		}
+	}
+	if user {
+		return faultf(codeApplication, "OpenRC has services of the system alone").
+			withHint(`as root: ipcd install; or start "ipcd run" with your session`)
+	}
+	return nil
+}
+
+func (openRC) scriptPath(d *deployment) string { return "/etc/init.d/" + d.Name }
+func (openRC) runPath(d *deployment) string    { return "/run/" + d.Name }
+func (openRC) statePath(d *deployment) string  { return "/var/lib/" + d.Name }
+func (openRC) logPath(d *deployment) string    { return "/var/log/" + d.Name + ".log" }
+
+// account is the user it runs as.
+func (openRC) account(d *deployment) string {
+	if d.RunAs != "" {
+		return d.RunAs
+	}
+	return d.Name
+}
+
+// script is the whole of /etc/init.d/NAME. openrc-run gives command and command_args to eval, so
+// that what needs quotes is quoted twice. There is no word for an exit code after which a
+// restart makes no sense (2, bad configuration): what ends ten times in a minute is given up.
+func (o openRC) script(d *deployment) string {
+	owner := o.account(d)
+	if d.AllowGroup != "" {
+		owner += ":" + d.AllowGroup // its sockets are that group's, then
+	}
+	command := d.command()
+	return fmt.Sprintf(`#!/sbin/openrc-run
+#
+# %[1]s. What is changed here is lost with the next one: give "ipcd install"
+# another option, or change the configuration.
+
+description="Calls between the programs of this machine"
+extra_started_commands="reload"
+description_reload="Read the configuration again"
+
+supervisor=supervise-daemon
+command=%[3]s
+command_args=%[4]s
+command_user=%[5]s
+pidfile=/run/supervise-%[2]s.pid
+output_log=%[8]s
+error_log=%[8]s
+umask=077
+retry=TERM/%[9]d/KILL/5
+respawn_delay=2
+respawn_max=10
+respawn_period=60
+export STATE_DIRECTORY=%[7]s
+
+depend()
+{
+	need localmount
+	use net
+	after bootmisc
+}
+
+start_pre()
+{
+	# OpenRC has it since 0.45.
+	case "$(supervise-daemon --help 2>&1)" in
+	*--no-new-privs*) supervise_daemon_args="$supervise_daemon_args --no-new-privs" ;;
+	esac
+	checkpath --directory --owner %[5]s --mode 0755 %[6]s || return 1
+	checkpath --directory --owner %[5]s --mode 0700 %[7]s || return 1
+	checkpath --file --owner %[5]s --mode 0640 %[8]s
+}
+
+reload()
+{
+	ebegin "Reloading $RC_SVCNAME"
+	supervise-daemon "$RC_SVCNAME" --signal HUP --pidfile "$pidfile"
+	eend $?
+}
+`, ourMark, d.Name, shellWord(shellWord(command[0])), shellWord(shellLine(command[1:]...)), owner,
+		o.runPath(d), o.statePath(d), o.logPath(d), seconds(d.stopLimit()))
+}
+
+// seconds rounds up: managers know no less.
+func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
+
+// parts writes the script without kardianos/service. That recognises OpenRC by openrc-init or
+// /etc/inittab and takes SysV's directories on a machine that starts OpenRC in another way, as
+// Debian does; and its rc-update names no runlevel, so that the one of this moment is taken.
+func (o openRC) parts(d *deployment) ([]part, error) {
+	if err := checkScript(d); err != nil {
+		return nil, err
+	}
+	script := &filePart{path: o.scriptPath(d), text: o.script(d), mode: 0o755}
+	if d.RunAs != "" {
+		return []part{script}, nil
+	}
+	return []part{linuxAccount(d.Name, o.statePath(d)), script}, nil
+}
+
+// linuxAccount is a user of the system with the tools of shadow(5), or with those of busybox
+// where there are no others. It has no password, no home and no shell.
+func linuxAccount(name, keeper string) *accountPart {
+	p := &accountPart{user: name, keeper: keeper}
+	shell := firstThere("/usr/sbin/nologin", "/sbin/nologin", "/bin/false")
+	if _, err := toolPath("useradd"); err == nil {
+		p.add = [][]string{{"useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent", "--shell", shell, "--comment", ourMark, name}}
+		p.del = [][]string{{"userdel", name}}
+		return p
+	}
+	p.add = [][]string{
+		{"addgroup", "-S", name},
+		{"adduser", "-S", "-D", "-H", "-h", "/nonexistent", "-s", shell, "-G", name, "-g", ourMark, name},
+	}
+	p.del = [][]string{{"deluser", name}} // and the group of its name
+	return p
+}
+
+func (o openRC) foreign(_ context.Context, d *deployment) string {
+	return foreignFile(o.scriptPath(d))
+}
+
+func (o openRC) enable(d *deployment) []step {
+	return []step{toolStep("rc-update", "add", d.Name, openRCLevel)}
+}
+
+func (o openRC) disable(d *deployment) []step {
+	return []step{toolStep("rc-update", "--all", "delete", d.Name).when(func(context.Context) bool { return o.enabled(d) })}
+}
+
+// enabled looks for the links that rc-update makes; as a command it tells only for one runlevel.
+func (openRC) enabled(d *deployment) bool {
+	links, err := filepath.Glob("/etc/runlevels/*/" + d.Name)
+	return err == nil && len(links) > 0
+}
+
+// The exit codes of rc-service NAME status, see supervise-daemon.sh of OpenRC.
+const (
+	openRCStarted      = 0
+	openRCStopped      = 3
+	openRCStopping     = 4
+	openRCStarting     = 8
+	openRCInactive     = 16
+	openRCCrashed      = 32 // given up
+	openRCUnsupervised = 64 // supervise-daemon itself has gone
+)
+
+func (openRC) status(ctx context.Context, d *deployment) int {
+	_, err := toolOutput(ctx, "rc-service", d.Name, "status")
+	return toolCode(err)
+}
+
+// start takes what has crashed for started, as OpenRC does, unless it is stopped first.
+func (o openRC) start(d *deployment) []step {
+	crashed := func(ctx context.Context) bool {
+		code := o.status(ctx, d)
+		return code == openRCCrashed || code == openRCUnsupervised
+	}
+	return []step{toolStep("rc-service", d.Name, "zap").when(crashed), toolStep("rc-service", d.Name, "start")}
+}
+
+func (o openRC) stop(d *deployment) []step {
+	return []step{toolStep("rc-service", d.Name, "stop").when(func(ctx context.Context) bool {
+		return fileThere(o.scriptPath(d)) && o.status(ctx, d) != openRCStopped
+	})}
+}
+
+func (o openRC) restart(d *deployment) []step { return append(o.stop(d), o.start(d)...) }
+
+func (o openRC) state(ctx context.Context, d *deployment) (unitState, error) {
+	if !fileThere(o.scriptPath(d)) {
+		return unitState{Active: activeStopped}, nil
+	}
+	_, err := toolOutput(ctx, "rc-service", d.Name, "status")
+	st, known := openRCState(toolCode(err), func(option string) string {
+		b, _ := os.ReadFile(filepath.Join("/run/openrc/options", d.Name, option))
+		return strings.TrimSpace(string(b))
+	})
+	if !known {
+		return unitState{}, fmt.Errorf("ask for the state of %s: %w", d.Name, err)
+	}
+	st.Installed, st.Enabled = true, o.enabled(d)
+	return st, nil
+}
+
+// openRCState reads the exit code of status, and what supervise-daemon notes of its child.
+func openRCState(code int, option func(name string) string) (st unitState, known bool) {
+	switch code {
+	case openRCStarted:
+		st.Active = activeRunning
+	case openRCStopped:
+		st.Active = activeStopped
+		return st, true
+	case openRCStarting, openRCInactive:
+		st.Active = activeStarting
+	case openRCStopping:
+		st.Active = activeStopping
+	case openRCCrashed:
+		st.Active, st.Why = activeFailed, "it ended too often, and OpenRC has given it up"
+	case openRCUnsupervised:
+		st.Active, st.Why = activeFailed, "its supervise-daemon has gone"
+	default:
+		return unitState{}, false
+	}
+	st.PID, _ = strconv.Atoi(option("child_pid"))
+	st.Restarts, _ = strconv.Atoi(option("start_count"))
+	st.Since, _ = time.ParseInLocation(time.DateTime, option("start_time"), time.Local)
+	return st, true
+}
+
+func (o openRC) tail(_ context.Context, d *deployment, lines int) []string {
+	return lastLines(o.logPath(d), lines)
+}
+
+func (o openRC) remains(d *deployment) (gone, kept []string) {
+	return []string{o.runPath(d)}, []string{o.statePath(d), o.logPath(d)}
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestOpenRCScript(t *testing.T) {
+	for name, d := range map[string]*deployment{"openrc": plainDeployment(), "openrc-odd": oddDeployment()} {
+		text := openRC{}.script(d)
+		checkGolden(t, name, text)
+		t.Run(name, func(t *testing.T) { checkShell(t, text) })
+		// What supervise-daemon.sh does with them, once the script has been read in.
+		script := strings.NewReplacer("export ", "", "#!/sbin/openrc-run", "").Replace(text) +
+			`eval printf "'%s\\0'" $command -- $command_args $command_user`
+		want := slices.Insert(d.command(), 1, "--")
+		want = append(want, map[string]string{"openrc": "ipcd", "openrc-odd": "ada:staff"}[name])
+		t.Run(name+" is run", func(t *testing.T) {
+			if got := shellWords(t, script); !slices.Equal(got, want) {
+				t.Errorf("supervise-daemon gets %q; want %q", got, want)
+			}
+		})
+	}
+}
+
+func TestOpenRCState(t *testing.T) {
+	noted := map[string]string{"child_pid": "4711", "start_count": "2", "start_time": "2026-11-25 14:03:07"}
+	since := time.Date(2026, 11, 25, 14, 3, 7, 0, time.Local)
+	for _, test := range []struct {
+		code int
+		want unitState
+	}{
+		{openRCStarted, unitState{Active: activeRunning, PID: 4711, Restarts: 2, Since: since}},
+		{openRCStopped, unitState{Active: activeStopped}},
+		{openRCStopping, unitState{Active: activeStopping, PID: 4711, Restarts: 2, Since: since}},
+		{openRCStarting, unitState{Active: activeStarting, PID: 4711, Restarts: 2, Since: since}},
+		{openRCCrashed, unitState{Active: activeFailed, PID: 4711, Restarts: 2, Since: since, Why: "it ended too often, and OpenRC has given it up"}},
+	} {
+		got, known := openRCState(test.code, func(option string) string { return noted[option] })
+		if !known || got != test.want {
+			t.Errorf("openRCState(%d) = %+v, %v; want %+v", test.code, got, known, test.want)
+		}
+	}
+	if got, known := openRCState(1, func(string) string { return "" }); known {
+		t.Errorf("openRCState(1) = %+v; want that it is not known", got)
+	}
+	if got, _ := openRCState(openRCStarted, func(string) string { return "" }); got != (unitState{Active: activeRunning}) {
+		t.Errorf("without notes the state is %+v", got)
+	}
+}

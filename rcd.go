@@ -1,0 +1,247 @@
+package main
+
+// This file owns the service on FreeBSD: its script for rc.subr(8), and how service(8) and
+// sysrc(8) are asked. daemon(8) runs ipcd and starts it again.
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// rcD is the supervisor of such a system.
+type rcD struct{}
+
+// Where the scripts are: the system's own, and those of what was added, see rc(8).
+const (
+	rcdSystem = "/etc/rc.d"
+	rcdLocal  = "/usr/local/etc/rc.d"
+)
+
+func (rcD) title() string { return "rc.d" }
+
+func (rcD) missing(user bool) *fault {
+	for _, tool := range []string{"service", "sysrc", "daemon"} {
+		if _, err := toolPath(tool); err != nil || !fileThere("/etc/rc.subr") {
+			return faultf(codeApplication, "rc.d does not run here")
+		}
+	}
+	if user {
+		return faultf(codeApplication, "FreeBSD has services of the system alone").
+			withHint(`as root: ipcd install; or start "ipcd run" from your crontab: @reboot`)
+	}
+	return nil
+}
+
+func (rcD) scriptPath(d *deployment) string { return rcdLocal + "/" + d.Name }
+func (rcD) rotatePath(d *deployment) string {
+	return "/usr/local/etc/newsyslog.conf.d/" + d.Name + ".conf"
+}
+func (rcD) runPath(d *deployment) string       { return "/var/run/" + d.Name }
+func (rcD) statePath(d *deployment) string     { return "/var/db/" + d.Name }
+func (rcD) logPath(d *deployment) string       { return "/var/log/" + d.Name + ".log" }
+func (rcD) managerPID(d *deployment) string    { return "/var/run/" + d.Name + ".pid" }
+func (rcD) daemonPID(d *deployment) string     { return "/var/run/" + d.Name + ".child.pid" }
+func (rcD) enableSetting(d *deployment) string { return rcVariable(d.Name) + "_enable" }
+
+// rcVariable is the name as rc.subr puts it before those of its settings: a shell variable has no "-".
+func rcVariable(name string) string { return strings.ReplaceAll(name, "-", "_") }
+
+func (rcD) account(d *deployment) string {
+	if d.RunAs != "" {
+		return d.RunAs
+	}
+	return d.Name
+}
+
+// script is the whole of /usr/local/etc/rc.d/NAME. daemon(8) is root and gives up its rights in the
+// child alone, so that the files of its pids stay root's; no exit code stops it, and bad
+// configuration (2) is tried again with every delay. It has no option for a group: what is made
+// in a directory takes the directory's on a BSD, see open(2).
+func (r rcD) script(d *deployment) string {
+	group := ""
+	if d.AllowGroup != "" {
+		group = "-g " + d.AllowGroup + " "
+	}
+	command := append([]string{"-f", "-c", "-H", "-R", "5", "-P", r.managerPID(d), "-p", r.daemonPID(d),
+		"-u", r.account(d), "-o", r.logPath(d), "-t", d.Name, "--"}, d.command()...)
+	return fmt.Sprintf(`#!/bin/sh
+#
+# %[1]s. What is changed here is lost with the next one: give "ipcd install"
+# another option, or change the configuration.
+#
+# PROVIDE: %[2]s
+# REQUIRE: DAEMON cleanvar
+# KEYWORD: shutdown
+
+. /etc/rc.subr
+
+name=%[3]s
+desc="Calls between the programs of this machine"
+rcvar=%[3]s_enable
+load_rc_config "$name"
+: "${%[3]s_enable:=NO}"
+
+command=/usr/sbin/daemon
+procname=/usr/sbin/daemon
+command_args=%[4]s
+pidfile=%[5]s
+%[3]s_env="STATE_DIRECTORY=%[9]s"
+
+extra_commands=reload
+start_precmd=%[3]s_prestart
+stop_precmd=%[3]s_prestop
+stop_postcmd=%[3]s_poststop
+reload_cmd=%[3]s_reload
+
+%[3]s_prestart()
+{
+	install -d -o %[7]s %[8]s-m 0755 %[10]s || return 1
+	install -d -o %[7]s -m 0700 %[9]s
+}
+
+# daemon(8) passes the signal on and, in some releases, does not wait for its child: what was
+# accepted is still answered, and a restart must not begin before.
+%[3]s_prestop()
+{
+	child=$(cat %[6]s 2>/dev/null)
+	return 0
+}
+
+%[3]s_poststop()
+{
+	[ -n "$child" ] || return 0
+	pwait -t %[11]d "$child" 2>/dev/null
+	[ $? -ne 124 ] || kill -KILL "$child"
+}
+
+%[3]s_reload()
+{
+	kill -HUP "$(cat %[6]s)"
+}
+
+run_rc_command "$1"
+`, ourMark, d.Name, rcVariable(d.Name), shellWord(shellLine(command...)), r.managerPID(d), r.daemonPID(d),
+		r.account(d), group, r.statePath(d), r.runPath(d), seconds(d.stopLimit()))
+}
+
+// rotate is the line for newsyslog.conf(5): seven files of at most 1 MB. The signal 1, a hang-up, has
+// daemon(8) open the log anew (its -H); it does not reach ipcd.
+func (r rcD) rotate(d *deployment) string {
+	return fmt.Sprintf("# %s.\n# logfile mode count size when flags pid_file sig_num\n%s 600 7 1000 * JC %s 1\n",
+		ourMark, r.logPath(d), r.managerPID(d))
+}
+
+func (r rcD) parts(d *deployment) ([]part, error) {
+	if err := checkScript(d); err != nil {
+		return nil, err
+	}
+	script, err := newCarriedPart(d, filePart{path: r.scriptPath(d), text: r.script(d), mode: 0o755}, "SysvScript")
+	if err != nil {
+		return nil, err
+	}
+	parts := []part{script, &filePart{path: r.rotatePath(d), text: r.rotate(d), mode: 0o644}}
+	if d.RunAs != "" {
+		return parts, nil
+	}
+	account := &accountPart{user: d.Name, keeper: r.statePath(d),
+		add: [][]string{{"pw", "useradd", "-n", d.Name, "-c", ourMark, "-d", "/nonexistent", "-s", "/usr/sbin/nologin", "-w", "no"}},
+		del: [][]string{{"pw", "userdel", "-n", d.Name}}, // and the group of its name
+	}
+	return append([]part{account}, parts...), nil
+}
+
+// foreign looks among the system's own services too, which service(8) takes first, and for
+// one whose settings would have the same names.
+func (r rcD) foreign(_ context.Context, d *deployment) string {
+	if path := foreignFile(rcdSystem+"/"+d.Name, r.scriptPath(d)); path != "" {
+		return path
+	}
+	return sameVariable(d.Name, rcdSystem, rcdLocal)
+}
+
+// sameVariable is the script, in one of the directories, of another service with the same rcVariable.
+func sameVariable(name string, dirs ...string) string {
+	for _, dir := range dirs {
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			if e.Name() != name && rcVariable(e.Name()) == rcVariable(name) {
+				return dir + "/" + e.Name()
+			}
+		}
+	}
+	return ""
+}
+
+func (r rcD) enable(d *deployment) []step {
+	return []step{toolStep("sysrc", r.enableSetting(d)+"=YES")}
+}
+
+// disable removes the setting: NO would be a trace.
+func (r rcD) disable(d *deployment) []step {
+	return []step{toolStep("sysrc", "-x", r.enableSetting(d)).when(func(ctx context.Context) bool {
+		_, err := toolOutput(ctx, "sysrc", "-n", r.enableSetting(d))
+		return err == nil
+	})}
+}
+
+func (rcD) running(ctx context.Context, d *deployment) bool {
+	_, err := toolOutput(ctx, "service", d.Name, "onestatus")
+	return err == nil
+}
+
+// start and stop are those of rc.subr that do not ask whether the service is enabled.
+func (r rcD) start(d *deployment) []step {
+	return []step{toolStep("service", d.Name, "onestart").when(func(ctx context.Context) bool { return !r.running(ctx, d) })}
+}
+
+func (r rcD) stop(d *deployment) []step {
+	return []step{toolStep("service", d.Name, "onestop").when(func(ctx context.Context) bool {
+		return fileThere(r.scriptPath(d)) && r.running(ctx, d)
+	})}
+}
+
+func (r rcD) restart(d *deployment) []step { return append(r.stop(d), r.start(d)...) }
+
+// state asks for daemon(8); between two runs of its child there is no pid.
+func (r rcD) state(ctx context.Context, d *deployment) (unitState, error) {
+	st := unitState{Active: activeStopped}
+	if !fileThere(r.scriptPath(d)) {
+		return st, nil
+	}
+	st.Installed = true
+	value, _ := toolOutput(ctx, "sysrc", "-n", r.enableSetting(d))
+	st.Enabled = rcYes(value)
+	if !r.running(ctx, d) {
+		return st, nil
+	}
+	st.Active = activeRunning
+	if info, err := os.Stat(r.daemonPID(d)); err == nil {
+		st.Since = info.ModTime()
+		b, _ := os.ReadFile(r.daemonPID(d))
+		st.PID, _ = strconv.Atoi(strings.TrimSpace(string(b)))
+	}
+	return st, nil
+}
+
+// rcYes reads a setting as checkyesno of rc.subr(8) does.
+func rcYes(value string) bool {
+	switch strings.ToLower(strings.TrimSpace(value)) {
+	case "yes", "true", "on", "1":
+		return true
+	}
+	return false
+}
+
+func (r rcD) tail(_ context.Context, d *deployment, lines int) []string {
+	return lastLines(r.logPath(d), lines)
+}
+
+// remains names the logs that were rotated away, too.
+func (r rcD) remains(d *deployment) (gone, kept []string) {
+	rotated, _ := filepath.Glob(r.logPath(d) + ".*")
+	return []string{r.runPath(d)}, append([]string{r.statePath(d), r.logPath(d)}, rotated...)
+}

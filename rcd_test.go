@@ -1,0 +1,69 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+func TestRCDScript(t *testing.T) {
+	for name, d := range map[string]*deployment{"rcd": plainDeployment(), "rcd-odd": oddDeployment()} {
+		text := rcD{}.script(d)
+		checkGolden(t, name, text)
+		checkGolden(t, name+"-newsyslog", rcD{}.rotate(d))
+		t.Run(name, func(t *testing.T) { checkShell(t, text) })
+	}
+}
+
+// TestRCDScriptIsReadByRC puts a rc.subr of ours in the place of FreeBSD's: it runs what
+// run_rc_command would, with eval as that does, and daemon(8) and its friends only say what they are given.
+func TestRCDScriptIsReadByRC(t *testing.T) {
+	const subr = `
+load_rc_config() { :; }
+checkyesno() { :; }
+install() { printf 'install\0%s\0' "$*"; }
+daemon() { printf '%s\0' "$@"; }
+run_rc_command()
+{
+	eval "$start_precmd" || return 1
+	eval "daemon $command_args"
+}
+`
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "rc.subr"), []byte(subr), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := oddDeployment()
+	got := shellWords(t, replaceOnce(t, rcD{}.script(d), "/etc/rc.subr", shellWord(filepath.ToSlash(filepath.Join(dir, "rc.subr")))))
+	want := append([]string{
+		"install", "-d -o ada -g staff -m 0755 /var/run/ipcd-2", "install", "-d -o ada -m 0700 /var/db/ipcd-2",
+		"-f", "-c", "-H", "-R", "5", "-P", "/var/run/ipcd-2.pid", "-p", "/var/run/ipcd-2.child.pid",
+		"-u", "ada", "-o", "/var/log/ipcd-2.log", "-t", "ipcd-2", "--",
+	}, d.command()...)
+	if !slices.Equal(got, want) {
+		t.Errorf("rc runs %q\nwant %q", got, want)
+	}
+}
+
+func TestRCDTellsNamesApart(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"ipcd-2", "cron"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{"ipcd-2": "", "ipcd_2": dir + "/ipcd-2", "ipcd": "", "cron": ""} {
+		if got := sameVariable(name, filepath.Join(dir, "none"), dir); got != want {
+			t.Errorf("sameVariable(%q) = %q; want %q", name, got, want)
+		}
+	}
+}
+
+func TestRCDReadsYes(t *testing.T) {
+	for value, want := range map[string]bool{"YES\n": true, "yes": true, "On": true, "1": true, "NO\n": false, "": false, "2": false} {
+		if got := rcYes(value); got != want {
+			t.Errorf("rcYes(%q) = %v; want %v", value, got, want)
+		}
+	}
+}
