@@ -32,7 +32,7 @@ func (launchd) title() string { return "launchd" }
 
 // missing asks for the domain of a user: there is one from log-in to log-out at the screen.
 func (l launchd) missing(user bool) *fault {
-	if _, err := toolPath("launchctl"); err != nil {
+	if !hasTool("launchctl") {
 		return faultf(codeApplication, "launchd does not run here")
 	}
 	if !user {
@@ -43,7 +43,7 @@ func (l launchd) missing(user bool) *fault {
 			withHint("leave out --user, or sudo")
 	}
 	domain := l.domain(&deployment{User: true})
-	if _, err := toolOutput(context.Background(), "launchctl", "print", domain); err != nil {
+	if _, err := runCommand(context.Background(), "launchctl", "print", domain); err != nil {
 		return faultf(codeApplication, "launchd has no services for a user who is not at the screen: there is no domain %s", domain).
 			withHint("log in there, or install a service of the system: sudo ipcd install")
 	}
@@ -113,17 +113,17 @@ func plistStrings(words []string) string {
 	return b.String()
 }
 
-// plist is a whole property list, from keys and their values in turn. Nothing that varies may
-// stand in its comment, where XML forbids two dashes.
-func plist(keysAndValues ...string) string {
+// plist is a whole property list, from keys and their values in turn. Two dashes may not stand in
+// its comment.
+func plist(d *deployment, keysAndValues ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
-<!-- %s. What is changed here is lost with the next one: give "ipcd install"
-     another option, or change the configuration. -->
+<!-- %s
+     Change it with: ipcd install, and the option force. -->
 <plist version="1.0">
 <dict>
-`, ourMark)
+`, strings.ReplaceAll(d.mark(), "--", hiddenDashes))
 	for pair := range slices.Chunk(keysAndValues, 2) {
 		fmt.Fprintf(&b, "\t<key>%s</key>\n\t%s\n", pair[0], pair[1])
 	}
@@ -156,13 +156,13 @@ func (l launchd) mainPlist(d *deployment) string {
 		"StandardErrorPath", plistString(l.logPath(d)),
 	}
 	if d.User {
-		return plist(keys...)
+		return plist(d, keys...)
 	}
 	keys = append(keys, "UserName", plistString(l.account(d)))
 	if d.AllowGroup != "" {
 		keys = append(keys, "GroupName", plistString(d.AllowGroup)) // its sockets are that group's, then
 	}
-	return plist(append(keys, "InitGroups", "<true/>", "EnvironmentVariables",
+	return plist(d, append(keys, "InitGroups", "<true/>", "EnvironmentVariables",
 		"<dict>\n\t\t<key>STATE_DIRECTORY</key>\n\t\t"+plistString(l.statePath(d))+"\n\t</dict>")...)
 }
 
@@ -176,7 +176,7 @@ func (l launchd) dirsPlist(d *deployment) string {
 	}
 	script := fmt.Sprintf("/usr/bin/install -d %s%s -m 0755 %s && /usr/bin/install -d %s -m 0700 %s",
 		owner, group, l.runPath(d), owner, l.statePath(d))
-	return plist(
+	return plist(d,
 		"Label", plistString(l.dirsName(d)),
 		"ProgramArguments", plistStrings([]string{"/bin/sh", "-c", script}),
 		"RunAtLoad", "<true/>",
@@ -196,6 +196,14 @@ func (l launchd) parts(d *deployment) ([]part, error) {
 		return []part{service}, nil
 	}
 	return []part{&filePart{path: l.dirsPath(d), text: l.dirsPlist(d), mode: 0o644}, service}, nil
+}
+
+func (l launchd) possible(d *deployment) []part {
+	parts := []part{&filePart{path: l.plistPath(d), mode: 0o644}}
+	if !d.User {
+		parts = append([]part{&filePart{path: l.dirsPath(d), mode: 0o644}}, parts...)
+	}
+	return parts
 }
 
 // foreign looks at the files of the name, and at a service of that name from another file.
@@ -220,7 +228,7 @@ type launchdJob struct {
 }
 
 func (launchd) print(ctx context.Context, target string) (launchdJob, error) {
-	out, err := toolOutput(ctx, "launchctl", "print", target)
+	out, err := runCommand(ctx, "launchctl", "print", target)
 	if err != nil {
 		return launchdJob{}, err
 	}
@@ -288,7 +296,7 @@ func (l launchd) loaded(ctx context.Context, target string) bool {
 // disabled reads launchctl print-disabled, where somebody has said so by name: a line is
 // "NAME" => disabled, in older systems "NAME" => true. What was never said is enabled.
 func (l launchd) disabled(ctx context.Context, d *deployment, name string) bool {
-	out, err := toolOutput(ctx, "launchctl", "print-disabled", l.domain(d))
+	out, err := runCommand(ctx, "launchctl", "print-disabled", l.domain(d))
 	return err == nil && parseDisabled(out, name)
 }
 
@@ -307,7 +315,7 @@ func parseDisabled(out, name string) bool {
 func (l launchd) enable(d *deployment) []step {
 	var steps []step
 	for _, name := range l.names(d) {
-		steps = append(steps, toolStep("launchctl", "enable", l.domain(d)+"/"+name).when(func(ctx context.Context) bool {
+		steps = append(steps, commandStep("launchctl", "enable", l.domain(d)+"/"+name).when(func(ctx context.Context) bool {
 			return l.disabled(ctx, d, name)
 		}))
 	}
@@ -330,6 +338,15 @@ func (l launchd) disable(d *deployment) []step {
 	return append(steps, l.bootout(d, l.dirsTarget(d)))
 }
 
+func (launchd) forget(*deployment) []step { return nil }
+
+func (launchd) advice(d *deployment) []string {
+	if !d.User {
+		return nil
+	}
+	return []string{"it runs while you are logged in at the screen"}
+}
+
 // start makes the directories first, and waits for them: a service that comes too early is
 // tried again after 10 s only.
 func (l launchd) start(d *deployment) []step {
@@ -345,7 +362,7 @@ func (l launchd) start(d *deployment) []step {
 }
 
 // kickstart does nothing to what runs.
-func (launchd) kickstart(target string) step { return toolStep("launchctl", "kickstart", target) }
+func (launchd) kickstart(target string) step { return commandStep("launchctl", "kickstart", target) }
 
 func (l launchd) stop(d *deployment) []step { return []step{l.bootout(d, l.target(d))} }
 
@@ -353,18 +370,18 @@ func (l launchd) stop(d *deployment) []step { return []step{l.bootout(d, l.targe
 func (l launchd) restart(d *deployment) []step { return append(l.stop(d), l.start(d)...) }
 
 func (l launchd) bootstrap(d *deployment, target, path string) step {
-	return toolStep("launchctl", "bootstrap", l.domain(d), path).when(func(ctx context.Context) bool { return !l.loaded(ctx, target) })
+	return commandStep("launchctl", "bootstrap", l.domain(d), path).when(func(ctx context.Context) bool { return !l.loaded(ctx, target) })
 }
 
 // bootout returns before the service has gone, or says so (36, "Operation now in progress"). Until
 // then it cannot be loaded again.
 func (l launchd) bootout(d *deployment, target string) step {
-	asked := toolStep("launchctl", "bootout", target)
+	asked := commandStep("launchctl", "bootout", target)
 	return step{text: asked.text, do: func(ctx context.Context) error {
 		if !l.loaded(ctx, target) {
 			return nil
 		}
-		if err := asked.do(ctx); err != nil && toolCode(err) != launchdInProgress && l.loaded(ctx, target) {
+		if err := asked.do(ctx); err != nil && commandCode(err) != launchdInProgress && l.loaded(ctx, target) {
 			return err
 		}
 		return l.until(ctx, d.stopLimit()+answerLimit, target+" is still there", func() bool { return !l.loaded(ctx, target) })
@@ -403,7 +420,7 @@ func (l launchd) tail(_ context.Context, d *deployment, lines int) []string {
 
 func (l launchd) remains(d *deployment) (gone, kept []string) {
 	if d.User {
-		return nil, []string{l.logPath(d)}
+		return socketsOf(d), []string{l.logPath(d)}
 	}
-	return []string{l.runPath(d)}, []string{l.statePath(d), l.logPath(d)}
+	return append(socketsOf(d), l.runPath(d)), []string{l.statePath(d), l.logPath(d)}
 }

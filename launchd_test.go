@@ -32,12 +32,14 @@ func TestLaunchdPlist(t *testing.T) {
 	for name, d := range map[string]*deployment{"launchd": plainDeployment(), "launchd-odd": oddDeployment(), "launchd-user": own} {
 		text := launchd{}.mainPlist(d)
 		checkGolden(t, name, strings.ReplaceAll(text, ownHome(), "/Users/ada"))
+		checkMark(t, d, text)
 		t.Run(name, func(t *testing.T) { checkMainPlist(t, d, readPlist(t, text)) })
 		if d.User {
 			continue
 		}
 		text = launchd{}.dirsPlist(d)
 		checkGolden(t, name+"-dirs", text)
+		checkMark(t, d, text)
 		t.Run(name+"-dirs", func(t *testing.T) {
 			words := readPlist(t, text)["ProgramArguments"].([]any)
 			checkShell(t, "#!/bin/sh\n"+words[2].(string)+"\n")

@@ -8,18 +8,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"os/user"
 	"path"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 )
 
 // plainWord is what no shell treats in a special way.
@@ -47,12 +44,9 @@ func shellLine(words ...string) string {
 // and has nothing that a shell, a colon-separated table or an option could take for its own.
 var managerAccount = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,31}$`)
 
-// checkScript refuses what cannot stand in a script or a property list: a name that is none, and
-// characters that end a line or are not to be seen.
+// checkScript refuses what cannot stand in a script or a property list: names of users that are none,
+// and characters that end a line or are not to be seen.
 func checkScript(d *deployment) error {
-	if err := checkServiceName(d.Name); err != nil {
-		return err
-	}
 	if d.RunAs != "" && !managerAccount.MatchString(d.RunAs) {
 		return usagef("--run-as: %q cannot be the name of a user", shorten(d.RunAs, 60)).withHint("name a user that the system has: id NAME")
 	}
@@ -71,75 +65,10 @@ func checkScript(d *deployment) error {
 	return nil
 }
 
-// toolPath finds a tool of the system where it is, although $PATH may name no sbin.
-func toolPath(name string) (string, error) {
-	found, err := exec.LookPath(name)
-	if err == nil {
-		return found, nil
-	}
-	for _, dir := range []string{"/usr/sbin", "/sbin"} {
-		if found, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return found, nil
-		}
-	}
-	return "", err
-}
-
-// A toolError is what a tool of the system said when it failed.
-type toolError struct {
-	line string // the command
-	code int    // its exit code; -1 where it has none
-	said string // its last words, or why it did not run
-}
-
-func (e *toolError) Error() string { return fmt.Sprintf("%s: %s", e.line, e.said) }
-
-// toolOutput runs a tool of the system, for as long as one step may take, and returns what it
-// printed. An error of its own is a *toolError.
-func toolOutput(ctx context.Context, words ...string) (string, error) {
-	program, err := toolPath(words[0])
-	if err != nil {
-		return "", &toolError{line: shellLine(words...), code: -1, said: err.Error()}
-	}
-	ctx, cancel := context.WithTimeout(ctx, stepLimit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, program, words[1:]...)
-	cmd.WaitDelay = time.Second // for a child of the tool that holds its output open
-	var out, complaint bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &complaint
-	err = cmd.Run()
-	if err == nil || errors.Is(err, exec.ErrWaitDelay) {
-		return out.String(), nil
-	}
-	said := err.Error()
-	for _, text := range []string{out.String(), complaint.String()} {
-		if text = strings.TrimSpace(text); text != "" {
-			said = shorten(text[strings.LastIndexByte(text, '\n')+1:], 200)
-		}
-	}
-	if ctx.Err() != nil {
-		said = fmt.Sprintf("it did not end within %v", stepLimit)
-	}
-	return out.String(), &toolError{line: shellLine(words...), code: cmd.ProcessState.ExitCode(), said: said}
-}
-
-// toolCode is that of the tool that err comes from: 0 without an error, -1 where it has none.
-func toolCode(err error) int {
-	if err == nil {
-		return 0
-	}
-	if e, ok := errors.AsType[*toolError](err); ok {
-		return e.code
-	}
-	return -1
-}
-
-// toolStep is the step that runs a tool of the system.
-func toolStep(words ...string) step {
-	return step{text: shellLine(words...), do: func(ctx context.Context) error {
-		_, err := toolOutput(ctx, words...)
-		return err
-	}}
+// hasTool tells whether the system has a tool.
+func hasTool(name string) bool {
+	_, err := exec.LookPath(toolPath(name))
+	return err == nil
 }
 
 // when is a step that is taken only where it has something to do.
@@ -193,51 +122,65 @@ func lastLines(name string, n int) []string {
 
 // An accountPart is the user that a service runs as, where the system has no way to make one for
 // as long as the service runs: one's own, so that no other service can reach what it owns. Its
-// comment says that it is ours; one that was there before stays.
+// comment says that it is ours.
 type accountPart struct {
-	user   string
-	add    [][]string // the commands that make it
-	del    [][]string // and remove it
-	keeper string     // the directory of its files: while it is there, no other user may get its number
+	user  string
+	add   [][]string // the commands that make it
+	del   [][]string // and remove it
+	state string     // the directory of its files, which may outlive it
 }
 
-func (p *accountPart) name() string { return "the user " + p.user }
-func (p *accountPart) want() string { return p.user + ": " + ourMark + "\n" }
+// accountMark is the comment of such a user, see passwd(5).
+const accountMark = "made by ipcd install"
 
-// have looks for the user where getpwnam(3) does; its comment is the fifth field of passwd(5).
+func (p *accountPart) name() string { return "the user " + p.user }
+func (p *accountPart) want() string { return p.user + ": " + accountMark + "\n" }
+
+// have looks for a user of ours; see foreignUser for others.
 func (p *accountPart) have() (string, error) {
 	u, err := user.Lookup(p.user)
-	if _, unknown := errors.AsType[user.UnknownUserError](err); unknown {
+	if _, unknown := errors.AsType[user.UnknownUserError](err); unknown || err == nil && u.Name != accountMark {
 		return "", fs.ErrNotExist
 	}
-	if err != nil {
-		return "", err
+	return p.want(), err
+}
+
+// foreignUser names the user that is in the way of the account, if there is one.
+func foreignUser(name string) string {
+	if u, err := user.Lookup(name); err == nil && u.Name != accountMark {
+		return "the user " + name
 	}
-	return p.user + ": " + u.Name + "\n", nil
+	return ""
 }
 
 func (p *accountPart) put() error {
-	if have, err := p.have(); err == nil && have == p.want() {
+	if _, err := p.have(); err == nil {
 		return nil
 	}
 	return p.run(p.add)
 }
 
-// remove leaves a user that still owns something, or is not ours.
+// remove gives what stays to root: the next user may get the same number.
 func (p *accountPart) remove() error {
-	have, err := p.have()
-	if errors.Is(err, fs.ErrNotExist) || err == nil && have != p.want() || fileThere(p.keeper) {
-		return nil
+	if _, err := p.have(); err != nil {
+		return ignoreAbsent(err)
 	}
-	if err != nil {
+	if err := os.Lchown(p.state, 0, 0); ignoreAbsent(err) != nil {
 		return err
 	}
 	return p.run(p.del)
 }
 
+func ignoreAbsent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 func (p *accountPart) run(commands [][]string) error {
 	for _, words := range commands {
-		if _, err := toolOutput(context.Background(), words...); err != nil {
+		if _, err := runCommand(context.Background(), words...); err != nil {
 			return err
 		}
 	}
@@ -247,7 +190,7 @@ func (p *accountPart) run(commands [][]string) error {
 func (p *accountPart) does() []string {
 	var lines []string
 	for _, words := range p.add {
-		lines = append(lines, shellLine(words...))
+		lines = append(lines, joinWords(words))
 	}
 	return lines
 }
@@ -258,4 +201,15 @@ func firstThere(names ...string) string {
 		return names[i]
 	}
 	return names[len(names)-1]
+}
+
+// socketsOf are the sockets of a service that are in a directory of its name, and what goes with them.
+func socketsOf(d *deployment) []string {
+	var paths []string
+	for _, e := range d.Endpoints {
+		if e.Scheme == "unix" && path.Base(path.Dir(e.Path)) == d.Name {
+			paths = append(paths, e.Path, e.Path+".lock", path.Dir(e.Path))
+		}
+	}
+	return paths
 }

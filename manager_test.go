@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -24,9 +25,12 @@ func oddDeployment() *deployment {
 	set := defaultSettings()
 	set.Limits.Drain = 2500 * time.Millisecond
 	return &deployment{
-		Name: "ipcd-2", Program: `/opt/it's here/<ipcd> & "co" $HOME`, Config: `/etc/ipcd 2/a;b|c.toml`,
-		Listen: []string{"unix:///run/ipcd-2/`x`.sock", `tcp://127.0.0.1:8888?auth=none&proto=\gob`},
-		RunAs:  "ada", AllowGroup: "staff", Settings: set,
+		Name: "ipcd-2", Program: `/opt/it's here/<ipcd> & "co" $HOME`, Copied: true, Config: `/etc/ipcd 2/a;b|c.toml`,
+		Given: []given{
+			{key: "listen", values: []string{"unix:///run/ipcd-2/`x`.sock", `tcp://127.0.0.1:8888?auth=none&proto=\gob`}},
+			{key: "allow_group", values: []string{"staff"}},
+		},
+		RunAs: "ada", AllowGroup: "staff", Settings: set,
 	}
 }
 
@@ -45,9 +49,6 @@ func checkGolden(t *testing.T, name, got string) {
 	}
 	if want := strings.ReplaceAll(string(want), "\r\n", "\n"); got != want {
 		t.Errorf("%s:\n%s\nwant\n%s\nrenew it with -u", name, got, want)
-	}
-	if !isOurText(got) {
-		t.Errorf("%s does not say who has written it", name)
 	}
 	if strings.Contains(got, "{{") {
 		t.Errorf("%s has {{, which kardianos/service would take for its own", name)
@@ -110,6 +111,18 @@ func TestShellLineIsWhatWasMeant(t *testing.T) {
 	}
 }
 
+// checkMark wants the command line of the daemon to be known from a text.
+func checkMark(t *testing.T, d *deployment, text string) {
+	t.Helper()
+	got, copied, err := readMark(text)
+	if want := d.command()[1:]; err != nil || !slices.Equal(got, want) {
+		t.Errorf("readMark = %q, %v; want %q", got, err, want)
+	}
+	if want := map[bool]string{true: d.Program}[d.Copied]; copied != want {
+		t.Errorf("readMark says that %q was copied; want %q", copied, want)
+	}
+}
+
 // FuzzShellWord wants a word that a shell gives back.
 func FuzzShellWord(f *testing.F) {
 	for _, w := range oddDeployment().command() {
@@ -133,8 +146,6 @@ func TestScriptRefusesWhatCouldBeMore(t *testing.T) {
 		change func(d *deployment)
 		want   string
 	}{
-		{"name", func(d *deployment) { d.Name = "a b" }, "cannot be the name of a service"},
-		{"name with a path", func(d *deployment) { d.Name = "../x" }, "cannot be the name of a service"},
 		{"user with a command", func(d *deployment) { d.RunAs = "ada;reboot" }, "cannot be the name of a user"},
 		{"user with an option", func(d *deployment) { d.RunAs = "-g0" }, "cannot be the name of a user"},
 		{"user and group", func(d *deployment) { d.RunAs = "ada:wheel" }, "cannot be the name of a user"},
@@ -143,8 +154,8 @@ func TestScriptRefusesWhatCouldBeMore(t *testing.T) {
 		{"relative program", func(d *deployment) { d.Program = "bin/ipcd" }, "no absolute path"},
 		{"program on two lines", func(d *deployment) { d.Program = "/bin/ipcd\n. /tmp/x" }, "do not show"},
 		{"configuration with a reset", func(d *deployment) { d.Config = "/etc/\x1bc" }, "do not show"},
-		{"endpoint with no text", func(d *deployment) { d.Listen = []string{"unix:///\xff"} }, "do not show"},
-		{"endpoint that reads backwards", func(d *deployment) { d.Listen = []string{"unix:///run/\u202ex"} }, "do not show"},
+		{"endpoint with no text", func(d *deployment) { d.Given = []given{{key: "listen", values: []string{"unix:///\xff"}}} }, "do not show"},
+		{"endpoint that reads backwards", func(d *deployment) { d.Given = []given{{key: "listen", values: []string{"unix:///run/\u202ex"}}} }, "do not show"},
 	} {
 		d := plainDeployment()
 		test.change(d)
@@ -164,20 +175,23 @@ func TestScriptRefusesWhatCouldBeMore(t *testing.T) {
 	}
 }
 
-func TestToolSaysWhatWentWrong(t *testing.T) {
+func TestCommandSaysWhatWentWrong(t *testing.T) {
 	needShellTool(t, "sh")
-	out, err := toolOutput(t.Context(), "sh", "-c", "echo first; echo warning >&2; echo no such thing >&2; exit 7")
-	if toolCode(err) != 7 || err.Error() != `sh -c 'echo first; echo warning >&2; echo no such thing >&2; exit 7': no such thing` || out != "first\n" {
-		t.Errorf("toolOutput = %q, %v (code %d)", out, err, toolCode(err))
+	out, err := runCommand(t.Context(), "sh", "-c", "echo first; echo no such thing >&2; exit 7")
+	if commandCode(err) != 7 || !strings.HasSuffix(err.Error(), "exit 7': no such thing") || out != "first\n" {
+		t.Errorf("runCommand = %q, %v (code %d)", out, err, commandCode(err))
 	}
-	_, err = toolOutput(t.Context(), "no-such-tool", "x y")
-	if toolCode(err) != -1 || !strings.HasPrefix(err.Error(), "no-such-tool 'x y': ") {
-		t.Errorf("a tool that is missing: %v (code %d)", err, toolCode(err))
+	_, err = runCommand(t.Context(), "no-such-tool", "x y")
+	if commandCode(err) != -1 || !strings.HasPrefix(err.Error(), "no-such-tool 'x y': ") {
+		t.Errorf("a tool that is missing: %v (code %d)", err, commandCode(err))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err = toolOutput(ctx, "sh", "-c", "exit 0"); err == nil {
-		t.Error("a step whose time is over was taken")
+	if _, err = runCommand(ctx, "sh", "-c", "exit 0"); err == nil {
+		t.Error("a command whose time was over was run")
+	}
+	if commandCode(nil) != 0 {
+		t.Error("no error has an exit code")
 	}
 }
 
@@ -211,7 +225,7 @@ func TestLastLines(t *testing.T) {
 func TestForeignFile(t *testing.T) {
 	dir := t.TempDir()
 	ours, theirs := filepath.Join(dir, "ours"), filepath.Join(dir, "theirs")
-	for file, text := range map[string]string{ours: "# " + ourMark + "\n", theirs: "#!/bin/sh\n"} {
+	for file, text := range map[string]string{ours: "# " + plainDeployment().mark() + "\n", theirs: "#!/bin/sh\n"} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -227,23 +241,32 @@ func TestForeignFile(t *testing.T) {
 	}
 }
 
-// TestAccountOfAnotherStays has parts for users who are there, or not, and no command is run.
-func TestAccountOfAnotherStays(t *testing.T) {
-	bad := [][]string{{"no-such-tool"}}
-	p := &accountPart{user: "no-such-user", add: bad, del: bad}
-	if _, err := p.have(); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("have = %v; want %v", err, fs.ErrNotExist)
+// TestAccountOfAnother has users who are not there, or not ours, and no command is run for them.
+func TestAccountOfAnother(t *testing.T) {
+	own, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := p.remove(); err != nil {
-		t.Errorf("remove of a user who is not there: %v", err)
+	bad := [][]string{{"no-such-tool", "x"}}
+	for _, name := range []string{"no-such-user", own.Username} {
+		p := &accountPart{user: name, add: bad, del: bad, state: t.TempDir()}
+		if _, err := p.have(); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: have = %v; want %v", name, err, fs.ErrNotExist)
+		}
+		if err := p.remove(); err != nil {
+			t.Errorf("%s: remove: %v", name, err)
+		}
+		if err := p.put(); err == nil {
+			t.Errorf("%s: put did not run its command", name)
+		}
+		if got := p.does(); !slices.Equal(got, []string{"no-such-tool x"}) {
+			t.Errorf("does = %q", got)
+		}
 	}
-	if err := p.put(); err == nil {
-		t.Error("put did not run its command")
+	if got := foreignUser("no-such-user"); got != "" {
+		t.Errorf("foreignUser of nobody is %q", got)
 	}
-	if got := p.does(); !slices.Equal(got, []string{"no-such-tool"}) {
-		t.Errorf("does = %q", got)
-	}
-	if !isOurText(p.want()) {
-		t.Errorf("the account does not say who has made it: %q", p.want())
+	if got := foreignUser(own.Username); got != "the user "+own.Username {
+		t.Errorf("foreignUser of ourselves is %q", got)
 	}
 }

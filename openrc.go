@@ -28,7 +28,7 @@ func (openRC) missing(user bool) *fault {
 		return faultf(codeApplication, "OpenRC does not run here")
 	}
 	for _, tool := range []string{"rc-service", "rc-update", "supervise-daemon"} {
-		if _, err := toolPath(tool); err != nil {
+		if !hasTool(tool) {
 			return faultf(codeApplication, "OpenRC runs here, and its %s is missing", tool).withHint("install OpenRC's own package again")
 		}
 	}
@@ -63,8 +63,8 @@ func (o openRC) script(d *deployment) string {
 	command := d.command()
 	return fmt.Sprintf(`#!/sbin/openrc-run
 #
-# %[1]s. What is changed here is lost with the next one: give "ipcd install"
-# another option, or change the configuration.
+# %[1]s
+# Change it with "ipcd install --force".
 
 description="Calls between the programs of this machine"
 extra_started_commands="reload"
@@ -108,7 +108,7 @@ reload()
 	supervise-daemon "$RC_SVCNAME" --signal HUP --pidfile "$pidfile"
 	eend $?
 }
-`, ourMark, d.Name, shellWord(shellWord(command[0])), shellWord(shellLine(command[1:]...)), owner,
+`, d.mark(), d.Name, shellWord(shellWord(command[0])), shellWord(shellLine(command[1:]...)), owner,
 		o.runPath(d), o.statePath(d), o.logPath(d), seconds(d.stopLimit()))
 }
 
@@ -129,35 +129,45 @@ func (o openRC) parts(d *deployment) ([]part, error) {
 	return []part{linuxAccount(d.Name, o.statePath(d)), script}, nil
 }
 
+func (o openRC) possible(d *deployment) []part {
+	return []part{linuxAccount(d.Name, o.statePath(d)), &filePart{path: o.scriptPath(d), mode: 0o755}}
+}
+
 // linuxAccount is a user of the system with the tools of shadow(5), or with those of busybox
 // where there are no others. It has no password, no home and no shell.
-func linuxAccount(name, keeper string) *accountPart {
-	p := &accountPart{user: name, keeper: keeper}
+func linuxAccount(name, state string) *accountPart {
+	p := &accountPart{user: name, state: state}
 	shell := firstThere("/usr/sbin/nologin", "/sbin/nologin", "/bin/false")
-	if _, err := toolPath("useradd"); err == nil {
-		p.add = [][]string{{"useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent", "--shell", shell, "--comment", ourMark, name}}
+	if hasTool("useradd") {
+		p.add = [][]string{{"useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent", "--shell", shell, "--comment", accountMark, name}}
 		p.del = [][]string{{"userdel", name}}
 		return p
 	}
 	p.add = [][]string{
 		{"addgroup", "-S", name},
-		{"adduser", "-S", "-D", "-H", "-h", "/nonexistent", "-s", shell, "-G", name, "-g", ourMark, name},
+		{"adduser", "-S", "-D", "-H", "-h", "/nonexistent", "-s", shell, "-G", name, "-g", accountMark, name},
 	}
 	p.del = [][]string{{"deluser", name}} // and the group of its name
 	return p
 }
 
 func (o openRC) foreign(_ context.Context, d *deployment) string {
-	return foreignFile(o.scriptPath(d))
+	if fileThere(o.scriptPath(d)) || d.RunAs != "" {
+		return foreignFile(o.scriptPath(d))
+	}
+	return foreignUser(d.Name)
 }
 
 func (o openRC) enable(d *deployment) []step {
-	return []step{toolStep("rc-update", "add", d.Name, openRCLevel)}
+	return []step{commandStep("rc-update", "add", d.Name, openRCLevel)}
 }
 
 func (o openRC) disable(d *deployment) []step {
-	return []step{toolStep("rc-update", "--all", "delete", d.Name).when(func(context.Context) bool { return o.enabled(d) })}
+	return []step{commandStep("rc-update", "--all", "delete", d.Name).when(func(context.Context) bool { return o.enabled(d) })}
 }
+
+func (openRC) forget(*deployment) []step   { return nil }
+func (openRC) advice(*deployment) []string { return nil }
 
 // enabled looks for the links that rc-update makes; as a command it tells only for one runlevel.
 func (openRC) enabled(d *deployment) bool {
@@ -177,8 +187,8 @@ const (
 )
 
 func (openRC) status(ctx context.Context, d *deployment) int {
-	_, err := toolOutput(ctx, "rc-service", d.Name, "status")
-	return toolCode(err)
+	_, err := runCommand(ctx, "rc-service", d.Name, "status")
+	return commandCode(err)
 }
 
 // start takes what has crashed for started, as OpenRC does, unless it is stopped first.
@@ -187,11 +197,11 @@ func (o openRC) start(d *deployment) []step {
 		code := o.status(ctx, d)
 		return code == openRCCrashed || code == openRCUnsupervised
 	}
-	return []step{toolStep("rc-service", d.Name, "zap").when(crashed), toolStep("rc-service", d.Name, "start")}
+	return []step{commandStep("rc-service", d.Name, "zap").when(crashed), commandStep("rc-service", d.Name, "start")}
 }
 
 func (o openRC) stop(d *deployment) []step {
-	return []step{toolStep("rc-service", d.Name, "stop").when(func(ctx context.Context) bool {
+	return []step{commandStep("rc-service", d.Name, "stop").when(func(ctx context.Context) bool {
 		return fileThere(o.scriptPath(d)) && o.status(ctx, d) != openRCStopped
 	})}
 }
@@ -202,8 +212,8 @@ func (o openRC) state(ctx context.Context, d *deployment) (unitState, error) {
 	if !fileThere(o.scriptPath(d)) {
 		return unitState{Active: activeStopped}, nil
 	}
-	_, err := toolOutput(ctx, "rc-service", d.Name, "status")
-	st, known := openRCState(toolCode(err), func(option string) string {
+	_, err := runCommand(ctx, "rc-service", d.Name, "status")
+	st, known := openRCState(commandCode(err), func(option string) string {
 		b, _ := os.ReadFile(filepath.Join("/run/openrc/options", d.Name, option))
 		return strings.TrimSpace(string(b))
 	})
@@ -244,5 +254,5 @@ func (o openRC) tail(_ context.Context, d *deployment, lines int) []string {
 }
 
 func (o openRC) remains(d *deployment) (gone, kept []string) {
-	return []string{o.runPath(d)}, []string{o.statePath(d), o.logPath(d)}
+	return append(socketsOf(d), o.runPath(d)), []string{o.statePath(d), o.logPath(d)}
 }

@@ -25,7 +25,7 @@ func (rcD) title() string { return "rc.d" }
 
 func (rcD) missing(user bool) *fault {
 	for _, tool := range []string{"service", "sysrc", "daemon"} {
-		if _, err := toolPath(tool); err != nil || !fileThere("/etc/rc.subr") {
+		if !hasTool(tool) || !fileThere("/etc/rc.subr") {
 			return faultf(codeApplication, "rc.d does not run here")
 		}
 	}
@@ -70,8 +70,8 @@ func (r rcD) script(d *deployment) string {
 		"-u", r.account(d), "-o", r.logPath(d), "-t", d.Name, "--"}, d.command()...)
 	return fmt.Sprintf(`#!/bin/sh
 #
-# %[1]s. What is changed here is lost with the next one: give "ipcd install"
-# another option, or change the configuration.
+# %[1]s
+# Change it with "ipcd install --force".
 #
 # PROVIDE: %[2]s
 # REQUIRE: DAEMON cleanvar
@@ -124,15 +124,15 @@ reload_cmd=%[3]s_reload
 }
 
 run_rc_command "$1"
-`, ourMark, d.Name, rcVariable(d.Name), shellWord(shellLine(command...)), r.managerPID(d), r.daemonPID(d),
+`, d.mark(), d.Name, rcVariable(d.Name), shellWord(shellLine(command...)), r.managerPID(d), r.daemonPID(d),
 		r.account(d), group, r.statePath(d), r.runPath(d), seconds(d.stopLimit()))
 }
 
 // rotate is the line for newsyslog.conf(5): seven files of at most 1 MB. The signal 1, a hang-up, has
 // daemon(8) open the log anew (its -H); it does not reach ipcd.
 func (r rcD) rotate(d *deployment) string {
-	return fmt.Sprintf("# %s.\n# logfile mode count size when flags pid_file sig_num\n%s 600 7 1000 * JC %s 1\n",
-		ourMark, r.logPath(d), r.managerPID(d))
+	return fmt.Sprintf("# %s\n# logfile mode count size when flags pid_file sig_num\n%s 600 7 1000 * JC %s 1\n",
+		d.mark(), r.logPath(d), r.managerPID(d))
 }
 
 func (r rcD) parts(d *deployment) ([]part, error) {
@@ -147,11 +147,19 @@ func (r rcD) parts(d *deployment) ([]part, error) {
 	if d.RunAs != "" {
 		return parts, nil
 	}
-	account := &accountPart{user: d.Name, keeper: r.statePath(d),
-		add: [][]string{{"pw", "useradd", "-n", d.Name, "-c", ourMark, "-d", "/nonexistent", "-s", "/usr/sbin/nologin", "-w", "no"}},
+	return append([]part{r.userPart(d)}, parts...), nil
+}
+
+// userPart is a user with no password, no home and no shell.
+func (r rcD) userPart(d *deployment) *accountPart {
+	return &accountPart{user: d.Name, state: r.statePath(d),
+		add: [][]string{{"pw", "useradd", "-n", d.Name, "-c", accountMark, "-d", "/nonexistent", "-s", "/usr/sbin/nologin", "-w", "no"}},
 		del: [][]string{{"pw", "userdel", "-n", d.Name}}, // and the group of its name
 	}
-	return append([]part{account}, parts...), nil
+}
+
+func (r rcD) possible(d *deployment) []part {
+	return []part{r.userPart(d), &filePart{path: r.scriptPath(d), mode: 0o755}, &filePart{path: r.rotatePath(d), mode: 0o644}}
 }
 
 // foreign looks among the system's own services too, which service(8) takes first, and for
@@ -160,7 +168,10 @@ func (r rcD) foreign(_ context.Context, d *deployment) string {
 	if path := foreignFile(rcdSystem+"/"+d.Name, r.scriptPath(d)); path != "" {
 		return path
 	}
-	return sameVariable(d.Name, rcdSystem, rcdLocal)
+	if path := sameVariable(d.Name, rcdSystem, rcdLocal); path != "" || d.RunAs != "" || fileThere(r.scriptPath(d)) {
+		return path
+	}
+	return foreignUser(d.Name)
 }
 
 // sameVariable is the script, in one of the directories, of another service with the same rcVariable.
@@ -177,29 +188,32 @@ func sameVariable(name string, dirs ...string) string {
 }
 
 func (r rcD) enable(d *deployment) []step {
-	return []step{toolStep("sysrc", r.enableSetting(d)+"=YES")}
+	return []step{commandStep("sysrc", r.enableSetting(d)+"=YES")}
 }
 
 // disable removes the setting: NO would be a trace.
 func (r rcD) disable(d *deployment) []step {
-	return []step{toolStep("sysrc", "-x", r.enableSetting(d)).when(func(ctx context.Context) bool {
-		_, err := toolOutput(ctx, "sysrc", "-n", r.enableSetting(d))
+	return []step{commandStep("sysrc", "-x", r.enableSetting(d)).when(func(ctx context.Context) bool {
+		_, err := runCommand(ctx, "sysrc", "-n", r.enableSetting(d))
 		return err == nil
 	})}
 }
 
+func (rcD) forget(*deployment) []step   { return nil }
+func (rcD) advice(*deployment) []string { return nil }
+
 func (rcD) running(ctx context.Context, d *deployment) bool {
-	_, err := toolOutput(ctx, "service", d.Name, "onestatus")
+	_, err := runCommand(ctx, "service", d.Name, "onestatus")
 	return err == nil
 }
 
 // start and stop are those of rc.subr that do not ask whether the service is enabled.
 func (r rcD) start(d *deployment) []step {
-	return []step{toolStep("service", d.Name, "onestart").when(func(ctx context.Context) bool { return !r.running(ctx, d) })}
+	return []step{commandStep("service", d.Name, "onestart").when(func(ctx context.Context) bool { return !r.running(ctx, d) })}
 }
 
 func (r rcD) stop(d *deployment) []step {
-	return []step{toolStep("service", d.Name, "onestop").when(func(ctx context.Context) bool {
+	return []step{commandStep("service", d.Name, "onestop").when(func(ctx context.Context) bool {
 		return fileThere(r.scriptPath(d)) && r.running(ctx, d)
 	})}
 }
@@ -213,7 +227,7 @@ func (r rcD) state(ctx context.Context, d *deployment) (unitState, error) {
 		return st, nil
 	}
 	st.Installed = true
-	value, _ := toolOutput(ctx, "sysrc", "-n", r.enableSetting(d))
+	value, _ := runCommand(ctx, "sysrc", "-n", r.enableSetting(d))
 	st.Enabled = rcYes(value)
 	if !r.running(ctx, d) {
 		return st, nil
@@ -243,5 +257,5 @@ func (r rcD) tail(_ context.Context, d *deployment, lines int) []string {
 // remains names the logs that were rotated away, too.
 func (r rcD) remains(d *deployment) (gone, kept []string) {
 	rotated, _ := filepath.Glob(r.logPath(d) + ".*")
-	return []string{r.runPath(d)}, append([]string{r.statePath(d), r.logPath(d)}, rotated...)
+	return append(socketsOf(d), r.runPath(d)), append([]string{r.statePath(d), r.logPath(d)}, rotated...)
 }

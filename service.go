@@ -185,6 +185,9 @@ const (
 	ourMark   = `Written by "ipcd install`
 	markCopy  = " --copy-to "
 	markForIt = `" for: ipcd `
+	// hiddenDashes stand for -- in a comment of XML, where that must not be. joinWords makes no such
+	// thing, and to a shell it is the same.
+	hiddenDashes = `-'-'`
 )
 
 // mark is that line, without what makes it a comment. The program is not in it, but where install
@@ -205,6 +208,7 @@ func isOurText(text string) bool { return strings.Contains(text, ourMark) }
 func readMark(text string) (command []string, copied string, err error) {
 	_, rest, ok := strings.Cut(text, ourMark)
 	line, _, _ := strings.Cut(rest, "\n")
+	line = strings.ReplaceAll(line, hiddenDashes, "--")
 	copied, line, found := strings.Cut(line, markForIt)
 	if !ok || !found {
 		return nil, "", errors.New("it is not ours")
@@ -427,13 +431,13 @@ func commandStep(words ...string) step {
 func runCommand(ctx context.Context, words ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
+	cmd := exec.CommandContext(ctx, toolPath(words[0]), words[1:]...)
 	cmd.WaitDelay = time.Second // for one that has left a child with its output
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	err := cmd.Run()
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, exec.ErrWaitDelay):
 		return out.String(), nil
 	case ctx.Err() == context.DeadlineExceeded:
 		return "", faultf(codeApplication, "%s did not end within %s", joinWords(words), stepLimit).withHint("see whether the service manager is well, and try again")
@@ -442,7 +446,42 @@ func runCommand(ctx context.Context, words ...string) (string, error) {
 	if text == "" {
 		text = err.Error()
 	}
-	return out.String(), fmt.Errorf("%s: %s", joinWords(words), shorten(strings.ReplaceAll(text, "\n", "; "), 500))
+	return out.String(), &commandError{fmt.Sprintf("%s: %s", joinWords(words), shorten(strings.ReplaceAll(text, "\n", "; "), 500)), err}
+}
+
+// A commandError is the failure of a command: what it said, and how it ended.
+type commandError struct {
+	text string
+	err  error
+}
+
+func (e *commandError) Error() string { return e.text }
+func (e *commandError) Unwrap() error { return e.err }
+
+// commandCode is the exit code of the command that err comes from: 0 without an error, -1 where there
+// is none.
+func commandCode(err error) int {
+	if err == nil {
+		return 0
+	}
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		return e.ExitCode()
+	}
+	return -1
+}
+
+// toolPath finds a tool of the system where it is, although $PATH may name no sbin, as a user's does
+// not on some systems; a name that is nowhere is left as it is.
+func toolPath(name string) string {
+	if _, err := exec.LookPath(name); err == nil {
+		return name
+	}
+	for _, dir := range []string{"/usr/sbin/", "/sbin/"} {
+		if _, err := exec.LookPath(dir + name); err == nil {
+			return dir + name
+		}
+	}
+	return name
 }
 
 // commandLine is how we were called, for hints.

@@ -1,5 +1,6 @@
 package main
 
-// This file owns which service managers Linux may have.
+// This file owns which service managers Linux may have. One that is installed beside another is
+// told by what has brought the system up; SysV's scripts, which every manager can run, are none.
 
-func init() { supervisors = []supervisor{systemd{}} }
+func init() { supervisors = []supervisor{systemd{}, openRC{}} }
