@@ -31,14 +31,14 @@ func TestLaunchdPlist(t *testing.T) {
 	own := &deployment{Name: "ipcd", User: true, Program: "/usr/local/bin/ipcd", Settings: defaultSettings()}
 	for name, d := range map[string]*deployment{"launchd": plainDeployment(), "launchd-odd": oddDeployment(), "launchd-user": own} {
 		text := launchd{}.mainPlist(d)
-		checkGolden(t, name, strings.ReplaceAll(text, ownHome(), "/Users/ada"))
+		checkGolden(t, golden(name), strings.ReplaceAll(text, ownHome(), "/Users/ada"))
 		checkMark(t, d, text)
 		t.Run(name, func(t *testing.T) { checkMainPlist(t, d, readPlist(t, text)) })
 		if d.User {
 			continue
 		}
 		text = launchd{}.dirsPlist(d)
-		checkGolden(t, name+"-dirs", text)
+		checkGolden(t, golden(name+"-dirs"), text)
 		checkMark(t, d, text)
 		t.Run(name+"-dirs", func(t *testing.T) {
 			words := readPlist(t, text)["ProgramArguments"].([]any)

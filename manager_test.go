@@ -34,26 +34,7 @@ func oddDeployment() *deployment {
 	}
 }
 
-// checkGolden compares a text with testdata/service/NAME.golden, or renews that.
-func checkGolden(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", "service", name+".golden")
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := strings.ReplaceAll(string(want), "\r\n", "\n"); got != want {
-		t.Errorf("%s:\n%s\nwant\n%s\nrenew it with -u", name, got, want)
-	}
-	if strings.Contains(got, "{{") {
-		t.Errorf("%s has {{, which kardianos/service would take for its own", name)
-	}
-}
+func golden(name string) string { return "testdata/service/" + name + ".golden" }
 
 // needShellTool is needTool for what reads our scripts, which no Windows does.
 func needShellTool(t testing.TB, name string) string {
@@ -114,6 +95,9 @@ func TestShellLineIsWhatWasMeant(t *testing.T) {
 // checkMark wants the command line of the daemon to be known from a text.
 func checkMark(t *testing.T, d *deployment, text string) {
 	t.Helper()
+	if strings.Contains(text, "{{") {
+		t.Errorf("kardianos/service would take {{ for its own:\n%s", text)
+	}
 	got, copied, err := readMark(text)
 	if want := d.command()[1:]; err != nil || !slices.Equal(got, want) {
 		t.Errorf("readMark = %q, %v; want %q", got, err, want)

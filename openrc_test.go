@@ -10,7 +10,7 @@ import (
 func TestOpenRCScript(t *testing.T) {
 	for name, d := range map[string]*deployment{"openrc": plainDeployment(), "openrc-odd": oddDeployment()} {
 		text := openRC{}.script(d)
-		checkGolden(t, name, text)
+		checkGolden(t, golden(name), text)
 		checkMark(t, d, text)
 		t.Run(name, func(t *testing.T) { checkShell(t, text) })
 		// What supervise-daemon.sh does with them, once the script has been read in.

@@ -10,9 +10,9 @@ import (
 func TestRCDScript(t *testing.T) {
 	for name, d := range map[string]*deployment{"rcd": plainDeployment(), "rcd-odd": oddDeployment()} {
 		text := rcD{}.script(d)
-		checkGolden(t, name, text)
+		checkGolden(t, golden(name), text)
 		checkMark(t, d, text)
-		checkGolden(t, name+"-newsyslog", rcD{}.rotate(d))
+		checkGolden(t, golden(name+"-newsyslog"), rcD{}.rotate(d))
 		t.Run(name, func(t *testing.T) { checkShell(t, text) })
 	}
 }
