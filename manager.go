@@ -99,7 +99,7 @@ func foreignFile(names ...string) string {
 	return ""
 }
 
-const maxTail = 64 << 10 // bytes at the end of a log in which its last lines are looked for
+const maxLogTail = 64 << 10 // bytes at the end of a log in which its last lines are looked for
 
 // lastLines are the last lines of a file, or none.
 func lastLines(name string, n int) []string {
@@ -112,7 +112,7 @@ func lastLines(name string, n int) []string {
 	if err != nil || !info.Mode().IsRegular() {
 		return nil
 	}
-	b, err := io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-maxTail), maxTail))
+	b, err := io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-maxLogTail), maxLogTail))
 	if err != nil || len(bytes.TrimSpace(b)) == 0 {
 		return nil
 	}
