@@ -5,9 +5,7 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"unicode/utf8"
@@ -19,7 +17,6 @@ import (
 const (
 	maxServiceLog  = 10       // megabytes of the file before it is put aside
 	keptServiceLog = 5        // files that were put aside; the oldest goes
-	maxTail        = 64 << 10 // bytes at the end of a log that are looked at for its last lines
 	maxEvent       = 16 << 10 // bytes of an event: ReportEvent takes 31,839 characters, and half of that is more than anyone reads
 )
 
@@ -94,31 +91,4 @@ func (s *serviceLog) close() {
 	if s.events != nil {
 		s.events.Close()
 	}
-}
-
-// lastLines are at most n lines of the end of a file; none where it cannot be read.
-func lastLines(name string, n int) []string {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil
-	}
-	from := max(info.Size()-maxTail, 0)
-	b, err := io.ReadAll(io.NewSectionReader(f, from, maxTail))
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil
-	}
-	lines := strings.Split(strings.TrimRight(string(b), "\r\n"), "\n")
-	if from > 0 {
-		lines = lines[1:] // the first is the end of one
-	}
-	lines = lines[max(len(lines)-n, 0):]
-	if len(lines) == 1 && lines[0] == "" {
-		return nil
-	}
-	return lines
 }

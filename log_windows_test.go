@@ -82,29 +82,6 @@ func TestServiceLogIsAsLongAsItMayBe(t *testing.T) {
 	}
 }
 
-func TestLastLines(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "log")
-	if got := lastLines(name, 3); got != nil {
-		t.Errorf("lastLines of nothing = %q", got)
-	}
-	for _, test := range []struct {
-		text string
-		want []string
-	}{
-		{"", nil},
-		{"one\n", []string{"one"}},
-		{"one\ntwo\nthree\nfour\n", []string{"two", "three", "four"}},
-		{strings.Repeat("long ", maxTail) + "\nlast\n", []string{"last"}},
-	} {
-		if err := os.WriteFile(name, []byte(test.text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if got := lastLines(name, 3); !slices.Equal(got, test.want) {
-			t.Errorf("lastLines(%.20q) = %q; want %q", test.text, got, test.want)
-		}
-	}
-}
-
 func TestEventText(t *testing.T) {
 	long := eventText([]byte(strings.Repeat("ä", maxEvent)))
 	if len(long) > maxEvent+3 || !strings.HasSuffix(long, "ä...") {

@@ -99,9 +99,9 @@ func foreignFile(names ...string) string {
 	return ""
 }
 
-const maxLogTail = 64 << 10 // bytes at the end of a log in which its last lines are looked for
+const maxTail = 64 << 10 // bytes at the end of a log that are looked at for its last lines
 
-// lastLines are the last lines of a file, or none.
+// lastLines are at most n lines of the end of a file; none where it cannot be read.
 func lastLines(name string, n int) []string {
 	f, err := os.Open(name)
 	if err != nil {
@@ -112,12 +112,16 @@ func lastLines(name string, n int) []string {
 	if err != nil || !info.Mode().IsRegular() {
 		return nil
 	}
-	b, err := io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-maxLogTail), maxLogTail))
+	from := max(info.Size()-maxTail, 0)
+	b, err := io.ReadAll(io.NewSectionReader(f, from, maxTail))
 	if err != nil || len(bytes.TrimSpace(b)) == 0 {
 		return nil
 	}
 	lines := strings.Split(strings.TrimRight(string(b), "\r\n"), "\n")
-	return lines[max(0, len(lines)-n):]
+	if from > 0 {
+		lines = lines[1:] // the first is the end of one
+	}
+	return lines[max(len(lines)-n, 0):]
 }
 
 // An accountPart is the user that a service runs as, where the system has no way to make one for

@@ -189,7 +189,7 @@ func TestLastLines(t *testing.T) {
 		{"\n\n", nil},
 		{"a", []string{"a"}},
 		{"a\nb\nc\n", []string{"b", "c"}},
-		{strings.Repeat("x", maxLogTail) + "\nlast\n", []string{strings.Repeat("x", maxLogTail-len("\nlast\n")), "last"}},
+		{strings.Repeat("x", maxTail) + "\nlast\n", []string{"last"}},
 	} {
 		if err := os.WriteFile(file, []byte(test.text), 0o600); err != nil {
 			t.Fatal(err)
