@@ -50,20 +50,15 @@ signal cuts them at once.`,
   ipcd run --listen 'unix:///tmp/unix.sock?proto=echo&dir=shared'`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			set, from, err := settingsFrom(cmd)
-			if err == nil {
-				err = set.resolve(from)
-			}
+			who, err := instanceFrom(cmd)
 			if err != nil {
 				return err
 			}
-			log := newLogger(cmd.ErrOrStderr(), set.LogFormat, set.LogLevel)
-			defer log.close()
-			router, err := newBuiltins()
-			if err != nil {
-				return err
+			serve := func(ctx context.Context, n notices) error { return serveCommand(ctx, cmd, n) }
+			if who.name != "" && !who.user && underManager != nil {
+				return underManager(cmd.Context(), who.name, serve)
 			}
-			return runUnderManager(cmd.Context(), set, log, router)
+			return serve(cmd.Context(), notices{})
 		},
 	}
 	addSettingFlags(cmd, "listen", "allow_group", "idle")
@@ -71,14 +66,50 @@ signal cuts them at once.`,
 	return cmd
 }
 
+// serveCommand is "ipcd run", from the settings on.
+func serveCommand(ctx context.Context, cmd *cobra.Command, n notices) error {
+	set, from, err := settingsFrom(cmd)
+	if err == nil {
+		err = set.resolve(from)
+	}
+	if err == nil {
+		err = checkServicePaths(cmd, set.instance)
+	}
+	if err != nil {
+		return err
+	}
+	var log *logger
+	if n.log != nil {
+		log = n.log(set)
+	} else {
+		log = newLogger(cmd.ErrOrStderr(), set.LogFormat, set.LogLevel)
+		defer log.close()
+	}
+	router, err := newBuiltins()
+	if err != nil {
+		return err
+	}
+	return runUnderManager(ctx, set, log, router, n)
+}
+
+// checkServicePaths: a service begins in a directory that its manager chooses.
+func checkServicePaths(cmd *cobra.Command, who instance) error {
+	f := cmd.Flag("config")
+	if who.name == "" || f == nil || !f.Changed || filepath.IsAbs(f.Value.String()) {
+		return nil
+	}
+	return usagef("--config: %q is no absolute path, and a service has no directory from which it could be looked for", f.Value.String()).
+		withHint("name the file from the root on")
+}
+
 // runUnderManager runs the daemon, and where it is a service, answers the manager's stop as it
 // does a signal. That it is one is said by a flag: kardianos/service guesses by the parent, which in a
 // container tells nothing.
-func runUnderManager(ctx context.Context, set settings, log *logger, router *router) error {
-	if set.instance.name == "" {
-		return runDaemon(ctx, set, log, router)
+func runUnderManager(ctx context.Context, set settings, log *logger, router *router, n notices) error {
+	if set.instance.name == "" || underManager != nil {
+		return runDaemon(ctx, set, log, router, n)
 	}
-	p := &program{ctx: ctx, set: set, log: log, router: router, done: make(chan struct{})}
+	p := &program{ctx: ctx, set: set, log: log, router: router, n: n, done: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancel(ctx)
 	s, err := osservice.New(p, &osservice.Config{Name: set.instance.name, Option: osservice.KeyValue{"RunWait": func() { <-p.done }}})
 	if err != nil {
@@ -97,6 +128,7 @@ type program struct {
 	set    settings
 	log    *logger
 	router *router
+	n      notices
 	done   chan struct{}
 	err    error // valid once done is closed
 }
@@ -105,7 +137,7 @@ type program struct {
 func (p *program) Start(osservice.Service) error {
 	go func() {
 		defer close(p.done)
-		p.err = runDaemon(p.ctx, p.set, p.log, p.router)
+		p.err = runDaemon(p.ctx, p.set, p.log, p.router, p.n)
 	}()
 	return nil
 }
@@ -119,10 +151,12 @@ func (p *program) Stop(osservice.Service) error {
 
 // runDaemon serves what router has, and Ipcd, until ctx ends, a signal comes or the idle time is
 // over. What had to be cut in the end is errForced.
-func runDaemon(ctx context.Context, set settings, log *logger, router *router) error {
+func runDaemon(ctx context.Context, set settings, log *logger, router *router, n notices) error {
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, set.stopSignals()...)
-	defer signal.Stop(signals)
+	if !n.noSignals {
+		signal.Notify(signals, set.stopSignals()...)
+		defer signal.Stop(signals)
+	}
 
 	endpoints, err := endpointsOf(set)
 	if err != nil {
@@ -141,6 +175,7 @@ func runDaemon(ctx context.Context, set settings, log *logger, router *router) e
 	for _, l := range listeners {
 		srv.start(l)
 	}
+	tell(n.ready)
 
 	watching, watched := context.WithCancel(ctx)
 	var lost error
@@ -156,6 +191,7 @@ func runDaemon(ctx context.Context, set settings, log *logger, router *router) e
 		log.info("stopping", "signal", sig.String())
 	}
 	watched()
+	tell(n.stopping)
 	force, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
