@@ -28,5 +28,7 @@ func tempSocket(t testing.TB) string {
 	return filepath.Join(dir, "s")
 }
 
-// settle is for Windows, see there.
+// underWine and settle are for Windows, see there.
+const underWine = false
+
 func settle(endpoint) (io.Closer, error) { return io.NopCloser(nil), nil }

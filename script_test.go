@@ -38,15 +38,17 @@ func stay() {
 // (go doc github.com/rogpeppe/go-internal/testscript) a script has
 //
 //	$ENDPOINT           an endpoint of its own: a socket, or a pipe on Windows
+//	$PIPE               the path of it, as other programs know it
 //	$SOCKDIR            a 0700 directory with a short path, which is $XDG_RUNTIME_DIR too
 //	$EXAMPLES           the directory examples/
 //	$HOME               a directory of its own below $WORK
 //	terminate [WORD]    SIGTERM (Windows: the end) to the commands in the background, or to
 //	                    those with the argument WORD; "wait" then checks how they ended
 //	[!] waitfor FILE [REGEXP]   waits until the file is there (gone) and matches (does not)
-//	settle              goes before the first call of $ENDPOINT; see settle
+//	settle [ENDPOINT]   goes before the first call of it, or of $ENDPOINT; see settle
 //	exits N COMMAND...  runs it, as exec does, and wants that exit code
 //	[tool:NAME]         the program NAME is there; without it CI fails
+//	[wine]              this is Wine and not Windows
 //
 // On Windows the default endpoint is the user's and not the script's: say -e $ENDPOINT.
 func TestScripts(t *testing.T) {
@@ -67,6 +69,9 @@ func TestScripts(t *testing.T) {
 			"settle":    cmdSettle,
 		},
 		Condition: func(cond string) (bool, error) {
+			if cond == "wine" {
+				return underWine, nil
+			}
 			name, ok := strings.CutPrefix(cond, "tool:")
 			if !ok {
 				return false, fmt.Errorf("unknown condition %q", cond)
@@ -94,12 +99,14 @@ func setupScript(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	endpoint := "unix://" + filepath.ToSlash(dir) + "/ipcd.sock"
+	pipe := filepath.Join(dir, "ipcd.sock")
+	endpoint := "unix://" + pipe
 	if runtime.GOOS == "windows" {
-		endpoint = fmt.Sprintf("npipe:////./pipe/ipcd-test-%d-%s", os.Getpid(), filepath.Base(dir))
+		pipe = fmt.Sprintf(`\\.\pipe\ipcd-test-%d-%s`, os.Getpid(), filepath.Base(dir))
+		endpoint = "npipe://" + filepath.ToSlash(pipe)
 	}
 	for name, value := range map[string]string{
-		"ENDPOINT": endpoint, "SOCKDIR": dir, "XDG_RUNTIME_DIR": dir,
+		"ENDPOINT": endpoint, "PIPE": pipe, "SOCKDIR": dir, "XDG_RUNTIME_DIR": dir,
 		"HOME": home, "USERPROFILE": home, "APPDATA": home, "LOCALAPPDATA": home, "XDG_STATE_HOME": filepath.Join(home, "state"),
 		"EXAMPLES": filepath.ToSlash(here) + "/examples",
 		leakMark:   os.Getenv(leakMark), "IPCD_CI": os.Getenv("IPCD_CI"),
@@ -131,10 +138,10 @@ func cmdTerminate(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func cmdSettle(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) > 0 {
-		ts.Fatalf("usage: settle")
+	if neg || len(args) > 1 {
+		ts.Fatalf("usage: settle [ENDPOINT]")
 	}
-	e, err := parseEndpoint(ts.Getenv("ENDPOINT"))
+	e, err := parseEndpoint(append(args, ts.Getenv("ENDPOINT"))[0])
 	ts.Check(err)
 	first, err := settle(e)
 	ts.Check(err)
