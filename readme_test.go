@@ -45,18 +45,6 @@ func codeBlocks(t testing.TB, text, language string) []string {
 	return blocks
 }
 
-// printed runs a command, which must succeed, and returns what it printed.
-func printed(t testing.TB, cmd *exec.Cmd) string {
-	t.Helper()
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%q: %v\n%s%s", cmd.Args, err, out, stderr.String())
-	}
-	return string(out)
-}
-
 // writeProgram puts a program into a directory of its own.
 func writeProgram(t testing.TB, name, text string) string {
 	t.Helper()

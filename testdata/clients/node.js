@@ -1,4 +1,4 @@
-// Node's net, http and fetch: node.js SOCKET PORT PORT-OF-HTTP. Prints one line for each exchange.
+// Node's net and http: node.js SOCKET PORT PORT-OF-HTTP. Prints one line for each exchange.
 const net = require('net')
 const http = require('http')
 const [socketPath, port, web] = process.argv.slice(2)
@@ -45,14 +45,5 @@ async function main () {
     console.log(name, await overHTTP({ ...say, path: '/call/Echo.Sai' }, '""'))
   }
   agent.destroy()
-  for (const p of [port, web]) {
-    const answer = await fetch(`http://127.0.0.1:${p}/rpc`, {
-      method: 'POST', headers: { 'Content-Type': 'application/json', Connection: 'close' }, body: '{"jsonrpc":"2.0","id":1,"method":"Ipcd.Ping"}'
-    })
-    console.log('fetch', answer.status, JSON.stringify(await answer.json()))
-    // what a page can do without asking first: a body that is declared to be text
-    const simple = await fetch(`http://127.0.0.1:${p}/call/Echo.Say`, { method: 'POST', headers: { Connection: 'close' }, body: '"x"' })
-    console.log('fetch', simple.status, (await simple.json()).code)
-  }
 }
 main().catch((err) => { console.log(err.message); process.exitCode = 1 })
