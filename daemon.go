@@ -179,6 +179,7 @@ func runDaemon(ctx context.Context, set settings, log *logger, router *router, n
 
 	watching, watched := context.WithCancel(ctx)
 	var lost error
+	var told os.Signal
 	select {
 	case e := <-srv.watchPlaces(watching):
 		lost = fmt.Errorf("the socket of %s was removed or replaced, and no caller can find this daemon", e)
@@ -187,20 +188,13 @@ func runDaemon(ctx context.Context, set settings, log *logger, router *router, n
 		log.info("stopping")
 	case <-srv.watchIdle(watching, set.Idle):
 		log.info("stopping: nobody was here for the idle time", "idle", set.Idle)
-	case sig := <-signals:
-		log.info("stopping", "signal", sig.String())
+	case told = <-signals:
+		log.info("stopping", "signal", told.String())
 	}
 	watched()
 	tell(n.stopping)
-	force, cancel := context.WithCancel(context.Background())
+	force, cancel := untilForced(told, signals)
 	defer cancel()
-	go func() {
-		select {
-		case <-signals:
-			cancel()
-		case <-force.Done():
-		}
-	}()
 	if err := srv.stop(force); err != nil {
 		return fmt.Errorf("calls were cut: %w", err)
 	}
@@ -223,6 +217,23 @@ func openAll(srv *server, endpoints []endpoint) (list []*listener, err error) {
 		list = append(list, l)
 	}
 	return list, srv.unclaimed()
+}
+
+// untilForced ends at the next signal, or when the system has no more patience with one that
+// it has told to stop.
+func untilForced(told os.Signal, signals <-chan os.Signal) (context.Context, context.CancelFunc) {
+	force, cancel := context.WithCancel(context.Background())
+	if patience := signalPatience(told); patience > 0 {
+		force, cancel = context.WithTimeout(context.Background(), patience)
+	}
+	go func() {
+		select {
+		case <-signals:
+			cancel()
+		case <-force.Done():
+		}
+	}()
+	return force, cancel
 }
 
 // serveChannel answers calls of the parent until it disconnects, or ctx ends.

@@ -71,6 +71,9 @@ var stopSignals = func() []os.Signal {
 // reloadSignals are those that ask a daemon under a service manager to read its settings again.
 var reloadSignals = []os.Signal{syscall.SIGHUP}
 
+// signalPatience is how long the system lets a process go on after a signal; with 0 as long as it likes.
+func signalPatience(os.Signal) time.Duration { return 0 }
+
 // detach gives cmd a session of its own, which neither Ctrl-C nor a closed terminal reaches.
 func detach(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }
 

@@ -66,6 +66,16 @@ var stopSignals = []os.Signal{os.Interrupt, syscall.SIGTERM}
 // reloadSignals: Windows has none that could ask a service to read its settings again.
 var reloadSignals []os.Signal
 
+// signalPatience is how long a process has after a signal: it is ended 5 s after its console has been
+// closed ("HandlerRoutine callback function", time-outs), and whoever waits then hears nothing. The
+// second that is left is for answers to the calls that are cut.
+func signalPatience(sig os.Signal) time.Duration {
+	if sig == syscall.SIGTERM {
+		return 4 * time.Second
+	}
+	return 0
+}
+
 // detach gives cmd a console of its own that nobody sees, which neither Ctrl-C nor a closed
 // terminal reaches. With no console at all every program that it starts would open a window.
 func detach(cmd *exec.Cmd) {
