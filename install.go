@@ -130,10 +130,20 @@ func (i *installer) what() string {
 // unchanged is an installation that is there already. It runs when it should.
 func (i *installer) unchanged(ctx context.Context) error {
 	i.say("%s is installed already, with these settings: unchanged", i.what())
-	if !i.start {
-		return nil
+	u, err := i.sup.state(ctx, i.d)
+	if err != nil {
+		return err
 	}
-	if u, err := i.sup.state(ctx, i.d); err == nil && u.Active == activeRunning {
+	if !u.Enabled { // somebody has switched it off
+		if err := perform(ctx, i.sup.enable(i.d)); err != nil {
+			return err
+		}
+		i.say("it starts by itself again")
+	}
+	switch {
+	case !i.start:
+		return nil
+	case u.Active == activeRunning:
 		return i.answers(ctx)
 	}
 	if err := perform(ctx, i.sup.start(i.d)); err != nil {

@@ -140,7 +140,8 @@ func newStatusCmd() *cobra.Command {
 		Long: `Tell how the daemon is that calls reach, and how the service manager sees the service.
 With -e it is about the daemon there alone, with --name or --user about that service alone.
 
-The JSON is the answer of Ipcd.Status (docs/protocol.md) where a daemon answers, and "service":
+The JSON is the answer of Ipcd.Status (docs/protocol.md) where a daemon answers, "program", which is what
+"version --json" prints, and "service":
 {"name", "user", "manager", "state", "endpoint", "installed", "enabled", "active", "pid", "since", "restarts",
 "why", "waiting", "log"}, whose state is not installed, stopped, waiting (the first call starts it), starting,
 answering, running (the caller may not call it), not answering, stopping or failed.
@@ -285,12 +286,14 @@ func (r *report) printJSON(w io.Writer) error {
 			return faultf(codeWrongProtocol, "the answer of Ipcd.Status is not as expected: %w", err)
 		}
 	}
+	var err error
+	if all["program"], err = json.Marshal(thisBuild()); err != nil {
+		return err
+	}
 	if r.service != nil {
-		b, err := json.Marshal(r.service)
-		if err != nil {
+		if all["service"], err = json.Marshal(r.service); err != nil {
 			return err
 		}
-		all["service"] = b
 	}
 	return printJSON(w, all)
 }
