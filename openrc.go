@@ -86,9 +86,8 @@ export STATE_DIRECTORY=%[7]s
 
 depend()
 {
-	need localmount
 	use net
-	after bootmisc
+	after localmount bootmisc
 }
 
 start_pre()
