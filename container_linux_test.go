@@ -67,6 +67,7 @@ type container struct {
 	name    string   // as nspawn knows it
 	cgroups []string // its own, one in each hierarchy that systemd uses
 	out     *logBuffer
+	openRC  bool // it has no systemd
 
 	leader *os.Process          // PID 1 of the container
 	ended  chan *exec.ExitError // gets how nspawn ended
@@ -211,7 +212,7 @@ func (c *container) reboot() {
 // remove shows the journal of a test that failed, ends the container, and leaves nothing of it.
 func (c *container) remove() {
 	if c.leader != nil {
-		if c.t.Failed() {
+		if c.t.Failed() && !c.openRC {
 			c.t.Logf("the journal:\n%s", c.try("", "journalctl", "--no-pager", "-o", "short-precise", "-n", strconv.Itoa(containerJournal)).stdout)
 		}
 		c.leader.Kill() // and with it all processes of the namespace

@@ -161,17 +161,31 @@ func (o openRC) enable(d *deployment) []step {
 	return []step{commandStep("rc-update", "add", d.Name, openRCLevel)}
 }
 
+// disable takes it out of every runlevel that has it, whoever put it there. "rc-update --all" fails
+// where one has it not.
 func (o openRC) disable(d *deployment) []step {
-	return []step{commandStep("rc-update", "--all", "delete", d.Name).when(func(context.Context) bool { return o.enabled(d) })}
+	return []step{{text: "rc-update delete " + d.Name + " " + openRCLevel, do: func(ctx context.Context) error {
+		levels := o.levels(d)
+		if len(levels) == 0 {
+			return nil
+		}
+		_, err := runCommand(ctx, append([]string{"rc-update", "delete", d.Name}, levels...)...)
+		return err
+	}}}
 }
 
-func (openRC) forget(*deployment) []step   { return nil }
+// forget has OpenRC read anew who needs whom.
+func (openRC) forget(*deployment) []step { return []step{commandStep("rc-update", "--update")} }
+
 func (openRC) advice(*deployment) []string { return nil }
 
-// enabled looks for the links that rc-update makes; as a command it tells only for one runlevel.
-func (openRC) enabled(d *deployment) bool {
-	links, err := filepath.Glob("/etc/runlevels/*/" + d.Name)
-	return err == nil && len(links) > 0
+// levels are the runlevels that have the service: rc-update makes links.
+func (openRC) levels(d *deployment) []string {
+	links, _ := filepath.Glob("/etc/runlevels/*/" + d.Name)
+	for i, link := range links {
+		links[i] = filepath.Base(filepath.Dir(link))
+	}
+	return links
 }
 
 // The exit codes of rc-service NAME status, see supervise-daemon.sh of OpenRC.
@@ -219,7 +233,7 @@ func (o openRC) state(ctx context.Context, d *deployment) (unitState, error) {
 	if !known {
 		return unitState{}, fmt.Errorf("ask for the state of %s: %w", d.Name, err)
 	}
-	st.Installed, st.Enabled = true, o.enabled(d)
+	st.Installed, st.Enabled = true, len(o.levels(d)) > 0
 	return st, nil
 }
 

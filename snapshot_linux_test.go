@@ -41,6 +41,9 @@ func (c *container) snapshot() snapshot {
 		"process":  {"sh", "-c", "cat /proc/[0-9]*/comm 2>/dev/null"},
 		"listener": {"sh", "-c", `awk '$6 == "01" && $8 { print $8 }' /proc/net/unix; awk '$4 == "0A" { print $2 }' /proc/net/tcp /proc/net/tcp6`},
 	} {
+		if c.openRC && command[0] == "systemctl" {
+			continue
+		}
 		r := c.try("", command...)
 		if kind != "process" && r.code != 0 { // where one may end while it is read
 			c.t.Fatal(r)
