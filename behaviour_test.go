@@ -130,7 +130,7 @@ func (s *Trial) Meet(ctx context.Context, p TrialPlace) (int, error) {
 	}
 }
 
-// A testServer is the daemon as runDaemon puts it together, in this process.
+// A testServer is the daemon as daemon.run puts it together, in this process.
 type testServer struct {
 	*server
 	t         testing.TB

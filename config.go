@@ -142,7 +142,7 @@ var settingTable = []setting{
 	{key: "log_level", kind: ofWord, at: func(s *settings) any { return (*string)(&s.LogLevel) }, words: []string{"debug", "info", "warn", "error"},
 		doc: "What is logged: this level and those after it, of debug, info, warn, error."},
 	{key: "log_format", kind: ofWord, at: func(s *settings) any { return (*string)(&s.LogFormat) }, words: []string{"auto", "text", "json"},
-		doc: "How it is logged: text, json, or auto, which is text on a terminal and JSON otherwise."},
+		doc: "How it is logged: text, json, or auto, which is text on a terminal, fields in the journal of systemd, and JSON otherwise."},
 	{key: "idle", kind: ofDuration, at: func(s *settings) any { return &s.Idle }, max: oneYear,
 		doc: "The daemon leaves after so long without a connection; 0s is never."},
 	{key: "timeout", kind: ofDuration, at: func(s *settings) any { return &s.Timeout }, max: oneYear,

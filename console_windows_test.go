@@ -39,7 +39,7 @@ func consoleDaemon() {
 		err = addReceiver(router, newTrial(), nil)
 	}
 	if err == nil {
-		err = runDaemon(context.Background(), set, log, router, notices{})
+		err = (&daemon{set: set, log: log, router: router}).run(context.Background())
 	}
 	log.close()
 	complain(os.Stderr, err)

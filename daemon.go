@@ -5,10 +5,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -20,12 +18,9 @@ import (
 )
 
 const (
-	startLimit  = 10 * time.Second // for a daemon in the background to answer
-	startGrace  = 2 * time.Second  // for another one's daemon to answer, after ours has found the endpoint taken
-	defaultIdle = 15 * time.Minute // a daemon in the background leaves after so long without connections
-	idleLooks   = 20               // how often in that time it looks
-	placeLooks  = time.Second      // how often a daemon looks whether its sockets are where callers look
-	maxStartLog = 1 << 20          // bytes after which the log of such a daemon is begun anew
+	idleLooks   = 20               // how often in the idle time a daemon looks whether anybody is there
+	placeLooks  = time.Second      // how often it looks whether its sockets are where callers look
+	statusLooks = 10 * time.Second // how often it tells the service manager how it is
 )
 
 func newRunCmd() *cobra.Command {
@@ -68,13 +63,17 @@ signal cuts them at once.`,
 
 // serveCommand is "ipcd run", from the settings on.
 func serveCommand(ctx context.Context, cmd *cobra.Command, n notices) error {
-	set, from, err := settingsFrom(cmd)
-	if err == nil {
-		err = set.resolve(from)
+	load := func() (settings, error) {
+		set, from, err := settingsFrom(cmd)
+		if err == nil {
+			err = set.resolve(from)
+		}
+		if err == nil {
+			err = checkServicePaths(cmd, set.instance)
+		}
+		return set, err
 	}
-	if err == nil {
-		err = checkServicePaths(cmd, set.instance)
-	}
+	set, err := load()
 	if err != nil {
 		return err
 	}
@@ -89,7 +88,7 @@ func serveCommand(ctx context.Context, cmd *cobra.Command, n notices) error {
 	if err != nil {
 		return err
 	}
-	return runUnderManager(ctx, set, log, router, n)
+	return runUnderManager(ctx, &daemon{set: set, load: load, log: log, router: router, notices: n})
 }
 
 // checkServicePaths: a service begins in a directory that its manager chooses.
@@ -105,13 +104,13 @@ func checkServicePaths(cmd *cobra.Command, who instance) error {
 // runUnderManager runs the daemon, and where it is a service, answers the manager's stop as it
 // does a signal. That it is one is said by a flag: kardianos/service guesses by the parent, which in a
 // container tells nothing.
-func runUnderManager(ctx context.Context, set settings, log *logger, router *router, n notices) error {
-	if set.instance.name == "" || underManager != nil {
-		return runDaemon(ctx, set, log, router, n)
+func runUnderManager(ctx context.Context, d *daemon) error {
+	if d.set.instance.name == "" || underManager != nil {
+		return d.run(ctx)
 	}
-	p := &program{ctx: ctx, set: set, log: log, router: router, n: n, done: make(chan struct{})}
+	p := &program{daemon: d, done: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancel(ctx)
-	s, err := osservice.New(p, &osservice.Config{Name: set.instance.name, Option: osservice.KeyValue{"RunWait": func() { <-p.done }}})
+	s, err := osservice.New(p, &osservice.Config{Name: d.set.instance.name, Option: osservice.KeyValue{"RunWait": func() { <-p.done }}})
 	if err != nil {
 		return fmt.Errorf("talk to the service manager: %w", err)
 	}
@@ -125,10 +124,7 @@ func runUnderManager(ctx context.Context, set settings, log *logger, router *rou
 type program struct {
 	ctx    context.Context
 	cancel context.CancelFunc
-	set    settings
-	log    *logger
-	router *router
-	n      notices
+	daemon *daemon
 	done   chan struct{}
 	err    error // valid once done is closed
 }
@@ -137,7 +133,7 @@ type program struct {
 func (p *program) Start(osservice.Service) error {
 	go func() {
 		defer close(p.done)
-		p.err = runDaemon(p.ctx, p.set, p.log, p.router, p.n)
+		p.err = p.daemon.run(p.ctx)
 	}()
 	return nil
 }
@@ -149,57 +145,149 @@ func (p *program) Stop(osservice.Service) error {
 	return nil
 }
 
-// runDaemon serves what router has, and Ipcd, until ctx ends, a signal comes or the idle time is
-// over. What had to be cut in the end is errForced.
-func runDaemon(ctx context.Context, set settings, log *logger, router *router, n notices) error {
-	signals := make(chan os.Signal, 2)
-	if !n.noSignals {
-		signal.Notify(signals, set.stopSignals()...)
-		defer signal.Stop(signals)
-	}
+// A daemon is one that runs, or is about to.
+type daemon struct {
+	set    settings
+	load   func() (settings, error) // reads the settings again; nil where nobody asks for that
+	log    *logger
+	router *router
+	notices
 
+	server    *server
+	endpoints []endpoint // as they were asked for
+	herald    herald
+	refused   error // what was wrong with the settings when they were read again
+}
+
+// run serves what the router has, and Ipcd, until ctx ends, a signal comes or the idle time is
+// over. What had to be cut in the end is errForced.
+func (d *daemon) run(ctx context.Context) (err error) {
+	signals, reloads := make(chan os.Signal, 2), make(chan os.Signal, 1)
+	if !d.noSignals {
+		signal.Notify(signals, d.set.stopSignals()...)
+		defer signal.Stop(signals)
+		if d.set.instance.name != "" && len(reloadSignals) > 0 {
+			signal.Notify(reloads, reloadSignals...)
+			defer signal.Stop(reloads)
+		}
+	}
+	if d.endpoints, err = endpointsOf(d.set); err != nil {
+		return err
+	}
+	d.server = newServer(newHub(d.router, d.set.Limits, d.log))
+	d.server.letIn(d.set.allow)
+	if err := addReceiver(d.router, &Ipcd{server: d.server, began: time.Now()}, ipcdDocs); err != nil {
+		return err
+	}
+	listeners, err := openAll(d.server, d.endpoints)
+	if err != nil {
+		d.server.stop(ctx)
+		return err
+	}
+	for _, l := range listeners {
+		d.server.start(l)
+	}
+	d.herald.log = d.log
+	d.herald.ready(d.status())
+	tell(d.ready)
+	told, lost := d.wait(ctx, signals, reloads)
+	d.herald.stopping()
+	tell(d.stopping)
+	force, cancel := untilForced(told, signals)
+	defer cancel()
+	if err := d.server.stop(force); err != nil {
+		return fmt.Errorf("calls were cut: %w", err)
+	}
+	d.log.info("stopped")
+	return lost
+}
+
+// wait returns when the daemon is to stop, with the signal that has said so, if it was one. The error is
+// why it should not have had to.
+func (d *daemon) wait(ctx context.Context, signals, reloads <-chan os.Signal) (told os.Signal, lost error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	places := d.server.watchPlaces(ctx)
+	d.server.watchItself(ctx, &d.herald)
+	idle, forget := d.watchIdle(ctx)
+	status := time.NewTicker(statusLooks)
+	defer status.Stop()
+	for {
+		select {
+		case e := <-places:
+			d.log.error("stopping: the socket was removed or replaced", "endpoint", e)
+			return nil, fmt.Errorf("the socket of %s was removed or replaced, and no caller can find this daemon", e)
+		case <-ctx.Done():
+			d.log.info("stopping")
+			return nil, nil
+		case <-idle:
+			d.log.info("stopping: nobody was here for the idle time", "idle", d.set.Idle)
+			return nil, nil
+		case sig := <-signals:
+			d.log.info("stopping", "signal", sig.String())
+			return sig, nil
+		case <-reloads:
+			d.reread()
+			forget()
+			idle, forget = d.watchIdle(ctx)
+		case <-d.reload:
+			d.reread()
+			forget()
+			idle, forget = d.watchIdle(ctx)
+		case <-status.C:
+			d.herald.status(d.status())
+		}
+	}
+}
+
+func (d *daemon) watchIdle(ctx context.Context) (<-chan struct{}, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	return d.server.watchIdle(ctx, d.set.Idle), cancel
+}
+
+// status is how the daemon is, for whoever asks the service manager.
+func (d *daemon) status() string {
+	text := fmt.Sprintf("serving %s; %d connections, %d calls",
+		strings.Join(d.server.endpoints(), ", "), d.server.counts.connections.Load(), d.server.counts.calls.Load())
+	if d.refused != nil {
+		text += "; the settings were refused when they were read again: " + d.refused.Error()
+	}
+	return text
+}
+
+// reread reads the settings again and goes on with them, or, where something is wrong with them, with
+// those that it has.
+func (d *daemon) reread() {
+	d.herald.reloading()
+	set, err := d.load()
+	if err == nil {
+		err = d.apply(set)
+	}
+	if d.refused = err; err != nil {
+		d.log.error("the settings were refused; those from before stay in force", "error", err, "hint", hintFor(err))
+	} else {
+		d.log.info("the settings were read again")
+	}
+	d.herald.ready(d.status())
+}
+
+// apply puts settings into force. Connections that are there keep the limits that they have.
+func (d *daemon) apply(set settings) error {
 	endpoints, err := endpointsOf(set)
 	if err != nil {
 		return err
 	}
-	srv := newServer(newHub(router, set.Limits, log))
-	srv.allow.Store(&set.allow)
-	if err := addReceiver(router, &Ipcd{server: srv, began: time.Now()}, ipcdDocs); err != nil {
-		return err
+	if !slices.EqualFunc(endpoints, d.endpoints, same) {
+		return usagef("listen: the endpoints cannot change while the daemon runs").
+			withHint(`restart the service; where it was installed with its sockets, "ipcd install --force" opens others`)
 	}
-	listeners, err := openAll(srv, endpoints)
-	if err != nil {
-		srv.stop(ctx)
-		return err
+	d.log.change(set.LogFormat, set.LogLevel)
+	d.server.inForce.Store(&set.Limits)
+	if set.allow != d.set.allow {
+		d.server.letIn(set.allow)
 	}
-	for _, l := range listeners {
-		srv.start(l)
-	}
-	tell(n.ready)
-
-	watching, watched := context.WithCancel(ctx)
-	var lost error
-	var told os.Signal
-	select {
-	case e := <-srv.watchPlaces(watching):
-		lost = fmt.Errorf("the socket of %s was removed or replaced, and no caller can find this daemon", e)
-		log.error("stopping: the socket was removed or replaced", "endpoint", e)
-	case <-ctx.Done():
-		log.info("stopping")
-	case <-srv.watchIdle(watching, set.Idle):
-		log.info("stopping: nobody was here for the idle time", "idle", set.Idle)
-	case told = <-signals:
-		log.info("stopping", "signal", told.String())
-	}
-	watched()
-	tell(n.stopping)
-	force, cancel := untilForced(told, signals)
-	defer cancel()
-	if err := srv.stop(force); err != nil {
-		return fmt.Errorf("calls were cut: %w", err)
-	}
-	log.info("stopped")
-	return lost
+	d.set = set
+	return nil
 }
 
 // openAll opens the endpoints: those that the service manager has opened are taken over.
@@ -326,103 +414,4 @@ func (s *server) watchIdle(ctx context.Context, d time.Duration) <-chan struct{}
 		close(idle)
 	})
 	return idle
-}
-
-// startDaemon starts "ipcd run" in the background on e and connects to it. Of many who do so
-// at once, one daemon gets the endpoint; the others find it taken, and all connect to that one.
-func startDaemon(ctx context.Context, e endpoint, set settings) (caller, error) {
-	if !e.isLocal() {
-		return nil, usagef("--start starts a daemon on a local endpoint, and %s is none", e).withHint("leave out -e, or name a unix:// or npipe:// endpoint")
-	}
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
-	defer cancel()
-	gone, logFile, err := launch(e, set)
-	if err != nil {
-		return nil, err
-	}
-	pause := 2 * time.Millisecond
-	for {
-		c, err := dial(ctx, e, set.Limits)
-		if err == nil || ctx.Err() == nil && !errors.Is(err, &fault{Code: codeNotReachable}) {
-			return c, err
-		}
-		select {
-		case <-gone: // it may have found the endpoint taken by a daemon that is still starting
-			gone = nil
-			cancel()
-			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), startGrace)
-			defer cancel()
-		case <-ctx.Done():
-			return nil, faultf(codeNotReachable, "the daemon that was started at %s does not answer: %w", e, err).
-				withHint("its log is %s; \"ipcd run\" in a terminal shows what is wrong", logFile)
-		case <-time.After(pause):
-			pause = min(2*pause, 50*time.Millisecond)
-		}
-	}
-}
-
-// launch starts the daemon. The channel is closed when it has ended.
-func launch(e endpoint, set settings) (gone <-chan struct{}, logFile string, err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, "", fmt.Errorf("find our own program: %w", err)
-	}
-	dir, err := stateDir()
-	if err != nil {
-		return nil, "", err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, "", fmt.Errorf("make the directory for the daemon's log: %w", err)
-	}
-	logFile = filepath.Join(dir, "daemon.log")
-	log, err := openStartLog(logFile)
-	if err != nil {
-		return nil, "", err
-	}
-	defer log.Close()
-	idle := set.Idle
-	if idle <= 0 {
-		idle = defaultIdle
-	}
-	// It has our settings, wherever each of them came from, and looks for none of its own.
-	args := []string{"run", "--config", os.DevNull, "--listen", e.String(), "--idle", idle.String()}
-	var ours []string
-	for i := range settingTable {
-		s := &settingTable[i]
-		ours = append(ours, s.env())
-		if strings.HasPrefix(s.key, "limits.") || s.key == "allow_group" || strings.HasPrefix(s.key, "log_") {
-			args = append(args, "--set", s.key+"="+s.text(&set))
-		}
-	}
-	cmd := exec.Command(self, args...)
-	cmd.Dir = filepath.VolumeName(dir) + string(filepath.Separator) // holds no mount busy
-	cmd.Stderr = log
-	cmd.Env = environWithout(ours...)
-	detach(cmd)
-	if err := cmd.Start(); err != nil {
-		return nil, "", fmt.Errorf("start a daemon: %w", err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		cmd.Wait()
-		close(ended)
-	}()
-	return ended, logFile, nil
-}
-
-// openStartLog opens the log of daemons in the background, and begins it anew when it is long.
-func openStartLog(name string) (*os.File, error) {
-	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
-	info, err := os.Lstat(name)
-	switch {
-	case err == nil && !info.Mode().IsRegular():
-		return nil, faultf(codeApplication, "the log of the daemon, %s, is no plain file", name).withHint("remove it: rm %s", name)
-	case err == nil && info.Size() > maxStartLog:
-		flags |= os.O_TRUNC
-	}
-	f, err := os.OpenFile(name, flags, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open the log of the daemon: %w", err)
-	}
-	return f, nil
 }

@@ -45,7 +45,7 @@ func trialDaemon() {
 		err = addReceiver(router, newTrial(), nil)
 	}
 	if err == nil {
-		err = runDaemon(context.Background(), set, log, router, notices{})
+		err = (&daemon{set: set, log: log, router: router}).run(context.Background())
 	}
 	log.close()
 	complain(os.Stderr, err)

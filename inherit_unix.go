@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/sys/unix"
@@ -60,19 +62,39 @@ func listenerOf(f *os.File) (net.Listener, error) {
 	return l, nil
 }
 
-// inheritsUnix tells whether l is the socket of e. The manager may know its directory by another name.
-func inheritsUnix(e endpoint, l net.Listener) (bool, error) {
+// An inheritedUnix is a socket in the file system that belongs to the service manager.
+type inheritedUnix struct{ *net.UnixListener }
+
+// letIn complains where members of the group cannot connect: the socket is not ours to open.
+func (l inheritedUnix) letIn(allow group) error {
+	if allow.id == "" {
+		return nil
+	}
+	info, err := os.Stat(l.Addr().String())
+	if err != nil {
+		return err
+	}
+	gid := strconv.FormatUint(uint64(info.Sys().(*syscall.Stat_t).Gid), 10)
+	if mode := info.Mode().Perm(); mode&0o006 == 0o006 || gid == allow.id && mode&0o060 == 0o060 {
+		return nil
+	}
+	return faultf(codeDenied, "the socket belongs to the service manager, which keeps the members of the group %s out", allow.name).
+		withHint("ipcd install --allow-group %s --force", allow.name)
+}
+
+// inheritsUnix takes l where it is the socket of e. The manager may know its directory by another name.
+func inheritsUnix(e endpoint, l net.Listener) (net.Listener, error) {
 	addr, ok := l.Addr().(*net.UnixAddr)
 	if !ok || !filepath.IsAbs(addr.Name) || filepath.Base(addr.Name) != filepath.Base(e.Path) {
-		return false, nil
-	}
-	if addr.Name == e.Path {
-		return true, nil
+		return nil, nil
 	}
 	theirs, err := os.Stat(filepath.Dir(addr.Name))
 	if err != nil {
-		return false, nil
+		return nil, nil
 	}
 	ours, err := os.Stat(filepath.Dir(e.Path))
-	return err == nil && os.SameFile(theirs, ours), nil
+	if err != nil || !os.SameFile(theirs, ours) {
+		return nil, nil
+	}
+	return inheritedUnix{l.(*net.UnixListener)}, nil
 }

@@ -18,20 +18,20 @@ import (
 // layers is the one table of our files, bottom first: a file may use those before its own.
 // Twins, of which a system has one, share a row.
 var layers = []string{
-	"errors", "log", "log_windows", "metrics", "endpoint", "access", "transport",
+	"errors", "logline log", "journal_linux log_windows", "metrics", "endpoint", "access", "transport",
 	"peer_linux peer_bsd inherit_unix pipe_unix pipe_windows trust_windows", "net", "config", "codec", "output", "jsonscan", "jsonrpc", "gobcheck", "gobjson", "gob", "echo",
 	"table", "config_cmd", "rpc", "session", "http", "frame", "channel", "channel_unix channel_windows", "server", "child", "client",
-	"schema", "builtin", "notices", "daemon", "scmrun_windows", "service", "manager", "systemd openrc launchd rcd dir_windows scmentry_windows scm_windows",
+	"schema", "builtin", "notices", "herald", "daemon", "start", "scmrun_windows", "service", "manager", "systemd openrc launchd rcd dir_windows scmentry_windows scm_windows",
 	"service_linux service_darwin service_freebsd service_unix service_windows", "install", "service_cmd", "cli", "status", "bench", "main",
 }
 
 // soleImporters are packages that can be replaced by editing the files named here.
 var soleImporters = map[string][]string{
-	"github.com/sirupsen/logrus":                     {"log"},
+	"github.com/sirupsen/logrus":                     {"log", "logline"},
 	"github.com/kardianos/service":                   {"daemon", "service", "scm_windows"},
 	"gopkg.in/natefinch/lumberjack.v2":               {"log_windows"},
 	"github.com/coreos/go-systemd/v22/activation":    {"inherit_unix"},
-	"github.com/coreos/go-systemd/v22/daemon":        {"notify"},
+	"github.com/coreos/go-systemd/v22/daemon":        {"herald"},
 	"github.com/coreos/go-systemd/v22/journal":       {"journal_linux"},
 	"github.com/Microsoft/go-winio":                  {"pipe_windows", "channel_windows"},
 	"github.com/pelletier/go-toml/v2":                {"config"},

@@ -1,8 +1,7 @@
 package main
 
-// This file owns the log: its levels, its two formats, what it does with text from outside,
-// with a flood of the same complaint and with a reader that does not read. No other file
-// imports logrus.
+// This file owns the log: its levels, and what it does with a flood of the same complaint and with a
+// reader that does not read. What a line looks like is in logline.go; no other file imports logrus.
 //
 // Messages are constants of ours; what varies goes into fields. Those that every line may
 // have are endpoint, conn, peer, method, call and error, and they are printed in that order.
@@ -17,12 +16,11 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
-	"unicode/utf8"
 
 	"github.com/sirupsen/logrus"
 )
@@ -47,7 +45,7 @@ var logLevels = map[logLevel]logrus.Level{
 type logFormat string
 
 const (
-	formatAuto logFormat = "auto" // text on a terminal, JSON otherwise
+	formatAuto logFormat = "auto" // text on a terminal, fields in systemd's journal, JSON otherwise
 	formatText logFormat = "text"
 	formatJSON logFormat = "json"
 )
@@ -60,26 +58,42 @@ type logger struct {
 
 // newLogger logs to w what is at the level or above it. Whoever makes it closes it.
 func newLogger(w io.Writer, format logFormat, level logLevel) *logger {
-	terminal := isTerminal(w)
-	f := lineFormat{
-		json:   format == formatJSON || format != formatText && !terminal,
-		colour: terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb", // no-color.org
+	l := newLoggerWith(w, lineFormat{}, level)
+	l.s.terminal = isTerminal(w)
+	if f, ok := w.(*os.File); ok && openJournal != nil {
+		l.s.journal = openJournal(f)
 	}
-	return newLoggerWith(w, f, level)
+	l.change(format, level)
+	return l
+}
+
+// change has the log go on in another format, and from another level on.
+func (l *logger) change(format logFormat, level logLevel) {
+	l.s.setLevel(level)
+	f, _ := l.s.log.Formatter.(lineFormat) // which nobody else changes
+	f.json = format == formatJSON || format != formatText && !l.s.terminal
+	f.colour = l.s.terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" // no-color.org
+	l.s.log.SetFormatter(f)
+	l.s.journaled.Store(format == formatAuto && l.s.journal != nil)
 }
 
 func newLoggerWith(w io.Writer, f lineFormat, level logLevel) *logger {
-	max, ok := logLevels[level]
-	if !ok {
-		max = logrus.InfoLevel
-	}
-	s := &logSink{level: max, floods: map[complaint]*flood{}}
+	s := &logSink{floods: map[complaint]*flood{}}
+	s.setLevel(level)
 	if file, ok := w.(*os.File); ok {
 		s.file = &logFile{f: file}
 		w = s.file
 	}
-	s.log = &logrus.Logger{Out: quiet{w}, Formatter: f, Hooks: logrus.LevelHooks{}, Level: max}
+	s.log = &logrus.Logger{Out: quiet{w}, Formatter: f, Hooks: logrus.LevelHooks{}, Level: logrus.DebugLevel} // what is too low does not come so far
 	return &logger{s: s}
+}
+
+func (s *logSink) setLevel(level logLevel) {
+	max, ok := logLevels[level]
+	if !ok {
+		max = logrus.InfoLevel
+	}
+	s.level.Store(uint32(max))
 }
 
 // isTerminal tells whether w is a terminal that understands colours. logrus has no name for
@@ -103,7 +117,7 @@ func (l *logger) with(key string, value any, more ...any) *logger {
 
 // debugging guards calls of debug where a message passes: boxing their values would
 // cost an allocation each even when the level is off.
-func (l *logger) debugging() bool { return l != nil && l.s.level >= logrus.DebugLevel }
+func (l *logger) debugging() bool { return l != nil && l.s.logs(logrus.DebugLevel) }
 
 func (l *logger) debug(msg string, kv ...any) {
 	if l.debugging() {
@@ -125,7 +139,7 @@ func (l *logger) close() {
 
 // write logs one line unless the level or a flood is against it.
 func (l *logger) write(level logrus.Level, msg string, kv []any) {
-	if l == nil || level > l.s.level {
+	if l == nil || !l.s.logs(level) {
 		return
 	}
 	fields := l.merge(kv)
@@ -188,9 +202,12 @@ type complaint struct {
 
 // A logSink is what all loggers made from one share.
 type logSink struct {
-	log   *logrus.Logger
-	level logrus.Level
-	file  *logFile // nil where the log goes into memory
+	log       *logrus.Logger
+	level     atomic.Uint32 // a logrus.Level
+	file      *logFile      // nil where the log goes into memory
+	terminal  bool
+	journal   func(journalEntry) error // nil where the log does not go to the journal
+	journaled atomic.Bool              // it goes there by its own protocol, not as text
 
 	// mu guards the fields below. It is not held while a line is written.
 	mu     sync.Mutex
@@ -199,12 +216,27 @@ type logSink struct {
 	firing sync.WaitGroup // reports of timers that are being written
 }
 
+func (s *logSink) logs(level logrus.Level) bool { return level <= logrus.Level(s.level.Load()) }
+
 // emit writes one line, after one that says how many were lost before it.
 func (s *logSink) emit(level logrus.Level, msg string, fields logrus.Fields) {
 	if n := s.file.takeLost(); n > 0 {
-		s.log.WithField("lines", n).Log(logrus.WarnLevel, "log lines were lost because nobody read the log in time")
+		s.line(logrus.WarnLevel, "log lines were lost because nobody read the log in time", logrus.Fields{"lines": n})
 	}
-	(&logrus.Entry{Logger: s.log, Data: fields}).Log(level, msg)
+	s.line(level, msg, fields)
+}
+
+func (s *logSink) line(level logrus.Level, msg string, fields logrus.Fields) {
+	if !s.journaled.Load() {
+		(&logrus.Entry{Logger: s.log, Data: fields}).Log(level, msg)
+		return
+	}
+	e := entryOf(level, msg, fields)
+	s.file.put(func() {
+		if s.journal(e) != nil { // it may be there again in a moment, as the other end of stderr
+			io.WriteString(s.file.f, e.message+"\n")
+		}
+	})
 }
 
 // admit tells whether a complaint may be written, and counts it if not.
@@ -328,7 +360,7 @@ type logFile struct {
 
 	// mu guards the fields below. Lock order: logrus's own mutex, then this one.
 	mu     sync.Mutex
-	lines  chan []byte    // made with the first line
+	lines  chan func()    // each writes one; made with the first
 	done   chan struct{}  // closed when the writer has ended
 	pipe   chan os.Signal // see start
 	stuck  bool           // the last line found no room; no other waits until one does
@@ -337,33 +369,38 @@ type logFile struct {
 }
 
 func (l *logFile) Write(p []byte) (int, error) {
+	line := bytes.Clone(p) // logrus uses p again
+	l.put(func() { l.f.Write(line) })
+	return len(p), nil
+}
+
+// put queues what writes one line.
+func (l *logFile) put(write func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		return len(p), nil
+		return
 	}
 	if l.lines == nil {
 		l.start()
 	}
-	line := bytes.Clone(p) // logrus uses p again
 	select {
-	case l.lines <- line:
+	case l.lines <- write:
 		l.stuck = false
-		return len(p), nil
+		return
 	default:
 	}
 	if !l.stuck {
 		wait := time.NewTimer(logWait)
 		defer wait.Stop()
 		select {
-		case l.lines <- line:
-			return len(p), nil
+		case l.lines <- write:
+			return
 		case <-wait.C:
 		}
 	}
 	l.stuck = true
 	l.lost++
-	return len(p), nil
 }
 
 // start starts the writer. A Go program dies of SIGPIPE when it writes to a closed stderr,
@@ -373,11 +410,11 @@ func (l *logFile) Write(p []byte) (int, error) {
 func (l *logFile) start() {
 	l.pipe = make(chan os.Signal, 1)
 	signal.Notify(l.pipe, syscall.SIGPIPE)
-	l.lines, l.done = make(chan []byte, logQueue), make(chan struct{})
-	go func(lines <-chan []byte) {
+	l.lines, l.done = make(chan func(), logQueue), make(chan struct{})
+	go func(lines <-chan func()) {
 		defer close(l.done)
-		for line := range lines {
-			l.f.Write(line)
+		for write := range lines {
+			write()
 		}
 	}(l.lines)
 }
@@ -418,179 +455,6 @@ func (l *logFile) close() {
 	case <-end.C:
 	}
 	signal.Stop(l.pipe)
-}
-
-// lineFormat is both formats. logrus's own were tried: its text escapes twice what has been
-// made safe already, on a terminal it prints messages raw, its JSON lets C1 and direction
-// marks through, and both call our levels by other names.
-type lineFormat struct {
-	json, colour bool
-	bare         bool                              // no time and no level: whoever keeps the line has them
-	also         func(level logLevel, line []byte) // is given each line, bare
-}
-
-// logTime has a fixed width, so that lines sort.
-const logTime = "2006-01-02T15:04:05.000Z07:00"
-
-// fieldOrder is that of the fields with fixed names; others follow by name.
-var fieldOrder = []string{"endpoint", "conn", "peer", "method", "call", "error"}
-
-// levelNames and levelColours (ECMA-48 SGR) are for people.
-var (
-	levelNames   = map[logrus.Level]string{logrus.DebugLevel: "debug", logrus.InfoLevel: "info", logrus.WarnLevel: "warn", logrus.ErrorLevel: "error"}
-	levelColours = map[logrus.Level]int{logrus.DebugLevel: 90, logrus.InfoLevel: 36, logrus.WarnLevel: 33, logrus.ErrorLevel: 31}
-)
-
-// Format is what logrus calls for each line.
-func (f lineFormat) Format(e *logrus.Entry) ([]byte, error) {
-	at, level := e.Time.UTC().Format(logTime), levelNames[e.Level]
-	if f.also != nil {
-		line, _ := lineFormat{bare: true}.Format(e)
-		f.also(logLevel(level), line)
-	}
-	b := e.Buffer.AvailableBuffer()
-	switch {
-	case f.json:
-		b = append(b, `{"time":"`+at+`","level":"`+level+`","msg":`...)
-		b = appendJSONText(b, e.Message)
-	case f.colour:
-		b = fmt.Appendf(b, "%s \x1b[%dm%-5s\x1b[0m ", at, levelColours[e.Level], level)
-		b = append(b, safeText(e.Message)...)
-	default:
-		if !f.bare {
-			b = fmt.Appendf(b, "%s %-5s ", at, level)
-		}
-		b = append(b, safeText(e.Message)...)
-	}
-	for _, key := range fieldOrder {
-		if v, ok := e.Data[key]; ok {
-			b = f.appendField(b, key, v)
-		}
-	}
-	if len(e.Data) > 0 {
-		for _, key := range slices.Sorted(maps.Keys(e.Data)) {
-			if !slices.Contains(fieldOrder, key) {
-				b = f.appendField(b, key, e.Data[key])
-			}
-		}
-	}
-	if f.json {
-		b = append(b, '}')
-	}
-	return append(b, '\n'), nil
-}
-
-func (f lineFormat) appendField(b []byte, key string, v any) []byte {
-	text, bare := fieldText(v)
-	if f.json {
-		b = append(b, ',')
-		b = appendJSONText(b, key)
-		b = append(b, ':')
-		if bare {
-			return append(b, text...)
-		}
-		return appendJSONText(b, text)
-	}
-	b = append(b, ' ')
-	b = append(b, safeText(key)...)
-	b = append(b, '=')
-	if bare || isPlain(text) {
-		return append(b, text...)
-	}
-	return strconv.AppendQuote(b, text)
-}
-
-// maxField bounds one value in a line: a method's name may be as long as a message.
-// It has room for the stack of a panic.
-const maxField = 8 << 10
-
-// fieldText is a value as text; bare is one that JSON writes without quotes.
-func fieldText(v any) (text string, bare bool) {
-	defer func() {
-		if r := recover(); r != nil { // a nil pointer with a String method, say
-			text, bare = fmt.Sprintf("%T: %v", v, r), false
-		}
-	}()
-	switch v := v.(type) {
-	case nil:
-		return "", false
-	case string:
-		text = v
-	case []byte:
-		text = string(v)
-	case error:
-		text = v.Error()
-	case fmt.Stringer:
-		text = v.String()
-	case bool, int, int8, int16, int32, int64, uint, uint8, uint16, uint32, uint64:
-		return fmt.Sprint(v), true
-	default:
-		text = fmt.Sprint(v)
-	}
-	if len(text) > maxField {
-		cut := maxField
-		for cut > 0 && !utf8.RuneStart(text[cut]) {
-			cut--
-		}
-		text = fmt.Sprintf("%s... (%d bytes)", text[:cut], len(text))
-	}
-	return text, false
-}
-
-// isPlain tells a value that needs no quotes in the text format.
-func isPlain(s string) bool {
-	if s == "" || !utf8.ValidString(s) {
-		return false
-	}
-	for _, r := range s {
-		if r == ' ' || r == '"' || r == '=' || r == '\\' || !strconv.IsPrint(r) {
-			return false
-		}
-	}
-	return true
-}
-
-// safeText is oneLine for text that may not even be UTF-8: a lone 0x9b begins an escape
-// sequence on some terminals (ECMA-48 §5.4).
-func safeText(s string) string {
-	if utf8.ValidString(s) {
-		return oneLine(s)
-	}
-	var b []byte
-	for len(s) > 0 {
-		r, n := utf8.DecodeRuneInString(s)
-		if r == utf8.RuneError && n == 1 {
-			b = fmt.Appendf(b, `\x%02x`, s[0])
-		} else {
-			b = append(b, s[:n]...)
-		}
-		s = s[n:]
-	}
-	return oneLine(string(b))
-}
-
-// appendJSONText writes s as a JSON string (RFC 8259 §7) that no terminal obeys: a program
-// that parses the line gets the characters, a person sees their numbers. A byte that is no
-// UTF-8 has no place in JSON and becomes the four characters \xNN.
-func appendJSONText(b []byte, s string) []byte {
-	b = append(b, '"')
-	for len(s) > 0 {
-		r, n := utf8.DecodeRuneInString(s)
-		switch {
-		case r == utf8.RuneError && n == 1:
-			b = fmt.Appendf(b, `\\x%02x`, s[0])
-		case r == '"' || r == '\\':
-			b = append(b, '\\', byte(r))
-		case r == '\n':
-			b = append(b, `\n`...)
-		case isControl(r) || r == 0x2028 || r == 0x2029: // the last two end a line in JavaScript
-			b = fmt.Appendf(b, `\u%04x`, r)
-		default:
-			b = append(b, s[:n]...)
-		}
-		s = s[n:]
-	}
-	return append(b, '"')
 }
 
 // standard is the logger for packages that write lines to one of their own: what they have to

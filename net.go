@@ -67,17 +67,20 @@ func listenTCP(e endpoint) (net.Listener, error) {
 }
 
 // inheritsTCP tells whether l is the address and port of e.
-func inheritsTCP(e endpoint, l net.Listener) (bool, error) {
+func inheritsTCP(e endpoint, l net.Listener) (net.Listener, error) {
 	theirs, ok := l.Addr().(*net.TCPAddr)
 	if !ok || !strings.HasSuffix(e.Host, ":"+strconv.Itoa(theirs.Port)) {
-		return false, nil
+		return nil, nil
 	}
 	addr, _, port, err := addressTCP(e)
 	if err == nil && theirs.IP.IsUnspecified() {
 		err = usagef("the socket that the service manager passes for %s is open to other machines: it listens at %s", e, theirs).
 			withHint("write ListenStream=%s in the socket unit", net.JoinHostPort(addr.String(), port))
 	}
-	return err == nil && theirs.AddrPort().Addr().Unmap() == addr, err
+	if err != nil || theirs.AddrPort().Addr().Unmap() != addr {
+		return nil, err
+	}
+	return l, nil
 }
 
 // addressTCP is the address of e, and makes sure that it may be served.

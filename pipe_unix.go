@@ -140,11 +140,12 @@ func stateDir() (string, error) {
 // A unixListener is a socket in the file system with the lock that says whose it is.
 type unixListener struct {
 	*net.UnixListener
-	addr net.UnixAddr
-	info fs.FileInfo // of the socket, to know it again
-	lock *pathLock
-	once sync.Once
-	err  error
+	endpoint endpoint
+	addr     net.UnixAddr
+	info     fs.FileInfo // of the socket, to know it again
+	lock     *pathLock
+	once     sync.Once
+	err      error
 }
 
 func (l *unixListener) Addr() net.Addr { return &l.addr }
@@ -159,6 +160,20 @@ func (l *unixListener) Close() error {
 		l.err = errors.Join(l.UnixListener.Close(), l.err, l.lock.release())
 	})
 	return l.err
+}
+
+// letIn opens the socket to the members of another group than before, or of none.
+func (l *unixListener) letIn(allow group) error {
+	if err := os.Chmod(l.addr.Name, 0o600); err != nil {
+		return err
+	}
+	if err := makeDefaultDir(l.endpoint, allow); err != nil {
+		return err
+	}
+	if err := openTo(l.addr.Name, allow, 0o660); err != nil {
+		return openFault(l.endpoint, allow, err)
+	}
+	return nil
 }
 
 // lost tells that callers no longer find the socket: somebody has removed it, or put another thing
@@ -207,7 +222,7 @@ func listenUnix(e endpoint, allow group) (_ net.Listener, err error) {
 		l.Close()
 		return nil, listenFault(e, "look at the new socket: %w", err).withHint("somebody has removed it; choose a directory of your own")
 	}
-	return &unixListener{UnixListener: l, addr: net.UnixAddr{Name: e.Path, Net: "unix"}, info: info, lock: lock}, nil
+	return &unixListener{UnixListener: l, endpoint: e, addr: net.UnixAddr{Name: e.Path, Net: "unix"}, info: info, lock: lock}, nil
 }
 
 // sunPath is the length of sockaddr_un.sun_path, whose last byte is the zero that ends it:

@@ -80,7 +80,8 @@ func (s *server) listen(e endpoint) (*listener, error) {
 		return nil, usagef("nobody can listen at %s", e)
 	}
 	inner, err := s.claim(t, e)
-	if inner == nil && err == nil {
+	claimed := inner != nil
+	if !claimed && err == nil {
 		inner, err = t.listen(e, s.allowed())
 	}
 	if err != nil {
@@ -88,6 +89,9 @@ func (s *server) listen(e endpoint) (*listener, error) {
 	}
 	l := &listener{Listener: inner, endpoint: listenerEndpoint(e, inner), transport: t}
 	l.log = s.log.with("endpoint", l.endpoint.String())
+	if claimed {
+		l.letIn(s.allowed())
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.listeners[l] = struct{}{}
@@ -100,15 +104,37 @@ func (s *server) claim(t transport, e endpoint) (net.Listener, error) {
 		return nil, nil
 	}
 	for i, l := range s.inherited {
-		if is, err := t.inherits(e, l); err != nil || is {
-			if err == nil {
-				s.inherited = slices.Delete(s.inherited, i, i+1)
-				return l, nil
-			}
+		ours, err := t.inherits(e, l)
+		if err != nil {
 			return nil, err
+		}
+		if ours != nil {
+			s.inherited = slices.Delete(s.inherited, i, i+1)
+			return ours, nil
 		}
 	}
 	return nil, nil
+}
+
+// letIn opens the sockets to the members of the group, and to no other group's. Where that fails,
+// the service goes on without them.
+func (s *server) letIn(allow group) {
+	s.allow.Store(&allow)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for l := range s.listeners {
+		l.letIn(allow)
+	}
+}
+
+func (l *listener) letIn(allow group) {
+	door, ok := l.Listener.(interface{ letIn(group) error })
+	if !ok {
+		return
+	}
+	if err := door.letIn(allow); err != nil {
+		l.log.warn("the group cannot call", "group", allow.name, "error", err, "hint", hintFor(err))
+	}
 }
 
 // unclaimed complains of inherited listeners that no endpoint has claimed: who connects there would
@@ -239,6 +265,16 @@ func (s *server) adopt(ch *channel, p peer) <-chan struct{} {
 		s.session(c, ch, in, newJSONCodec(in, *s.limits(), framingLine))
 	})
 	return done
+}
+
+// attend serves a connection from within this process. It is nobody's, and counts nowhere.
+func (s *server) attend(conn net.Conn) {
+	own, err := ownPeer()
+	if err != nil {
+		s.log.error("ask who we are", "error", err)
+		return
+	}
+	s.converse(&connection{Conn: conn, peer: own, endpoint: endpoint{Proto: protoAuto}, log: s.log.with("conn", "our own")})
 }
 
 // admit counts the connection, or says which limit it goes beyond.

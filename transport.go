@@ -14,9 +14,9 @@ type transport struct {
 	// listen opens the endpoint for calls, so that the members of allow can reach it too. Closing
 	// the listener gives back all it took: the socket file and the lock that says whose the endpoint is.
 	listen func(e endpoint, allow group) (net.Listener, error)
-	// inherits tells whether l, which a service manager has opened, is the endpoint, and then whether it
-	// may be. It is nil where there can be no such listener.
-	inherits func(e endpoint, l net.Listener) (bool, error)
+	// inherits returns the listener to serve the endpoint with where l, which a service manager has
+	// opened, is that endpoint; nil where it is not. It is nil itself where there can be no such listener.
+	inherits func(e endpoint, l net.Listener) (net.Listener, error)
 	// dial connects, having made sure that the other end is who it should be before a byte
 	// is sent. Its errors are faults with hints: see dialFault.
 	dial func(ctx context.Context, e endpoint) (net.Conn, error)

@@ -1,0 +1,246 @@
+//go:build unix
+
+package main
+
+// This file owns what a service manager hears of the daemon, and has it do: the tests play one.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A managed daemon is a service of the user's own, whose manager is the test.
+type managed struct {
+	*testing.T
+	cmd      *exec.Cmd
+	log      *logBuffer
+	endpoint endpoint
+	config   string      // its configuration
+	heard    chan string // what it tells, a message each
+	ended    chan struct{}
+}
+
+// manage starts the service "other" with a configuration, and waits until it says that it is ready.
+func manage(t *testing.T, config string, env ...string) *managed {
+	t.Helper()
+	dir := tempDir(t)
+	m := &managed{T: t, log: &logBuffer{}, heard: make(chan string, 1000), ended: make(chan struct{})}
+	m.config = filepath.Join(dir, "config", "other", "config.toml")
+	must(t, os.MkdirAll(filepath.Dir(m.config), 0o700))
+	m.configure(config)
+	m.endpoint = at(dir + "/other/other.sock")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: dir + "/notify", Net: "unixgram"})
+	must(t, err)
+	listened := make(chan struct{})
+	go func() {
+		defer close(listened)
+		b := make([]byte, 64<<10)
+		for {
+			n, err := l.Read(b)
+			if err != nil {
+				return
+			}
+			m.heard <- string(b[:n])
+		}
+	}()
+	m.cmd = exec.Command("ipcd", "run", "--service", "other", "--user")
+	m.cmd.Stderr = m.log
+	m.cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+dir, "XDG_CONFIG_HOME="+dir+"/config", "HOME="+dir, "NOTIFY_SOCKET="+dir+"/notify")
+	m.cmd.Env = append(m.cmd.Env, env...)
+	must(t, m.cmd.Start())
+	go func() {
+		m.cmd.Wait()
+		close(m.ended)
+	}()
+	t.Cleanup(func() {
+		m.cmd.Process.Kill()
+		<-m.ended
+		l.Close()
+		<-listened
+		os.RemoveAll(dir + "/config")
+		if t.Failed() {
+			t.Logf("the daemon's log:\n%s", m.log)
+		}
+	})
+	m.hears("READY=1\nSTATUS=serving " + m.endpoint.String())
+	return m
+}
+
+// configure writes its configuration.
+func (m *managed) configure(text string) {
+	m.Helper()
+	must(m, os.WriteFile(m.config, []byte(text), 0o600))
+}
+
+// hears waits for a message that begins with words; those before it are let pass.
+func (m *managed) hears(words string) string {
+	m.Helper()
+	for {
+		if got := receive(m.T, m.heard); strings.HasPrefix(got, words) {
+			return got
+		}
+	}
+}
+
+// reload has it read its configuration again and returns what it says then.
+func (m *managed) reload(config string) (status string) {
+	m.Helper()
+	m.configure(config)
+	must(m, m.cmd.Process.Signal(syscall.SIGHUP))
+	if got := m.hears("RELOADING=1\n"); !strings.Contains(got, "\nMONOTONIC_USEC=") {
+		m.Errorf("the manager hears %q; want the time, too", got)
+	}
+	return m.hears("READY=1\n")
+}
+
+// exits waits for its end.
+func (m *managed) exits(code int) {
+	m.Helper()
+	receive(m.T, m.ended)
+	if got := m.cmd.ProcessState.ExitCode(); got != code {
+		m.Errorf("exit code %d; want %d", got, code)
+	}
+}
+
+func (m *managed) dial() caller {
+	m.Helper()
+	c, err := dial(m.Context(), m.endpoint, defaultLimits())
+	must(m, err)
+	m.Cleanup(func() { c.close() })
+	return c
+}
+
+func TestDaemonTellsItsManager(t *testing.T) {
+	m := manage(t, "")
+	checkSay(t, m.dial(), "it is ready when it says so")
+	must(t, m.cmd.Process.Signal(syscall.SIGTERM))
+	m.hears("STOPPING=1\nSTATUS=stopping")
+	m.exits(exitDone)
+}
+
+func TestDaemonServesTheWatchdog(t *testing.T) {
+	m := manage(t, "idle = \"1s\"", "WATCHDOG_USEC=60000")
+	for range 5 {
+		m.hears("WATCHDOG=1")
+	}
+	m.exits(exitDone) // what it does for the watchdog does not keep it from being idle
+	if log := m.log.String(); !strings.Contains(log, "nobody was here for the idle time") {
+		t.Error("it ended for another reason than the idle time")
+	}
+}
+
+func TestCallItself(t *testing.T) {
+	s := startServerWith(t, nil)
+	must(t, s.callItself(t.Context(), testPatience))
+	if n := s.counts.calls.Load() + s.counts.connections.Load() + s.counts.accepted.Load(); n != 0 {
+		t.Errorf("calling itself has counted %d calls and connections; want none", n)
+	}
+	s.mu.Lock() // what a connection needs is not to be had
+	err := s.callItself(t.Context(), 10*time.Millisecond)
+	s.mu.Unlock()
+	checkCode(t, "a call where a lock is held", err, codeDeadline, "deadline")
+	must(t, s.callItself(t.Context(), testPatience))
+}
+
+func TestReloadAppliesTheSettings(t *testing.T) {
+	m := manage(t, "log_level = \"warn\"")
+	before := m.dial()
+	checkSay(t, before, strings.Repeat("a", 2000))
+	if status := m.reload("log_level = \"debug\"\nlog_format = \"text\"\n[limits]\nmax_message = \"1KiB\"\n"); strings.Contains(status, "refused") {
+		t.Errorf("the manager hears %q", status)
+	}
+	after := m.dial()
+	checkSay(t, after, "hello")
+	checkCode(t, "a long message", ask(after, "Echo.Say", strings.Repeat("a", 2000), nil), codeTooLarge, "max_message")
+	checkSay(t, before, strings.Repeat("a", 2000)) // those who were there keep their limits
+	waitFor(t, func() error {
+		if log := m.log.String(); !strings.Contains(log, " info  the settings were read again") || !strings.Contains(log, " debug connect ") {
+			return errors.New("the log is not at the level debug and in text")
+		}
+		return nil
+	})
+	before.close()
+	after.close()
+	m.reload("idle = \"10ms\"")
+	m.exits(exitDone)
+}
+
+func TestReloadRefusesWhatIsWrong(t *testing.T) {
+	m := manage(t, "[limits]\nmax_message = \"1KiB\"\n")
+	for _, test := range []struct{ config, want, hint string }{
+		{"idle = \"1h\"\n[limits]\nmax_mesage = 1\n", m.config + ":3: limits.max_mesage: unknown key", "did you mean limits.max_message?"},
+		{"idle = \"1h\"\nallow_group = \"no-such-group\"\n", m.config + `:2: allow_group: there is no group "no-such-group"`, "groupadd"},
+		{"idle = [", m.config + ":1:", "toml.io"},
+		{"listen = [\"unix:///tmp/mine/ipcd.sock\"]\n[limits]\nmax_message = \"2KiB\"\n", "listen: the endpoints cannot change while the daemon runs", "ipcd install --force"},
+	} {
+		status := m.reload(test.config)
+		if !strings.Contains(status, "STATUS=serving ") || !strings.Contains(status, "the settings were refused when they were read again: "+test.want) {
+			t.Errorf("the manager hears %q; want %q", status, test.want)
+		}
+		waitFor(t, func() error {
+			log := m.log.String()
+			if !strings.Contains(log, `"level":"error","msg":"the settings were refused; those from before stay in force"`) || !strings.Contains(log, test.hint) {
+				return fmt.Errorf("the log does not say what is wrong, and the hint %q", test.hint)
+			}
+			return nil
+		})
+		checkCode(t, "a long message", ask(m.dial(), "Echo.Say", strings.Repeat("a", 1500), nil), codeTooLarge, "max_message")
+	}
+	if status := m.reload(""); strings.Contains(status, "refused") {
+		t.Errorf("with the right settings the manager hears %q", status)
+	}
+	checkSay(t, m.dial(), strings.Repeat("a", 2000))
+	must(t, m.cmd.Process.Signal(syscall.SIGTERM))
+	m.exits(exitDone)
+}
+
+func TestReloadChangesTheGroup(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can give a socket to any group")
+	}
+	m := manage(t, "")
+	for _, step := range []struct {
+		gid  int
+		mode fs.FileMode
+	}{{4711, 0o660}, {4712, 0o660}, {0, 0o600}} {
+		m.reload(fmt.Sprintf("allow_group = %q", map[bool]string{true: strconv.Itoa(step.gid)}[step.gid != 0]))
+		info, err := os.Lstat(m.endpoint.Path)
+		must(t, err)
+		if gid := int(info.Sys().(*syscall.Stat_t).Gid); info.Mode().Perm() != step.mode || step.gid != 0 && gid != step.gid {
+			t.Errorf("the socket has mode %v and group %d; want %v and %d", info.Mode(), gid, step.mode, step.gid)
+		}
+		checkSay(t, m.dial(), "hello")
+	}
+}
+
+// TestNotifySocketThatIsGone has a manager that does not listen: the daemon serves all the same.
+func TestNotifySocketThatIsGone(t *testing.T) {
+	e := at(tempSocket(t))
+	cmd := exec.Command("ipcd", "run", "--listen", e.String())
+	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+e.Path+".none")
+	log := &logBuffer{}
+	cmd.Stderr = log
+	must(t, cmd.Start())
+	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
+	defer cancel()
+	c, err := connect(ctx, e, defaultLimits(), testPatience)
+	must(t, err)
+	checkSay(t, c, "hello")
+	c.close()
+	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != exitDone || !strings.Contains(log.String(), "the service manager was not told") {
+		t.Errorf("exit code %d, log\n%s", code, log)
+	}
+}

@@ -1,0 +1,168 @@
+package main
+
+// This file owns the log as systemd's journal gets it: the tests play that.
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// journalFields reads one message of the journal's native protocol:
+// systemd.io/JOURNAL_NATIVE_PROTOCOL.
+func journalFields(b []byte) (map[string]string, error) {
+	fields := map[string]string{}
+	for len(b) > 0 {
+		line, rest, ok := bytes.Cut(b, []byte("\n"))
+		if !ok {
+			return nil, fmt.Errorf("%q has no end", b)
+		}
+		name, value, ok := strings.Cut(string(line), "=")
+		if !ok { // the length of the value follows in 8 bytes, and the value
+			n := int(binary.LittleEndian.Uint64(rest))
+			value, rest = string(rest[8:8+n]), rest[8+n+1:]
+		}
+		if _, twice := fields[name]; twice {
+			return nil, fmt.Errorf("%s is there twice", name)
+		}
+		fields[name], b = value, rest
+	}
+	return fields, nil
+}
+
+// runInJournal runs "ipcd run" with its log in a journal of ours, and returns what that gets, and what
+// comes on standard error.
+func runInJournal(t *testing.T, stream func(f *os.File) string, args ...string) (lines []map[string]string, stderr string) {
+	t.Helper()
+	needRoot(t)
+	err := inOwnRun(t, func() error {
+		if err := os.MkdirAll("/run/systemd/journal", 0o755); err != nil {
+			return err
+		}
+		l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: "/run/systemd/journal/socket", Net: "unixgram"})
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		ours, theirs, err := pair()
+		if err != nil {
+			return err
+		}
+		defer ours.Close()
+		cmd := exec.Command("ipcd", append([]string{"run", "--listen", at(tempSocket(t)).String(), "--idle", "10ms"}, args...)...)
+		cmd.Stderr = theirs
+		cmd.Env = append(os.Environ(), "JOURNAL_STREAM="+stream(theirs))
+		err = cmd.Run()
+		theirs.Close()
+		if err != nil {
+			return err
+		}
+		b := make([]byte, 64<<10)
+		n, err := ours.Read(b)
+		if n > 0 {
+			stderr = string(b[:n])
+		}
+		l.SetReadDeadline(time.Now().Add(10 * time.Millisecond)) // all that comes is there: it has ended
+		for {
+			n, err := l.Read(b)
+			if err != nil {
+				return nil
+			}
+			fields, err := journalFields(b[:n])
+			if err != nil {
+				return err
+			}
+			if len(fields) > 0 { // the probe of one who looks whether we are there has none
+				lines = append(lines, fields)
+			}
+		}
+	})
+	must(t, err)
+	return lines, stderr
+}
+
+// streamOf is $JOURNAL_STREAM for f.
+func streamOf(t *testing.T) func(f *os.File) string {
+	return func(f *os.File) string {
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+			t.Error(err)
+		}
+		return fmt.Sprintf("%d:%d", st.Dev, st.Ino)
+	}
+}
+
+func TestLogGoesToTheJournal(t *testing.T) {
+	lines, stderr := runInJournal(t, streamOf(t))
+	if stderr != "" {
+		t.Errorf("on standard error stands %q; want nothing", stderr)
+	}
+	want := []struct{ message, field, value string }{
+		{"listening endpoint=unix:///", "IPCD_ENDPOINT", "unix:///"},
+		{"stopping: nobody was here for the idle time idle=10ms", "IPCD_IDLE", "10ms"},
+		{"stopped", "SYSLOG_IDENTIFIER", "ipcd"},
+	}
+	if len(lines) != len(want) {
+		t.Fatalf("the journal has %d lines, %q; want %d", len(lines), lines, len(want))
+	}
+	for i, w := range want {
+		if l := lines[i]; !strings.HasPrefix(l["MESSAGE"], w.message) || !strings.HasPrefix(l[w.field], w.value) || l["PRIORITY"] != "6" || l["SYSLOG_IDENTIFIER"] != "ipcd" {
+			t.Errorf("the journal gets %q; want the message %q, %s=%q, and the priority 6", l, w.message, w.field, w.value)
+		}
+	}
+}
+
+// TestLogStaysText has what does not lead to the journal, and who does not want its log there.
+func TestLogStaysText(t *testing.T) {
+	for name, test := range map[string]struct {
+		stream func(f *os.File) string
+		args   []string
+		want   string
+	}{
+		"another file": {func(*os.File) string { return "1:2" }, nil, `"msg":"listening"`},
+		"nonsense":     {func(*os.File) string { return "yes" }, nil, `"msg":"listening"`},
+		"text":         {streamOf(t), []string{"--log-format", "text"}, " info  listening endpoint=unix:///"},
+		"json":         {streamOf(t), []string{"--log-format", "json"}, `"msg":"listening"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			lines, stderr := runInJournal(t, test.stream, test.args...)
+			if len(lines) > 0 || !strings.Contains(stderr, test.want) {
+				t.Errorf("the journal gets %q, standard error %q; want nothing, and %q", lines, stderr, test.want)
+			}
+		})
+	}
+}
+
+func TestJournalEntry(t *testing.T) {
+	stack := "goroutine 1\nmain.go:1"
+	e := entryOf(logLevels[levelError], "a method\npanicked", map[string]any{
+		"method": "Trial.Panic", "conn": 7, "stack": stack, "odd key!": "a b", "error": fmt.Errorf("line\x1b[31m"), strings.Repeat("long", 30): true,
+	})
+	want := "a method\\u000apanicked conn=7 method=Trial.Panic error=\"line\\x1b[31m\" "
+	if !strings.HasPrefix(e.message, want) || strings.Contains(e.message, "goroutine") {
+		t.Errorf("the message is %q; want %q first, and nothing of several lines", e.message, want)
+	}
+	for name, want := range map[string]string{"IPCD_METHOD": "Trial.Panic", "IPCD_CONN": "7", "IPCD_STACK": stack, "IPCD_ODD_KEY_": "a b"} {
+		if e.fields[name] != want {
+			t.Errorf("%s is %q; want %q", name, e.fields[name], want)
+		}
+	}
+	for name := range e.fields {
+		if len(name) > maxFieldName {
+			t.Errorf("the field %s has more than %d bytes", name, maxFieldName)
+		}
+	}
+	for level, priority := range map[logLevel]int{levelDebug: 7, levelInfo: 6, levelWarn: 4, levelError: 3} {
+		if e := entryOf(logLevels[level], "", nil); e.priority != priority {
+			t.Errorf("the priority of %s is %d; want %d", level, e.priority, priority)
+		}
+	}
+}

@@ -1,0 +1,237 @@
+package main
+
+// This file owns what a line of the log looks like: its two formats, the journal's fields, and what becomes of
+// text from outside in them.
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/sirupsen/logrus"
+)
+
+// lineFormat is both formats. logrus's own were tried: its text escapes twice what has been
+// made safe already, on a terminal it prints messages raw, its JSON lets C1 and direction
+// marks through, and both call our levels by other names.
+type lineFormat struct {
+	json, colour bool
+	bare         bool                              // no time and no level: whoever keeps the line has them
+	also         func(level logLevel, line []byte) // is given each line, bare
+}
+
+// logTime has a fixed width, so that lines sort.
+const logTime = "2006-01-02T15:04:05.000Z07:00"
+
+// fieldOrder is that of the fields with fixed names; others follow by name.
+var fieldOrder = []string{"endpoint", "conn", "peer", "method", "call", "error"}
+
+// levelNames and levelColours (ECMA-48 SGR) are for people.
+var (
+	levelNames   = map[logrus.Level]string{logrus.DebugLevel: "debug", logrus.InfoLevel: "info", logrus.WarnLevel: "warn", logrus.ErrorLevel: "error"}
+	levelColours = map[logrus.Level]int{logrus.DebugLevel: 90, logrus.InfoLevel: 36, logrus.WarnLevel: 33, logrus.ErrorLevel: 31}
+)
+
+// Format is what logrus calls for each line.
+func (f lineFormat) Format(e *logrus.Entry) ([]byte, error) {
+	at, level := e.Time.UTC().Format(logTime), levelNames[e.Level]
+	if f.also != nil {
+		line, _ := lineFormat{bare: true}.Format(e)
+		f.also(logLevel(level), line)
+	}
+	b := e.Buffer.AvailableBuffer()
+	switch {
+	case f.json:
+		b = append(b, `{"time":"`+at+`","level":"`+level+`","msg":`...)
+		b = appendJSONText(b, e.Message)
+	case f.colour:
+		b = fmt.Appendf(b, "%s \x1b[%dm%-5s\x1b[0m ", at, levelColours[e.Level], level)
+		b = append(b, safeText(e.Message)...)
+	default:
+		if !f.bare {
+			b = fmt.Appendf(b, "%s %-5s ", at, level)
+		}
+		b = append(b, safeText(e.Message)...)
+	}
+	b = f.appendFields(b, e.Data)
+	if f.json {
+		b = append(b, '}')
+	}
+	return append(b, '\n'), nil
+}
+
+func (f lineFormat) appendFields(b []byte, data logrus.Fields) []byte {
+	for _, key := range fieldOrder {
+		if v, ok := data[key]; ok {
+			b = f.appendField(b, key, v)
+		}
+	}
+	if len(data) > 0 {
+		for _, key := range slices.Sorted(maps.Keys(data)) {
+			if !slices.Contains(fieldOrder, key) {
+				b = f.appendField(b, key, data[key])
+			}
+		}
+	}
+	return b
+}
+
+func (f lineFormat) appendField(b []byte, key string, v any) []byte {
+	text, bare := fieldText(v)
+	if f.json {
+		b = append(b, ',')
+		b = appendJSONText(b, key)
+		b = append(b, ':')
+		if bare {
+			return append(b, text...)
+		}
+		return appendJSONText(b, text)
+	}
+	b = append(b, ' ')
+	b = append(b, safeText(key)...)
+	b = append(b, '=')
+	if bare || isPlain(text) {
+		return append(b, text...)
+	}
+	return strconv.AppendQuote(b, text)
+}
+
+// openJournal returns what sends a line to the journal where f leads there, else nil. It is nil itself
+// on systems without a journal.
+var openJournal func(f *os.File) func(journalEntry) error
+
+// A journalEntry is one line as the journal takes it: systemd.journal-fields(7).
+type journalEntry struct {
+	priority int // of syslog(3)
+	message  string
+	fields   map[string]string
+}
+
+// priorities are the levels of syslog(3).
+var priorities = map[logrus.Level]int{logrus.DebugLevel: 7, logrus.InfoLevel: 6, logrus.WarnLevel: 4, logrus.ErrorLevel: 3}
+
+const maxFieldName = 64 // bytes: the journal drops a field whose name is longer
+
+// entryOf is a line for the journal, which has the time by itself. The fields are in the message too,
+// for people, but for what has several lines.
+func entryOf(level logrus.Level, msg string, data logrus.Fields) journalEntry {
+	e := journalEntry{priority: priorities[level], fields: map[string]string{"SYSLOG_IDENTIFIER": defaultIdentifier}}
+	short := maps.Clone(data)
+	for key, v := range data {
+		text, _ := fieldText(v)
+		name := "IPCD_" + strings.Map(func(r rune) rune {
+			switch {
+			case r >= 'a' && r <= 'z':
+				return r - 'a' + 'A'
+			case r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+				return r
+			}
+			return '_'
+		}, key)
+		e.fields[name[:min(len(name), maxFieldName)]] = text
+		if strings.Contains(text, "\n") {
+			delete(short, key)
+		}
+	}
+	e.message = string(lineFormat{}.appendFields([]byte(safeText(msg)), short))
+	return e
+}
+
+const defaultIdentifier = "ipcd" // by which "journalctl -t" finds our lines
+
+// maxField bounds one value in a line: a method's name may be as long as a message.
+// It has room for the stack of a panic.
+const maxField = 8 << 10
+
+// fieldText is a value as text; bare is one that JSON writes without quotes.
+func fieldText(v any) (text string, bare bool) {
+	defer func() {
+		if r := recover(); r != nil { // a nil pointer with a String method, say
+			text, bare = fmt.Sprintf("%T: %v", v, r), false
+		}
+	}()
+	switch v := v.(type) {
+	case nil:
+		return "", false
+	case string:
+		text = v
+	case []byte:
+		text = string(v)
+	case error:
+		text = v.Error()
+	case fmt.Stringer:
+		text = v.String()
+	case bool, int, int8, int16, int32, int64, uint, uint8, uint16, uint32, uint64:
+		return fmt.Sprint(v), true
+	default:
+		text = fmt.Sprint(v)
+	}
+	if len(text) > maxField {
+		cut := maxField
+		for cut > 0 && !utf8.RuneStart(text[cut]) {
+			cut--
+		}
+		text = fmt.Sprintf("%s... (%d bytes)", text[:cut], len(text))
+	}
+	return text, false
+}
+
+// isPlain tells a value that needs no quotes in the text format.
+func isPlain(s string) bool {
+	if s == "" || !utf8.ValidString(s) {
+		return false
+	}
+	for _, r := range s {
+		if r == ' ' || r == '"' || r == '=' || r == '\\' || !strconv.IsPrint(r) {
+			return false
+		}
+	}
+	return true
+}
+
+// safeText is oneLine for text that may not even be UTF-8: a lone 0x9b begins an escape
+// sequence on some terminals (ECMA-48 §5.4).
+func safeText(s string) string {
+	if utf8.ValidString(s) {
+		return oneLine(s)
+	}
+	var b []byte
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		if r == utf8.RuneError && n == 1 {
+			b = fmt.Appendf(b, `\x%02x`, s[0])
+		} else {
+			b = append(b, s[:n]...)
+		}
+		s = s[n:]
+	}
+	return oneLine(string(b))
+}
+
+// appendJSONText writes s as a JSON string (RFC 8259 §7) that no terminal obeys: a program
+// that parses the line gets the characters, a person sees their numbers. A byte that is no
+// UTF-8 has no place in JSON and becomes the four characters \xNN.
+func appendJSONText(b []byte, s string) []byte {
+	b = append(b, '"')
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && n == 1:
+			b = fmt.Appendf(b, `\\x%02x`, s[0])
+		case r == '"' || r == '\\':
+			b = append(b, '\\', byte(r))
+		case r == '\n':
+			b = append(b, `\n`...)
+		case isControl(r) || r == 0x2028 || r == 0x2029: // the last two end a line in JavaScript
+			b = fmt.Appendf(b, `\u%04x`, r)
+		default:
+			b = append(b, s[:n]...)
+		}
+		s = s[n:]
+	}
+	return append(b, '"')
+}

@@ -1,0 +1,120 @@
+package main
+
+// This file owns the daemon in the background that a client starts for itself.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+const (
+	startLimit  = 10 * time.Second // for a daemon in the background to answer
+	startGrace  = 2 * time.Second  // for another one's daemon to answer, after ours has found the endpoint taken
+	defaultIdle = 15 * time.Minute // a daemon in the background leaves after so long without connections
+	maxStartLog = 1 << 20          // bytes after which the log of such a daemon is begun anew
+)
+
+// startDaemon starts "ipcd run" in the background on e and connects to it. Of many who do so
+// at once, one daemon gets the endpoint; the others find it taken, and all connect to that one.
+func startDaemon(ctx context.Context, e endpoint, set settings) (caller, error) {
+	if !e.isLocal() {
+		return nil, usagef("--start starts a daemon on a local endpoint, and %s is none", e).withHint("leave out -e, or name a unix:// or npipe:// endpoint")
+	}
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	gone, logFile, err := launch(e, set)
+	if err != nil {
+		return nil, err
+	}
+	pause := 2 * time.Millisecond
+	for {
+		c, err := dial(ctx, e, set.Limits)
+		if err == nil || ctx.Err() == nil && !errors.Is(err, &fault{Code: codeNotReachable}) {
+			return c, err
+		}
+		select {
+		case <-gone: // it may have found the endpoint taken by a daemon that is still starting
+			gone = nil
+			cancel()
+			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), startGrace)
+			defer cancel()
+		case <-ctx.Done():
+			return nil, faultf(codeNotReachable, "the daemon that was started at %s does not answer: %w", e, err).
+				withHint("its log is %s; \"ipcd run\" in a terminal shows what is wrong", logFile)
+		case <-time.After(pause):
+			pause = min(2*pause, 50*time.Millisecond)
+		}
+	}
+}
+
+// launch starts the daemon. The channel is closed when it has ended.
+func launch(e endpoint, set settings) (gone <-chan struct{}, logFile string, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, "", fmt.Errorf("find our own program: %w", err)
+	}
+	dir, err := stateDir()
+	if err != nil {
+		return nil, "", err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, "", fmt.Errorf("make the directory for the daemon's log: %w", err)
+	}
+	logFile = filepath.Join(dir, "daemon.log")
+	log, err := openStartLog(logFile)
+	if err != nil {
+		return nil, "", err
+	}
+	defer log.Close()
+	idle := set.Idle
+	if idle <= 0 {
+		idle = defaultIdle
+	}
+	// It has our settings, wherever each of them came from, and looks for none of its own.
+	args := []string{"run", "--config", os.DevNull, "--listen", e.String(), "--idle", idle.String()}
+	var ours []string
+	for i := range settingTable {
+		s := &settingTable[i]
+		ours = append(ours, s.env())
+		if strings.HasPrefix(s.key, "limits.") || s.key == "allow_group" || strings.HasPrefix(s.key, "log_") {
+			args = append(args, "--set", s.key+"="+s.text(&set))
+		}
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Dir = filepath.VolumeName(dir) + string(filepath.Separator) // holds no mount busy
+	cmd.Stderr = log
+	cmd.Env = environWithout(append(ours, managersOwn...)...)
+	detach(cmd)
+	if err := cmd.Start(); err != nil {
+		return nil, "", fmt.Errorf("start a daemon: %w", err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(ended)
+	}()
+	return ended, logFile, nil
+}
+
+// openStartLog opens the log of daemons in the background, and begins it anew when it is long.
+func openStartLog(name string) (*os.File, error) {
+	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
+	info, err := os.Lstat(name)
+	switch {
+	case err == nil && !info.Mode().IsRegular():
+		return nil, faultf(codeApplication, "the log of the daemon, %s, is no plain file", name).withHint("remove it: rm %s", name)
+	case err == nil && info.Size() > maxStartLog:
+		flags |= os.O_TRUNC
+	}
+	f, err := os.OpenFile(name, flags, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the log of the daemon: %w", err)
+	}
+	return f, nil
+}
