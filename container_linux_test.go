@@ -328,6 +328,12 @@ func (c *container) start(user string, args ...string) (wait func() result) {
 	}
 }
 
+// signal sends a signal to a process of the container.
+func (c *container) signal(name, pid string) {
+	c.t.Helper()
+	c.run("sh", "-c", "kill -"+name+" "+pid) // the shell's own: there is no /bin/kill
+}
+
 // uid looks a user up in the container's own /etc/passwd.
 func (c *container) uid(user string) int {
 	c.t.Helper()

@@ -236,6 +236,9 @@ func (i *installer) apply(ctx context.Context, changes []change, installed bool)
 	if err := perform(ctx, i.sup.enable(i.d)); err != nil {
 		return err
 	}
+	if i.d.CopyOf != "" {
+		i.say("copied this program to %s", i.d.Program)
+	}
 	i.say("installed %s", i.what())
 	switch {
 	case ran && i.start && slices.ContainsFunc(changes, change.besides): // such as what is listened on

@@ -53,7 +53,7 @@ func (f *serviceFlags) recall(sup supervisor) *deployment {
 		if run.ParseFlags(words[1:]) != nil {
 			continue
 		}
-		if set, err := d.load(run); err == nil {
+		if set, _, err := d.load(run); err == nil {
 			d.Settings = set
 		}
 		break
@@ -64,31 +64,31 @@ func (f *serviceFlags) recall(sup supervisor) *deployment {
 
 // load reads the settings that the daemon will have: its file and its flags. What is in our own
 // environment does not reach it.
-func (d *deployment) load(cmd *cobra.Command) (settings, error) {
+func (d *deployment) load(cmd *cobra.Command) (settings, origins, error) {
 	file, explicit := d.who().configFile(), false
 	if f := cmd.Flag("config"); f.Changed {
 		var err error
 		if f.Value.String() == "" {
-			return settings{}, usagef("--config: is empty; expected the name of a file")
+			return settings{}, nil, usagef("--config: is empty; expected the name of a file")
 		}
 		if file, err = filepath.Abs(f.Value.String()); err != nil {
-			return settings{}, fmt.Errorf("find the configuration: %w", err)
+			return settings{}, nil, fmt.Errorf("find the configuration: %w", err)
 		}
 		explicit, d.Config = true, file
 	}
 	var err error
 	if d.Given, err = givenFlags(cmd); err != nil {
-		return settings{}, err
+		return settings{}, nil, err
 	}
-	set, _, err := loadSettings(file, explicit, func(string) (string, bool) { return "", false }, d.Given)
+	set, from, err := loadSettings(file, explicit, func(string) (string, bool) { return "", false }, d.Given)
 	if err != nil {
-		return settings{}, err
+		return settings{}, nil, err
 	}
 	if _, err := os.Lstat(file); err == nil {
 		d.ConfigFile = file
 	}
 	set.instance = d.who()
-	return set, nil
+	return set, from, nil
 }
 
 // installFlags are those of install alone.
@@ -110,7 +110,10 @@ func (f *installFlags) deployment(cmd *cobra.Command) (*deployment, error) {
 		return nil, err
 	}
 	d := &deployment{Name: f.name, User: f.user, RunAs: f.runAs, Delayed: f.delayed}
-	set, err := d.load(cmd)
+	set, from, err := d.load(cmd)
+	if err == nil {
+		err = set.resolve(from)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -59,8 +59,14 @@ func (c *container) snapshot() snapshot {
 	return s
 }
 
+// ofOneRun is in the names of the directories for PrivateTmp=, see systemd.exec(5).
+var ofOneRun = regexp.MustCompile(`/systemd-private-[0-9a-f]+-(.*)-[0-9A-Za-z]{6}`)
+
 func (s snapshot) add(kind, name, text string) {
-	key := kind + " " + name
+	key := kind + " " + ofOneRun.ReplaceAllString(name, "/systemd-private-$1")
+	if strings.HasPrefix(name, "/run/systemd/units/invocation:") {
+		text = "" // of the run
+	}
 	if !notOurs.MatchString(key) || strings.Contains(name, "ipcd") {
 		s[key] = text
 	}

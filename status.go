@@ -113,6 +113,16 @@ func (r *ServiceReport) rows(t io.Writer) {
 	if r.Restarts > 0 {
 		fmt.Fprintf(t, "restarts\t%d, by the service manager\n", r.Restarts)
 	}
+	if r.State == stateAnswering {
+		return // the daemon tells the rest itself
+	}
+	if r.PID > 0 {
+		fmt.Fprintf(t, "process\t%d\n", r.PID)
+	}
+	fmt.Fprintf(t, "endpoint\t%s\n", r.Endpoint)
+	for _, line := range r.Log {
+		fmt.Fprintf(t, "log\t%s\n", oneLine(line))
+	}
 }
 
 // problem is the error with which status ends, for its exit code.

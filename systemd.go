@@ -162,13 +162,14 @@ func (s systemd) disable(d *deployment) []step {
 
 // forget is for what failed in the past as well: systemd keeps a unit in mind that has.
 func (s systemd) forget(d *deployment) []step {
-	return []step{
-		commandStep(s.systemctl(d, "daemon-reload")...),
-		{text: s.typed(d, "reset-failed", d.Name+".service"), do: func(ctx context.Context) error {
-			runCommand(ctx, s.systemctl(d, "reset-failed", d.Name+".service")...) // fails where it has not
+	steps := []step{commandStep(s.systemctl(d, "daemon-reload")...)}
+	for _, unit := range []string{d.Name + ".service", d.Name + ".socket"} { // each alone: it fails where one has not
+		steps = append(steps, step{text: s.typed(d, "reset-failed", unit), do: func(ctx context.Context) error {
+			runCommand(ctx, s.systemctl(d, "reset-failed", unit)...)
 			return nil
-		}},
+		}})
 	}
+	return steps
 }
 
 // start begins with the socket, which the service needs. A unit that was given up has to be

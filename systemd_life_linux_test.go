@@ -155,18 +155,18 @@ func testStatusOfEachState(t *testing.T, c *container) {
 	}
 	check("not installed", 4, "not installed", "ipcd install")
 	c.run("ipcd", "install")
-	check("running", 0, "running", c.show("ipcd.service", "MainPID"), "unix:///run/ipcd/ipcd.sock")
+	check("running", 0, "answering", c.show("ipcd.service", "MainPID"), "unix:///run/ipcd/ipcd.sock")
 	c.run("systemctl", "stop", "ipcd.service")
 	check("stopped, and the socket waits", 3)
 	c.run("ipcd", "stop")
 	check("stopped", 3, "stopped", "ipcd start")
 	c.run("ipcd", "start")
 	pid := c.show("ipcd.service", "MainPID")
-	c.run("kill", "-STOP", pid)
+	c.signal("STOP", pid)
 	check("not answering", 3, "not answering", pid)
-	c.run("kill", "-CONT", pid)
+	c.signal("CONT", pid)
 	c.hello()
-	check("running again", 0, "running")
+	check("running again", 0, "answering")
 	c.dropIn("ipcd.service", "[Service]\nExecStart=\nExecStart=/usr/local/bin/ipcd run --service ipcd --config /none.toml\n")
 	c.try("", "systemctl", "restart", "ipcd.service")
 	c.waitShow("ipcd.service", "ActiveState", "failed")
@@ -180,7 +180,7 @@ func testKilled(t *testing.T, c *container) {
 	for i := range 5 {
 		pid := c.show("ipcd.service", "MainPID")
 		killed := time.Now()
-		c.run("kill", "-KILL", pid)
+		c.signal("KILL", pid)
 		if err := sayOnce(c.path("/run/ipcd/ipcd.sock")); err != nil {
 			t.Errorf("the first call after kill -9: %v", err)
 		}
@@ -279,7 +279,7 @@ func testWatchdog(t *testing.T, c *container) {
 	if now := c.show("ipcd.service", "MainPID"); now != pid {
 		t.Errorf("the daemon was %s and is %s", pid, now)
 	}
-	c.run("kill", "-STOP", pid)
+	c.signal("STOP", pid)
 	waitFor(t, func() error {
 		if now := c.show("ipcd.service", "MainPID"); now == pid || now == "0" {
 			return fmt.Errorf("the main process is %s; want another one than %s", now, pid)

@@ -28,6 +28,7 @@ var systemdTests = []systemdTest{
 	{"InstallRefusesForeign", testInstallRefusesForeign},
 	{"InstallRefusesUnsafe", testInstallRefusesUnsafe},
 	{"InstallNamed", testInstallNamed},
+	{"PortBelow1024", testPortBelow1024},
 	{"EditedByHand", testEditedByHand},
 	{"Uninstall", testUninstall},
 	{"NoManager", testNoManager},
@@ -169,7 +170,8 @@ func testInstallRollsBack(t *testing.T, c *container) {
 	before := c.snapshot()
 	for _, disk := range []struct{ name, mount, words string }{
 		{"full at once", "mount -t tmpfs -o size=4k,nr_inodes=1 tmpfs " + units, "no space left"},
-		{"full in the middle", "mount -t tmpfs -o size=1m,nr_inodes=3 tmpfs " + units, "no space left"},
+		{"full after the first file", "mount -t tmpfs -o size=1m,nr_inodes=2 tmpfs " + units, "taken back"},
+		{"full before the second file", "mount -t tmpfs -o size=1m,nr_inodes=4 tmpfs " + units, "no space left"},
 		{"read only", "mount --bind " + units + " " + units + " && mount -o remount,bind,ro " + units, "read-only"},
 	} {
 		t.Run(disk.name, func(t *testing.T) {
@@ -241,8 +243,8 @@ func testInstallRefusesUnsafe(t *testing.T, c *container) {
 		{2, "/etc/none.toml", []string{"ipcd", "install", "--config", "/etc/none.toml"}},
 		{2, "/etc", []string{"ipcd", "install", "--config", "/etc"}},
 		{2, "/etc/bad.toml:2", []string{"ipcd", "install", "--config", "/etc/bad.toml"}},
-		{2, "/etc/open.toml", []string{"ipcd", "install", "--config", "/etc/open.toml"}},
-		{2, "/etc/hers.toml", []string{"ipcd", "install", "--config", "/etc/hers.toml"}},
+		{1, "/etc/open.toml", []string{"ipcd", "install", "--config", "/etc/open.toml"}},
+		{1, "/etc/hers.toml", []string{"ipcd", "install", "--config", "/etc/hers.toml"}},
 		{2, "nosuch", []string{"ipcd", "install", "--allow-group", "nosuch"}},
 		{2, "nosuch", []string{"ipcd", "install", "--run-as", "nosuch"}},
 		{2, "--name", []string{"ipcd", "install", "--name", "a/b"}},
@@ -251,7 +253,6 @@ func testInstallRefusesUnsafe(t *testing.T, c *container) {
 		{2, "--name", []string{"ipcd", "install", "--name", ".."}},
 		{2, "--name", []string{"ipcd", "install", "--name", strings.Repeat("a", 300)}},
 		{2, "--name", []string{"ipcd", "install", "--name", ""}},
-		{2, "80", []string{"ipcd", "install", "--listen", "http://127.0.0.1:80?auth=none"}},
 	} {
 		t.Run(strings.Join(test.args, " ")[:min(len(strings.Join(test.args, " ")), 60)], func(t *testing.T) {
 			c := c.in(t)
@@ -259,9 +260,33 @@ func testInstallRefusesUnsafe(t *testing.T, c *container) {
 			before.check(c)
 		})
 	}
-	c.run("/home/ada/ipcd", "install", "--copy-to")
+	c.run("rm", "/usr/local/bin/ipcd") // which is where it is copied to
+	without := c.snapshot()
+	if r := c.try("", "/home/ada/ipcd", "install", "--copy-to"); r.code != 0 || !r.says("/usr/local/bin/ipcd") {
+		t.Errorf("%s; want it to say where the program is now", r)
+	}
+	if got := c.run("stat", "-c", "%U:%G %a", "/usr/local/bin/ipcd"); got != "root:root 755" {
+		t.Errorf("the copy is %s; want root:root 755", got)
+	}
 	c.hello()
+	c.run("/home/ada/ipcd", "uninstall", "--purge")
+	without.check(c)
+}
+
+// testPortBelow1024 has a port that only root may take: systemd takes it. Without its socket the
+// daemon says what is wrong.
+func testPortBelow1024(t *testing.T, c *container) {
+	const e = "http://127.0.0.1:80?auth=none"
+	c.run("ipcd", "install", "--listen", e)
+	if got := c.run("ipcd", "call", "-e", e, "hello"); got != "hello" {
+		t.Errorf("at port 80 the answer is %q", got)
+	}
 	c.run("ipcd", "uninstall", "--purge")
+	c.addUser("ada")
+	r := c.try("ada", "ipcd", "run", "--listen", e)
+	if r.code == 0 || !r.says("port 80") || !r.says("1024") {
+		t.Errorf("%s; want the port, and from where on it may be", r)
+	}
 }
 
 // testInstallNamed has two services side by side, each with its own endpoint and state.
@@ -316,7 +341,7 @@ func testUninstall(t *testing.T, c *container) {
 	c.hello()
 	c.run("touch", "/var/lib/ipcd/precious")
 	r := c.try("", "ipcd", "uninstall")
-	if r.code != 0 || !r.says("--purge") || !r.says("/var/lib/ipcd") {
+	if r.code != 0 || !r.says("--purge") || !r.says("/var/lib/private/ipcd") {
 		t.Errorf("%s; want it to name what it has kept, and --purge", r)
 	}
 	for line := range strings.Lines(before.changes(c.snapshot())) {
