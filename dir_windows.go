@@ -7,9 +7,20 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/windows"
 )
+
+// programDir is where install puts a copy of the program: Program Files, whatever it is called here, has
+// a directory for each.
+func programDir() (string, error) {
+	dir, err := windows.KnownFolderPath(windows.FOLDERID_ProgramFiles, 0)
+	if err != nil {
+		return "", fmt.Errorf("find the directory for programs: %w", err)
+	}
+	return filepath.Join(dir, "ipcd"), nil
+}
 
 // A dirPart is a directory of the service that is closed to others: everybody may make directories in
 // %ProgramData%, and read what is there.

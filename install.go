@@ -441,6 +441,7 @@ func (i *installer) clean() (removed bool) {
 			}
 		}
 	}
+	sweep(gone) // what has become empty
 	return removed
 }
 

@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -309,12 +310,16 @@ func (scm) tail(_ context.Context, d *deployment, lines int) []string {
 }
 
 // remains: what the service has written is its log, in the directory in which its configuration may be.
+// The directory of the program goes when it is empty, if it is the one that install has made.
 func (scm) remains(d *deployment) (gone, kept []string) {
+	if own, err := programDir(); err == nil && d.Copied && strings.EqualFold(filepath.Dir(d.Program), own) {
+		gone = append(gone, own)
+	}
 	dir, err := serviceDir(d.Name)
 	if err != nil {
-		return nil, nil
+		return gone, nil
 	}
-	return []string{serviceLogDir(dir)}, []string{dir}
+	return append(gone, serviceLogDir(dir)), []string{dir}
 }
 
 // carrier is kardianos/service with the entry that it is to make.

@@ -23,11 +23,11 @@ const copyPlace = `C:\Program Files\ipcd\ipcd.exe`
 
 // copyPlaceFor is below Program Files, wherever that is. Only Administrators can write there.
 func copyPlaceFor(bool) string {
-	dir, err := windows.KnownFolderPath(windows.FOLDERID_ProgramFiles, 0)
+	dir, err := programDir()
 	if err != nil {
 		return copyPlace
 	}
-	return filepath.Join(dir, "ipcd", "ipcd.exe")
+	return filepath.Join(dir, filepath.Base(copyPlace))
 }
 
 // checkRights makes sure that we may change services: what administrators may, once they have said so.

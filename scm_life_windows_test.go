@@ -1,0 +1,159 @@
+package main
+
+// This file is the life of a service of Windows as an administrator sees it: each command, with the
+// service control manager that the system has.
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/windows"
+)
+
+// A lifeTest is one service that a test installs, and what it says.
+type lifeTest struct {
+	*testing.T
+	name    string
+	program string // where install copies it
+	dir     string // %ProgramData%\NAME
+	e       endpoint
+}
+
+func newLife(t *testing.T) *lifeTest {
+	t.Helper()
+	if err := checkRights(false); err != nil {
+		if os.Getenv("IPCD_CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	name := fmt.Sprintf("ipcd-life-%d", os.Getpid())
+	dir, err := serviceDir(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &lifeTest{T: t, name: name, dir: dir, e: serviceEndpoint(name)}
+	l.program = filepath.Join(filepath.Dir(filepath.Dir(copyPlaceFor(false))), name, "ipcd.exe")
+	t.Cleanup(func() {
+		l.run("uninstall", "--purge")
+		os.Remove(l.program + ".old")
+		os.Remove(filepath.Dir(l.program))
+		for _, path := range []string{l.dir, filepath.Dir(l.program)} {
+			if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s is left: %v", path, err)
+			}
+		}
+		if _, err := askService(name); !isAny(err, windows.ERROR_SERVICE_DOES_NOT_EXIST) {
+			t.Errorf("the service is left: %v", err)
+		}
+		if eventsOf(name) != "none" {
+			t.Error("the event source is left")
+		}
+	})
+	return l
+}
+
+// run runs a command about the service and returns all that it says.
+func (l *lifeTest) run(words ...string) (string, int) {
+	l.Helper()
+	cmd := exec.Command("ipcd", append(words, "--name", l.name)...)
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		l.Fatal(err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+// want runs a command that ends with this code and says these words.
+func (l *lifeTest) want(code int, words string, command ...string) string {
+	l.Helper()
+	out, got := l.run(command...)
+	if got != code || !strings.Contains(out, words) {
+		l.Fatalf("ipcd %s: exit code %d\n%s\nwant %d, %q", strings.Join(command, " "), got, out, code, words)
+	}
+	return out
+}
+
+// pid is the process of the service that answers.
+func (l *lifeTest) pid() int {
+	l.Helper()
+	var status struct {
+		PID     int
+		Service struct{ Active active }
+	}
+	first, err := settle(l.e)
+	if err != nil {
+		l.Fatal(err)
+	}
+	defer first.Close()
+	out, code := l.run("status", "--json")
+	if err := json.Unmarshal([]byte(out), &status); err != nil || code != exitDone || status.Service.Active != activeRunning || status.PID == 0 {
+		l.Fatalf("status: exit code %d, %v\n%s", code, err, out)
+	}
+	return status.PID
+}
+
+func TestServiceLife(t *testing.T) {
+	l := newLife(t)
+	install := []string{"install", "--copy-to=" + l.program, "--allow-group", "Users"}
+	l.want(4, "not installed", "status")
+	l.want(exitDone, "nothing to remove", "uninstall")
+	l.want(exitFailed, "not installed", "start")
+	l.want(exitDone, "sc start "+l.name, append(install, "--dry-run")...)
+	l.want(4, "not installed", "status")
+
+	l.want(exitDone, "it answers at "+l.e.String(), install...)
+	first := l.pid()
+	l.want(exitDone, ": unchanged", install...)
+	l.want(exitFailed, "+account: LocalSystem", append(install, "--run-as", "LocalSystem")...)
+	if now := l.pid(); now != first {
+		t.Errorf("the service is process %d now, was %d; want it left alone", now, first)
+	}
+	l.want(exitUsage, "has a password", append(install, "--run-as", "ada")...)
+
+	l.want(exitDone, "has been stopped", "stop")
+	l.want(exitDone, "has been stopped", "stop") // there is nothing to do
+	l.want(exitNobody, "stopped", "status")
+	if status, err := askService(l.name); err != nil || status.CurrentState != windows.SERVICE_STOPPED || status.Win32ExitCode != 0 {
+		t.Errorf("the manager says %+v, %v; want that it has stopped without an error", status, err)
+	}
+	l.want(exitDone, "has been started", "start")
+	second := l.pid()
+	l.want(exitDone, "has been started anew", "restart")
+	if third := l.pid(); second == first || third == second {
+		t.Errorf("the processes are %d, %d and %d; want three", first, second, third)
+	}
+
+	// Settings that are wrong: the manager hears the code, and whoever starts it the reason.
+	l.want(exitDone, "has been stopped", "stop")
+	config := serviceConfigFile(l.name)
+	must(t, os.WriteFile(config, []byte("idle = 1\n"), 0o600))
+	out := l.want(exitFailed, "configuration is wrong (exit code 2)", "start")
+	if !strings.Contains(out, "idle: is an integer") {
+		t.Errorf("start does not say what is wrong:\n%s", out)
+	}
+	l.want(exitNobody, "exit code 2", "status")
+	must(t, os.Remove(config))
+	l.want(exitDone, "it answers", "start")
+
+	// Other settings, by force.
+	l.want(exitDone, "installed", append(install, "--force", "--run-as", "LocalSystem")...)
+	l.pid()
+
+	l.want(exitDone, "removed the service", "uninstall")
+	l.want(4, "not installed", "status")
+	if _, err := os.Stat(serviceLogFile(l.dir, l.name)); err != nil {
+		t.Errorf("the log has gone without --purge: %v", err)
+	}
+	l.want(exitDone, "installed", append(install, "--no-start")...)
+	l.want(exitNobody, "stopped", "status")
+	l.want(exitDone, "removed "+l.dir, "uninstall", "--purge")
+}
