@@ -36,9 +36,13 @@ func oddDeployment() *deployment {
 
 func golden(name string) string { return "testdata/service/" + name + ".golden" }
 
-// needShellTool is needTool for what reads our scripts, which no Windows does.
+// needShellTool is needTool for what reads our scripts, which no Windows does. What takes a while
+// is not run in the short run.
 func needShellTool(t testing.TB, name string) string {
 	t.Helper()
+	if testing.Short() && name != "sh" {
+		t.Skip("in the short run nothing but a shell reads it")
+	}
 	if runtime.GOOS == "windows" {
 		t.Skipf("%s is of Unix", name)
 	}

@@ -14,9 +14,10 @@ import (
 )
 
 const (
-	runDir = "/var/run"       // where the sockets of services are, see hier(7)
-	varDir = "/var/db"        // where services keep their state
-	etcDir = "/usr/local/etc" // where services that did not come with the system are configured
+	runDir      = "/var/run"         // where the sockets of services are, see hier(7)
+	varDir      = "/var/db"          // where services keep their state
+	groupRunDir = "/private/var/run" // macOS has runDir here, writable for a group; FreeBSD has no such directory
+	etcDir      = "/usr/local/etc"   // where services that did not come with the system are configured
 )
 
 // localPeerPID is LOCAL_PEERPID of macOS, see unix(4) there. FreeBSD has LOCAL_CREDS at its

@@ -319,7 +319,7 @@ func dirFault(e endpoint, at string, err error) *fault {
 
 func checkOneDir(e endpoint, at string, info fs.FileInfo, last bool) error {
 	uid, mode := ownerOf(info), info.Mode()
-	open := mode.Perm()&0o022 != 0
+	open := isOpen(at, info)
 	switch {
 	case !info.IsDir():
 		return listenFault(e, "%s is no directory", at).withHint("choose a directory of your own")
@@ -337,6 +337,16 @@ func checkOneDir(e endpoint, at string, info fs.FileInfo, last bool) error {
 		return listenFault(e, "the directory %s is open to others (mode %04o)", at, mode.Perm()).withHint("close it: chmod 700 %s", at)
 	}
 	return nil
+}
+
+// isOpen tells whether others can put files into the directory at. groupRunDir counts as closed
+// while it is as its system has made it: root's, and open to the group daemon (1), in which are no people.
+func isOpen(at string, info fs.FileInfo) bool {
+	open := info.Mode().Perm() & 0o022
+	if at == groupRunDir && ownerOf(info) == 0 && info.Sys().(*syscall.Stat_t).Gid == 1 {
+		open &= 0o002
+	}
+	return open != 0
 }
 
 // isFallbackDir tells whether at, the directory of e, is that of a default endpoint of the user's,
@@ -693,7 +703,7 @@ func isTrusted(e endpoint, uid int) bool {
 	}
 	name, ok := instanceOf(e)
 	above, err := os.Lstat(run)
-	if !ok || filepath.Base(dir) != name || err != nil || ownerOf(above) != 0 || above.Mode().Perm()&0o022 != 0 {
+	if !ok || filepath.Base(dir) != name || err != nil || ownerOf(above) != 0 || isOpen(run, above) {
 		return false
 	}
 	info, err := os.Lstat(dir)

@@ -320,3 +320,34 @@ func fillBacklog(t *testing.T, path string) (fd int) {
 	t.Fatal("a hundred callers wait, and there is room for more")
 	return fd
 }
+
+// A fakeDir is a directory with that mode, user and group.
+type fakeDir struct {
+	fs.FileInfo
+	mode     fs.FileMode
+	uid, gid uint32
+}
+
+func (d fakeDir) Mode() fs.FileMode { return fs.ModeDir | d.mode }
+func (d fakeDir) Sys() any          { return &syscall.Stat_t{Uid: d.uid, Gid: d.gid} }
+
+// TestDirectoryOpenToTheGroupOfTheSystem is about macOS's /var/run, and what is almost like it.
+func TestDirectoryOpenToTheGroupOfTheSystem(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		at   string
+		dir  fakeDir
+		want bool
+	}{
+		{"as the system makes it", groupRunDir, fakeDir{mode: 0o775, gid: 1}, false},
+		{"closed", groupRunDir, fakeDir{mode: 0o755}, false},
+		{"open to all", groupRunDir, fakeDir{mode: 0o777, gid: 1}, true},
+		{"of another group", groupRunDir, fakeDir{mode: 0o775, gid: 20}, true},
+		{"of another user", groupRunDir, fakeDir{mode: 0o775, uid: 501, gid: 1}, true},
+		{"another directory", "/var/db", fakeDir{mode: 0o775, gid: 1}, true},
+	} {
+		if got := isOpen(test.at, test.dir); got != test.want {
+			t.Errorf("%s: isOpen = %v; want %v", test.name, got, test.want)
+		}
+	}
+}
