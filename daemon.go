@@ -287,6 +287,9 @@ func (d *daemon) apply(set settings) error {
 		d.server.letIn(set.allow)
 	}
 	d.set = set
+	if d.notices.inForce != nil {
+		d.notices.inForce(set)
+	}
 	return nil
 }
 

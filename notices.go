@@ -11,6 +11,7 @@ type notices struct {
 	ready     func()                     // every endpoint listens
 	stopping  func()                     // calls in flight may finish, new ones are refused
 	reload    <-chan struct{}            // read the settings again
+	inForce   func(set settings)         // settings with which the daemon goes on
 	log       func(set settings) *logger // where to log; whoever gave it closes it. With nil it is stderr
 	noSignals bool                       // the manager stops us by ctx alone, and signals mean something else
 }

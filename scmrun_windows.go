@@ -128,13 +128,20 @@ func note(c chan<- struct{}) {
 
 // run is the daemon. What it ends with is logged here: there is no terminal where main could say it.
 func (h *scmHandler) run(ctx context.Context, ready, stopping, reload chan struct{}, limit chan<- time.Duration) error {
+	inForce := func(set settings) {
+		select {
+		case limit <- set.Limits.Drain + scmLate:
+		case <-ctx.Done(): // it stops, with the limit from before
+		}
+	}
 	err := h.serve(ctx, notices{
 		ready:     func() { note(ready) },
 		stopping:  func() { note(stopping) },
 		reload:    reload,
+		inForce:   inForce,
 		noSignals: true, // whenever anyone logs off, a service gets what Go calls SIGTERM ("HandlerRoutine callback function")
 		log: func(set settings) *logger {
-			limit <- set.Limits.Drain + scmLate
+			inForce(set)
 			h.log = openServiceLog(h.dir, h.name, set.LogFormat, set.LogLevel)
 			return h.log.logger
 		},

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -56,7 +58,7 @@ func (m *fakeSCM) wantState(state svc.State, checkPoint uint32) {
 			m.t.Fatalf("the service says %+v; want %+v", got, want)
 		}
 	case e := <-m.ended:
-		m.t.Fatalf("the service ended with %+v; want state %d", e, state)
+		m.t.Fatalf("the service ended with %+v, %v; want state %d", e, m.handler.err, state)
 	}
 }
 
@@ -177,9 +179,11 @@ func TestServiceEndsWithTheCodeOfTheDaemon(t *testing.T) {
 // The daemon itself, from its command line to the last call.
 func TestServiceServes(t *testing.T) {
 	e := pipeEndpoint(t)
+	config := filepath.Join(t.TempDir(), "config.toml")
+	must(t, os.WriteFile(config, []byte("limits.drain = \"3s\"\n"), 0o600))
 	cmd := newRunCmd()
 	addConfigFlags(cmd)
-	if err := cmd.ParseFlags([]string{"--service", "ipcd-test", "--listen", e.String()}); err != nil {
+	if err := cmd.ParseFlags([]string{"--service", "ipcd-test", "--listen", e.String(), "--config", config}); err != nil {
 		t.Fatal(err)
 	}
 	m := startFake(t, func(ctx context.Context, n notices) error { return serveCommand(ctx, cmd, n) })
@@ -199,6 +203,17 @@ func TestServiceServes(t *testing.T) {
 	if err := c.call(t.Context(), "Echo.Say", "hello", &answer); err != nil || answer != "hello" {
 		t.Errorf("Echo.Say = %q, %v", answer, err)
 	}
+	file := serviceLogFile(m.handler.dir, "ipcd-test")
+	for _, change := range [][2]string{{"limits.drain = \"4s\"\n", "were read again"}, {"limits.drain = 5\n", "were refused"}} {
+		must(t, os.WriteFile(config, []byte(change[0]), 0o600))
+		m.ask(svc.ParamChange)
+		waitFor(t, func() error {
+			if lines := lastLines(file, 1); len(lines) != 1 || !strings.Contains(lines[0], change[1]) {
+				return fmt.Errorf("the log ends with %q; want %q", lines, change[1])
+			}
+			return nil
+		})
+	}
 	m.ask(svc.Stop)
 	m.wantState(svc.StopPending, 1)
 	for ended := false; !ended; {
@@ -214,7 +229,10 @@ func TestServiceServes(t *testing.T) {
 			}
 		}
 	}
-	lines := lastLines(serviceLogFile(m.handler.dir, "ipcd-test"), 10)
+	if m.handler.limit != 4*time.Second+scmLate {
+		t.Errorf("it may take %v to stop; want what the settings say that were read again", m.handler.limit)
+	}
+	lines := lastLines(file, 10)
 	if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, `"msg":"listening"`) }) ||
 		len(lines) == 0 || !strings.Contains(lines[len(lines)-1], `"msg":"stopped"`) {
 		t.Errorf("the log is %q", lines)
