@@ -142,6 +142,22 @@ func TestDaemonKeepsOutOfWhatIsTheManagers(t *testing.T) {
 	}
 }
 
+// TestDaemonSaysThatAGroupIsKeptOut has a group that may call and a socket that does not let it in.
+func TestDaemonSaysThatAGroupIsKeptOut(t *testing.T) {
+	for mode, warns := range map[os.FileMode]bool{0o600: true, 0o660: true, 0o666: false} {
+		path := tempSocket(t)
+		l := listenAt(t, path)
+		must(t, os.Chmod(path, mode))
+		log := &logBuffer{}
+		cmd := activate(t, log, []*os.File{fileOf(t, l)}, "ipcd", "run", "--idle", "1ms", "--listen", at(path).String(), "--allow-group", "64317")
+		cmd.Wait()
+		text := log.String()
+		if said := strings.Contains(text, "keeps the members of the group 64317 out") && strings.Contains(text, "ipcd install --allow-group 64317 --force"); said != warns {
+			t.Errorf("mode %v: the log says that the group is kept out: %v; want %v\n%s", mode, said, warns, text)
+		}
+	}
+}
+
 func TestDaemonRefusesToInherit(t *testing.T) {
 	path, other := tempSocket(t), tempSocket(t)
 	l := fileOf(t, listenAt(t, path))

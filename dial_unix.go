@@ -1,0 +1,195 @@
+//go:build unix
+
+package main
+
+// This file owns the way to a socket of somebody else: who may be behind it, and what it means where
+// nobody answers.
+
+// This file is the local transport on Unix: sockets in the file system, who may use them, and
+// the lock that says whose they are. Its twin is pipe_windows.go.
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// dialUnix connects to the socket at e.Path and makes sure whose it is.
+func dialUnix(ctx context.Context, e endpoint) (net.Conn, error) {
+	if err := checkLength(e); err != nil {
+		return nil, err
+	}
+	if err := checkSocket(e); err != nil {
+		return nil, err
+	}
+	var d net.Dialer
+	until := time.Now().Add(dialPatience)
+	for delay := time.Millisecond; ; delay = min(2*delay, 50*time.Millisecond) {
+		conn, err := d.DialContext(ctx, "unix", e.Path)
+		if err == nil {
+			if err := checkServer(e, conn); err != nil {
+				conn.Close()
+				return nil, err
+			}
+			return conn, nil
+		}
+		if !passes(e, err) || time.Until(until) < delay {
+			return nil, dialUnixFault(e, err)
+		}
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return nil, ctx.Err()
+			}
+			return nil, dialUnixFault(e, err)
+		}
+	}
+}
+
+// dialPatience is how long a busy daemon is asked again; --wait makes it longer.
+const dialPatience = 900 * time.Millisecond
+
+// passes tells whether the error may be gone in a moment. A full backlog is EAGAIN on Linux and
+// ECONNREFUSED elsewhere, which also says that nobody listens; whoever holds the lock file is
+// about to, or does. The pid decides about no more than a wait.
+func passes(e endpoint, err error) bool {
+	if errors.Is(err, syscall.EAGAIN) {
+		return true
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return false
+	}
+	f, err := os.OpenFile(e.Path+".lock", os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return readHolder(f).alive()
+}
+
+// checkSocket looks at the file before anybody is connected to: connect(2) says ECONNREFUSED for
+// a plain file on Linux, as it does for a socket that nobody serves.
+func checkSocket(e endpoint) error {
+	info, err := os.Stat(e.Path)
+	switch {
+	case err != nil:
+		return dialUnixFault(e, err)
+	case info.Mode()&fs.ModeSocket == 0:
+		what := "a file"
+		if info.IsDir() {
+			what = "a directory"
+		}
+		return dialFault(nil, "no daemon at %s: that is %s and no socket", e, what).
+			withHint("name the socket of a daemon with -e")
+	case !isTrusted(e, ownerOf(info)):
+		return foreign(e, "the socket", ownerOf(info))
+	}
+	return nil
+}
+
+// isTrusted tells the users who may serve e: root, ourselves, and the one to whom root has given the
+// place. The socket of a service that runs as a user of its own is runDir/NAME/NAME.sock; runDir is
+// root's, and whoever owns a directory right in it was put there by root.
+func isTrusted(e endpoint, uid int) bool {
+	if uid == 0 || uid == os.Getuid() {
+		return true
+	}
+	dir, err := resolveSystemLinks(e)
+	if err != nil {
+		return false
+	}
+	run, err := resolveSystemLinks(endpoint{Path: runDir + "/"})
+	if err != nil || filepath.Dir(dir) != run {
+		return false
+	}
+	name, ok := instanceOf(e)
+	above, err := os.Lstat(run)
+	if !ok || filepath.Base(dir) != name || err != nil || ownerOf(above) != 0 || isOpen(run, above) {
+		return false
+	}
+	info, err := os.Lstat(dir)
+	return err == nil && info.IsDir() && ownerOf(info) == uid && info.Mode().Perm()&0o022 == 0
+}
+
+// checkServer asks the kernel who listens, before a byte is sent: a file with the right owner
+// may have been replaced since, and its place may be one where others can.
+func checkServer(e endpoint, conn net.Conn) error {
+	p, err := identifyUnix(conn)
+	if err != nil {
+		return faultf(codeDenied, "the system does not say who serves %s: %w", e, err).withHint("try again, or name another endpoint with -e")
+	}
+	if !isTrusted(e, p.UID) {
+		return foreign(e, "the daemon", p.UID)
+	}
+	return nil
+}
+
+func foreign(e endpoint, what string, uid int) *fault {
+	return faultf(codeDenied, "%s at %s belongs to %s; nothing was sent to it", what, e, nameUser(uid)).
+		withHint(`start one of your own with "ipcd run", or call as that user`)
+}
+
+// dialUnixFault says what happened to the connection and what can be done about it.
+func dialUnixFault(e endpoint, err error) *fault {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return dialFault(err, "no daemon at %s", e).withHint(`start one with "ipcd run", or name another endpoint with -e`)
+	case errors.Is(err, fs.ErrPermission):
+		at, uid := deniedAt(e.Path)
+		f := dialFault(err, "no permission for %s: %s belongs to %s", e, at, nameUser(uid))
+		if name := groupWithAccess(at); name != "" {
+			return f.withHint("call as a member of the group %s: sudo usermod -aG %[1]s USER, and log in again", name)
+		}
+		return f.withHint(`call as that user, have --allow-group let a group of yours call, or start a daemon of your own with "ipcd run"`)
+	case errors.Is(err, syscall.ECONNREFUSED) && !passes(e, err):
+		return dialFault(err, "no daemon at %s: one has been here and is gone", e).
+			withHint(`start it again with "ipcd run"; it replaces the socket that is left over`)
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EAGAIN), isTimeout(err):
+		return dialFault(err, "the daemon at %s is busy: it accepts no connection now", e).withHint("try again; --wait 5s does it for you")
+	case errors.Is(err, syscall.EPROTOTYPE), errors.Is(err, syscall.ENOTSOCK):
+		return dialFault(err, "no daemon at %s: that is no socket for streams", e).withHint("name the socket of a daemon with -e")
+	}
+	return dialFault(err, "cannot reach %s: %v", e, err).withHint("name another endpoint with -e")
+}
+
+// deniedAt finds what on the way to path keeps us out: the first directory that cannot be
+// searched, or the socket itself.
+func deniedAt(path string) (at string, uid int) {
+	at = "/"
+	for _, name := range strings.Split(strings.Trim(path, "/"), "/") {
+		info, err := os.Stat(at)
+		if err != nil || unix.Access(at, unix.X_OK) != nil {
+			break
+		}
+		uid, at = ownerOf(info), filepath.Join(at, name)
+	}
+	if info, err := os.Stat(at); err == nil {
+		uid = ownerOf(info)
+	}
+	return at, uid
+}
+
+// groupWithAccess is the group whose members are let through at path; nothing where none is.
+func groupWithAccess(path string) string {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm()&0o010 == 0 && info.Mode().Perm()&0o060 != 0o060 {
+		return ""
+	}
+	gid := info.Sys().(*syscall.Stat_t).Gid
+	g, err := user.LookupGroupId(strconv.FormatUint(uint64(gid), 10))
+	if err != nil || gid == 0 {
+		return ""
+	}
+	return g.Name
+}

@@ -1,0 +1,169 @@
+//go:build unix
+
+package main
+
+// This file owns the lock that says whose a socket is.
+
+// This file is the local transport on Unix: sockets in the file system, who may use them, and
+// the lock that says whose they are. Its twin is pipe_windows.go.
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A pathLock is the lock file next to a socket. Whoever has locked it owns the socket; the
+// kernel takes the lock away from a process that dies, however it dies.
+type pathLock struct {
+	file *os.File
+	path string
+}
+
+// A holder is what the lock file says of the process that locked it.
+type holder struct {
+	PID   int       `json:"pid"`
+	Since time.Time `json:"since"`
+}
+
+// lockPath takes the lock of e. The file may be removed by its holder between our open and our
+// lock; then what we locked is no longer at the path, and we begin again.
+func lockPath(e endpoint) (*pathLock, error) {
+	path := e.Path + ".lock"
+	for {
+		// O_NONBLOCK keeps a FIFO in its place from holding us up; a link is not followed.
+		fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, lockFault(e, path, err)
+		}
+		l := &pathLock{file: os.NewFile(uintptr(fd), path), path: path}
+		if err := l.check(e); err != nil {
+			l.file.Close()
+			return nil, err
+		}
+		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+		if err != nil {
+			err = heldBy(e, l.file, err)
+			l.file.Close()
+			return nil, err
+		}
+		if !l.current() {
+			l.file.Close()
+			continue
+		}
+		if err := l.sign(); err != nil {
+			l.release()
+			return nil, listenFault(e, "write the lock file: %w", err).withHint("see whether there is space left: df %s", filepath.Dir(path))
+		}
+		return l, nil
+	}
+}
+
+// check refuses a lock file that another user could hold, or that is a second name of a file
+// of ours, which sign would write over.
+func (l *pathLock) check(e endpoint) error {
+	info, err := l.file.Stat()
+	if err != nil {
+		return listenFault(e, "look at the lock file: %w", err)
+	}
+	st := info.Sys().(*syscall.Stat_t)
+	if !info.Mode().IsRegular() || int(st.Uid) != os.Getuid() || st.Nlink > 1 {
+		return listenFault(e, "%s, its lock file, is not ours alone: it belongs to %s", l.path, nameUser(int(st.Uid))).
+			withHint("choose a directory of your own")
+	}
+	return nil
+}
+
+// current tells whether the file that is locked is the one at the path.
+func (l *pathLock) current() bool {
+	ours, err := l.file.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Lstat(l.path)
+	return err == nil && os.SameFile(ours, there)
+}
+
+// sign writes who holds the lock, for those who come later. One write, so that they read all of
+// it or what was there before.
+func (l *pathLock) sign() error {
+	b, err := json.Marshal(holder{PID: os.Getpid(), Since: time.Now()})
+	if err != nil {
+		return err
+	}
+	b = append(b, '\n')
+	if _, err := l.file.WriteAt(b, 0); err != nil {
+		return err
+	}
+	return l.file.Truncate(int64(len(b)))
+}
+
+// release removes the file while it is locked, so that nobody's but ours is removed.
+func (l *pathLock) release() error {
+	var err error
+	if l.current() {
+		err = os.Remove(l.path)
+	}
+	return errors.Join(err, l.file.Close())
+}
+
+func lockFault(e endpoint, path string, err error) *fault {
+	info, statErr := os.Lstat(path)
+	switch {
+	case statErr == nil && info.Mode()&fs.ModeSymlink != 0:
+		return listenFault(e, "%s, its lock file, is a symbolic link", path).withHint("remove it: rm %s", path)
+	case statErr == nil && info.IsDir():
+		return listenFault(e, "%s, its lock file, is a directory", path).withHint("remove it: rmdir %s", path)
+	case statErr == nil && ownerOf(info) != os.Getuid():
+		return listenFault(e, "%s, its lock file, belongs to %s", path, nameUser(ownerOf(info))).withHint("choose a directory of your own")
+	}
+	return listenFault(e, "open the lock file: %w", err).withHint("choose a directory of your own")
+}
+
+// heldBy says who holds the lock. The holder writes that right after it has locked, so that what
+// is read at that moment may be empty or of one who is dead.
+func heldBy(e endpoint, file io.ReaderAt, err error) *fault {
+	if !errors.Is(err, unix.EWOULDBLOCK) {
+		return listenFault(e, "lock its lock file: %w", err).withHint("choose a directory on a local disk")
+	}
+	var h holder
+	for range 20 {
+		if h = readHolder(file); h.alive() {
+			f := listenFault(e, "it is held by pid %d since %s", h.PID, h.Since.Local().Format(time.DateTime)).
+				withHint("call it, stop it (kill %d), or name another endpoint with --listen", h.PID)
+			f.err = err
+			return f
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	f := listenFault(e, "another process holds it").withHint("see which with: lsof %s.lock", e.Path)
+	f.err = err
+	return f
+}
+
+func readHolder(file io.ReaderAt) holder {
+	var h holder
+	b, _ := io.ReadAll(io.NewSectionReader(file, 0, 1<<10))
+	if json.Unmarshal(b, &h) != nil {
+		return holder{}
+	}
+	return h
+}
+
+func (h holder) alive() bool {
+	if h.PID <= 0 {
+		return false
+	}
+	err := unix.Kill(h.PID, 0)
+	return err == nil || err == unix.EPERM
+}
