@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -220,6 +221,33 @@ func (c *channel) feed(to net.Conn) {
 			return
 		}
 	}
+}
+
+// givenChannel is the descriptor of which the environment says that it is the channel. The variables
+// go, so that our own children do not think it theirs.
+func givenChannel() (fd int, err error) {
+	number, given := os.LookupEnv(channelFD)
+	mode := os.Getenv(channelMode)
+	os.Unsetenv(channelFD)
+	os.Unsetenv(channelMode)
+	if !given {
+		return 0, usagef("there is no IPC channel: %s is not set", channelFD).
+			withHint("start it from Node.js: fork('child', [], {execPath: 'ipcd', execArgv: []})")
+	}
+	if mode != "" && mode != "json" {
+		return 0, usagef("the IPC channel has the serialization %q, which only Node.js understands", mode).
+			withHint("fork with {serialization: 'json'}, which is the default")
+	}
+	n, err := strconv.ParseUint(number, 10, 31)
+	if err != nil {
+		return 0, usagef("%s is %q, which is no descriptor", channelFD, number)
+	}
+	return int(n), nil
+}
+
+func noChannel(fd int, err error) *fault {
+	return usagef("%s is %d, but that is no channel: %w", channelFD, fd, err).
+		withHint("start ipcd without a shell in between, which passes the variable on but not the descriptor")
 }
 
 // environWithout is our environment less some variables.

@@ -18,30 +18,16 @@ import (
 
 const forkedFD = 3 // the first of exec.Cmd's ExtraFiles, and what Node's own fork gives
 
-// openChannel takes the channel that a parent has left to this process. The variables go, so
-// that our own children do not think it theirs.
+// openChannel takes the channel that a parent has left to this process.
 func openChannel(l limits, log *logger) (*channel, error) {
-	number, given := os.LookupEnv(channelFD)
-	mode := os.Getenv(channelMode)
-	os.Unsetenv(channelFD)
-	os.Unsetenv(channelMode)
-	if !given {
-		return nil, usagef("there is no IPC channel: %s is not set", channelFD).
-			withHint("start it from Node.js: fork('child', [], {execPath: 'ipcd', execArgv: []})")
-	}
-	if mode != "" && mode != "json" {
-		return nil, usagef("the IPC channel has the serialization %q, which only Node.js understands", mode).
-			withHint("fork with {serialization: 'json'}, which is the default")
-	}
-	fd, err := strconv.ParseUint(number, 10, 31)
+	fd, err := givenChannel()
 	if err != nil {
-		return nil, usagef("%s is %q, which is no descriptor", channelFD, number)
+		return nil, err
 	}
-	if err := checkChannel(int(fd)); err != nil {
-		return nil, usagef("%s is %d, but that is no channel: %w", channelFD, fd, err).
-			withHint("start ipcd without a shell in between, which passes the variable on but not the descriptor")
+	if err := checkChannel(fd); err != nil {
+		return nil, noChannel(fd, err)
 	}
-	conn, err := connOf(int(fd), "channel")
+	conn, err := connOf(fd, "channel")
 	if err != nil {
 		return nil, faultf(codeConnection, "take over the IPC channel: %w", err)
 	}

@@ -53,7 +53,7 @@ func startChild(command []string, l limits, log *logger) (*forked, error) {
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist):
 		return nil, dialFault(err, "cannot start %s: there is no such program", command[0]).withHint("look at the spelling, or give the whole path")
 	case err != nil:
-		return nil, dialFault(err, "cannot start %s: %v", command[0], err).withHint("see whether it is a program: ls -l %s", command[0])
+		return nil, dialFault(err, "cannot start %s: %v", command[0], err).withHint("see whether it is a program; a script needs the one that runs it: node %s", command[0])
 	}
 	f := &forked{channel: newChannel(raw, l, log), cmd: cmd, gone: make(chan struct{})}
 	go func() {
