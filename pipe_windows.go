@@ -160,8 +160,9 @@ func stateDir() (string, error) {
 // A pipeListener is a named pipe with us behind it.
 type pipeListener struct {
 	net.Listener
-	closing context.Context // ends with Close, for callers that are not identified yet
-	close   context.CancelFunc
+	endpoint endpoint
+	closing  context.Context // ends with Close, for callers that are not identified yet
+	close    context.CancelFunc
 }
 
 func (l *pipeListener) Accept() (net.Conn, error) {
@@ -175,6 +176,31 @@ func (l *pipeListener) Accept() (net.Conn, error) {
 func (l *pipeListener) Close() error {
 	l.close()
 	return l.Listener.Close()
+}
+
+// letIn opens the pipe to the members of another group than before, or of none. All instances of a pipe
+// share one security descriptor, and go-winio does not show its own: the way to it is to connect.
+func (l *pipeListener) letIn(allow group) error {
+	own, err := ownPeer()
+	if err != nil {
+		return err
+	}
+	sd, err := windows.SecurityDescriptorFromString(pipeSecurity(l.endpoint, own, allow))
+	if err != nil {
+		return err
+	}
+	dacl, _, err := sd.DACL()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(l.closing, takenPatience)
+	defer cancel()
+	conn, err := winio.DialPipeAccessImpLevel(ctx, l.endpoint.Path, windows.READ_CONTROL|windows.WRITE_DAC, winio.PipeImpLevelIdentification)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return windows.SetSecurityInfo(handleOf(conn), windows.SE_KERNEL_OBJECT, windows.DACL_SECURITY_INFORMATION|windows.PROTECTED_DACL_SECURITY_INFORMATION, nil, nil, dacl, nil)
 }
 
 // A pipeConn is a caller of whom something may have been read already: see identifyPipe.
@@ -210,7 +236,7 @@ func listenPipe(e endpoint, allow group) (net.Listener, error) {
 	switch {
 	case err == nil:
 		closing, cancel := context.WithCancel(context.Background())
-		return &pipeListener{Listener: l, closing: closing, close: cancel}, nil
+		return &pipeListener{Listener: l, endpoint: e, closing: closing, close: cancel}, nil
 	case isAny(err, windows.ERROR_ACCESS_DENIED, windows.ERROR_PIPE_BUSY, windows.ERROR_ALREADY_EXISTS, windows.ERROR_FILE_EXISTS):
 		// Microsoft's pipes say that access is denied when the name is taken.
 		return nil, pipeTaken(e, own)
@@ -239,7 +265,7 @@ func pipeTaken(e endpoint, own peer) error {
 		withHint("call it, stop it (taskkill /pid %d), or name another endpoint with --listen", pid)
 }
 
-const takenPatience = 300 * time.Millisecond // for one who serves the pipe to let us look
+const takenPatience = 300 * time.Millisecond // for one who serves the pipe to let us look, and for ourselves
 
 // startOf is when a process began, for people; nothing where it may not be asked.
 func startOf(pid uint32) string {

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/windows"
 )
 
 // pipeEndpoint is an endpoint of the local transport that nobody else has.
@@ -109,6 +111,33 @@ func TestPipeSilentCallerEndsWithTheListener(t *testing.T) {
 	go l.Close()
 	if _, err := identifyPipe(conn, testPatience); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("identify = %v; want closed", err)
+	}
+}
+
+// The settings were read again, and name another group.
+func TestPipeLetsAnotherGroupIn(t *testing.T) {
+	e := pipeEndpoint(t)
+	l := listenTest(t, e)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close()
+		}
+	}()
+	conn := dialSoon(t, e)
+	own, err := ownPeer()
+	must(t, err)
+	for _, allow := range []group{{name: "Users", id: "S-1-5-32-545"}, {}} {
+		must(t, l.(*pipeListener).letIn(allow))
+		sd, err := windows.GetSecurityInfo(handleOf(conn), windows.SE_KERNEL_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
+		must(t, err)
+		const users = ";;;BU)" // as the last part of an entry in SDDL
+		if text := sd.String(); strings.Contains(text, users) != (allow.id != "") || !strings.Contains(text, own.SID+")") {
+			t.Errorf("with the group %q the pipe has %s", allow.name, text)
+		}
 	}
 }
 

@@ -157,3 +157,25 @@ func TestServiceLife(t *testing.T) {
 	l.want(exitNobody, "stopped", "status")
 	l.want(exitDone, "removed "+l.dir, "uninstall", "--purge")
 }
+
+// Somebody types what the manager would run.
+func TestServiceInATerminal(t *testing.T) {
+	e := pipeEndpoint(t)
+	cmd := exec.Command("ipcd", "run", "--service", "ipcd-test-terminal", "--listen", e.String(), "--log-format", "text")
+	stderr := &strings.Builder{}
+	cmd.Stderr = stderr
+	must(t, cmd.Start())
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		if !strings.Contains(stderr.String(), "listening") {
+			t.Errorf("its log is %q", stderr)
+		}
+	})
+	first, err := settle(e)
+	must(t, err)
+	defer first.Close()
+	if got := printed(t, exec.Command("ipcd", "call", "-e", e.String(), "--wait", "10s", "hello")); strings.TrimSpace(got) != "hello" {
+		t.Errorf("ipcd call says %q", got)
+	}
+}

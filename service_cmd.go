@@ -265,9 +265,9 @@ func (i *installer) advise() {
 	switch {
 	case i.d.User:
 	case i.d.AllowGroup != "":
-		i.say("root and the members of the group %s can call it", i.d.AllowGroup)
+		i.say("%s and the members of the group %s can call it", masters, i.d.AllowGroup)
 	default:
-		i.say("only root can call it; to let the members of a group, too: ipcd install --force --allow-group GROUP")
+		i.say("only %s can call it; to let the members of a group, too: ipcd install --force --allow-group GROUP", masters)
 	}
 	for _, line := range i.sup.advice(i.d) {
 		i.say("%s", line)

@@ -88,6 +88,9 @@ func checkCopy(d *deployment) error {
 	return checkOwners(at, uid, advise)
 }
 
+// masters are those who can call every service of the system: see isMaster.
+const masters = "root"
+
 // copyPlaceFor is where the program goes unless somebody says otherwise.
 func copyPlaceFor(user bool) string {
 	if home, err := os.UserHomeDir(); user && err == nil {

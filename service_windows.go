@@ -21,6 +21,9 @@ func init() { supervisors = []supervisor{scm{}} }
 // copyPlace is where --copy-to puts the program unless it is told, on most machines: see copyPlaceFor.
 const copyPlace = `C:\Program Files\ipcd\ipcd.exe`
 
+// masters are those who can call every service of the system: see isMaster.
+const masters = "administrators"
+
 // copyPlaceFor is below Program Files, wherever that is. Only Administrators can write there.
 func copyPlaceFor(bool) string {
 	dir, err := programDir()

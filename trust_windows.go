@@ -143,8 +143,12 @@ func checkPipeOwner(e endpoint, pipe windows.Handle) error {
 	}
 	p := peer{Known: true, SID: sid, User: accountName(owner)}
 	f := faultf(codeDenied, "the daemon at %s belongs to %s; nothing was sent to it", e, p.who())
-	if isServiceSID(sid) {
+	service, ok := pipeService(e)
+	switch {
+	case isServiceSID(sid):
 		return f.withHint("a service is trusted with the pipe of its own name: //./pipe/NAME or //./pipe/NAME.more")
+	case ok && isServiceAccount(sid): // "The change takes effect the next time the system is started", says its page; a restart of the service has been enough
+		return f.withHint("if that is the service %s, it runs without its SID (sc qsidtype %s): ipcd install makes it so, a restart puts it into force", service, service)
 	}
 	return f.withHint(`start one of your own with "ipcd run", or call as that user`)
 }
