@@ -171,6 +171,9 @@ func (d *daemon) run(ctx context.Context) (err error) {
 			defer signal.Stop(reloads)
 		}
 	}
+	if d.set.instance.name != "" {
+		crashAsSignal()
+	}
 	if d.endpoints, err = endpointsOf(d.set); err != nil {
 		return err
 	}

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A managed daemon is a service of the user's own, whose manager is the test.
@@ -221,6 +223,21 @@ func TestReloadChangesTheGroup(t *testing.T) {
 			t.Errorf("the socket has mode %v and group %d; want %v and %d", info.Mode(), gid, step.mode, step.gid)
 		}
 		checkSay(t, m.dial(), "hello")
+	}
+}
+
+// TestCrashIsNoBadUsage ends a service as its watchdog does, with a signal at which Go says what each
+// goroutine does and exits with 2: from that code no manager would start it again.
+func TestCrashIsNoBadUsage(t *testing.T) {
+	var before unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_CORE, &before))
+	must(t, unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Max: before.Max})) // the daemon inherits it: no file
+	m := manage(t, "")
+	must(t, unix.Setrlimit(unix.RLIMIT_CORE, &before))
+	must(t, m.cmd.Process.Signal(syscall.SIGABRT))
+	receive(t, m.ended)
+	if status := m.cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGABRT || !strings.Contains(m.log.String(), "SIGABRT: abort") {
+		t.Errorf("it ended with %v; want SIGABRT, and in the log what it was doing", m.cmd.ProcessState)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"os/user"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -71,6 +72,10 @@ var reloadSignals = []os.Signal{syscall.SIGHUP}
 
 // signalPatience is how long the system lets a process go on after a signal; with 0 as long as it likes.
 func signalPatience(os.Signal) time.Duration { return 0 }
+
+// crashAsSignal has a crash of this program end it by SIGABRT. Go's own end is exit code 2, which means bad
+// usage with us, and from which a service manager is told not to start a service again.
+func crashAsSignal() { debug.SetTraceback("crash") }
 
 // detach gives cmd a session of its own, which neither Ctrl-C nor a closed terminal reaches.
 func detach(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }

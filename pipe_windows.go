@@ -76,6 +76,9 @@ func signalPatience(sig os.Signal) time.Duration {
 	return 0
 }
 
+// crashAsSignal: the service control manager tells a crash from an end by itself.
+func crashAsSignal() {}
+
 // detach gives cmd a console of its own that nobody sees, which neither Ctrl-C nor a closed
 // terminal reaches. With no console at all every program that it starts would open a window.
 func detach(cmd *exec.Cmd) {
