@@ -195,7 +195,7 @@ const (
 	openRCStopping     = 4
 	openRCStarting     = 8
 	openRCInactive     = 16
-	openRCCrashed      = 32 // given up
+	openRCCrashed      = 32 // and supervise-daemon does not know it yet
 	openRCUnsupervised = 64 // supervise-daemon itself has gone
 )
 
@@ -213,11 +213,20 @@ func (o openRC) start(d *deployment) []step {
 	return []step{commandStep("rc-service", d.Name, "zap").when(crashed), commandStep("rc-service", d.Name, "start")}
 }
 
+// stop has OpenRC forget that it has failed, too: that would outlive the script.
 func (o openRC) stop(d *deployment) []step {
-	return []step{commandStep("rc-service", d.Name, "stop").when(func(ctx context.Context) bool {
-		return fileThere(o.scriptPath(d)) && o.status(ctx, d) != openRCStopped
-	})}
+	return []step{
+		commandStep("rc-service", d.Name, "stop").when(func(ctx context.Context) bool {
+			return fileThere(o.scriptPath(d)) && o.status(ctx, d) != openRCStopped
+		}),
+		commandStep("rc-service", d.Name, "zap").when(func(context.Context) bool {
+			return fileThere(o.scriptPath(d)) && o.failed(d)
+		}),
+	}
 }
+
+// failed tells whether OpenRC has given it up: it is stopped then, with a mark.
+func (openRC) failed(d *deployment) bool { return fileThere("/run/openrc/failed/" + d.Name) }
 
 func (o openRC) restart(d *deployment) []step { return append(o.stop(d), o.start(d)...) }
 
@@ -226,7 +235,7 @@ func (o openRC) state(ctx context.Context, d *deployment) (unitState, error) {
 		return unitState{Active: activeStopped}, nil
 	}
 	_, err := runCommand(ctx, "rc-service", d.Name, "status")
-	st, known := openRCState(commandCode(err), func(option string) string {
+	st, known := openRCState(commandCode(err), o.failed(d), func(option string) string {
 		b, _ := os.ReadFile(filepath.Join("/run/openrc/options", d.Name, option))
 		return strings.TrimSpace(string(b))
 	})
@@ -238,19 +247,22 @@ func (o openRC) state(ctx context.Context, d *deployment) (unitState, error) {
 }
 
 // openRCState reads the exit code of status, and what supervise-daemon notes of its child.
-func openRCState(code int, option func(name string) string) (st unitState, known bool) {
+func openRCState(code int, failed bool, option func(name string) string) (st unitState, known bool) {
 	switch code {
 	case openRCStarted:
 		st.Active = activeRunning
 	case openRCStopped:
 		st.Active = activeStopped
+		if failed {
+			st.Active, st.Why = activeFailed, "it did not start, or ended too often and was given up"
+		}
 		return st, true
 	case openRCStarting, openRCInactive:
 		st.Active = activeStarting
 	case openRCStopping:
 		st.Active = activeStopping
 	case openRCCrashed:
-		st.Active, st.Why = activeFailed, "it ended too often, and OpenRC has given it up"
+		st.Active, st.Why = activeFailed, "it has crashed"
 	case openRCUnsupervised:
 		st.Active, st.Why = activeFailed, "its supervise-daemon has gone"
 	default:

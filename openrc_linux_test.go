@@ -142,6 +142,7 @@ func TestOpenRCInAContainer(t *testing.T) {
 		{"Control", testOpenRCControl},
 		{"AllowGroup", testOpenRCAllowGroup},
 		{"Refuses", testOpenRCRefuses},
+		{"GivesUp", testOpenRCGivesUp},
 	} {
 		if !t.Run(test.name, func(t *testing.T) { test.run(t, c.in(t)) }) {
 			return
@@ -214,6 +215,11 @@ func testOpenRCControl(t *testing.T, c *container) {
 	if second.PID == first.PID || second.Restarts != 1 {
 		t.Errorf("after kill -KILL it is %+v; it was %+v", second, first)
 	}
+	c.run("rc-service", "ipcd", "reload")
+	c.hello()
+	if again := openRCReport(c, 0); again != second {
+		t.Errorf("after a reload it is %+v; it was %+v", again, second)
+	}
 	c.run("ipcd", "restart")
 	c.hello()
 	c.run("ipcd", "stop")
@@ -271,4 +277,27 @@ func testOpenRCRefuses(t *testing.T, c *container) {
 	c.run("ipcd", "uninstall", "--name", "second", "--purge")
 	c.hello()
 	before.check(c)
+}
+
+// testOpenRCGivesUp has a daemon that ends again and again, and then is forgiven.
+func testOpenRCGivesUp(t *testing.T, c *container) {
+	c.run("ipcd", "stop")
+	c.run("sed", "-i", "s/^respawn_delay=.*/respawn_delay=1/; s/^respawn_max=.*/respawn_max=1/", "/etc/init.d/ipcd")
+	c.run("mkdir", "-p", "/run/ipcd/ipcd.sock") // where it wants to listen
+	c.try("", "rc-service", "ipcd", "start")
+	waitFor(t, func() error {
+		if r := c.try("", "ipcd", "status"); r.code != 3 || !r.says("given up") || !r.says("/run/ipcd/ipcd.sock") {
+			return fmt.Errorf("%s; want that it was given up, and why it has ended", r)
+		}
+		return nil
+	})
+	c.run("rmdir", "/run/ipcd/ipcd.sock")
+	c.run("ipcd", "start")
+	c.hello()
+	c.refused(1, "", "respawn_delay", "ipcd", "install") // the script was edited by hand
+	c.run("ipcd", "install", "--force")
+	c.hello()
+	if _, err := os.Stat(c.path("/run/openrc/failed/ipcd")); err == nil {
+		t.Error("OpenRC still says that it has failed")
+	}
 }

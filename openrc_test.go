@@ -30,24 +30,26 @@ func TestOpenRCState(t *testing.T) {
 	noted := map[string]string{"child_pid": "4711", "start_count": "2", "start_time": "2026-11-25 14:03:07"}
 	since := time.Date(2026, 11, 25, 14, 3, 7, 0, time.Local)
 	for _, test := range []struct {
-		code int
-		want unitState
+		code   int
+		failed bool
+		want   unitState
 	}{
-		{openRCStarted, unitState{Active: activeRunning, PID: 4711, Restarts: 2, Since: since}},
-		{openRCStopped, unitState{Active: activeStopped}},
-		{openRCStopping, unitState{Active: activeStopping, PID: 4711, Restarts: 2, Since: since}},
-		{openRCStarting, unitState{Active: activeStarting, PID: 4711, Restarts: 2, Since: since}},
-		{openRCCrashed, unitState{Active: activeFailed, PID: 4711, Restarts: 2, Since: since, Why: "it ended too often, and OpenRC has given it up"}},
+		{openRCStopped, true, unitState{Active: activeFailed, Why: "it did not start, or ended too often and was given up"}},
+		{openRCStarted, false, unitState{Active: activeRunning, PID: 4711, Restarts: 2, Since: since}},
+		{openRCStopped, false, unitState{Active: activeStopped}},
+		{openRCStopping, false, unitState{Active: activeStopping, PID: 4711, Restarts: 2, Since: since}},
+		{openRCStarting, false, unitState{Active: activeStarting, PID: 4711, Restarts: 2, Since: since}},
+		{openRCCrashed, false, unitState{Active: activeFailed, PID: 4711, Restarts: 2, Since: since, Why: "it has crashed"}},
 	} {
-		got, known := openRCState(test.code, func(option string) string { return noted[option] })
+		got, known := openRCState(test.code, test.failed, func(option string) string { return noted[option] })
 		if !known || got != test.want {
 			t.Errorf("openRCState(%d) = %+v, %v; want %+v", test.code, got, known, test.want)
 		}
 	}
-	if got, known := openRCState(1, func(string) string { return "" }); known {
+	if got, known := openRCState(1, false, func(string) string { return "" }); known {
 		t.Errorf("openRCState(1) = %+v; want that it is not known", got)
 	}
-	if got, _ := openRCState(openRCStarted, func(string) string { return "" }); got != (unitState{Active: activeRunning}) {
+	if got, _ := openRCState(openRCStarted, true, func(string) string { return "" }); got != (unitState{Active: activeRunning}) {
 		t.Errorf("without notes the state is %+v", got)
 	}
 }
