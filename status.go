@@ -283,7 +283,7 @@ func (r *report) print(w io.Writer) error {
 // compareVersion says that the daemon is another version than this program.
 func compareVersion(daemon string) string {
 	if own := version(); own != daemon {
-		return "; this program is " + own
+		return "; this program is " + own + `, and "ipcd restart" starts it`
 	}
 	return ""
 }

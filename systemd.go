@@ -225,7 +225,7 @@ func (s systemd) state(ctx context.Context, d *deployment) (unitState, error) {
 	if err != nil {
 		return unitState{}, err
 	}
-	socket, err := s.show(ctx, d, d.Name+".socket", "ActiveState")
+	socket, err := s.show(ctx, d, d.Name+".socket", "ActiveState", "Result")
 	if err != nil {
 		return unitState{}, err
 	}
@@ -254,6 +254,9 @@ func systemdState(show, socket map[string]string) unitState {
 		u.Active, u.Why, u.Waiting = activeFailed, systemdResult(show), false
 	default:
 		u.Active = activeStopped
+		if socket["ActiveState"] == "failed" { // which the service needs
+			u.Active, u.Why = activeFailed, "systemd cannot listen for it: "+systemdResult(socket)
+		}
 	}
 	return u
 }
@@ -269,7 +272,9 @@ func systemdResult(show map[string]string) string {
 		return "it did not answer, and was ended by the watchdog"
 	case "timeout":
 		return "it did not start or stop in time"
-	case "start-limit-hit":
+	case "resources":
+		return "the system does not let it have what it needs"
+	case "start-limit-hit", "service-start-limit-hit":
 		return "it ended again and again, and was given up"
 	case "success":
 		return ""
@@ -280,11 +285,12 @@ func systemdResult(show map[string]string) string {
 
 // tail reads the journal, which shows a user what is theirs alone; root sees all.
 func (s systemd) tail(ctx context.Context, d *deployment, lines int) []string {
-	unit := "--unit=" + d.Name + ".service"
+	flag := "--unit="
 	if d.User {
-		unit = "--user-unit=" + d.Name + ".service"
+		flag = "--user-unit="
 	}
-	out, err := runCommand(ctx, "journalctl", "--quiet", "--no-pager", "--output=cat", "--lines="+strconv.Itoa(lines), unit)
+	out, err := runCommand(ctx, "journalctl", "--quiet", "--no-pager", "--output=cat", "--lines="+strconv.Itoa(lines),
+		flag+d.Name+".service", flag+d.Name+".socket")
 	if err != nil || out == "" {
 		return nil
 	}
@@ -307,6 +313,9 @@ func (s systemd) remains(d *deployment) (gone, kept []string) {
 		}
 	}
 	if dir, err := s.unitDir(d); err == nil {
+		if d.User { // whose directories install has made where there were none
+			gone = append(gone, dir, filepath.Dir(dir), filepath.Dir(filepath.Dir(dir)))
+		}
 		for _, unit := range []string{d.Name + ".service.d", d.Name + ".socket.d"} {
 			kept = append(kept, filepath.Join(dir, unit))
 		}
@@ -415,6 +424,8 @@ func systemdUnit(d *deployment, socket bool) (string, error) {
 	b.line("TimeoutStartSec=30")
 	b.line("# The drain limit and some.")
 	b.line("TimeoutStopSec=%d", int(d.stopLimit().Round(time.Second).Seconds()))
+	b.line("# One that hangs says where, for the journal, and is killed.")
+	b.line("TimeoutAbortSec=5")
 	b.line("KillMode=mixed")
 	b.line("UMask=0077")
 	b.line("")

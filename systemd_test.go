@@ -97,6 +97,8 @@ func TestSystemdState(t *testing.T) {
 	}{
 		{"LoadState=not-found ActiveState=inactive", "inactive", unitState{Active: activeStopped}},
 		{"LoadState=loaded ActiveState=inactive UnitFileState=enabled", "active", unitState{Installed: true, Enabled: true, Active: activeStopped, Waiting: true}},
+		{"LoadState=loaded ActiveState=inactive", "failed", unitState{Installed: true, Active: activeFailed,
+			Why: "systemd cannot listen for it: the system does not let it have what it needs"}},
 		{"LoadState=loaded ActiveState=active MainPID=7 NRestarts=2", "active", unitState{Installed: true, Active: activeRunning, PID: 7, Restarts: 2, Waiting: true}},
 		{"LoadState=loaded ActiveState=reloading MainPID=7", "", unitState{Installed: true, Active: activeRunning, PID: 7}},
 		{"LoadState=loaded ActiveState=deactivating", "", unitState{Installed: true, Active: activeStopping}},
@@ -112,7 +114,7 @@ func TestSystemdState(t *testing.T) {
 			key, value, _ := strings.Cut(pair, "=")
 			show[key] = value
 		}
-		if got := systemdState(show, map[string]string{"ActiveState": test.socket}); got != test.want {
+		if got := systemdState(show, map[string]string{"ActiveState": test.socket, "Result": "resources"}); got != test.want {
 			t.Errorf("%s, socket %s:\n got %+v\nwant %+v", test.show, test.socket, got, test.want)
 		}
 	}
