@@ -121,6 +121,17 @@ func (c *container) rebootOpenRC() {
 	c.bootOpenRC()
 }
 
+// waitHello is for a daemon that OpenRC has started: it does not wait until that listens.
+func (c *container) waitHello() {
+	c.t.Helper()
+	waitFor(c.t, func() error {
+		if r := c.try("", "ipcd", "call", "hello"); r.code != 0 {
+			return errors.New(r.String())
+		}
+		return nil
+	})
+}
+
 func TestOpenRCInAContainer(t *testing.T) {
 	root := os.Getenv("IPCD_OPENRC_ROOT")
 	if root == "" { // in CI it is a step of its own that sets it
@@ -154,7 +165,7 @@ func TestOpenRCInAContainer(t *testing.T) {
 	c.run("ipcd", "uninstall")
 	c.run("ipcd", "install")
 	c.rebootOpenRC()
-	c.hello()
+	c.waitHello()
 	c.run("ipcd", "uninstall")
 	if r := c.try("", "getent", "passwd", "ipcd"); r.code == 0 {
 		t.Errorf("uninstall leaves the user behind: %s", r)
@@ -205,12 +216,7 @@ func testOpenRCNewcomer(t *testing.T, c *container) {
 func testOpenRCControl(t *testing.T, c *container) {
 	first := openRCReport(c, 0)
 	c.run("sh", "-c", fmt.Sprintf("kill -KILL %d", first.PID))
-	waitFor(t, func() error {
-		if r := c.try("", "ipcd", "call", "hello"); r.code != 0 {
-			return errors.New(r.String())
-		}
-		return nil
-	})
+	c.waitHello()
 	second := openRCReport(c, 0)
 	if second.PID == first.PID || second.Restarts != 1 {
 		t.Errorf("after kill -KILL it is %+v; it was %+v", second, first)
@@ -230,12 +236,7 @@ func testOpenRCControl(t *testing.T, c *container) {
 	c.run("ipcd", "start")
 	c.hello()
 	c.run("rc-service", "ipcd", "restart")
-	waitFor(t, func() error {
-		if r := c.try("", "ipcd", "call", "hello"); r.code != 0 {
-			return errors.New(r.String())
-		}
-		return nil
-	})
+	c.waitHello()
 }
 
 // testOpenRCAllowGroup lets the members of a group call, and nobody else.
