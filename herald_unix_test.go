@@ -132,10 +132,11 @@ func TestDaemonTellsItsManager(t *testing.T) {
 }
 
 func TestDaemonServesTheWatchdog(t *testing.T) {
-	m := manage(t, "idle = \"1s\"", "WATCHDOG_USEC=60000")
+	m := manage(t, "", "WATCHDOG_USEC=300000")
 	for range 5 {
 		m.hears("WATCHDOG=1")
 	}
+	m.reload("idle = \"200ms\"")
 	m.exits(exitDone) // what it does for the watchdog does not keep it from being idle
 	if log := m.log.String(); !strings.Contains(log, "nobody was here for the idle time") {
 		t.Error("it ended for another reason than the idle time")

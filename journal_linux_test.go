@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -38,11 +39,12 @@ func journalFields(b []byte) (map[string]string, error) {
 	return fields, nil
 }
 
-// runInJournal runs "ipcd run" with its log in a journal of ours, and returns what that gets, and what
-// comes on standard error.
-func runInJournal(t *testing.T, stream func(f *os.File) string, args ...string) (lines []map[string]string, stderr string) {
+// runInJournal runs "ipcd run" with its log in a journal of ours until it ends with the exit code that is
+// wanted, and returns what the journal gets, and what comes on standard error.
+func runInJournal(t *testing.T, want int, stream func(f *os.File) string, args ...string) (lines []map[string]string, stderr string) {
 	t.Helper()
 	needRoot(t)
+	var ended error
 	err := inOwnRun(t, func() error {
 		if err := os.MkdirAll("/run/systemd/journal", 0o755); err != nil {
 			return err
@@ -60,11 +62,8 @@ func runInJournal(t *testing.T, stream func(f *os.File) string, args ...string) 
 		cmd := exec.Command("ipcd", append([]string{"run", "--listen", at(tempSocket(t)).String(), "--idle", "10ms"}, args...)...)
 		cmd.Stderr = theirs
 		cmd.Env = append(os.Environ(), "JOURNAL_STREAM="+stream(theirs))
-		err = cmd.Run()
+		ended = cmd.Run()
 		theirs.Close()
-		if err != nil {
-			return err
-		}
 		b := make([]byte, 64<<10)
 		n, err := ours.Read(b)
 		if n > 0 {
@@ -86,7 +85,21 @@ func runInJournal(t *testing.T, stream func(f *os.File) string, args ...string) 
 		}
 	})
 	must(t, err)
+	if code := exitCodeOf(ended); code != want {
+		t.Errorf("exit code %d; want %d", code, want)
+	}
 	return lines, stderr
+}
+
+func exitCodeOf(err error) int {
+	var e *exec.ExitError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &e):
+		return e.ExitCode()
+	}
+	return -1
 }
 
 // streamOf is $JOURNAL_STREAM for f.
@@ -101,7 +114,7 @@ func streamOf(t *testing.T) func(f *os.File) string {
 }
 
 func TestLogGoesToTheJournal(t *testing.T) {
-	lines, stderr := runInJournal(t, streamOf(t))
+	lines, stderr := runInJournal(t, exitDone, streamOf(t))
 	if stderr != "" {
 		t.Errorf("on standard error stands %q; want nothing", stderr)
 	}
@@ -120,6 +133,18 @@ func TestLogGoesToTheJournal(t *testing.T) {
 	}
 }
 
+// TestLastWordsInTheJournal wants what is wrong with a start to be an error there, too.
+func TestLastWordsInTheJournal(t *testing.T) {
+	_, stderr := runInJournal(t, exitUsage, streamOf(t), "--set", "limits.drain=0s")
+	if !strings.HasPrefix(stderr, "<3>ipcd: error: --set limits.drain: ") || !strings.Contains(stderr, "\n") {
+		t.Errorf("on standard error stands %q; want the complaint at level 3", stderr)
+	}
+	_, stderr = runInJournal(t, exitUsage, func(*os.File) string { return "1:2" }, "--set", "limits.drain=0s")
+	if !strings.HasPrefix(stderr, "ipcd: error: --set limits.drain: ") {
+		t.Errorf("on standard error stands %q; want the complaint", stderr)
+	}
+}
+
 // TestLogStaysText has what does not lead to the journal, and who does not want its log there.
 func TestLogStaysText(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -133,7 +158,7 @@ func TestLogStaysText(t *testing.T) {
 		"json":         {streamOf(t), []string{"--log-format", "json"}, `"msg":"listening"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			lines, stderr := runInJournal(t, test.stream, test.args...)
+			lines, stderr := runInJournal(t, exitDone, test.stream, test.args...)
 			if len(lines) > 0 || !strings.Contains(stderr, test.want) {
 				t.Errorf("the journal gets %q, standard error %q; want nothing, and %q", lines, stderr, test.want)
 			}

@@ -104,6 +104,17 @@ func (f lineFormat) appendField(b []byte, key string, v any) []byte {
 // on systems without a journal.
 var openJournal func(f *os.File) func(journalEntry) error
 
+// An errorStream takes what a program says on standard error before it ends, a line in each write. The journal
+// takes the number before it for its level: sd-daemon(3).
+type errorStream struct{ f *os.File }
+
+func (w errorStream) Write(line []byte) (int, error) {
+	if openJournal != nil && openJournal(w.f) != nil {
+		line = append([]byte("<3>"), line...)
+	}
+	return w.f.Write(line)
+}
+
 // A journalEntry is one line as the journal takes it: systemd.journal-fields(7).
 type journalEntry struct {
 	priority int // of syslog(3)

@@ -27,7 +27,7 @@ func main() {
 	if out := (*fs.PathError)(nil); errors.As(err, &out) && out.Path == os.Stdout.Name() && isBrokenPipe(err) {
 		os.Exit(exitDone) // whoever read our output has had enough: | head -1
 	}
-	complain(os.Stderr, err)
+	complain(errorStream{os.Stderr}, err)
 	os.Exit(exitCode(err))
 }
 
