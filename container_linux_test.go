@@ -394,7 +394,7 @@ func (c *container) waitShow(unit, property, want string) {
 func buildIpcd(t testing.TB, dir, version string) string {
 	t.Helper()
 	file := filepath.Join(dir, "ipcd"+version)
-	build := exec.Command("go", "build", "-o", file, ".")
+	build := exec.Command("go", "build", "-trimpath", "-o", file, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false", "GOOS=linux")
 	if version != "" { // the build takes it from the tag of a repository
 		source := copySource(t, filepath.Join(dir, "source"))

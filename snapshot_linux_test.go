@@ -33,10 +33,9 @@ func (c *container) snapshot() snapshot {
 	s := snapshot{}
 	c.addFiles(s)
 	for kind, command := range map[string][]string{
-		"user":  {"getent", "passwd"},
-		"group": {"getent", "group"},
-		"unit":  {"systemctl", "list-unit-files", "--plain", "--no-legend", "--no-pager", "--full"},
-		// not-found units are those that others name; they come and go.
+		"user":     {"getent", "passwd"},
+		"group":    {"getent", "group"},
+		"unit":     {"systemctl", "list-unit-files", "--plain", "--no-legend", "--no-pager", "--full"},
 		"loaded":   {"systemctl", "list-units", "--all", "--plain", "--no-legend", "--no-pager", "--full", "--type=service,socket"},
 		"process":  {"sh", "-c", "cat /proc/[0-9]*/comm 2>/dev/null"},
 		"listener": {"sh", "-c", `awk '$6 == "01" && $8 { print $8 }' /proc/net/unix; awk '$4 == "0A" { print $2 }' /proc/net/tcp /proc/net/tcp6`},
@@ -50,8 +49,11 @@ func (c *container) snapshot() snapshot {
 		}
 		for line := range strings.Lines(r.stdout) {
 			name, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
-			if kind == "loaded" { // whether it runs is not the question
-				rest = ""
+			if kind == "loaded" {
+				if strings.HasPrefix(strings.TrimSpace(rest), "not-found") && !strings.Contains(name, "ipcd") {
+					continue // another unit names it
+				}
+				rest = "" // whether it runs is not the question
 			}
 			s.add(kind, name, rest)
 		}
