@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -106,11 +105,6 @@ func checkServicePaths(cmd *cobra.Command, who instance) error {
 // does a signal. That it is one is said by a flag: kardianos/service guesses by the parent, which in a
 // container tells nothing.
 func runUnderManager(ctx context.Context, d *daemon) error {
-	if d.set.instance.name != "" {
-		// A panic, or the signal of a watchdog, would end it with exit code 2, which to us, and so to the
-		// manager, is bad usage: it would not be started again. This way a signal ends it.
-		debug.SetTraceback("crash")
-	}
 	if d.set.instance.name == "" || underManager != nil {
 		return d.run(ctx)
 	}
