@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -125,6 +127,62 @@ func TestLaunchdDisabled(t *testing.T) {
 	if want := []string{"a", "c"}; !slices.Equal(got, want) {
 		t.Errorf("disabled are %q; want %q", got, want)
 	}
+}
+
+// fakeLaunchctl has one service, in $FAKE/loaded. It goes a while after bootout, which says that it
+// is in progress; kickstart makes it run; $FAKE/disabled has it disabled.
+const fakeLaunchctl = `cd "$FAKE" || exit 1
+case "$1" in
+print)
+	[ -e loaded ] || exit 113
+	printf 'x = {\n\tpath = /x.plist\n\tstate = %s\n\truns = 1\n}\n' "$(cat loaded)"
+	if [ -e going ]; then rm going loaded; fi
+	;;
+print-disabled) [ ! -e disabled ] || printf '\t"ipcd" => disabled\n' ;;
+enable) rm disabled ;;
+bootstrap)
+	[ ! -e loaded ] || { echo 'Bootstrap failed: 5: Input/output error' >&2; exit 5; }
+	echo running >loaded
+	;;
+kickstart) echo running >loaded ;;
+bootout)
+	[ ! -e refused ] || { echo 'Boot-out failed: 1: Operation not permitted' >&2; exit 1; }
+	touch going
+	echo 'Boot-out failed: 36: Operation now in progress' >&2
+	exit 36
+	;;
+esac
+`
+
+func TestLaunchdSteps(t *testing.T) {
+	calls := fakeTools(t, map[string]string{"launchctl": fakeLaunchctl})
+	l, d := launchd{}, plainDeployment()
+	d.User = true // who needs no directory of root's
+	domain, list := l.domain(d), l.plistPath(d)
+	bootstrap, bootout := "launchctl bootstrap "+domain+" "+list, "launchctl bootout "+domain+"/ipcd"
+	kickstart := "launchctl kickstart " + domain + "/ipcd"
+	checkTaken(t, "stop of nothing", take(t, calls, l.stop(d)))
+	checkTaken(t, "start", take(t, calls, l.start(d)), bootstrap, kickstart)
+	checkTaken(t, "start of what runs", take(t, calls, l.start(d)), kickstart)
+	checkTaken(t, "restart", take(t, calls, l.restart(d)), bootout, bootstrap, kickstart)
+	checkTaken(t, "enable", take(t, calls, l.enable(d)))
+	fake := os.Getenv("FAKE")
+	must(t, os.WriteFile(filepath.Join(fake, "disabled"), nil, 0o600))
+	checkTaken(t, "enable of what is disabled", take(t, calls, l.enable(d)), "launchctl enable "+domain+"/ipcd")
+	if st, err := l.state(t.Context(), d); err != nil || st.Installed {
+		t.Errorf("without its file the state is %+v, %v; want that it is not installed", st, err)
+	}
+	if got := l.foreign(t.Context(), d); got != "/x.plist" {
+		t.Errorf("a service from another file is that of %q", got)
+	}
+	must(t, os.WriteFile(filepath.Join(fake, "refused"), nil, 0o600))
+	if err := perform(t.Context(), l.stop(d)); err == nil || !strings.Contains(err.Error(), "not permitted") {
+		t.Errorf("stop that is refused: %v", err)
+	}
+	must(t, os.Remove(filepath.Join(fake, "refused")))
+	checkTaken(t, "disable", take(t, calls, l.disable(d)), bootout)
+	d.User = false
+	checkTaken(t, "disable of nothing", take(t, calls, l.disable(d)))
 }
 
 // FuzzLaunchdJob wants no panic, and no pid or count below nothing shown as a restart.

@@ -96,6 +96,53 @@ func TestShellLineIsWhatWasMeant(t *testing.T) {
 	}
 }
 
+// fakeTools puts shell scripts before the tools of the system, each of which notes how it was called
+// and keeps what it knows in $FAKE. What it returns reads the calls since the last time.
+func fakeTools(t *testing.T, scripts map[string]string) (calls func() []string) {
+	t.Helper()
+	sh := needShellTool(t, "sh")
+	dir := t.TempDir()
+	for name, text := range scripts {
+		text = "#!" + sh + "\necho \"${0##*/} $*\" >>\"$FAKE/calls\"\n" + text
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	t.Setenv("FAKE", dir)
+	return func() []string {
+		b, err := os.ReadFile(filepath.Join(dir, "calls"))
+		if err != nil {
+			return nil
+		}
+		os.Remove(filepath.Join(dir, "calls"))
+		return strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
+	}
+}
+
+// take takes the steps, and returns what was asked of the tools meanwhile, without the questions.
+func take(t *testing.T, calls func() []string, steps []step) (changes []string) {
+	t.Helper()
+	calls()
+	if err := perform(t.Context(), steps); err != nil {
+		t.Fatal(err)
+	}
+	for _, call := range calls() {
+		if !strings.Contains(call, " print") && !strings.Contains(call, " onestatus") && !strings.Contains(call, "sysrc -n") {
+			changes = append(changes, call)
+		}
+	}
+	return changes
+}
+
+// checkTaken compares what take returns.
+func checkTaken(t *testing.T, what string, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("%s asks for %q; want %q", what, got, want)
+	}
+}
+
 // checkMark wants the command line of the daemon to be known from a text.
 func checkMark(t *testing.T, d *deployment, text string) {
 	t.Helper()

@@ -47,6 +47,35 @@ run_rc_command()
 	}
 }
 
+func TestRCDSteps(t *testing.T) {
+	calls := fakeTools(t, map[string]string{
+		"service": `cd "$FAKE" || exit 1
+case "$2" in
+onestatus) [ -e running ] ;;
+onestart) touch running ;;
+onestop) rm running ;;
+esac
+`,
+		"sysrc": `cd "$FAKE" || exit 1
+case "$1" in
+-n) [ -e enabled ] && echo YES ;;
+-x) rm enabled ;;
+*) touch enabled ;;
+esac
+`,
+	})
+	r, d := rcD{}, oddDeployment()
+	checkTaken(t, "disable of nothing", take(t, calls, r.disable(d)))
+	checkTaken(t, "enable", take(t, calls, r.enable(d)), "sysrc ipcd_2_enable=YES")
+	checkTaken(t, "disable", take(t, calls, r.disable(d)), "sysrc -x ipcd_2_enable")
+	checkTaken(t, "start", take(t, calls, r.start(d)), "service ipcd-2 onestart")
+	checkTaken(t, "start of what runs", take(t, calls, r.start(d)))
+	checkTaken(t, "stop without a script", take(t, calls, r.stop(d)))
+	if st, err := r.state(t.Context(), d); err != nil || st != (unitState{Active: activeStopped}) {
+		t.Errorf("without its script the state is %+v, %v", st, err)
+	}
+}
+
 func TestRCDTellsNamesApart(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"ipcd-2", "cron"} {

@@ -4,3 +4,6 @@ package main
 // told by what has brought the system up; SysV's scripts, which every manager can run, are none.
 
 func init() { supervisors = []supervisor{systemd{}, openRC{}} }
+
+// copyPlace is where --copy-to puts the program unless it is told.
+const copyPlace = "/usr/local/bin/ipcd"

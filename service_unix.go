@@ -20,9 +20,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// copyPlace is where --copy-to puts the program unless it is told.
-const copyPlace = "/usr/local/bin/ipcd"
-
 // checkRights makes sure that we may change services.
 func checkRights(user bool) error {
 	switch {
