@@ -7,7 +7,7 @@ import (
 	"bytes"
 	"io"
 	"path/filepath"
-	"strings"
+	"regexp"
 	"unicode/utf8"
 
 	"golang.org/x/sys/windows/svc/eventlog"
@@ -70,10 +70,12 @@ func (s *serviceLog) report(level logLevel, line []byte) {
 	}
 }
 
-// eventText is a line as an event has it: a "%" and a digit would be taken for the place of another
-// text ("ReportEventW function"), and a zero for the end.
+// placeholder is what the viewer of events takes for the place of another text ("ReportEventW function").
+var placeholder = regexp.MustCompile(`%+([0-9])`)
+
+// eventText is a line as an event has it.
 func eventText(line []byte) string {
-	text := strings.NewReplacer("%", "%%", "\x00", "").Replace(string(bytes.TrimSpace(line)))
+	text := placeholder.ReplaceAllString(string(bytes.TrimSpace(line)), "% $1")
 	if len(text) <= maxEvent {
 		return text
 	}

@@ -46,7 +46,7 @@ func TestServiceLogGoesToFileAndEvents(t *testing.T) {
 	s.warn("100%1 of it\nand more")
 	s.error("stopping", "error", errors.New("the pipe is broken"))
 	s.debug("not said")
-	want := []string{`warning 2: 100%%1 of it\u000aand more`, `error 3: stopping error="the pipe is broken"`}
+	want := []string{`warning 2: 100% 1 of it\u000aand more`, `error 3: stopping error="the pipe is broken"`}
 	if !slices.Equal(*events, want) {
 		t.Errorf("events %q; want %q", *events, want)
 	}

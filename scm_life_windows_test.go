@@ -142,7 +142,6 @@ func TestServiceLife(t *testing.T) {
 	}
 	l.want(exitNobody, "exit code 2", "status")
 	must(t, os.Remove(config))
-	l.want(exitDone, "it answers", "start")
 
 	// Other settings, by force.
 	l.want(exitDone, "installed", append(install, "--force", "--run-as", "LocalSystem")...)

@@ -244,11 +244,15 @@ func TestWritersAreFound(t *testing.T) {
 	if err := windows.SetNamedSecurityInfo(file, windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION|windows.PROTECTED_DACL_SECURITY_INFORMATION, nil, nil, dacl, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := checkWriters(file, plain); err == nil || !strings.Contains(err.Error(), "can change "+file) {
+	if err := checkWriters(file, 0, plain); err == nil || !strings.Contains(err.Error(), "can change "+file) {
 		t.Errorf("a file that everybody can write to: %v", err)
 	}
-	if err := checkWriters(os.Getenv("SystemRoot"), plain); err != nil {
+	if err := checkWriters(filepath.Join(os.Getenv("SystemRoot"), "none.exe"), dirAdd, plain); err != nil {
 		t.Errorf("the directory of Windows: %v", err)
+	}
+	must(t, windows.SetNamedSecurityInfo(dir, windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION|windows.PROTECTED_DACL_SECURITY_INFORMATION, nil, nil, dacl, nil))
+	if err := checkWriters(filepath.Join(dir, "none.exe"), dirAdd, plain); err == nil || !strings.Contains(err.Error(), "can change "+dir) {
+		t.Errorf("a directory that everybody can write to: %v", err)
 	}
 	for _, path := range []string{`\\server\share\ipcd.exe`, `\\?\UNC\server\share\ipcd.exe`} {
 		if err := checkLocal(path); err == nil {

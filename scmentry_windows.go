@@ -86,6 +86,9 @@ func entryFor(d *deployment) (scmEntry, error) {
 	if err != nil {
 		return scmEntry{}, err
 	}
+	if service, ok := strings.CutPrefix(account, virtualAccounts); ok && !strings.EqualFold(service, d.Name) {
+		return scmEntry{}, usagef("--run-as: %s is the account of another service", account).withHint("the one of this is %s%s", virtualAccounts, d.Name)
+	}
 	var line []string
 	for _, arg := range d.command() {
 		line = append(line, syscall.EscapeArg(arg)) // a program with a space in its path is quoted: else the system would try C:\Program first
@@ -103,6 +106,8 @@ func entryFor(d *deployment) (scmEntry, error) {
 	return e, nil
 }
 
+const virtualAccounts = `NT SERVICE\` // each service has one of its name, made by the system
+
 // serviceAccount is what the manager calls the account of --run-as. Those that the system itself has
 // need no password, nor do group managed ones; of others one would have to be asked, kept and renewed.
 func serviceAccount(runAs string) (string, error) {
@@ -117,7 +122,7 @@ func serviceAccount(runAs string) (string, error) {
 		return "LocalSystem", nil
 	}
 	if strings.HasPrefix(bare, `ntservice\`) {
-		return `NT SERVICE\` + runAs[strings.Index(runAs, `\`)+1:], nil
+		return virtualAccounts + runAs[strings.Index(runAs, `\`)+1:], nil
 	}
 	if strings.HasSuffix(runAs, "$") && strings.Contains(runAs, `\`) {
 		return runAs, nil

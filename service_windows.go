@@ -65,7 +65,7 @@ func checkProgram(d *deployment) error {
 	if err := checkLocal(d.Program); err != nil {
 		return advise(err)
 	}
-	return checkWriters(d.Program, advise)
+	return checkWriters(d.Program, dirAdd, advise) // a library beside the program may be loaded into it
 }
 
 // checkCopy refuses a place for the program that others could change.
@@ -83,7 +83,13 @@ func checkCopy(d *deployment) error {
 	for _, err := os.Lstat(at); errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at); _, err = os.Lstat(at) { // install makes it
 		at = filepath.Dir(at)
 	}
-	return checkWriters(at, advise)
+	if at != filepath.Dir(d.Program) { // what is made there gets what it hands down
+		others, err := othersIn(at, handedDown|fileReplace|dirReplace|dirAdd)
+		if err != nil || len(others) > 0 {
+			return advise(writersFault(at, others, err))
+		}
+	}
+	return checkWriters(filepath.Join(at, filepath.Base(d.Program)), dirAdd, advise)
 }
 
 // checkServiceConfig makes sure that the configuration is there for the service, and not for others
@@ -96,7 +102,7 @@ func checkServiceConfig(d *deployment) error {
 	if err := checkLocal(path); err != nil {
 		return asFault(err).withHint("put it where services are configured: %s", serviceConfigFile(d.Name))
 	}
-	return checkWriters(path, func(err error) error {
+	return checkWriters(path, 0, func(err error) error {
 		return asFault(err).withHint("put it into a directory of the administrators: %s", filepath.Dir(copyPlaceFor(false)))
 	})
 }
@@ -115,12 +121,16 @@ func checkLocal(path string) error {
 	return nil
 }
 
-// checkWriters makes sure that nobody but the system and administrators can change path, or what is on
-// the way to it. That users may make directories in the root of a drive, as they may by default, does no
-// harm. advise adds what can be done.
-func checkWriters(path string, advise func(error) error) error {
+// checkWriters makes sure that nobody but the system and administrators can change path, which need not
+// be there yet, or what is on the way to it; nobody else may have one of the rights beside to its
+// directory. That users may make directories in the root of a drive, as they may by default, does no harm.
+// advise adds what can be done.
+func checkWriters(path string, beside uint32, advise func(error) error) error {
 	for at := path; ; at = filepath.Dir(at) {
 		info, err := os.Lstat(at)
+		if errors.Is(err, fs.ErrNotExist) && at == path {
+			continue
+		}
 		if err != nil {
 			return advise(fmt.Errorf("look at %s: %w", at, err))
 		}
@@ -131,8 +141,8 @@ func checkWriters(path string, advise func(error) error) error {
 		switch {
 		case !info.IsDir():
 			rights = fileReplace
-		case at == path || at == filepath.Dir(path): // a library beside the program may be loaded into it
-			rights |= dirAdd
+		case at == filepath.Dir(path):
+			rights |= beside
 		}
 		if others, err := othersIn(at, rights); err != nil || len(others) > 0 {
 			return advise(writersFault(at, others, err))

@@ -184,7 +184,8 @@ func ownerOfFile(path string) (string, error) {
 
 // The rights that a list of others is made for.
 const (
-	anyRight uint32 = 1<<32 - 1 // also those that are only handed down to what will be in a directory
+	handedDown uint32 = 1 << 27   // none by itself: also those that a directory only hands down to what will be in it
+	anyRight   uint32 = 1<<32 - 1 // handed down or not
 	// fileReplace are those with which a file becomes another, dirReplace those with which what is in a
 	// directory does: DELETE lets it be renamed away, FILE_DELETE_CHILD what is in it ("File Access Rights
 	// Constants"), dirAdd puts something beside it.
@@ -225,8 +226,8 @@ func othersIn(path string, rights uint32, known ...string) ([]string, error) {
 		if mask&(windows.GENERIC_ALL|windows.GENERIC_WRITE) != 0 {
 			mask = anyRight
 		}
-		handedDown := ace.Header.AceFlags&windows.INHERIT_ONLY_ACE != 0 && rights != anyRight
-		if ace.Header.AceType == windows.ACCESS_ALLOWED_ACE_TYPE && mask&rights != 0 && !handedDown {
+		counts := ace.Header.AceFlags&windows.INHERIT_ONLY_ACE == 0 || rights&handedDown != 0
+		if ace.Header.AceType == windows.ACCESS_ALLOWED_ACE_TYPE && mask&rights != 0 && counts {
 			note((*windows.SID)(unsafe.Pointer(&ace.SidStart)).String())
 		}
 	}
