@@ -6,8 +6,10 @@ package main
 import (
 	"bytes"
 	"io"
+	"os"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"unicode/utf8"
 
 	"golang.org/x/sys/windows/svc/eventlog"
@@ -17,6 +19,7 @@ import (
 const (
 	maxServiceLog  = 10       // megabytes of the file before it is put aside
 	keptServiceLog = 5        // files that were put aside; the oldest goes
+	maxCrashLog    = 1 << 20  // bytes after which the file for crashes is begun anew
 	maxEvent       = 16 << 10 // bytes of an event: ReportEvent takes 31,839 characters, and half of that is more than anyone reads
 )
 
@@ -30,6 +33,22 @@ const (
 // directory of its own because the service may write there, and nowhere else.
 func serviceLogDir(dir string) string        { return filepath.Join(dir, "log") }
 func serviceLogFile(dir, name string) string { return filepath.Join(serviceLogDir(dir), name+".log") }
+
+// keepCrash has the runtime write what it says of a program that breaks to a file beside the log: on
+// stderr nobody would see it. Where that cannot be, nobody does.
+func keepCrash(dir string) {
+	name := filepath.Join(serviceLogDir(dir), "crash.log")
+	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
+	if info, err := os.Stat(name); err == nil && info.Size() > maxCrashLog {
+		flags |= os.O_TRUNC
+	}
+	f, err := os.OpenFile(name, flags, 0o600)
+	if err != nil {
+		return
+	}
+	debug.SetCrashOutput(f, debug.CrashOptions{}) // which keeps a handle of its own
+	f.Close()
+}
 
 // events is the event log, as far as we need it.
 type events interface {

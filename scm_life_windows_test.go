@@ -117,7 +117,7 @@ func TestServiceLife(t *testing.T) {
 	if now := l.pid(); now != first {
 		t.Errorf("the service is process %d now, was %d; want it left alone", now, first)
 	}
-	l.want(exitUsage, "has a password", append(install, "--run-as", "ada")...)
+	l.want(exitUsage, "there is no user", append(install, "--run-as", "no-such-user")...)
 
 	l.want(exitDone, "has been stopped", "stop")
 	l.want(exitDone, "has been stopped", "stop") // there is nothing to do

@@ -75,6 +75,11 @@ func TestServiceAccounts(t *testing.T) {
 			t.Errorf("serviceAccount(%q) = %q, %v; want %q", name, got, err, want)
 		}
 	}
+	own, err := ownPeer()
+	must(t, err)
+	if _, err := serviceAccount(own.User); err == nil || !strings.Contains(err.Error(), "has a password") {
+		t.Errorf("our own account, %s: %v", own.User, err)
+	}
 	for _, name := range []string{"ada", `CORP\ada`, ".\\ada", "ipcd$"} {
 		if got, err := serviceAccount(name); exitCode(err) != exitUsage || !strings.Contains(hintFor(err), "LocalService") {
 			t.Errorf("serviceAccount(%q) = %q, %v; want bad usage and a hint", name, got, err)
@@ -146,25 +151,7 @@ func TestEntryComesAndGoes(t *testing.T) {
 		t.Errorf("ours is taken for %s", text)
 	}
 
-	other := *d
-	other.Config, other.RunAs = "", "LocalSystem"
-	restore := parts[2].(*scmPart).save()
-	changed, err := scm{}.parts(&other)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if have, err := changed[2].have(); have == changed[2].want() || err != nil {
-		t.Errorf("with other settings it is wanted as it is: %s, %v", have, err)
-	}
-	if err := changed[2].put(); err != nil {
-		t.Fatal(err)
-	}
-	if have, err := changed[2].have(); have != changed[2].want() || err != nil {
-		t.Errorf("changed, it is\n%s(%v); want\n%s", have, err, changed[2].want())
-	}
-	if err := restore(); err != nil {
-		t.Fatal(err)
-	}
+	changeAndRestore(t, d, parts[2].(*scmPart))
 	check("restored")
 
 	for range 2 { // the second time nothing is there
@@ -183,6 +170,28 @@ func TestEntryComesAndGoes(t *testing.T) {
 	if eventsOf(d.Name) != "none" {
 		t.Error("the event source is left")
 	}
+}
+
+// changeAndRestore installs the service with other settings, and takes that back.
+func changeAndRestore(t *testing.T, d *deployment, entry *scmPart) {
+	t.Helper()
+	other := *d
+	other.Config, other.RunAs = "", "LocalSystem"
+	restore := entry.save()
+	changed, err := scm{}.parts(&other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if have, err := changed[2].have(); have == changed[2].want() || err != nil {
+		t.Errorf("with other settings it is wanted as it is: %s, %v", have, err)
+	}
+	if err := changed[2].put(); err != nil {
+		t.Fatal(err)
+	}
+	if have, err := changed[2].have(); have != changed[2].want() || err != nil {
+		t.Errorf("changed, it is\n%s(%v); want\n%s", have, err, changed[2].want())
+	}
+	must(t, restore())
 }
 
 func TestForeignServiceIsTold(t *testing.T) {

@@ -127,8 +127,11 @@ func serviceAccount(runAs string) (string, error) {
 	if strings.HasSuffix(runAs, "$") && strings.Contains(runAs, `\`) {
 		return runAs, nil
 	}
-	return "", usagef("--run-as: the account %q has a password, and ipcd takes none", shorten(runAs, 100)).
-		withHint(`use LocalService, NetworkService, LocalSystem, NT SERVICE\NAME or DOMAIN\ACCOUNT$ (group managed)`)
+	f := usagef("--run-as: the account %q has a password, and ipcd takes none", shorten(runAs, 100))
+	if _, _, _, err := windows.LookupSID("", runAs); err != nil {
+		f = usagef("--run-as: there is no user %q", shorten(runAs, 100))
+	}
+	return "", f.withHint(`use LocalService, NetworkService, LocalSystem, NT SERVICE\NAME or DOMAIN\ACCOUNT$ (group managed)`)
 }
 
 // restartActions are restarts as the manager has them. It repeats the last action for ever, which is why

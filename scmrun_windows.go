@@ -33,6 +33,7 @@ type scmHandler struct {
 	name  string
 	dir   string // %ProgramData%\NAME
 	serve func(context.Context, notices) error
+	alone bool          // nobody else is in this process, whose crash is ours
 	log   *serviceLog   // nil until serve has asked for it
 	limit time.Duration // from the request to stop to the end
 	err   error         // of serve
@@ -45,7 +46,7 @@ func runUnderSCM(ctx context.Context, name string, serve func(context.Context, n
 	if err != nil {
 		return err
 	}
-	h := &scmHandler{ctx: ctx, name: name, dir: dir, serve: serve, limit: scmLate}
+	h := &scmHandler{ctx: ctx, name: name, dir: dir, serve: serve, alone: true, limit: scmLate}
 	err = svc.Run(name, h)
 	switch {
 	case isAny(err, windows.ERROR_FAILED_SERVICE_CONTROLLER_CONNECT):
@@ -128,6 +129,9 @@ func note(c chan<- struct{}) {
 
 // run is the daemon. What it ends with is logged here: there is no terminal where main could say it.
 func (h *scmHandler) run(ctx context.Context, ready, stopping, reload chan struct{}, limit chan<- time.Duration) error {
+	if h.alone {
+		keepCrash(h.dir)
+	}
 	inForce := func(set settings) {
 		select {
 		case limit <- set.Limits.Drain + scmLate:
