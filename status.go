@@ -3,6 +3,7 @@ package main
 // This file owns "ipcd status": how the daemon is, and how the service manager sees it.
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -165,14 +166,15 @@ Exit codes, as those of systemctl status: 0 it answers, or runs where the caller
 			if err := s.check(); err != nil {
 				return err
 			}
-			set, _, err := settingsFrom(cmd)
-			if err != nil {
-				return err
+			set, _, wrong := settingsFrom(cmd)
+			if wrong != nil { // of the service this may be the very reason for which one asks
+				set = defaultSettings()
 			}
 			r, err := s.gather(cmd, &f, set)
-			if r == nil {
-				return err
+			if r == nil || wrong != nil && r.service == nil {
+				return cmp.Or(wrong, err)
 			}
+			complain(cmd.ErrOrStderr(), wrong)
 			out := cmd.OutOrStdout()
 			if f.json {
 				return errors.Join(r.printJSON(out), err)
