@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -323,6 +326,16 @@ func digest(path string) (string, error) {
 	return fmt.Sprintf("program, sha256 %x\n", h.Sum(nil)), nil
 }
 
+// isOurProgram tells ipcd, of any version, from other files: Go's linker has noted what it was built from.
+func isOurProgram(path string) bool {
+	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	there, err := buildinfo.ReadFile(path)
+	own, ok := debug.ReadBuildInfo()
+	return err == nil && ok && there.Main.Path == own.Main.Path
+}
+
 func (p *copyPart) put() error {
 	program, err := os.ReadFile(p.from)
 	if err != nil {
@@ -484,8 +497,15 @@ func toolPath(name string) string {
 	return name
 }
 
-// commandLine is how we were called, for hints.
-func commandLine() []string { return append([]string{filepath.Base(os.Args[0])}, os.Args[1:]...) }
+// commandLine is how we were called, for hints: with the path that was typed, since there may be another
+// ipcd in $PATH, or none.
+func commandLine() []string {
+	words := slices.Clone(os.Args)
+	if !strings.Contains(words[0], "/") {
+		words[0] = filepath.Base(words[0])
+	}
+	return words
+}
 
 // versioned matches a directory that package managers make for one version of a program, and remove
 // with the next: Homebrew's Cellar, the store of Nix and Guix, asdf's installs.

@@ -257,6 +257,11 @@ func (i *installer) check() error {
 	} else if err := checkCopy(i.d); err != nil {
 		return err
 	}
+	if _, listens := i.sup.(systemd); listens {
+		if err := checkSockets(i.d); err != nil {
+			return err
+		}
+	}
 	return checkServiceConfig(i.d)
 }
 

@@ -45,44 +45,99 @@ func checkAccount(name string) error {
 // system runs as a service must be as safe as what root runs.
 func checkProgram(d *deployment) error {
 	if err := checkPlace(d.Program); err != nil {
-		return copyInstead(err)
+		return d.copyInstead(err)
 	}
-	for _, hidden := range []string{"/tmp", "/var/tmp", "/dev/shm"} {
-		if within(d.Program, hidden) {
-			return copyInstead(faultf(codeApplication, "%s is in a directory for temporary files", d.Program))
-		}
+	if err := checkHidden(d, d.Program); err != nil {
+		return d.copyInstead(err)
 	}
-	if d.User {
-		return checkOwners(d.Program, os.Getuid(), copyInstead)
-	}
-	for _, hidden := range homes {
-		if within(d.Program, hidden) {
-			return copyInstead(faultf(codeApplication, "%s is in a home, which a service of the system does not see", d.Program))
-		}
-	}
-	return checkOwners(d.Program, 0, copyInstead)
+	return checkOwners(d.Program, d.owner(), d.copyInstead)
 }
 
-// checkCopy refuses a place for the program that others could change.
-func checkCopy(d *deployment) error {
-	uid := 0
+// owner is who besides root may own what the service uses.
+func (d *deployment) owner() int {
 	if d.User {
-		uid = os.Getuid()
+		return os.Getuid()
 	}
-	advise := func(err error) error {
-		return asFault(err).withHint("leave out the path, and it is %s", copyPlaceFor(d.User))
+	return 0
+}
+
+// checkHidden refuses a path that the service does not see, or that goes sooner or later: what is in a
+// home, or for temporary files.
+func checkHidden(d *deployment, path string) error {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
 	}
-	if info, err := os.Lstat(d.Program); err == nil && !info.Mode().IsRegular() {
+	for _, hidden := range temporary {
+		if within(path, hidden) {
+			return faultf(codeApplication, "%s is in a directory for temporary files", path)
+		}
+	}
+	for _, hidden := range homes {
+		if !d.User && within(path, hidden) {
+			return faultf(codeApplication, "%s is in a home, which a service of the system does not see", path)
+		}
+	}
+	return nil
+}
+
+// checkCopy refuses a place for the program that others could change, or that has another one.
+func checkCopy(d *deployment) error {
+	advise := d.copyInstead
+	switch info, err := os.Lstat(d.Program); {
+	case err != nil:
+	case !info.Mode().IsRegular():
 		return advise(faultf(codeApplication, "%s is no file", d.Program))
+	case !isOurProgram(d.Program):
+		return advise(faultf(codeApplication, "%s is there already, and is not ipcd", d.Program))
 	}
-	at := filepath.Dir(d.Program)
-	for _, err := os.Lstat(at); errors.Is(err, fs.ErrNotExist); _, err = os.Lstat(at) { // install makes it
+	if err := checkHidden(d, d.Program); err != nil {
+		return advise(err)
+	}
+	return checkFuture(filepath.Dir(d.Program), d.owner(), false, advise)
+}
+
+// checkFuture is checkOwners for a directory that need not be there yet. Then nobody else may make it
+// first, which in a sticky directory they may.
+func checkFuture(dir string, uid int, shared bool, advise func(error) error) error {
+	at := dir
+	info, err := os.Stat(at)
+	for ; errors.Is(err, fs.ErrNotExist) && at != "/"; info, err = os.Stat(at) {
+		if _, err := os.Lstat(at); err == nil {
+			return advise(faultf(codeApplication, "%s is a symbolic link to nothing", at))
+		}
 		at = filepath.Dir(at)
 	}
-	if real, err := filepath.EvalSymlinks(at); err == nil {
-		at = real
+	if err != nil {
+		return advise(fmt.Errorf("look at %s: %w", at, err))
+	}
+	if info.Mode().Perm()&0o022 != 0 && !(shared && at == dir) {
+		return advise(faultf(codeApplication, "others can write to %s (mode %04o), and so change what the service does", at, info.Mode().Perm()))
 	}
 	return checkOwners(at, uid, advise)
+}
+
+// checkSockets refuses sockets in places that others could change, or where something else is: systemd,
+// which listens as root, would remove that.
+func checkSockets(d *deployment) error {
+	for _, e := range d.Endpoints {
+		if e.Scheme != "unix" {
+			continue
+		}
+		advise := func(err error) error {
+			return usagef("cannot listen on %s: %w", e, err).withHint("leave out --listen, and it is unix://%s", serviceEndpoint(d.Name).Path)
+		}
+		if info, err := os.Lstat(e.Path); err == nil && info.Mode()&fs.ModeSocket == 0 {
+			return advise(faultf(codeApplication, "something that is no socket is there already"))
+		}
+		dir := filepath.Dir(e.Path)
+		if err := checkHidden(d, dir); err != nil && !d.User {
+			return advise(err)
+		}
+		if err := checkFuture(dir, d.owner(), e.Shared, advise); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // masters are those who can call every service of the system: see isMaster.
@@ -99,34 +154,58 @@ func copyPlaceFor(user bool) string {
 // homes are what ProtectHome= of systemd.exec(5) hides, and the homes of other systems.
 var homes = []string{"/home", "/root", "/run/user", "/Users", "/usr/home"}
 
-func copyInstead(err error) error {
+// temporary are directories whose files go by themselves; a service of systemd has some of its own.
+var temporary = []string{"/tmp", "/var/tmp", "/dev/shm"}
+
+// copyInstead adds to err where the program could be.
+func (d *deployment) copyInstead(err error) error {
+	switch place := copyPlaceFor(d.User); {
+	case d.Copied && d.Program == place:
+		return asFault(err).withHint("choose another place: --copy-to=PATH")
+	case d.Copied:
+		return asFault(err).withHint("leave out the path, and it is %s", place)
+	}
 	return asFault(err).withHint("let install copy the program to a place that lasts: %s --copy-to", joinWords(commandLine()))
 }
 
 func within(path, dir string) bool { return strings.HasPrefix(path, dir+"/") }
 
-// checkOwners makes sure that nobody but root and uid can change path, or what is on the way
-// to it. advise adds what can be done.
+// checkOwners makes sure that nobody but root and uid can change path, or lead it somewhere else: it
+// goes the way that the kernel does, and looks at each directory and each link on it. advise adds
+// what can be done.
 func checkOwners(path string, uid int, advise func(error) error) error {
-	for at := path; ; at = filepath.Dir(at) {
+	at, rest := "/", strings.Split(path, "/")
+	for links := 0; ; {
 		info, err := os.Lstat(at)
 		if err != nil {
 			return advise(fmt.Errorf("look at %s: %w", at, err))
 		}
 		owner, mode := ownerOf(info), info.Mode()
+		link := mode&fs.ModeSymlink != 0
 		switch {
-		case mode&fs.ModeSymlink != 0:
-			return advise(faultf(codeApplication, "%s is a symbolic link", at))
 		case owner != 0 && owner != uid:
 			return advise(faultf(codeApplication, "%s belongs to %s, who could change what the service does", at, nameUser(owner)))
-		case mode.Perm()&0o022 != 0 && (!info.IsDir() || mode&fs.ModeSticky == 0):
+		case !link && mode.Perm()&0o022 != 0 && (!info.IsDir() || mode&fs.ModeSticky == 0):
 			return advise(faultf(codeApplication, "others can write to %s (mode %04o), and so change what the service does", at, mode.Perm()))
 		}
-		if at == "/" {
+		if link {
+			to, err := os.Readlink(at)
+			if links++; err != nil || links > maxLinks {
+				return advise(faultf(codeApplication, "%s is a symbolic link that leads nowhere", at))
+			}
+			rest = append(strings.Split(to, "/"), rest...)
+			if at = filepath.Dir(at); filepath.IsAbs(to) {
+				at = "/"
+			}
+		}
+		if len(rest) == 0 {
 			return nil
 		}
+		at, rest = filepath.Join(at, rest[0]), rest[1:] // at has no links in it, so that ".." is what it says
 	}
 }
+
+const maxLinks = 40 // on the way to a file; Linux has the same limit, see path_resolution(7)
 
 // checkServiceConfig makes sure that the configuration is there for the service, and not for
 // others to change.
@@ -140,15 +219,12 @@ func checkServiceConfig(d *deployment) error {
 		return usagef("%s: %w; expected a configuration in TOML", path, errors.Unwrap(err))
 	}
 	if d.User {
-		return checkOwners(real, os.Getuid(), func(err error) error { return asFault(err).withHint("close it: chmod go-w %s", real) })
+		return checkOwners(path, os.Getuid(), func(err error) error { return asFault(err).withHint("close it: chmod go-w %s", real) })
 	}
-	for _, hidden := range append([]string{"/tmp", "/var/tmp"}, homes...) {
-		if within(real, hidden) {
-			return usagef("%s is in %s, which a service of the system does not see", real, hidden).
-				withHint("put it where services are configured: %s", serviceConfigFile(d.Name))
-		}
+	if err := checkHidden(d, path); err != nil {
+		return usagef("%w", err).withHint("put it where services are configured: %s", serviceConfigFile(d.Name))
 	}
-	if err := checkOwners(real, 0, func(err error) error {
+	if err := checkOwners(path, 0, func(err error) error { // the path, not what it leads to now: the service gets the path
 		return asFault(err).withHint("make it root's: chown root %s && chmod 644 %s", real, real)
 	}); err != nil {
 		return err

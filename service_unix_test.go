@@ -35,8 +35,24 @@ func TestServiceRefusesUnsafeProgram(t *testing.T) {
 	must(t, os.Chmod(dir, 0o755))
 	link := filepath.Join(dir, "link")
 	must(t, os.Symlink(program, link))
-	if err := checkOwners(link, uid, own); err == nil || !strings.Contains(err.Error(), "symbolic link") {
-		t.Errorf("a link: %v", err)
+	if err := checkOwners(link, uid, own); err != nil {
+		t.Errorf("a link of ours to it: %v", err)
+	}
+	must(t, os.Chmod(program, 0o775))
+	if err := checkOwners(link, uid, own); err == nil || !strings.Contains(err.Error(), "others can write to "+program) {
+		t.Errorf("a link to a program that is open: %v", err)
+	}
+	must(t, os.Chmod(program, 0o755))
+	circle := filepath.Join(dir, "circle")
+	must(t, os.Symlink("../"+filepath.Base(dir)+"/circle", circle))
+	if err := checkOwners(circle, uid, own); err == nil || !strings.Contains(err.Error(), "leads nowhere") {
+		t.Errorf("a link to itself: %v", err)
+	}
+	if uid == 0 {
+		must(t, os.Lchown(link, 65534, -1))
+		if err := checkOwners(link, 0, own); err == nil || !strings.Contains(err.Error(), link+" belongs to") {
+			t.Errorf("a link of somebody else: %v", err)
+		}
 	}
 	if uid == 0 {
 		must(t, os.Chown(program, 65534, -1))

@@ -73,8 +73,12 @@ func checkCopy(d *deployment) error {
 	advise := func(err error) error {
 		return asFault(err).withHint("leave out the path, and it is %s", copyPlaceFor(d.User))
 	}
-	if info, err := os.Lstat(d.Program); err == nil && !info.Mode().IsRegular() {
+	switch info, err := os.Lstat(d.Program); {
+	case err != nil:
+	case !info.Mode().IsRegular():
 		return advise(faultf(codeApplication, "%s is no file", d.Program))
+	case !isOurProgram(d.Program):
+		return advise(faultf(codeApplication, "%s is there already, and is not ipcd", d.Program))
 	}
 	if err := checkLocal(d.Program); err != nil {
 		return advise(err)
@@ -91,6 +95,9 @@ func checkCopy(d *deployment) error {
 	}
 	return checkWriters(filepath.Join(at, filepath.Base(d.Program)), dirAdd, advise)
 }
+
+// checkSockets has nothing to do: a pipe has no place among the files.
+func checkSockets(*deployment) error { return nil }
 
 // checkServiceConfig makes sure that the configuration is there for the service, and not for others
 // to change.

@@ -372,6 +372,9 @@ func systemdStream(e endpoint) (string, error) {
 		if strings.ContainsFunc(e.Path, isControl) {
 			return "", usagef("the path of %s has a control character, which no unit of systemd can have", e).withHint("choose another path")
 		}
+		if strings.HasSuffix(e.Path, `\`) || strings.TrimSpace(e.Path) != e.Path { // goes on in the next line, or is cut off
+			return "", usagef("the path of %s ends as no line in a unit of systemd can", e).withHint("choose another path")
+		}
 		return e.Path, nil
 	case "tcp", "http":
 		host, port, err := net.SplitHostPort(e.Host)
