@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // A snapshot is one line for each file, user, group, unit, socket and process.
@@ -27,27 +29,29 @@ var notOurs = regexp.MustCompile(`^(file /(proc|sys|dev|tmp|var/tmp)/|` +
 	`file /(var/lib/dbus|run/dbus|run/utmp)|file /etc/\.pwd\.lock$|file /etc/(passwd|shadow|group|gshadow|subuid|subgid)-$|` +
 	`process (systemd|\(sd-pam\)|agetty|dbus-daemon)|unit (user|session|run)-)`)
 
+// looks are the commands that list what is no file, a line each. They run at once: each costs.
+var looks = []struct{ kind, command string }{
+	{"user", "getent passwd"},
+	{"group", "getent group"},
+	{"unit", "systemctl list-unit-files --plain --no-legend --no-pager --full"},
+	{"loaded", "systemctl list-units --all --plain --no-legend --no-pager --full --type=service,socket"},
+	{"process", "cat /proc/[0-9]*/comm 2>/dev/null"}, // where one may end while it is read
+	{"listener", `awk '$6 == "01" && $8 { print $8 }' /proc/net/unix`},
+	{"listener", `awk '$4 == "0A" { print $2 }' /proc/net/tcp /proc/net/tcp6`},
+}
+
 // snapshot looks at the whole system.
 func (c *container) snapshot() snapshot {
 	c.t.Helper()
 	s := snapshot{}
 	c.addFiles(s)
-	for kind, command := range map[string][]string{
-		"user":     {"getent", "passwd"},
-		"group":    {"getent", "group"},
-		"unit":     {"systemctl", "list-unit-files", "--plain", "--no-legend", "--no-pager", "--full"},
-		"loaded":   {"systemctl", "list-units", "--all", "--plain", "--no-legend", "--no-pager", "--full", "--type=service,socket"},
-		"process":  {"sh", "-c", "cat /proc/[0-9]*/comm 2>/dev/null"},
-		"listener": {"sh", "-c", `awk '$6 == "01" && $8 { print $8 }' /proc/net/unix; awk '$4 == "0A" { print $2 }' /proc/net/tcp /proc/net/tcp6`},
-	} {
-		if c.openRC && command[0] == "systemctl" {
-			continue
-		}
-		r := c.try("", command...)
-		if kind != "process" && r.code != 0 { // where one may end while it is read
-			c.t.Fatal(r)
-		}
-		for line := range strings.Lines(r.stdout) {
+	script := ""
+	for _, look := range looks {
+		script += look.command + " || test " + look.kind + " = process || exit; echo '#'\n"
+	}
+	for i, text := range strings.SplitAfter(c.run("sh", "-c", script)+"\n", "#\n") {
+		for line := range strings.Lines(strings.TrimSuffix(text, "#\n")) {
+			kind := looks[i].kind
 			name, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 			if kind == "loaded" {
 				if strings.HasPrefix(strings.TrimSpace(rest), "not-found") && !strings.Contains(name, "ipcd") {
@@ -74,42 +78,64 @@ func (s snapshot) add(kind, name, text string) {
 	}
 }
 
-// addFiles adds each file with its type, mode, owner, size, and what is in it or where it leads.
+// addFiles adds each file that is not as it is in the root that the container began with. Those on
+// the disk are in the upper layer of the overlay, with a mark for each that is gone; the rest is in memory.
 func (c *container) addFiles(s snapshot) {
-	root := c.path("")
-	err := filepath.WalkDir(root+"/", func(path string, d fs.DirEntry, err error) error {
-		name := "/" + strings.TrimPrefix(strings.TrimPrefix(path, root), "/")
-		switch name {
-		case "/proc", "/sys", "/dev", "/run/host":
+	upper := filepath.Join(c.dir, "upper")
+	c.walk(upper, "", func(name, text string) {
+		if was := describeFile(filepath.Join(c.root, name), name); was != text {
+			s.add("file", name, text)
+		}
+	})
+	for _, memory := range []string{"/run", "/tmp", "/dev/shm"} {
+		c.walk(c.path(""), memory, func(name, text string) { s.add("file", name, text) })
+	}
+}
+
+// walk describes each file below the directory of that name.
+func (c *container) walk(root, dir string, found func(name, text string)) {
+	err := filepath.WalkDir(root+dir, func(path string, d fs.DirEntry, err error) error {
+		name := filepath.Join("/", strings.TrimPrefix(path, root))
+		if name == "/run/host" {
 			return fs.SkipDir
 		}
-		if err != nil { // it has gone in between
-			return nil
+		if text := describeFile(path, name); err == nil && text != "" { // else it has gone in between
+			found(name, text)
 		}
-		info, err := os.Lstat(path)
-		if err != nil {
-			return nil
-		}
-		owner := info.Sys().(*syscall.Stat_t)
-		text := fmt.Sprintf("%v %d:%d", info.Mode(), owner.Uid, owner.Gid)
-		switch {
-		case info.Mode()&fs.ModeSymlink != 0:
-			to, _ := os.Readlink(path)
-			text += " -> " + to
-		case info.Mode().IsRegular():
-			text += fmt.Sprintf(" %d bytes", info.Size())
-			if strings.HasPrefix(name, "/etc/") {
-				b, err := os.ReadFile(path)
-				if err != nil {
-					return nil
-				}
-				text += fmt.Sprintf(" %x", sha256.Sum256(b))
-			}
-		}
-		s.add("file", name, text)
 		return nil
 	})
 	must(c.t, err)
+}
+
+// describeFile tells a file's type, mode, owner, size, and what is in it or where it leads; it is empty
+// for one that is not there.
+func describeFile(path, name string) string {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return ""
+	}
+	owner := info.Sys().(*syscall.Stat_t)
+	text := fmt.Sprintf("%v %d:%d", info.Mode(), owner.Uid, owner.Gid)
+	switch {
+	case info.IsDir():
+		var b [1]byte
+		if n, _ := unix.Lgetxattr(path, "trusted.overlay.opaque", b[:]); n > 0 { // it was removed, and made again
+			text += " anew"
+		}
+	case info.Mode()&fs.ModeSymlink != 0:
+		to, _ := os.Readlink(path)
+		text += " -> " + to
+	case info.Mode().IsRegular():
+		text += fmt.Sprintf(" %d bytes", info.Size())
+		if strings.HasPrefix(name, "/etc/") {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return ""
+			}
+			text += fmt.Sprintf(" %x", sha256.Sum256(b))
+		}
+	}
+	return text
 }
 
 // changes says, a line each, how the system has become what it is now.

@@ -137,7 +137,8 @@ func testReady(t *testing.T, c *container) {
 func testStatusOfEachState(t *testing.T, c *container) {
 	check := func(state string, code int, words ...string) {
 		t.Helper()
-		r := c.try("", "ipcd", "status")
+		text, inJSON := c.start("", "ipcd", "status"), c.start("", "ipcd", "status", "--json") // at once: that nobody answers takes time
+		r, j := text(), inJSON()
 		for _, w := range words {
 			if !r.says(w) {
 				t.Errorf("%s: %s; want %q in it", state, r, w)
@@ -146,7 +147,6 @@ func testStatusOfEachState(t *testing.T, c *container) {
 		if r.code != code {
 			t.Errorf("%s: %s; want exit code %d", state, r, code)
 		}
-		j := c.try("", "ipcd", "status", "--json")
 		var fields map[string]any
 		if err := json.Unmarshal([]byte(j.stdout), &fields); err != nil || j.code != code {
 			t.Errorf("%s: %s: %v; want JSON and exit code %d", state, j, err, code)

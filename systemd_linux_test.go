@@ -66,9 +66,16 @@ func testContainer(t *testing.T, c *container) {
 	if _, err := os.Stat(c.path("/opt/of-disk")); err != nil {
 		t.Errorf("/opt has not outlived a reboot: %v", err)
 	}
-	if changes := before.changes(c.snapshot()); !strings.Contains(changes, "new file /opt/of-disk:") || !strings.Contains(changes, "new user ada:") {
-		t.Errorf("a snapshot sees only this change:\n%s", changes)
+	issue, err := os.ReadFile(c.path("/etc/issue"))
+	must(t, err)
+	c.run("rm", "/etc/issue")
+	changes := before.changes(c.snapshot())
+	for _, want := range []string{"new file /opt/of-disk:", "new user ada:", "file /etc/issue"} {
+		if !strings.Contains(changes, want) {
+			t.Errorf("a snapshot does not see %q:\n%s", want, changes)
+		}
 	}
+	c.write("/etc/issue", string(issue))
 	c.run("userdel", "-r", "ada")
 	c.run("rm", "/opt/of-disk")
 	before.check(c)
@@ -160,6 +167,7 @@ func testInstallWithoutRights(t *testing.T, c *container) {
 	for _, command := range []string{"uninstall", "stop", "restart"} {
 		c.refused(1, "ada", "sudo ", "ipcd", command)
 	}
+	c.exits(0, "ada", "ipcd", "status") // that she may not call it is no failure of the service
 	installed.check(c)
 	c.hello()
 }
@@ -191,17 +199,23 @@ func testInstallRollsBack(t *testing.T, c *container) {
 			before.check(c)
 		})
 	}
-	t.Run("a daemon that does not start", func(t *testing.T) {
-		c := c.in(t)
-		c.run("sh", "-c", "mkdir -p /run/systemd/system/ipcd.service.d && printf '[Service]\nExecStartPre=/bin/false\n' >/run/systemd/system/ipcd.service.d/x.conf && systemctl daemon-reload")
-		c.refused(1, "", "ipcd.service", "ipcd", "install")
-		c.run("rm", "-r", "/run/systemd/system/ipcd.service.d")
-		c.run("systemctl", "daemon-reload")
-		c.run("ipcd", "uninstall", "--purge")
-		before.check(c)
-		c.run("ipcd", "install")
-		c.hello()
-	})
+	for _, unit := range []struct{ name, lines, words string }{
+		{"a daemon that does not start", "ExecStartPre=/bin/false", "ipcd.service"},
+		{"a daemon that is never ready", "ExecStartPre=/bin/sleep infinity\nTimeoutStartSec=1s", "timeout"},
+	} {
+		t.Run(unit.name, func(t *testing.T) {
+			c := c.in(t)
+			c.dropIn("ipcd.service", "[Service]\n"+unit.lines+"\n")
+			c.refused(1, "", unit.words, "ipcd", "install")
+			c.run("rm", "-r", "/run/systemd/system/ipcd.service.d")
+			c.run("systemctl", "daemon-reload")
+			before.check(c)
+			c.run("ipcd", "install")
+			c.hello()
+			c.run("ipcd", "uninstall", "--purge")
+			before.check(c)
+		})
+	}
 }
 
 // testInstallRefusesForeign has somebody else's unit of that name, in each place that systemd reads.

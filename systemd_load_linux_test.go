@@ -125,7 +125,8 @@ func (l *callLoad) end(t testing.TB) error {
 
 func testRestartUnderLoad(t *testing.T, c *container) {
 	c.run("ipcd", "install")
-	restarts, pause := loadRestarts, loadTime/loadRestarts
+	const perRestart = int(loadTime/time.Second) * loadRate / loadRestarts // calls
+	restarts := loadRestarts
 	if testing.Short() {
 		restarts /= 5
 	}
@@ -133,14 +134,14 @@ func testRestartUnderLoad(t *testing.T, c *container) {
 	defer l.stop()
 	pids := map[string]bool{}
 	for i := range restarts {
-		l.waitCalls(t, int(pause.Seconds()*loadRate)/2)
+		l.waitCalls(t, (2*i+1)*perRestart/2-l.count())
 		if r := c.try("", "systemctl", "restart", "ipcd.service"); r.code != 0 {
 			t.Errorf("restart %d: %s", i+1, r)
 			break
 		}
 		pids[c.show("ipcd.service", "MainPID")] = true
-		l.waitCalls(t, int(pause.Seconds()*loadRate)/2)
 	}
+	l.waitCalls(t, restarts*perRestart-l.count())
 	if err := l.end(t); err != nil {
 		t.Errorf("calls were lost: %v", err)
 	}
