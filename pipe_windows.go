@@ -390,11 +390,18 @@ func (c *pipeConn) readFirst(wait time.Duration) error {
 	if err := c.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(c.closing, func() { c.SetReadDeadline(time.Now()) })
+	closed := make(chan struct{})
+	stop := context.AfterFunc(c.closing, func() {
+		defer close(closed)
+		c.SetReadDeadline(time.Now().Add(closingPatience))
+	})
 	buf := make([]byte, inputFirst)
 	n, err := c.Conn.Read(buf)
 	if !stop() {
-		return net.ErrClosed
+		<-closed
+		if isTimeout(err) {
+			return net.ErrClosed
+		}
 	}
 	if err != nil {
 		return err
@@ -403,7 +410,10 @@ func (c *pipeConn) readFirst(wait time.Duration) error {
 	return c.SetReadDeadline(time.Time{})
 }
 
-const inputFirst = 512 // a small call; more waits in the pipe
+const (
+	inputFirst      = 512         // a small call; more waits in the pipe
+	closingPatience = time.Second // for one who has just connected and is about to speak, when the listener closes: as drain.go has it
+)
 
 var impersonateNamedPipeClient = windows.NewLazySystemDLL("advapi32.dll").NewProc("ImpersonateNamedPipeClient")
 

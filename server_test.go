@@ -397,7 +397,7 @@ func TestStopHearsThoseWhoHaveJustCome(t *testing.T) {
 			conn := s.connect()
 			send(t, conn, test.before)
 			waitFor(t, func() error {
-				if s.counts.connections.Load() == 0 {
+				if s.counts.accepted.Load() == 0 {
 					return errors.New("the connection is not there yet")
 				}
 				return nil
