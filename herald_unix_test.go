@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -239,6 +240,36 @@ func TestCrashIsNoBadUsage(t *testing.T) {
 	receive(t, m.ended)
 	if status := m.cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGABRT || !strings.Contains(m.log.String(), "SIGABRT: abort") {
 		t.Errorf("it ended with %v; want SIGABRT, and in the log what it was doing", m.cmd.ProcessState)
+	}
+}
+
+// TestBackgroundDaemonHasNoManager has a service start a daemon in the background: what the manager says
+// to the service is not for that daemon.
+func TestBackgroundDaemonHasNoManager(t *testing.T) {
+	dir := tempDir(t)
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: dir + "/notify", Net: "unixgram"})
+	must(t, err)
+	defer l.Close()
+	env := append(os.Environ(), "XDG_RUNTIME_DIR="+dir, "XDG_STATE_HOME="+dir, "XDG_CONFIG_HOME="+dir, "NOTIFY_SOCKET="+dir+"/notify", "WATCHDOG_USEC=30000")
+	cmd := exec.Command("ipcd", "call", "--start", "--idle", "1m", "Ipcd.Status")
+	cmd.Env = env
+	var status Status
+	must(t, json.Unmarshal([]byte(printed(t, cmd)), &status))
+	must(t, syscall.Kill(status.PID, syscall.SIGTERM))
+	waitFor(t, func() error {
+		if log, err := os.ReadFile(dir + "/ipcd/daemon.log"); err != nil || !strings.Contains(string(log), `"msg":"stopped"`) {
+			return fmt.Errorf("the daemon has not stopped: %q, %v", log, err)
+		}
+		return nil
+	})
+	must(t, l.SetReadDeadline(time.Now().Add(testPatience)))
+	ours, err := net.Dial("unixgram", dir+"/notify")
+	must(t, err)
+	defer ours.Close()
+	send(t, ours, "ours")
+	b := make([]byte, 1<<10)
+	if n, err := l.Read(b); err != nil || string(b[:n]) != "ours" {
+		t.Errorf("the manager hears %q, %v, of a daemon that is not its own", b[:n], err)
 	}
 }
 
