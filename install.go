@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -104,7 +102,7 @@ func (i *installer) install(ctx context.Context) error {
 		return err
 	}
 	changes = append(changes, i.strays()...)
-	if err := i.checkTaken(ctx, installed); err != nil {
+	if err := errors.Join(i.checkState(installed), i.checkTaken(ctx, installed)); err != nil {
 		return err
 	}
 	if len(changes) == 0 {
@@ -267,22 +265,6 @@ func undoOf(c change) func() error {
 	return func() error { return fmt.Errorf("%s stays as it was changed", c.part.name()) }
 }
 
-// undoRemains removes what a service that did not come up has made, and was not there before.
-func (i *installer) undoRemains() func() error {
-	gone, kept := i.sup.remains(i.d)
-	paths := slices.DeleteFunc(append(gone, kept...), func(p string) bool {
-		_, err := os.Lstat(p)
-		return err == nil
-	})
-	return func() error {
-		var errs []error
-		for _, p := range paths {
-			errs = append(errs, os.RemoveAll(p))
-		}
-		return errors.Join(errs...)
-	}
-}
-
 // takeBack ends an installation that has failed, or was given up.
 func (i *installer) takeBack(ctx context.Context, why error, undo []func() error, installed, ran bool) error {
 	ctx = context.WithoutCancel(ctx)
@@ -393,6 +375,7 @@ func (i *installer) uninstall(ctx context.Context) error {
 		if err := perform(ctx, i.sup.disable(i.d)); err != nil {
 			return err
 		}
+		i.claim()
 		for _, p := range slices.Backward(there) {
 			if err := p.remove(); err != nil {
 				return fmt.Errorf("remove %s: %w", p.name(), err)
@@ -403,61 +386,11 @@ func (i *installer) uninstall(ctx context.Context) error {
 			return err
 		}
 	}
-	removed := i.clean()
+	removed := i.clean(len(there) > 0)
 	if len(there) == 0 && !removed {
 		i.say("%s is not installed; there was nothing to remove", i.what())
 	}
 	return nil
-}
-
-// clean removes what a service has left behind, and tells what it leaves to the user.
-func (i *installer) clean() (removed bool) {
-	gone, kept := i.sup.remains(i.d)
-	sweep(gone)
-	if i.d.Copied {
-		kept = append(kept, i.d.Program)
-	}
-	for _, path := range kept {
-		info, err := os.Lstat(path)
-		switch {
-		case err != nil:
-		case i.purge:
-			if err := os.RemoveAll(path); err != nil {
-				i.say("left %s: %s", path, err)
-				continue
-			}
-			i.say("removed %s", path)
-			removed = true
-		case info.Mode()&fs.ModeSymlink != 0 && slices.Contains(kept, resolved(path)): // told of as what it leads to
-		case info.IsDir() && os.Remove(path) == nil: // it was empty
-		default:
-			i.say("left %s; \"ipcd uninstall --purge\" removes it", path)
-		}
-	}
-	for _, path := range kept { // what led to a directory that has gone just now
-		if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
-			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-				os.Remove(path)
-			}
-		}
-	}
-	sweep(gone) // what has become empty
-	return removed
-}
-
-func resolved(path string) string {
-	to, err := os.Readlink(path)
-	if err == nil && !filepath.IsAbs(to) {
-		to = filepath.Join(filepath.Dir(path), to)
-	}
-	return to
-}
-
-// sweep removes files and empty directories.
-func sweep(paths []string) {
-	for _, p := range paths {
-		os.Remove(p) // what is not there, or has something in it, stays
-	}
 }
 
 // plan prints what install would write and run.

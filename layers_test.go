@@ -22,7 +22,7 @@ var layers = []string{
 	"peer_linux peer_bsd inherit_unix lock_unix dial_unix pipe_unix pipe_windows trust_windows", "net", "instance", "config", "codec", "output", "jsonscan", "jsonrpc", "gobcheck", "gobjson", "gob", "echo",
 	"table", "config_cmd", "rpc", "session foreman", "http", "frame", "channel", "channel_unix channel_windows", "server drain", "child", "client",
 	"schema", "builtin", "notices", "herald", "daemon", "start", "scmrun_windows", "service", "manager", "systemd openrc launchd rcd dir_windows scmentry_windows scm_windows",
-	"service_linux service_darwin service_freebsd service_unix service_windows", "install", "service_cmd", "cli", "status", "bench", "main",
+	"service_linux service_darwin service_freebsd service_unix service_windows", "install remains", "service_cmd", "cli", "status", "bench", "main",
 }
 
 // soleImporters are packages that can be replaced by editing the files named here.

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -17,6 +18,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // plainWord is what no shell treats in a special way.
@@ -208,12 +210,27 @@ func firstThere(names ...string) string {
 }
 
 // socketsOf are the sockets of a service that are in a directory of its name, and what goes with them.
+// One that somebody serves is not among them: it is that of a daemon that is no service.
 func socketsOf(d *deployment) []string {
 	var paths []string
-	for _, e := range d.Endpoints {
-		if e.Scheme == "unix" && path.Base(path.Dir(e.Path)) == d.Name {
+	own, err := d.who().endpoint()
+	if err != nil {
+		own = endpoint{}
+	}
+	for _, e := range append([]endpoint{own}, d.Endpoints...) {
+		if e.Scheme == "unix" && path.Base(path.Dir(e.Path)) == d.Name && !isServed(e.Path) {
 			paths = append(paths, e.Path, e.Path+".lock", path.Dir(e.Path))
 		}
 	}
 	return paths
+}
+
+// isServed tells whether somebody accepts connections at a socket; one that is left over refuses them.
+func isServed(path string) bool {
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		conn.Close()
+		return true
+	}
+	return !isRefused(err) && !errors.Is(err, fs.ErrNotExist)
 }

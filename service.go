@@ -55,6 +55,18 @@ type deployment struct {
 // who is the service for those who know it by its name alone.
 func (d *deployment) who() instance { return instance{name: d.Name, user: d.User} }
 
+// again is the flags that name the service, for a hint.
+func (d *deployment) again() string {
+	text := ""
+	if d.Name != defaultName {
+		text += " --name " + d.Name
+	}
+	if d.User {
+		text += " --user"
+	}
+	return text
+}
+
 // command is the command line that the service manager runs, the program included.
 func (d *deployment) command() []string {
 	args := []string{d.Program, "run", "--service", d.Name}

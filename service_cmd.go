@@ -351,16 +351,7 @@ func newControlCmd(use, short, long, done string, steps func(supervisor, *deploy
 }
 
 // again is the flags that name the service, for a hint.
-func (f *serviceFlags) again() string {
-	text := ""
-	if f.name != defaultName {
-		text += " --name " + f.name
-	}
-	if f.user {
-		text += " --user"
-	}
-	return text
-}
+func (f *serviceFlags) again() string { return (&deployment{Name: f.name, User: f.user}).again() }
 
 // installed tells whether any part of the service is there.
 func (i *installer) installed() bool {

@@ -307,11 +307,7 @@ func (systemd) advice(d *deployment) []string {
 
 // remains: a dynamic user's state is in /var/lib/private, with a link to it (systemd.exec(5)).
 func (s systemd) remains(d *deployment) (gone, kept []string) {
-	for _, e := range d.Endpoints {
-		if e.Scheme == "unix" && filepath.Base(filepath.Dir(e.Path)) == d.Name {
-			gone = append(gone, e.Path, e.Path+".lock", filepath.Dir(e.Path))
-		}
-	}
+	gone = socketsOf(d)
 	if dir, err := s.unitDir(d); err == nil {
 		if d.User { // whose directories install has made where there were none
 			gone = append(gone, dir, filepath.Dir(dir), filepath.Dir(filepath.Dir(dir)))

@@ -11,6 +11,8 @@ import (
 func init() {
 	systemdTests = append(systemdTests,
 		systemdTest{"HostilePlaces", testHostilePlaces},
+		systemdTest{"NamesOfOthers", testNamesOfOthers},
+		systemdTest{"UninstallKeepsOthers", testUninstallKeepsOthers},
 	)
 }
 
@@ -58,5 +60,54 @@ mkdir /opt/hers && ln -s /etc/good/c.toml /opt/hers/c.toml && ln -s /usr/local/b
 	c.run("ipcd", "install", "--config", "/etc/alias/c.toml") // whose links are root's
 	c.hello()
 	c.run("ipcd", "uninstall", "--purge")
+	before.check(c)
+}
+
+// testNamesOfOthers has directories of others where a service of that name would have its own.
+func testNamesOfOthers(t *testing.T, c *container) {
+	c.run("sh", "-c", "mkdir /var/lib/empty /var/lib/private/other && touch /var/lib/private/other/file")
+	before := c.snapshot()
+	for _, name := range []string{"dpkg", "systemd", "private", "empty"} {
+		c.run("ipcd", "uninstall", "--name", name)
+		before.check(c)
+		c.run("ipcd", "uninstall", "--purge", "--name", name)
+		before.check(c)
+	}
+	for _, name := range []string{"dpkg", "systemd", "private"} {
+		c.refused(1, "", "/var/lib/"+name, "ipcd", "install", "--name", name)
+		before.check(c)
+	}
+}
+
+// testUninstallKeepsOthers has a daemon that is no service at the service's endpoint, and another program
+// where install has put ipcd. What uninstall itself has left, a later one finds.
+func testUninstallKeepsOthers(t *testing.T, c *container) {
+	c.addUser("ada")
+	before := c.snapshot()
+	wait := c.start("", "sh", "-c", "echo $$ >/run/pid && exec ipcd run --service ipcd")
+	c.run("ipcd", "call", "--wait", "10s", "-e", "unix:///run/ipcd/ipcd.sock", "hello")
+	c.run("ipcd", "uninstall", "--purge")
+	c.hello()
+	c.signal("TERM", "$(cat /run/pid)")
+	if r := wait(); r.code != 0 {
+		t.Errorf("a daemon that is no service has not outlived uninstall: %s", r)
+	}
+	c.run("rm", "-d", "/run/pid", "/run/ipcd")
+
+	c.run("ipcd", "install", "--copy-to=/opt/prog/ipcd")
+	c.run("cp", "--remove-destination", "/bin/true", "/opt/prog/ipcd")
+	if r := c.try("", "ipcd", "uninstall", "--purge"); r.code != 0 || !r.says("left /opt/prog/ipcd") {
+		t.Errorf("%s; want it to leave what is not ipcd", r)
+	}
+	c.run("rm", "-r", "/opt/prog")
+	before.check(c)
+
+	c.run("ipcd", "install", "--copy-to=/opt/prog/ipcd", "--run-as", "ada")
+	c.run("ipcd", "uninstall")
+	c.run("test", "-e", "/opt/prog/ipcd")
+	c.run("ipcd", "install") // in the directory that was left
+	c.run("ipcd", "uninstall")
+	c.run("ipcd", "uninstall", "--purge")
+	c.run("rmdir", "/opt/prog")
 	before.check(c)
 }

@@ -1,0 +1,166 @@
+package main
+
+// This file owns what a service leaves behind when it goes: what is removed with it, what is kept for the
+// user, and how that is told from what another has.
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// clean removes what a service has left behind, and tells what it leaves to the user. Of a system
+// where no service was installed it takes nothing that has no receipt: names are short, and /var/lib
+// has directories of others.
+func (i *installer) clean(installed bool) (removed bool) {
+	gone, kept := i.sup.remains(i.d)
+	if claimed := i.claimed(kept); !claimed && !installed && !i.d.User {
+		for _, path := range kept {
+			if _, err := os.Lstat(path); err == nil && i.purge {
+				i.say("left %s: nothing tells that a service of ipcd has made it", path)
+			}
+		}
+		return false
+	}
+	sweep(gone)
+	if i.d.Copied {
+		kept = append(kept, i.d.Program)
+	}
+	left := slices.ContainsFunc(kept, func(path string) bool {
+		info, err := os.Stat(path)
+		return err == nil && !(info.IsDir() && onlyHas(path))
+	})
+	for _, path := range kept {
+		info, err := os.Lstat(path)
+		switch {
+		case err != nil:
+		case i.purge:
+			if err := i.removeKept(path); err != nil {
+				i.say("left %s: %s", path, err)
+				continue
+			}
+			i.say("removed %s", path)
+			removed = true
+		case info.Mode()&fs.ModeSymlink != 0 && slices.Contains(kept, resolved(path)): // told of as what it leads to
+		case info.IsDir() && !left: // it has nothing but the receipt, which nobody needs
+			os.Remove(filepath.Join(path, receipt))
+			os.Remove(path)
+		default:
+			i.say("left %s; \"ipcd uninstall%s --purge\" removes it", path, i.d.again())
+		}
+	}
+	for _, path := range kept { // what led to a directory that has gone just now
+		if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+				os.Remove(path)
+			}
+		}
+	}
+	sweep(gone) // what has become empty
+	return removed
+}
+
+// removeKept removes what --purge is for. The program may be another one by now.
+func (i *installer) removeKept(path string) error {
+	switch {
+	case !i.d.Copied || path != i.d.Program:
+		return os.RemoveAll(path)
+	case !isOurProgram(path):
+		return errors.New("it is not the program that install has put there")
+	}
+	return os.Remove(path)
+}
+
+// receipt is a file in each directory that uninstall leaves. With it a later one, which finds no service,
+// knows whose the directory was.
+const receipt = ".ipcd"
+
+// claim writes receipts. It has to come before the parts go, from which the same can be told.
+func (i *installer) claim() {
+	if i.d.User { // whose places are the user's anyway
+		return
+	}
+	_, kept := i.sup.remains(i.d)
+	for _, dir := range kept {
+		if info, err := os.Lstat(dir); err != nil || !info.IsDir() {
+			continue
+		}
+		if f, err := os.OpenFile(filepath.Join(dir, receipt), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err == nil {
+			fmt.Fprintln(f, i.d.mark())
+			f.Close()
+		}
+	}
+}
+
+// claimed looks for a receipt, and learns from it where the program was put.
+func (i *installer) claimed(kept []string) bool {
+	for _, dir := range kept {
+		text, err := readUnit(filepath.Join(dir, receipt))
+		if err != nil || !isOurText(text) {
+			continue
+		}
+		if _, copied, err := readMark(text); err == nil && copied != "" {
+			i.d.Program, i.d.Copied = copied, true
+		}
+		return true
+	}
+	return false
+}
+
+// onlyHas tells whether a directory has nothing in it but the receipt, and these.
+func onlyHas(dir string, paths ...string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
+		return e.Name() != receipt && !slices.Contains(paths, filepath.Join(dir, e.Name()))
+	})
+}
+
+func resolved(path string) string {
+	to, err := os.Readlink(path)
+	if err == nil && !filepath.IsAbs(to) {
+		to = filepath.Join(filepath.Dir(path), to)
+	}
+	return to
+}
+
+// sweep removes files and empty directories.
+func sweep(paths []string) {
+	for _, p := range paths {
+		os.Remove(p) // what is not there, or has something in it, stays
+	}
+}
+
+// undoRemains removes what a service that did not come up has made, and was not there before.
+func (i *installer) undoRemains() func() error {
+	gone, kept := i.sup.remains(i.d)
+	paths := slices.DeleteFunc(append(gone, kept...), func(p string) bool {
+		_, err := os.Lstat(p)
+		return err == nil
+	})
+	return func() error {
+		var errs []error
+		for _, p := range paths {
+			errs = append(errs, os.RemoveAll(p))
+		}
+		return errors.Join(errs...)
+	}
+}
+
+// checkState refuses the name of a directory that another has: the service manager would give that, with all
+// that is in it, to the service.
+func (i *installer) checkState(installed bool) error {
+	gone, kept := i.sup.remains(i.d)
+	if installed || i.d.User || i.claimed(kept) {
+		return nil
+	}
+	for _, dir := range kept {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() && filepath.Base(dir) == i.d.Name && !onlyHas(dir, append(gone, i.d.ConfigFile)...) {
+			return faultf(codeApplication, "there is a directory %s that no service of ipcd has left; nothing was changed", dir).
+				withHint("choose another name: --name ipcd-2")
+		}
+	}
+	return nil
+}
