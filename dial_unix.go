@@ -5,9 +5,6 @@ package main
 // This file owns the way to a socket of somebody else: who may be behind it, and what it means where
 // nobody answers.
 
-// This file is the local transport on Unix: sockets in the file system, who may use them, and
-// the lock that says whose they are. Its twin is pipe_windows.go.
-
 import (
 	"context"
 	"errors"

@@ -87,7 +87,8 @@ func (i *installer) changes() (changes []change, installed bool, err error) {
 	return changes, installed, nil
 }
 
-// install brings the system to where the service is as it should be, or leaves it as it was.
+// install brings the system to where the service is as it should be, or leaves it as it was. What is
+// only missing, since an installation was cut, is put there.
 func (i *installer) install(ctx context.Context) error {
 	unlock, err := lockServices(ctx, i.d.User)
 	if err != nil {
@@ -108,7 +109,7 @@ func (i *installer) install(ctx context.Context) error {
 	if len(changes) == 0 {
 		return i.unchanged(ctx)
 	}
-	if installed && !i.force {
+	if installed && !i.force && slices.ContainsFunc(changes, func(c change) bool { return c.was }) {
 		i.showChanges(changes)
 		return faultf(codeApplication, "the service %s is installed with other settings; nothing was changed", i.d.Name).
 			withHint("to have them as shown above, add --force")

@@ -4,9 +4,6 @@ package main
 
 // This file owns the lock that says whose a socket is.
 
-// This file is the local transport on Unix: sockets in the file system, who may use them, and
-// the lock that says whose they are. Its twin is pipe_windows.go.
-
 import (
 	"encoding/json"
 	"errors"

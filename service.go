@@ -454,7 +454,12 @@ func commandStep(words ...string) step {
 
 // runCommand runs a command and returns what it printed. What it complained of is in the error.
 func runCommand(ctx context.Context, words ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, stepLimit)
+	return runCommandWithin(ctx, stepLimit, words...)
+}
+
+// runCommandWithin is for one that may take longer: the end of a service, which waits for calls in flight.
+func runCommandWithin(ctx context.Context, limit time.Duration, words ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, toolPath(words[0]), words[1:]...)
 	cmd.WaitDelay = time.Second // for one that has left a child with its output
@@ -465,7 +470,7 @@ func runCommand(ctx context.Context, words ...string) (string, error) {
 	case err == nil, errors.Is(err, exec.ErrWaitDelay):
 		return out.String(), nil
 	case ctx.Err() == context.DeadlineExceeded:
-		return "", faultf(codeApplication, "%s did not end within %s", joinWords(words), stepLimit).withHint("see whether the service manager is well, and try again")
+		return "", faultf(codeApplication, "%s did not end within %s", joinWords(words), limit).withHint("see whether the service manager is well, and try again")
 	}
 	text := strings.TrimSpace(complaint.String())
 	if text == "" {

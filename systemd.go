@@ -156,8 +156,20 @@ func (s systemd) enable(d *deployment) []step {
 	}
 }
 
+// disable removes the links of each unit alone: systemctl fails where a unit is not there.
 func (s systemd) disable(d *deployment) []step {
-	return []step{commandStep(append(s.systemctl(d, "disable", "--quiet"), s.units(d)...)...)}
+	var steps []step
+	for _, unit := range s.units(d) {
+		words := s.systemctl(d, "disable", "--quiet", unit)
+		steps = append(steps, step{text: joinWords(words), do: func(ctx context.Context) error {
+			_, err := runCommand(ctx, words...)
+			if dir, dirErr := s.unitDir(d); dirErr == nil && !fileThere(filepath.Join(dir, unit)) {
+				return nil
+			}
+			return err
+		}})
+	}
+	return steps
 }
 
 // forget is for what failed in the past as well: systemd keeps a unit in mind that has.
@@ -185,9 +197,19 @@ func (s systemd) start(d *deployment) []step {
 }
 
 // stop takes the socket along: with it alone the next call would start the service again.
+// Of an installation that was cut there may be one of the two.
 func (s systemd) stop(d *deployment) []step {
-	return []step{commandStep(append(s.systemctl(d, "stop"), reversed(s.units(d))...)...)}
+	words := append(s.systemctl(d, "stop"), reversed(s.units(d))...)
+	return []step{{text: joinWords(words), do: func(ctx context.Context) error {
+		_, err := runCommandWithin(ctx, stepLimit+d.stopLimit(), words...)
+		if commandCode(err) == notLoaded {
+			return nil
+		}
+		return err
+	}}}
 }
+
+const notLoaded = 5 // systemctl's exit code where there is no such unit; those that are there it has stopped
 
 // restart leaves the socket open, so that no call is lost.
 func (s systemd) restart(d *deployment) []step {
@@ -196,7 +218,11 @@ func (s systemd) restart(d *deployment) []step {
 	if len(units) > 1 {
 		steps = append(steps, commandStep(s.systemctl(d, "start", units[1])...))
 	}
-	return append(steps, commandStep(s.systemctl(d, "restart", units[0])...))
+	words := s.systemctl(d, "restart", units[0])
+	return append(steps, step{text: joinWords(words), do: func(ctx context.Context) error {
+		_, err := runCommandWithin(ctx, stepLimit+d.stopLimit(), words...)
+		return err
+	}})
 }
 
 func reversed(list []string) []string {

@@ -13,6 +13,7 @@ func init() {
 		systemdTest{"HostilePlaces", testHostilePlaces},
 		systemdTest{"NamesOfOthers", testNamesOfOthers},
 		systemdTest{"UninstallKeepsOthers", testUninstallKeepsOthers},
+		systemdTest{"CutInTheMiddle", testCutInTheMiddle},
 	)
 }
 
@@ -110,4 +111,30 @@ func testUninstallKeepsOthers(t *testing.T, c *container) {
 	c.run("ipcd", "uninstall", "--purge")
 	c.run("rmdir", "/opt/prog")
 	before.check(c)
+}
+
+// testCutInTheMiddle has what an install or uninstall leaves that was killed: one unit of the two, with the
+// links of both or of none.
+func testCutInTheMiddle(t *testing.T, c *container) {
+	before := c.snapshot()
+	for _, cut := range []string{
+		"rm /etc/systemd/system/ipcd.socket && systemctl daemon-reload",
+		"rm /etc/systemd/system/ipcd.service && systemctl daemon-reload",
+		"systemctl stop ipcd.socket ipcd.service && systemctl disable ipcd.socket ipcd.service && rm /etc/systemd/system/ipcd.socket && systemctl daemon-reload",
+		"systemctl stop ipcd.socket ipcd.service && rm /etc/systemd/system/ipcd.service && systemctl daemon-reload",
+		"systemctl stop ipcd.socket ipcd.service && rm /etc/systemd/system/ipcd.socket", // which systemd has not noticed
+	} {
+		t.Run(strings.ReplaceAll(cut, "/", "_"), func(t *testing.T) {
+			c := c.in(t)
+			c.run("ipcd", "install")
+			installed := c.snapshot()
+			c.run("sh", "-c", cut)
+			c.run("ipcd", "install")
+			c.hello()
+			installed.check(c)
+			c.run("sh", "-c", cut)
+			c.run("ipcd", "uninstall", "--purge")
+			before.check(c)
+		})
+	}
 }
