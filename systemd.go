@@ -442,7 +442,11 @@ func systemdUnit(d *deployment, socket bool) (string, error) {
 	b.line("# A configuration that is wrong is refused before the daemon hears of it.")
 	b.line("ExecReload=%s", check)
 	b.line("ExecReload=/bin/sh -c 'kill -HUP $MAINPID'")
-	b.line("Restart=always")
+	if d.Settings.Idle > 0 { // it has a reason to end, and the first call starts it again
+		b.line("Restart=on-failure")
+	} else {
+		b.line("Restart=always")
+	}
 	b.line("RestartSec=1")
 	b.line("# Bad usage or configuration would only fail again.")
 	b.line("RestartPreventExitStatus=%d", exitUsage)
