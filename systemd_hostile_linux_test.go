@@ -38,7 +38,7 @@ mkdir /opt/hers && ln -s /etc/good/c.toml /opt/hers/c.toml && ln -s /usr/local/b
 		{1, "/opt/hers belongs to user ada", []string{"--copy-to=/opt/hers/bin/prog"}},
 		{1, "/opt/hers belongs to user ada", []string{"--copy-to=/opt/hers/new/prog"}},
 		{1, "for temporary files", []string{"--copy-to=/tmp/new/prog"}},
-		{1, "in a home", []string{"--copy-to=/root/prog"}},
+		{1, "in a home", []string{"--copy-to=/home/prog"}},
 		{1, "is not ipcd", []string{"--copy-to=/etc/precious"}},
 		{1, "is not ipcd", []string{"--copy-to=/usr/bin/env"}},
 		{1, "is no file", []string{"--copy-to=/etc"}},
