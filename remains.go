@@ -38,11 +38,16 @@ func (i *installer) clean(installed bool) (removed bool) {
 		switch {
 		case err != nil:
 		case i.purge:
-			if err := i.removeKept(path); err != nil {
+			later, err := i.removeKept(path)
+			switch {
+			case err != nil:
 				i.say("left %s: %s", path, err)
 				continue
+			case later:
+				i.say("%s goes when the computer is started again: it is this program", path)
+			default:
+				i.say("removed %s", path)
 			}
-			i.say("removed %s", path)
 			removed = true
 		case info.Mode()&fs.ModeSymlink != 0 && slices.Contains(kept, resolved(path)): // told of as what it leads to
 		case info.IsDir() && !left: // it has nothing but the receipt, which nobody needs
@@ -64,14 +69,14 @@ func (i *installer) clean(installed bool) (removed bool) {
 }
 
 // removeKept removes what --purge is for. The program may be another one by now.
-func (i *installer) removeKept(path string) error {
+func (i *installer) removeKept(path string) (later bool, err error) {
 	switch {
 	case !i.d.Copied || path != i.d.Program:
-		return os.RemoveAll(path)
+		return false, os.RemoveAll(path)
 	case !isOurProgram(path):
-		return errors.New("it is not the program that install has put there")
+		return false, errors.New("it is not the program that install has put there")
 	}
-	return os.Remove(path)
+	return removeProgram(path)
 }
 
 // receipt is a file in each directory that uninstall leaves. With it a later one, which finds no service,

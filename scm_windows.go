@@ -312,6 +312,9 @@ func (scm) tail(_ context.Context, d *deployment, lines int) []string {
 // remains: what the service has written is its log, in the directory in which its configuration may be.
 // The directory of the program goes when it is empty, if it is the one that install has made.
 func (scm) remains(d *deployment) (gone, kept []string) {
+	if d.Copied {
+		gone = append(gone, d.Program+".old") // of an upgrade while it ran, see filePart
+	}
 	if own, err := programDir(); err == nil && d.Copied && strings.EqualFold(filepath.Dir(d.Program), own) {
 		gone = append(gone, own)
 	}

@@ -140,6 +140,9 @@ func checkSockets(d *deployment) error {
 	return nil
 }
 
+// removeProgram removes a program, which may be running.
+func removeProgram(path string) (later bool, err error) { return false, os.Remove(path) }
+
 // masters are those who can call every service of the system: see isMaster.
 const masters = "root"
 

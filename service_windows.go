@@ -21,6 +21,30 @@ func init() { supervisors = []supervisor{scm{}} }
 // copyPlace is where --copy-to puts the program unless it is told, on most machines: see copyPlaceFor.
 const copyPlace = `C:\Program Files\ipcd\ipcd.exe`
 
+// removeProgram removes a program. The one that runs, ourselves, stays until the next start of the system
+// ("MoveFileExW function", MOVEFILE_DELAY_UNTIL_REBOOT), and so does its directory, which goes if nothing
+// else is in it then.
+func removeProgram(path string) (later bool, err error) {
+	err = os.Remove(path)
+	own, ownErr := os.Executable()
+	if !isAny(err, windows.ERROR_ACCESS_DENIED, windows.ERROR_SHARING_VIOLATION) || ownErr != nil || !strings.EqualFold(own, path) {
+		return false, err
+	}
+	for _, at := range []string{path, filepath.Dir(path)} {
+		name, err := windows.UTF16PtrFromString(at)
+		if err != nil {
+			return false, err
+		}
+		if err := windows.MoveFileEx(name, nil, windows.MOVEFILE_DELAY_UNTIL_REBOOT); err != nil {
+			return false, os.NewSyscallError("MoveFileEx", err)
+		}
+		if dir, err := programDir(); err != nil || !strings.EqualFold(filepath.Dir(path), dir) {
+			break // a directory that install has not made
+		}
+	}
+	return true, nil
+}
+
 // masters are those who can call every service of the system: see isMaster.
 const masters = "administrators"
 
