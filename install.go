@@ -20,6 +20,7 @@ type installer struct {
 	sup supervisor
 	d   *deployment
 	out io.Writer
+	had []endpoint // what the service that is installed serves; for install
 
 	force bool // change what is installed with other settings
 	start bool // start it, and wait until it answers
@@ -160,19 +161,25 @@ func (i *installer) refuseForeign(ctx context.Context) error {
 	return nil
 }
 
-// checkTaken looks for a daemon that serves the endpoint and is no service: it would have to
-// share it.
+// checkTaken looks for others at the endpoints that the service does not have yet: it would have to share
+// them, and systemd even takes a socket away from whoever listens there.
 func (i *installer) checkTaken(ctx context.Context, installed bool) error {
-	if installed || len(i.d.Endpoints) == 0 {
-		return nil
+	for _, e := range i.d.Endpoints {
+		if installed && slices.ContainsFunc(i.had, func(had endpoint) bool { return same(had, e) }) {
+			continue
+		}
+		var s Status
+		err := askOnce(ctx, e, i.d.Settings.Limits, &s)
+		if errors.Is(err, &fault{Code: codeNotReachable}) {
+			continue
+		}
+		f := faultf(codeApplication, "another daemon serves %s already (pid %d); nothing was changed", e, s.PID)
+		if err != nil {
+			f = faultf(codeApplication, "another program is at %s already (%w); nothing was changed", e, err)
+		}
+		return f.withHint("stop it first, or choose another name: --name ipcd-2")
 	}
-	e := i.d.Endpoints[0]
-	var s Status
-	if err := askOnce(ctx, e, i.d.Settings.Limits, &s); err != nil {
-		return nil
-	}
-	return faultf(codeApplication, "a daemon that is no service serves %s already (pid %d)", e, s.PID).
-		withHint("stop it first, or choose another name: --name ipcd-2")
+	return nil
 }
 
 // showChanges prints how the parts differ, as diff does.
@@ -268,6 +275,9 @@ func undoOf(c change) func() error {
 
 // takeBack ends an installation that has failed, or was given up.
 func (i *installer) takeBack(ctx context.Context, why error, undo []func() error, installed, ran bool) error {
+	if ctx.Err() != nil { // Ctrl-C reaches the manager's commands as well, and they complain first
+		why = faultf(codeCancelled, "it was interrupted")
+	}
 	ctx = context.WithoutCancel(ctx)
 	if !installed {
 		perform(ctx, i.sup.stop(i.d))

@@ -221,7 +221,7 @@ difference and wants --force. An installation that fails is taken back.`,
 			if err != nil {
 				return err
 			}
-			i.force, i.start = f.force, !f.noStart
+			i.force, i.start, i.had = f.force, !f.noStart, f.recall(i.sup).Endpoints
 			if err := i.check(); err != nil {
 				return err
 			}

@@ -88,6 +88,9 @@ func testUninstallKeepsOthers(t *testing.T, c *container) {
 	wait := c.start("", "sh", "-c", "echo $$ >/run/pid && exec ipcd run --service ipcd")
 	c.run("ipcd", "call", "--wait", "10s", "-e", "unix:///run/ipcd/ipcd.sock", "hello")
 	c.run("ipcd", "uninstall", "--purge")
+	c.refused(1, "", "another daemon serves", "ipcd", "install")
+	c.refused(1, "", "another daemon serves", "ipcd", "install", "--name", "second", "--listen", "unix:///run/second/second.sock", "--listen", "unix:///run/ipcd/ipcd.sock")
+	c.refused(1, "", "another program is at", "ipcd", "install", "--listen", "unix:///run/dbus/system_bus_socket")
 	c.hello()
 	c.signal("TERM", "$(cat /run/pid)")
 	if r := wait(); r.code != 0 {
