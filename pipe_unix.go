@@ -50,7 +50,7 @@ func findUnixGroup(name string) (group, error) {
 	if gid, err := strconv.ParseUint(name, 10, 31); err == nil {
 		return group{name: name, id: strconv.FormatUint(gid, 10)}, nil
 	}
-	return group{}, usagef("there is no group %q", shorten(name, 100)).withHint("make it: sudo groupadd %s", defaultName)
+	return group{}, usagef("there is no group %q", shorten(name, 100)).withHint("make one: sudo groupadd %s-users", defaultName) // a group of the service's name would be in the way of DynamicUser=
 }
 
 func noPipes(e endpoint) *fault {

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -67,6 +68,9 @@ func (systemd) unitDir(d *deployment) (string, error) {
 func (s systemd) parts(d *deployment) ([]part, error) {
 	dir, err := s.unitDir(d)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkDynamicUser(d); err != nil {
 		return nil, err
 	}
 	socket, err := systemdSocket(d)
@@ -468,6 +472,27 @@ func systemdUnit(d *deployment, socket bool) (string, error) {
 	return b.String(), nil
 }
 
+// checkDynamicUser refuses the name of a user or a group that is there for good: a service with DynamicUser=
+// has the name of its unit, and systemd takes for it whoever has that name already, root too.
+func checkDynamicUser(d *deployment) error {
+	if d.User || d.RunAs != "" {
+		return nil
+	}
+	what, id := "user", ""
+	if u, err := user.Lookup(d.Name); err == nil {
+		id = u.Uid
+	} else if g, err := user.LookupGroup(d.Name); err == nil {
+		what, id = "group", g.Gid
+	}
+	if n, err := strconv.Atoi(id); err != nil || n >= dynamicFirst && n <= dynamicLast { // one that runs
+		return nil
+	}
+	return usagef("--name: there is a %s %s, and the service would run with what that may", what, d.Name).
+		withHint("choose another name: --name ipcd-2")
+}
+
+const dynamicFirst, dynamicLast = 61184, 65519 // the users that systemd makes, see systemd.exec(5)
+
 // systemdAccount says who the service of the system is.
 func systemdAccount(b *unitText, d *deployment) {
 	if d.RunAs != "" {
@@ -504,7 +529,10 @@ func systemdSandbox(b *unitText, d *deployment) {
 	b.lines("CapabilityBoundingSet=", "AmbientCapabilities=", "ProtectSystem=strict", "ProtectHome=yes", "ProtectProc=invisible",
 		"ProcSubset=pid", "ProtectClock=yes", "ProtectControlGroups=yes", "ProtectHostname=yes", "ProtectKernelLogs=yes",
 		"ProtectKernelModules=yes", "ProtectKernelTunables=yes", "PrivateDevices=yes", "DevicePolicy=closed", "PrivateTmp=yes",
-		"RemoveIPC=yes", "KeyringMode=private", "IPAddressDeny=any")
+		"KeyringMode=private", "IPAddressDeny=any")
+	if d.RunAs == "" {
+		b.line("RemoveIPC=yes") // all that the user has, not the service alone
+	}
 	if network {
 		b.line("IPAddressAllow=localhost")
 	} else {

@@ -74,6 +74,10 @@ func testNamesOfOthers(t *testing.T, c *container) {
 		c.run("ipcd", "uninstall", "--purge", "--name", name)
 		before.check(c)
 	}
+	for _, name := range []string{"root", "games", "users"} { // users is a group
+		c.refused(2, "", "there is a", "ipcd", "install", "--name", name)
+		before.check(c)
+	}
 	for _, name := range []string{"dpkg", "systemd", "private"} {
 		c.refused(1, "", "/var/lib/"+name, "ipcd", "install", "--name", name)
 		before.check(c)
@@ -106,9 +110,11 @@ func testUninstallKeepsOthers(t *testing.T, c *container) {
 	c.run("rm", "-r", "/opt/prog")
 	before.check(c)
 
+	c.run("install", "-o", "ada", "/dev/null", "/dev/shm/hers")
 	c.run("ipcd", "install", "--copy-to=/opt/prog/ipcd", "--run-as", "ada")
 	c.run("ipcd", "uninstall")
 	c.run("test", "-e", "/opt/prog/ipcd")
+	c.run("rm", "/dev/shm/hers")
 	c.run("ipcd", "install") // in the directory that was left
 	c.run("ipcd", "uninstall")
 	c.run("ipcd", "uninstall", "--purge")
