@@ -221,7 +221,9 @@ difference and wants --force. An installation that fails is taken back.`,
 			if err != nil {
 				return err
 			}
-			i.force, i.start, i.had = f.force, !f.noStart, f.recall(i.sup).Endpoints
+			before := f.recall(i.sup)
+			i.force, i.start, i.had = f.force, !f.noStart, before.Endpoints
+			d.Copied = d.Copied || before.Copied && before.Program == d.Program // we are the copy
 			if err := i.check(); err != nil {
 				return err
 			}

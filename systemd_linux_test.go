@@ -283,6 +283,9 @@ func testInstallRefusesUnsafe(t *testing.T, c *container) {
 		t.Errorf("the copy is %s; want root:root 755", got)
 	}
 	c.hello()
+	if r := c.try("", "ipcd", "install"); r.code != 0 || !r.says("unchanged") { // which is the copy
+		t.Errorf("%s; want it to say that nothing is changed", r)
+	}
 	c.run("/home/ada/ipcd", "uninstall", "--purge")
 	without.check(c)
 }
