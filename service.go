@@ -362,13 +362,18 @@ func (p *copyPart) save() (restore func() error) {
 	if err == nil {
 		return (&filePart{path: p.path, text: string(old), mode: 0o755}).put
 	}
-	dir := filepath.Dir(p.path)
-	if _, err := os.Lstat(dir); err == nil {
-		return p.remove
+	var made []string // directories, by put
+	for dir := filepath.Dir(p.path); ; dir = filepath.Dir(dir) {
+		if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		made = append(made, dir)
 	}
 	return func() error {
 		err := p.remove()
-		os.Remove(dir) // put has made it, too
+		for _, dir := range made {
+			os.Remove(dir)
+		}
 		return err
 	}
 }

@@ -558,14 +558,21 @@ func (b *unitText) lines(lines ...string) {
 func systemdWord(s string) string { return strings.ReplaceAll(s, "%", "%%") }
 
 // systemdCommand writes a command line as systemd reads it: "COMMAND LINES" and "QUOTING" in
-// systemd.service(5) and systemd.syntax(7).
+// systemd.service(5) and systemd.syntax(7). In the path of the program it puts no variables.
 func systemdCommand(words []string) (string, error) {
 	var quoted []string
-	for _, w := range words {
+	for i, w := range words {
 		if strings.ContainsFunc(w, isControl) {
 			return "", usagef("%q has a control character, which no unit of systemd can have", w)
 		}
-		w = strings.NewReplacer("%", "%%", "$", "$$", `\`, `\\`, `"`, `\"`).Replace(w)
+		dollar := "$$"
+		if i == 0 {
+			if strings.ContainsAny(w, `"'\`) {
+				return "", usagef("systemd runs no program whose path has quotation marks or a backslash: %s", w).withHint("put it somewhere else: ipcd install --copy-to")
+			}
+			dollar = "$"
+		}
+		w = strings.NewReplacer("%", "%%", "$", dollar, `\`, `\\`, `"`, `\"`).Replace(w)
 		if w == "" || strings.ContainsAny(w, " '\";") {
 			w = `"` + w + `"`
 		}

@@ -50,6 +50,7 @@ mkdir /opt/hers && ln -s /etc/good/c.toml /opt/hers/c.toml && ln -s /usr/local/b
 		{2, "no socket is there", []string{"--listen", "unix:///etc/precious"}},
 		{2, "no line in a unit", []string{"--listen", "unix:///run/ipcd/x%5C"}},
 		{2, "no line in a unit", []string{"--listen", "unix:///run/ipcd/x%20"}},
+		{2, "quotation marks", []string{"--copy-to=/opt/it's/prog"}},
 		{2, "control character", []string{"--config", "/etc/good/a\n[Service]\nUser=root"}},
 	} {
 		t.Run(strings.ReplaceAll(strings.Join(test.flags, " "), "/", "_"), func(t *testing.T) {
@@ -61,6 +62,18 @@ mkdir /opt/hers && ln -s /etc/good/c.toml /opt/hers/c.toml && ln -s /usr/local/b
 	c.run("ipcd", "install", "--config", "/etc/alias/c.toml") // whose links are root's
 	c.hello()
 	c.run("ipcd", "uninstall", "--purge")
+	before.check(c)
+	const odd = `/opt/a$b;c %h`
+	c.run("ipcd", "install", "--copy-to="+odd+"/ipcd")
+	c.hello()
+	c.run("systemctl", "reload", "ipcd")
+	c.run("ipcd", "uninstall", "--purge")
+	c.run("rmdir", odd)
+	before.check(c)
+	c.run("sh", "-c", "mkdir -p /run/systemd/system/ipcd.service.d && printf '[Service]\nExecStartPre=/bin/false\n' >/run/systemd/system/ipcd.service.d/x.conf")
+	c.refused(1, "", "taken back", "ipcd", "install", "--copy-to=/opt/deep/down/ipcd")
+	c.run("rm", "-r", "/run/systemd/system/ipcd.service.d")
+	c.run("systemctl", "daemon-reload")
 	before.check(c)
 }
 
