@@ -229,17 +229,15 @@ func (d *daemon) wait(ctx context.Context, signals, reloads <-chan os.Signal) (t
 		case sig := <-signals:
 			d.log.info("stopping", "signal", sig.String())
 			return sig, nil
-		case <-reloads:
-			d.reread()
-			forget()
-			idle, forget = d.watchIdle(ctx)
-		case <-d.reload:
-			d.reread()
-			forget()
-			idle, forget = d.watchIdle(ctx)
 		case <-status.C:
 			d.herald.status(d.status())
+			continue
+		case <-reloads:
+		case <-d.reload:
 		}
+		d.reread()
+		forget()
+		idle, forget = d.watchIdle(ctx)
 	}
 }
 

@@ -201,40 +201,7 @@ difference and wants --force. An installation that fails is taken back.`,
   ipcd install --user
   ipcd install --dry-run`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if f.now && f.noStart {
-				return usagef("--now and --no-start contradict each other").withHint("install starts the service unless --no-start is given")
-			}
-			d, err := f.deployment(cmd)
-			if err != nil {
-				return err
-			}
-			out := cmd.OutOrStdout()
-			if f.dryRun {
-				sup, err := findSupervisor(d.User)
-				if err != nil {
-					return err
-				}
-				return (&installer{sup: sup, d: d, out: out, start: !f.noStart}).plan()
-			}
-			i, err := newInstaller(d, out)
-			if err != nil {
-				return err
-			}
-			before := f.recall(i.sup)
-			i.force, i.start, i.had = f.force, !f.noStart, before.Endpoints
-			d.Copied = d.Copied || before.Copied && before.Program == d.Program // we are the copy
-			if err := i.check(); err != nil {
-				return err
-			}
-			ctx, cancel := firstSignal(cmd.Context()) // Ctrl-C has it taken back
-			defer cancel()
-			if err := i.install(ctx); err != nil {
-				return err
-			}
-			i.advise()
-			return nil
-		},
+		RunE: func(cmd *cobra.Command, args []string) error { return f.install(cmd) },
 	}
 	f.add(cmd)
 	addSettingFlags(cmd, "listen", "allow_group")
@@ -248,6 +215,42 @@ difference and wants --force. An installation that fails is taken back.`,
 	flags.BoolVar(&f.force, "force", false, "change the settings of a service that is installed")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be written and run, and do none of it")
 	return cmd
+}
+
+// install is the command, once its flags have been read.
+func (f *installFlags) install(cmd *cobra.Command) error {
+	if f.now && f.noStart {
+		return usagef("--now and --no-start contradict each other").withHint("install starts the service unless --no-start is given")
+	}
+	d, err := f.deployment(cmd)
+	if err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	if f.dryRun {
+		sup, err := findSupervisor(d.User)
+		if err != nil {
+			return err
+		}
+		return (&installer{sup: sup, d: d, out: out, start: !f.noStart}).plan()
+	}
+	i, err := newInstaller(d, out)
+	if err != nil {
+		return err
+	}
+	before := f.recall(i.sup)
+	i.force, i.start, i.had = f.force, !f.noStart, before.Endpoints
+	d.Copied = d.Copied || before.Copied && before.Program == d.Program // we are the copy
+	if err := i.check(); err != nil {
+		return err
+	}
+	ctx, cancel := firstSignal(cmd.Context()) // Ctrl-C has it taken back
+	defer cancel()
+	if err := i.install(ctx); err != nil {
+		return err
+	}
+	i.advise()
+	return nil
 }
 
 // check refuses what would be unsafe to run, before anything is written.

@@ -20,9 +20,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkRights makes sure that we may change services.
+// checkRights makes sure that we may change services. su(1) leaves $XDG_RUNTIME_DIR as it was.
 func checkRights(user bool) error {
+	run := os.Getenv("XDG_RUNTIME_DIR")
+	info, err := os.Stat(run)
 	switch {
+	case user && err == nil && ownerOf(info) != os.Getuid():
+		return faultf(codeApplication, "$XDG_RUNTIME_DIR is %s, which belongs to %s; nothing was changed", run, nameUser(ownerOf(info))).
+			withHint("log in as the user whose service it is to be")
 	case user && os.Getuid() == 0 && os.Getenv("SUDO_UID") != "":
 		return faultf(codeApplication, "a service of one's own is installed without sudo").
 			withHint("as yourself: %s", joinWords(commandLine()))

@@ -62,6 +62,24 @@ func TestServiceRefusesUnsafeProgram(t *testing.T) {
 	}
 }
 
+// TestServiceOfAnotherUser has the directory of somebody else in the environment, as after su.
+func TestServiceOfAnotherUser(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", dir)
+	t.Setenv("SUDO_UID", "")
+	if err := checkRights(true); err != nil {
+		t.Errorf("our own: %v", err)
+	}
+	if os.Getuid() != 0 {
+		t.Setenv("XDG_RUNTIME_DIR", "/")
+	} else {
+		must(t, os.Chown(dir, 65534, -1))
+	}
+	if err := checkRights(true); err == nil || !strings.Contains(err.Error(), "belongs to") {
+		t.Errorf("somebody else's: %v", err)
+	}
+}
+
 // TestServiceLock wants a second installation to wait for the first, and no file to be left.
 func TestServiceLock(t *testing.T) {
 	dir := filepath.Dir(tempSocket(t))

@@ -33,6 +33,9 @@ func (systemd) missing(user bool) *fault {
 	if !user {
 		return nil
 	}
+	if _, err := os.UserHomeDir(); err != nil {
+		return faultf(codeApplication, "the units of this user cannot be found: %w", err).withHint("log in as the user")
+	}
 	run := os.Getenv("XDG_RUNTIME_DIR")
 	if run == "" {
 		return faultf(codeApplication, "the systemd of this user cannot be reached: XDG_RUNTIME_DIR is not set").
