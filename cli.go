@@ -50,25 +50,28 @@ func (f *clientFlags) reach(ctx context.Context, set settings) (caller, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := dial(ctx, own, set.Limits)
 	nobody := &fault{Code: codeNotReachable}
-	if errors.Is(err, nobody) && text == "" {
+	try := func() (caller, error) {
+		c, err := dial(ctx, own, set.Limits)
+		if text != "" || !errors.Is(err, nobody) {
+			return c, err
+		}
 		c, serviceErr := dial(ctx, serviceEndpoint(defaultName), set.Limits)
 		switch {
 		case !errors.Is(serviceErr, nobody):
 			return c, serviceErr
-		case errors.Is(serviceErr, fs.ErrPermission) && !f.start: // it is there, and not for us
+		case errors.Is(serviceErr, fs.ErrPermission): // it is there, and not for us
 			return nil, asFault(serviceErr).withHint(`to let the members of a group call it: sudo ipcd install --force --allow-group GROUP; ` +
 				`for a daemon of your own: ipcd call --start`)
 		}
-	}
-	switch {
-	case errors.Is(err, nobody) && f.start:
-		return startDaemon(ctx, own, set)
-	case errors.Is(err, nobody) && f.wait > 0:
-		return connect(ctx, own, set.Limits, f.wait)
-	case errors.Is(err, nobody) && text == "":
 		return nil, asFault(err).withHint(`start one with "ipcd run", or let "ipcd call --start" do it, or name another endpoint with -e`)
+	}
+	if !f.start {
+		return persist(ctx, f.wait, try)
+	}
+	c, err := try()
+	if errors.Is(err, nobody) {
+		return startDaemon(ctx, own, set)
 	}
 	return c, err
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -524,14 +525,19 @@ func (c *webClient) close() error {
 // connect dials e; where nobody is there and wait is not zero, it tries again until then: a
 // daemon may be coming up.
 func connect(ctx context.Context, e endpoint, l limits, wait time.Duration) (caller, error) {
+	return persist(ctx, wait, func() (caller, error) { return dial(ctx, e, l) })
+}
+
+// persist tries for as long as nobody is there. One who is there and does not let us in stays so.
+func persist(ctx context.Context, wait time.Duration, try func() (caller, error)) (caller, error) {
 	until := time.Now().Add(wait)
 	pause := 5 * time.Millisecond
 	for {
-		c, err := dial(ctx, e, l)
+		c, err := try()
 		if err == nil {
 			return c, ping(ctx, c, wait > 0)
 		}
-		if !errors.Is(err, &fault{Code: codeNotReachable}) || time.Now().Add(pause).After(until) {
+		if !errors.Is(err, &fault{Code: codeNotReachable}) || errors.Is(err, fs.ErrPermission) || time.Now().Add(pause).After(until) {
 			return nil, err
 		}
 		select {

@@ -227,13 +227,13 @@ func checkServiceConfig(d *deployment) error {
 		return usagef("%s: %w; expected a configuration in TOML", path, errors.Unwrap(err))
 	}
 	if d.User {
-		return checkOwners(path, os.Getuid(), func(err error) error { return asFault(err).withHint("close it: chmod go-w %s", real) })
+		return checkOwners(path, os.Getuid(), func(err error) error { return usagef("%w", err).withHint("close it: chmod go-w %s", real) })
 	}
 	if err := checkHidden(d, path); err != nil {
 		return usagef("%w", err).withHint("put it where services are configured: %s", serviceConfigFile(d.Name))
 	}
 	if err := checkOwners(path, 0, func(err error) error { // the path, not what it leads to now: the service gets the path
-		return asFault(err).withHint("make it root's: chown root %s && chmod 644 %s", real, real)
+		return usagef("%w", err).withHint("make it root's: chown root %s && chmod 644 %s", real, real)
 	}); err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ mkdir /opt/hers && ln -s /etc/good/c.toml /opt/hers/c.toml && ln -s /usr/local/b
 		words string
 		flags []string
 	}{
-		{1, "/opt/hers belongs to user ada", []string{"--config", "/opt/hers/c.toml"}},
+		{2, "/opt/hers belongs to user ada", []string{"--config", "/opt/hers/c.toml"}},
 		{1, "/opt/hers belongs to user ada", []string{"--copy-to=/opt/hers/bin/prog"}},
 		{1, "/opt/hers belongs to user ada", []string{"--copy-to=/opt/hers/new/prog"}},
 		{1, "for temporary files", []string{"--copy-to=/tmp/new/prog"}},

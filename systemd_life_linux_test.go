@@ -100,6 +100,12 @@ func testActivation(t *testing.T, c *container) {
 		t.Errorf("after ipcd restart the main process is %s, and was %s", now, pid)
 	}
 	c.hello()
+	c.run("ipcd", "stop")
+	waiting := c.start("", "ipcd", "call", "--wait", "30s", "hello")
+	c.run("ipcd", "start")
+	if r := waiting(); r.code != 0 || r.stdout != "hello\n" {
+		t.Errorf("%s; want the answer of the service that was waited for", r)
+	}
 	if got := c.run("systemctl", "list-sockets", "--plain", "--no-legend", "--no-pager"); !strings.Contains(got, "/run/ipcd/ipcd.sock") {
 		t.Errorf("systemd does not listen for it:\n%s", got)
 	}

@@ -44,7 +44,10 @@ func TestSystemd(t *testing.T) {
 	needTool(t, "nsenter")
 	ipcd := buildIpcd(t, t.TempDir(), "")
 	for _, test := range systemdTests {
-		t.Run(test.name, func(t *testing.T) { test.run(t, startContainer(t, root, ipcd)) })
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel() // they wait for systemd, most of the time
+			test.run(t, startContainer(t, root, ipcd))
+		})
 	}
 }
 
@@ -257,8 +260,8 @@ func testInstallRefusesUnsafe(t *testing.T, c *container) {
 		{2, "/etc/none.toml", []string{"ipcd", "install", "--config", "/etc/none.toml"}},
 		{2, "/etc", []string{"ipcd", "install", "--config", "/etc"}},
 		{2, "/etc/bad.toml:2", []string{"ipcd", "install", "--config", "/etc/bad.toml"}},
-		{1, "/etc/open.toml", []string{"ipcd", "install", "--config", "/etc/open.toml"}},
-		{1, "/etc/hers.toml", []string{"ipcd", "install", "--config", "/etc/hers.toml"}},
+		{2, "/etc/open.toml", []string{"ipcd", "install", "--config", "/etc/open.toml"}},
+		{2, "/etc/hers.toml", []string{"ipcd", "install", "--config", "/etc/hers.toml"}},
 		{2, "nosuch", []string{"ipcd", "install", "--allow-group", "nosuch"}},
 		{2, "nosuch", []string{"ipcd", "install", "--run-as", "nosuch"}},
 		{2, "--name", []string{"ipcd", "install", "--name", "a/b"}},
