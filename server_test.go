@@ -353,19 +353,22 @@ func TestStopDoesNotWaitForHalfARequest(t *testing.T) {
 	for name, text := range map[string]string{
 		"JSON": `{"jsonrpc"`, "gob": "\x2f\xff\x81\x03", "a header": "POST /rpc HTTP/1.1\r\nHo", "a body": "POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{",
 	} {
-		s := startServerWith(t, func(l *limits) { l.Drain = testPatience }, localEndpoint(t))
-		send(t, s.connect(), text)
-		waitFor(t, func() error {
-			if s.counts.connections.Load() == 0 {
-				return errors.New("the connection is not there yet")
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // each waits for as long as the stop does
+			s := startServerWith(t, func(l *limits) { l.Drain = testPatience }, localEndpoint(t))
+			send(t, s.connect(), text)
+			waitFor(t, func() error {
+				if s.counts.connections.Load() == 0 {
+					return errors.New("the connection is not there yet")
+				}
+				return nil
+			})
+			stopped := make(chan error, 1)
+			go func() { stopped <- s.stop(t.Context()) }()
+			if err := receive(t, stopped); err != nil {
+				t.Errorf("stop = %v; want nil", err)
 			}
-			return nil
 		})
-		stopped := make(chan error, 1)
-		go func() { stopped <- s.stop(t.Context()) }()
-		if err := receive(t, stopped); err != nil {
-			t.Errorf("%s: stop = %v; want nil", name, err)
-		}
 	}
 }
 
