@@ -29,6 +29,7 @@ const (
 )
 
 func (launchd) title() string { return "launchd" }
+func (launchd) listens() bool { return false }
 
 // missing asks for the domain of a user: there is one from log-in to log-out at the screen.
 func (l launchd) missing(user bool) *fault {

@@ -20,6 +20,7 @@ type openRC struct{}
 const openRCLevel = "default" // the runlevel in which a machine does its work
 
 func (openRC) title() string { return "OpenRC" }
+func (openRC) listens() bool { return false }
 
 // missing asks whether OpenRC has brought this system up; that it is installed says little,
 // since it may stand beside another init. See rc-status(8) for the softlevel.

@@ -22,6 +22,7 @@ const (
 )
 
 func (rcD) title() string { return "rc.d" }
+func (rcD) listens() bool { return false }
 
 func (rcD) missing(user bool) *fault {
 	for _, tool := range []string{"service", "sysrc", "daemon"} {

@@ -29,6 +29,7 @@ const (
 type scm struct{}
 
 func (scm) title() string { return "the service control manager" }
+func (scm) listens() bool { return false }
 
 func (scm) missing(user bool) *fault {
 	m, err := windows.OpenSCManager(nil, nil, windows.SC_MANAGER_CONNECT)

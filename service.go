@@ -104,6 +104,8 @@ type supervisor interface {
 	title() string
 	// missing says why it cannot be used here and now, or is nil.
 	missing(user bool) *fault
+	// listens tells that it opens the sockets itself, with its own rights.
+	listens() bool
 	// parts is all that an installation puts into the system, in the order in which it comes; it goes
 	// in the opposite one.
 	parts(d *deployment) ([]part, error)

@@ -262,7 +262,7 @@ func (i *installer) check() error {
 	} else if err := checkCopy(i.d); err != nil {
 		return err
 	}
-	if _, listens := i.sup.(systemd); listens {
+	if i.sup.listens() {
 		if err := checkSockets(i.d); err != nil {
 			return err
 		}

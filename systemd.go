@@ -23,6 +23,7 @@ import (
 type systemd struct{}
 
 func (systemd) title() string { return "systemd" }
+func (systemd) listens() bool { return true }
 
 // missing asks as sd_booted(3) does. Each user has a manager of their own, with a socket in
 // $XDG_RUNTIME_DIR; sudo and su lead to a user without one.
