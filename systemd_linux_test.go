@@ -249,6 +249,7 @@ func testInstallRefusesUnsafe(t *testing.T, c *container) {
 	c.write("/etc/bad.toml", "log_level = \"info\"\nlog_levle = \"debug\"\n")
 	c.run("install", "-m", "666", "/etc/good.toml", "/etc/open.toml")
 	c.run("install", "-o", "ada", "-m", "644", "/etc/good.toml", "/etc/hers.toml")
+	c.run("install", "-m", "600", "/etc/good.toml", "/etc/closed.toml")
 	before := c.snapshot()
 	for _, test := range []struct {
 		code  int
@@ -261,6 +262,7 @@ func testInstallRefusesUnsafe(t *testing.T, c *container) {
 		{2, "/etc", []string{"ipcd", "install", "--config", "/etc"}},
 		{2, "/etc/bad.toml:2", []string{"ipcd", "install", "--config", "/etc/bad.toml"}},
 		{2, "/etc/open.toml", []string{"ipcd", "install", "--config", "/etc/open.toml"}},
+		{2, "/etc/closed.toml cannot be read by the user that the service runs as", []string{"ipcd", "install", "--config", "/etc/closed.toml"}},
 		{2, "/etc/hers.toml", []string{"ipcd", "install", "--config", "/etc/hers.toml"}},
 		{2, "nosuch", []string{"ipcd", "install", "--allow-group", "nosuch"}},
 		{2, "nosuch", []string{"ipcd", "install", "--run-as", "nosuch"}},
