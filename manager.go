@@ -56,7 +56,7 @@ func checkScript(d *deployment) error {
 		return usagef("--allow-group: %q cannot be the name of a group", shorten(d.AllowGroup, 60)).withHint("name a group that the system has")
 	}
 	if !path.IsAbs(d.Program) {
-		return usagef("the program %q has no absolute path", shorten(d.Program, 60)).withHint("say where it is: --copy-to PATH")
+		return usagef("the program %q has no absolute path", shorten(d.Program, 60)).withHint("say where it is: --copy-to=PATH")
 	}
 	for _, word := range d.command() {
 		if strings.ContainsFunc(word, isControl) || strings.ToValidUTF8(word, "") != word {

@@ -189,12 +189,14 @@ func newInstallCmd() *cobra.Command {
 		Short: "make ipcd a service of the operating system, and start it",
 		Long: `Make ipcd a service that is there after the next boot, start it, and wait until it answers:
 then "ipcd call hello" reaches it without a flag. It runs with as few rights as the system offers.
-Only root, and the members of the group that --allow-group names, can call it.
+Only root, and the members of the group that --allow-group names, can call it; at a TCP or HTTP
+endpoint, which wants ?auth=none, every program on the machine can.
 
 With --user it is a service of your own, which only you can call.
 
 Installing twice changes nothing. Where the service is there with other settings, it shows the
-difference and wants --force. An installation that fails is taken back.`,
+difference and wants --force. The flags of before are not kept: give all of them again.
+An installation that fails is taken back.`,
 		Example: `  sudo ipcd install
   sudo ipcd install --allow-group users
   sudo ipcd install --name ipcd-2 --listen 'tcp://127.0.0.1:8888?auth=none'
@@ -207,7 +209,7 @@ difference and wants --force. An installation that fails is taken back.`,
 	addSettingFlags(cmd, "listen", "allow_group")
 	flags := cmd.Flags()
 	flags.StringVar(&f.runAs, "run-as", "", "run as this `user` (default: one with as few rights as the system offers)")
-	flags.StringVar(&f.copyTo, "copy-to", "", "copy this program there first, as `path` (without one: "+copyPlace+")")
+	flags.StringVar(&f.copyTo, "copy-to", "", "copy this program there first: --copy-to=`path`, or --copy-to alone for "+copyPlace)
 	cmd.Flag("copy-to").NoOptDefVal = copyPlace
 	flags.BoolVar(&f.now, "now", false, "start it at once, which is the default")
 	flags.BoolVar(&f.noStart, "no-start", false, "do not start it before the next boot")
