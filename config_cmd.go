@@ -147,7 +147,7 @@ func givenFlags(cmd *cobra.Command) ([]given, error) {
 func newConfigCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Show the settings that are in force, or check a file",
+		Short: "show the settings that are in force, or check a file",
 		Long: `Settings come from a TOML file, from the environment and from flags; each of these
 beats the one before it. The file is the one that --config or IPCD_CONFIG names, else that
 of the user, or that of the service where root asks. contrib/config.toml has every key
@@ -170,8 +170,8 @@ and --set limits.max_message=VALUE among the flags.`,
 func newConfigShowCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show",
-		Short: "Print every setting and where its value comes from",
-		Long: `Prints every setting with the value that is in force and where that comes from:
+		Short: "print every setting and where its value comes from",
+		Long: `Print every setting with the value that is in force and where that comes from:
 default, FILE:LINE, the variable in the environment, or the flag. It reads what "ipcd run"
 with the same flags would read, and opens nothing else.`,
 		Example: `  $ ipcd config show --set limits.drain=3s | grep -e drain -e KEY
@@ -198,8 +198,8 @@ with the same flags would read, and opens nothing else.`,
 func newConfigCheckCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [FILE]",
-		Short: "Say whether a configuration file is right",
-		Long: `Reads the file as "ipcd run --config FILE" would and prints "FILE: ok", or what is
+		Short: "say whether a configuration file is right",
+		Long: `Read the file as "ipcd run --config FILE" would and print "FILE: ok", or what is
 wrong with the line, the key and what was expected; then the exit code is 2. The
 environment plays no part.
 

@@ -184,7 +184,7 @@ func hintFor(err error) string {
 		return "try again; --wait 5s does it for you while a daemon comes up"
 	case codeTooLarge:
 		if f.Data != nil && f.Data.Limit != "" {
-			return fmt.Sprintf("send less, or raise %s in the daemon's configuration", f.Data.Limit)
+			return fmt.Sprintf("send less, or raise limits.%s in the daemon's configuration", f.Data.Limit)
 		}
 	case codeDenied:
 		return "the daemon serves its own user and root; its --allow-group lets the members of a group call, too"

@@ -152,7 +152,7 @@ func findSupervisor(user bool) (supervisor, error) {
 		}
 		names = append(names, s.title())
 	}
-	return nil, faultf(codeApplication, "there is no service manager here; ipcd knows %s on this system, and that does not run", strings.Join(names, " and ")).
+	return nil, faultf(codeApplication, "there is no service manager here that ipcd knows; on this system it knows %s", strings.Join(names, " and ")).
 		withHint(`"ipcd run" serves in the foreground; in a container make it the container's command`)
 }
 
