@@ -43,7 +43,10 @@ func newLife(t *testing.T) *lifeTest {
 	l.program = filepath.Join(filepath.Dir(filepath.Dir(copyPlaceFor(false))), name, "ipcd.exe")
 	t.Cleanup(func() {
 		l.run("uninstall", "--purge")
-		os.Remove(l.program + ".old")
+		aside, _ := filepath.Glob(l.program + ".*") // of a test that was cut
+		for _, path := range aside {
+			os.Remove(path)
+		}
 		os.Remove(filepath.Dir(l.program))
 		for _, path := range []string{l.dir, filepath.Dir(l.program)} {
 			if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
@@ -154,7 +157,30 @@ func TestServiceLife(t *testing.T) {
 	}
 	l.want(exitDone, "installed", append(install, "--no-start")...)
 	l.want(exitNobody, "stopped", "status")
+	l.removesItself()
+	l.want(exitDone, "installed", append(install, "--no-start")...)
+	if _, err := os.Stat(l.program); err != nil {
+		t.Errorf("installed again, there is no program: %v", err)
+	}
 	l.want(exitDone, "removed "+l.dir, "uninstall", "--purge")
+}
+
+// removesItself has the installed program uninstall itself. What stays of it until the system starts again
+// must not be at the place where the next installation puts a program: that would go, too.
+func (l *lifeTest) removesItself() {
+	l.Helper()
+	out, err := exec.Command(l.program, "uninstall", "--purge", "--name", l.name).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "goes when the computer is started again") {
+		l.Fatalf("%s uninstall: %v\n%s", l.program, err, out)
+	}
+	if _, err := os.Lstat(l.program); !errors.Is(err, fs.ErrNotExist) {
+		l.Errorf("%s is still there: %v", l.program, err)
+	}
+	aside, err := filepath.Glob(l.program + ".gone-*")
+	if err != nil || len(aside) != 1 {
+		l.Fatalf("put aside are %q, %v; want one program", aside, err)
+	}
+	must(l.T, os.Remove(aside[0])) // it has ended
 }
 
 // Somebody types what the manager would run. Windows tells such a process at once that no manager has

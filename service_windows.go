@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,20 +24,24 @@ const copyPlace = `C:\Program Files\ipcd\ipcd.exe`
 
 // removeProgram removes a program. The one that runs, ourselves, stays until the next start of the system
 // ("MoveFileExW function", MOVEFILE_DELAY_UNTIL_REBOOT), and so does its directory, which goes if nothing
-// else is in it then.
+// else is in it then. It has another name by then: what is installed at path in the meantime is to stay.
 func removeProgram(path string) (later bool, err error) {
 	err = os.Remove(path)
 	own, ownErr := os.Executable()
 	if !isAny(err, windows.ERROR_ACCESS_DENIED, windows.ERROR_SHARING_VIOLATION) || ownErr != nil || !strings.EqualFold(own, path) {
 		return false, err
 	}
-	for _, at := range []string{path, filepath.Dir(path)} {
+	aside := path + ".gone-" + rand.Text()
+	if err := os.Rename(path, aside); err != nil {
+		return false, err
+	}
+	for _, at := range []string{aside, filepath.Dir(path)} {
 		name, err := windows.UTF16PtrFromString(at)
 		if err != nil {
 			return false, err
 		}
 		if err := windows.MoveFileEx(name, nil, windows.MOVEFILE_DELAY_UNTIL_REBOOT); err != nil {
-			return false, os.NewSyscallError("MoveFileEx", err)
+			return false, fmt.Errorf("it is %s now, and stays: %w", aside, os.NewSyscallError("MoveFileEx", err))
 		}
 		if dir, err := programDir(); err != nil || !strings.EqualFold(filepath.Dir(path), dir) {
 			break // a directory that install has not made
