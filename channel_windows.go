@@ -329,8 +329,9 @@ func forkedHandles(cmd *exec.Cmd, channel windows.Handle) ([]windows.Handle, err
 	var handles []windows.Handle
 	for _, std := range []any{cmd.Stdin, cmd.Stdout, cmd.Stderr} {
 		var h windows.Handle
-		f, ok := std.(*os.File)
-		if ok { // a service has none of its own
+		f, ok := std.(*os.File) // a service has none of its own
+		// What is closed, or never was open, has the number that stands for this process: the child would get us.
+		if ok = ok && windows.Handle(f.Fd()) != windows.InvalidHandle; ok {
 			ok = windows.DuplicateHandle(self, windows.Handle(f.Fd()), self, &h, 0, true, windows.DUPLICATE_SAME_ACCESS) == nil
 		}
 		if !ok {

@@ -498,6 +498,26 @@ func TestChannelChildRefusesBrokenFrames(t *testing.T) {
 	}
 }
 
+// The number of a file that is closed stands for this process, which no child may have a handle to.
+func TestChannelHandsNoProcessOn(t *testing.T) {
+	closed, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, closed.Close())
+	var none *os.File // that of a standard handle with that number
+	handles, err := forkedHandles(&exec.Cmd{Stdin: closed, Stdout: none, Stderr: nil}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for fd, h := range handles[:forkedFD] {
+		if kind, err := windows.GetFileType(h); kind != windows.FILE_TYPE_CHAR {
+			t.Errorf("descriptor %d has the type %d, %v; want that of NUL", fd, kind, err)
+		}
+		windows.CloseHandle(h)
+	}
+}
+
 func TestChannelKnowsTheParent(t *testing.T) {
 	own, err := ownPeer()
 	if err != nil {
