@@ -65,11 +65,20 @@ func (scm) parts(d *deployment) ([]part, error) {
 // possible is the entry: the directories stay where something is in them, see remains.
 func (scm) possible(d *deployment) []part { return []part{&scmPart{scmEntry{name: d.Name}}} }
 
-// foreign says whose an entry is that is neither marked nor started like ours. The manager has the
-// names of drivers in the same table.
+// foreign says whose an entry is that is neither marked nor started like ours, or that we cannot read. The
+// manager has the names of drivers in the same table; and where there is no entry, a source of events with
+// that name is another program's.
 func (scm) foreign(_ context.Context, d *deployment) string {
 	have, err := readEntry(d.Name, scmEntry{})
-	if err != nil || isOurText(have.description) || isOurCommand(have.command, d.Name) {
+	switch {
+	case isAny(err, windows.ERROR_SERVICE_DOES_NOT_EXIST, windows.ERROR_SERVICE_MARKED_FOR_DELETE):
+		if at := eventsOf(d.Name); at != noEvents && at != ourEvents {
+			return "an event source with " + at
+		}
+		return ""
+	case err != nil:
+		return err.Error()
+	case isOurText(have.description), isOurCommand(have.command, d.Name):
 		return ""
 	}
 	return fmt.Sprintf("%q, which runs %s", have.display, have.command)

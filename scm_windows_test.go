@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/windows"
+	"golang.org/x/sys/windows/svc/eventlog"
 	"golang.org/x/sys/windows/svc/mgr"
 )
 
@@ -208,6 +209,21 @@ func TestForeignServiceIsTold(t *testing.T) {
 	s.Close()
 	if got, want := (scm{}).foreign(t.Context(), d), `"The other `+d.Name+`", which runs C:\other\other.exe serve`; got != want {
 		t.Errorf("foreign = %s; want %s", got, want)
+	}
+}
+
+// A program may have a source of events without a service: its events would lose their texts.
+func TestForeignEventsAreLeft(t *testing.T) {
+	d := entryOfTest(t)
+	const file = `C:\other\other.dll`
+	must(t, eventlog.Install(d.Name, file, false, eventlog.Error))
+	t.Cleanup(func() { must(t, eventlog.Remove(d.Name)) })
+	if got, want := (scm{}).foreign(t.Context(), d), "an event source with messages of "+file; got != want {
+		t.Errorf("foreign = %q; want %q", got, want)
+	}
+	must(t, (&scmPart{scmEntry{name: d.Name}}).remove())
+	if got := eventsOf(d.Name); got != "messages of "+file {
+		t.Errorf("removing the service has left the event source with %s", got)
 	}
 }
 

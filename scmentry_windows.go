@@ -37,6 +37,12 @@ const requiredPrivileges = "SeChangeNotifyPrivilege"
 // eventMessages is the file with texts for the numbers 1 to 1000, each of which is "%1"; every Windows has it.
 const eventMessages = `%SystemRoot%\System32\EventCreate.exe`
 
+// The words for a source of events.
+const (
+	ourEvents = "messages of " + eventMessages
+	noEvents  = "none"
+)
+
 const eventSources = `SYSTEM\CurrentControlSet\Services\EventLog\Application\` // in HKEY_LOCAL_MACHINE, and the name
 
 // A scmEntry is what an entry says, in words that can be compared.
@@ -98,7 +104,7 @@ func entryFor(d *deployment) (scmEntry, error) {
 		description: "Lets the programs of this machine call one another. " + d.mark(),
 		start:       startAuto, sid: sidOwn, privileges: requiredPrivileges,
 		onFailure: failureText(restartActions(), uint32(failureReset/time.Second)), onError: wordYes,
-		preshutdown: d.stopLimit().String(), events: "messages of " + eventMessages,
+		preshutdown: d.stopLimit().String(), events: ourEvents,
 	}
 	if d.Delayed {
 		e.start = startDelayed
@@ -464,23 +470,23 @@ func multiText(p *uint16) []string {
 func eventsOf(name string) string {
 	k, err := registry.OpenKey(registry.LOCAL_MACHINE, eventSources+name, registry.QUERY_VALUE)
 	if err != nil {
-		return "none"
+		return noEvents
 	}
 	defer k.Close()
 	file, _, err := k.GetStringValue("EventMessageFile")
 	if err != nil {
-		return "none"
+		return noEvents
 	}
 	return "messages of " + file
 }
 
 // writeEvents makes the source of our events what it should be: kardianos/service leaves one alone that is there.
 func writeEvents(name string) error {
-	if eventsOf(name) == "messages of "+eventMessages {
+	if eventsOf(name) == ourEvents {
 		return nil
 	}
-	if err := removeEvents(name); err != nil {
-		return err
+	if err := eventlog.Remove(name); err != nil && !errors.Is(err, registry.ErrNotExist) {
+		return fmt.Errorf("remove the event source %s: %w", name, err)
 	}
 	if err := eventlog.InstallAsEventCreate(name, eventlog.Error|eventlog.Warning|eventlog.Info); err != nil {
 		return fmt.Errorf("make the event source %s: %w", name, err)
@@ -488,8 +494,11 @@ func writeEvents(name string) error {
 	return nil
 }
 
-// removeEvents takes the source away; there may be none.
+// removeEvents takes the source away; there may be none, or another's.
 func removeEvents(name string) error {
+	if eventsOf(name) != ourEvents {
+		return nil
+	}
 	if err := eventlog.Remove(name); err != nil && !errors.Is(err, registry.ErrNotExist) {
 		return fmt.Errorf("remove the event source %s: %w", name, err)
 	}
