@@ -33,7 +33,10 @@ func init() {
 		},
 	}
 	ownPeer = sync.OnceValues(ownToken)
-	isMaster = func(p peer) bool { return p.Known && (p.SID == sidSystem || p.Elevated) }
+	// "Whether a token has elevated privileges" ("TOKEN_ELEVATION structure") does not say which; the group does.
+	isMaster = func(p peer) bool {
+		return p.Known && (p.SID == sidSystem || p.Elevated && slices.Contains(p.Groups, sidAdministrators))
+	}
 	findGroup = findWindowsGroup
 }
 

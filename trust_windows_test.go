@@ -115,6 +115,24 @@ func TestPipeSaysWhoseItIs(t *testing.T) {
 	}
 }
 
+// A token is elevated with less than the administrators have.
+func TestMastersAreAdministrators(t *testing.T) {
+	for _, test := range []struct {
+		p    peer
+		want bool
+	}{
+		{peer{Known: true, SID: sidSystem}, true},
+		{peer{Known: true, SID: "S-1-5-21-1-2-3-500", Elevated: true, Groups: []string{sidEveryone, sidAdministrators}}, true},
+		{peer{Known: true, SID: "S-1-5-21-1-2-3-500", Groups: []string{sidEveryone}}, false},
+		{peer{Known: true, SID: sidNetworkService, Elevated: true, Groups: []string{sidEveryone}}, false},
+		{peer{SID: sidSystem}, false},
+	} {
+		if got := isMaster(test.p); got != test.want {
+			t.Errorf("isMaster(%+v) = %v; want %v", test.p, got, test.want)
+		}
+	}
+}
+
 func TestOthersInADirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "closed")
 	sd, err := windows.SecurityDescriptorFromString("D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)")
