@@ -193,6 +193,8 @@ const (
 	dirReplace      = fileDeleteChild | windows.DELETE | windows.WRITE_DAC | windows.WRITE_OWNER
 	dirAdd          = windows.FILE_WRITE_DATA // FILE_ADD_FILE
 	fileDeleteChild = 0x40                    // FILE_DELETE_CHILD
+	// ACCESS_ALLOWED_CALLBACK_ACE_TYPE, one with a condition behind the SID, which we take for met.
+	allowedCallback = 9
 )
 
 // othersIn names those besides SYSTEM, the administrators, ourselves and the SIDs of known who have one of
@@ -227,7 +229,8 @@ func othersIn(path string, rights uint32, known ...string) ([]string, error) {
 			mask = anyRight
 		}
 		counts := ace.Header.AceFlags&windows.INHERIT_ONLY_ACE == 0 || rights&handedDown != 0
-		if ace.Header.AceType == windows.ACCESS_ALLOWED_ACE_TYPE && mask&rights != 0 && counts {
+		allows := ace.Header.AceType == windows.ACCESS_ALLOWED_ACE_TYPE || ace.Header.AceType == allowedCallback
+		if allows && mask&rights != 0 && counts {
 			note((*windows.SID)(unsafe.Pointer(&ace.SidStart)).String())
 		}
 	}
