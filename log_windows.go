@@ -67,12 +67,33 @@ type serviceLog struct {
 // openServiceLog opens the log of the service of that name, which has the directory dir. A file that
 // cannot be written is found out with the first line, and then there are still the events.
 func openServiceLog(dir, name string, format logFormat, level logLevel) *serviceLog {
-	s := &serviceLog{file: &lumberjack.Logger{Filename: serviceLogFile(dir, name), MaxSize: maxServiceLog, MaxBackups: keptServiceLog}}
+	s := &serviceLog{file: rotatedLog{&lumberjack.Logger{Filename: serviceLogFile(dir, name), MaxSize: maxServiceLog, MaxBackups: keptServiceLog}}}
 	if log, err := eventlog.Open(name); err == nil {
 		s.events = log
 	}
 	s.logger = newLoggerWith(s.file, lineFormat{json: format != formatText, also: s.report}, level)
 	return s
+}
+
+// A rotatedLog is the file, and those that were put aside. It cannot be put aside while a program has it open
+// that does not share its deletion ("Creating and Opening Files"), as those do that show the end of a file:
+// until then it goes on, in the room that is there for all of them.
+type rotatedLog struct{ *lumberjack.Logger }
+
+func (l rotatedLog) Write(b []byte) (int, error) {
+	n, err := l.Logger.Write(b)
+	if err == nil || n > 0 {
+		return n, err
+	}
+	f, openErr := os.OpenFile(l.Filename, os.O_APPEND|os.O_WRONLY, 0)
+	if openErr != nil {
+		return 0, err
+	}
+	defer f.Close()
+	if info, statErr := f.Stat(); statErr != nil || info.Size() > (keptServiceLog+1)*maxServiceLog<<20 {
+		return 0, err
+	}
+	return f.Write(b)
 }
 
 // report makes an event of what is worth one.

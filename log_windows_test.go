@@ -82,6 +82,34 @@ func TestServiceLogIsAsLongAsItMayBe(t *testing.T) {
 	}
 }
 
+// Somebody looks at the file, as programs do that show its end, when it is to be put aside.
+func TestServiceLogGoesOnWhileItIsRead(t *testing.T) {
+	s, _, file := logOfTest(t, formatText)
+	s.info("first")
+	reader, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	must(t, s.file.Close()) // so that its size is looked at
+	full, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = full.WriteAt([]byte("\n"), maxServiceLog<<20-1)
+	must(t, errors.Join(err, full.Close()))
+	s.info("second")
+	if lines := lastLines(file, 1); len(lines) != 1 || !strings.Contains(lines[0], "second") {
+		t.Errorf("while it is read, the file ends with %q", lines)
+	}
+	must(t, reader.Close())
+	s.info("third")
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(file), "*"))
+	if lines := lastLines(file, 9); err != nil || len(files) != 2 || len(lines) != 1 || !strings.Contains(lines[0], "third") {
+		t.Errorf("read no more, the log is %q, %v, and ends with %q", files, err, lines)
+	}
+}
+
 func TestEventText(t *testing.T) {
 	long := eventText([]byte(strings.Repeat("ä", maxEvent)))
 	if len(long) > maxEvent+3 || !strings.HasSuffix(long, "ä...") {
