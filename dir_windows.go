@@ -60,7 +60,8 @@ func (p *dirPart) put() error {
 	if have, err := p.have(); err == nil && have == p.want() {
 		return nil
 	}
-	sd, err := windows.SecurityDescriptorFromString("D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;" + p.rights + ";;;" + serviceSID(p.service) + ")")
+	// Its owner is the administrators, and not the one of them who installs: the service would not trust that one's.
+	sd, err := windows.SecurityDescriptorFromString("O:BAD:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;" + p.rights + ";;;" + serviceSID(p.service) + ")")
 	if err != nil {
 		return fmt.Errorf("make %s: %w", p.path, err)
 	}
@@ -85,6 +86,14 @@ func (p *dirPart) put() error {
 	err = windows.SetNamedSecurityInfo(p.path, windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION|windows.PROTECTED_DACL_SECURITY_INFORMATION, nil, nil, dacl, nil)
 	if err != nil {
 		return fmt.Errorf("close %s: %w", p.path, err)
+	}
+	owner, _, err := sd.Owner()
+	if err != nil {
+		return fmt.Errorf("close %s: %w", p.path, err)
+	}
+	err = windows.SetNamedSecurityInfo(p.path, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION, owner, nil, nil, nil)
+	if err != nil {
+		return fmt.Errorf("take %s over: %w", p.path, err)
 	}
 	return nil
 }
