@@ -25,13 +25,15 @@ const childGrace = 2 * time.Second // from the disconnect to SIGTERM, and from t
 
 func init() {
 	transports["fork"] = transport{
-		listen: func(e endpoint, _ group) (net.Listener, error) {
-			return nil, usagef("cannot listen on %s: it is for a client, which starts the program", e).
-				withHint("ipcd call -e %q METHOD", e)
-		},
+		listen:   func(e endpoint, _ group) (net.Listener, error) { return nil, noServer(e) },
+		check:    func(e endpoint) error { return noServer(e) },
 		dial:     dialFork,
 		identify: func(conn net.Conn, _ time.Duration) (peer, error) { return identifyChannel(conn) },
 	}
+}
+
+func noServer(e endpoint) *fault {
+	return usagef("cannot listen on %s: it is for a client, which starts the program", e).withHint("ipcd call -e %q METHOD", e)
 }
 
 // A forked is a child with the channel to it.

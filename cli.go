@@ -61,8 +61,9 @@ func (f *clientFlags) reach(ctx context.Context, set settings) (caller, error) {
 		case !errors.Is(serviceErr, nobody):
 			return c, serviceErr
 		case errors.Is(serviceErr, fs.ErrPermission): // it is there, and not for us
-			return nil, asFault(serviceErr).withHint(`to let the members of a group call it: sudo ipcd install --force --allow-group GROUP; ` +
-				`for a daemon of your own: ipcd call --start`)
+			return nil, serviceErr
+		case serviceWaits():
+			return nil, asFault(serviceErr).withHint(`the service is installed and does not run: ipcd start`)
 		}
 		return nil, asFault(err).withHint(`start one with "ipcd run", or let "ipcd call --start" do it, or name another endpoint with -e`)
 	}

@@ -119,6 +119,13 @@ func (f *fault) withHint(format string, args ...any) *fault {
 // usagef is bad usage or configuration: exit code 2.
 func usagef(format string, args ...any) *fault { return faultf(codeUsage, format, args...) }
 
+// asUsage is bad usage or configuration that err has found, with what became of it.
+func asUsage(err error, format string, args ...any) *fault {
+	f := usagef("%w; "+format, append([]any{err}, args...)...)
+	f.hint = hintFor(err)
+	return f
+}
+
 // asFault turns any error into what the wire may see. Errors of a method are its own words;
 // context errors have codes of their own, because a caller acts on them.
 func asFault(err error) *fault {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/rogpeppe/go-internal/diff"
@@ -315,7 +316,7 @@ func (i *installer) answers(ctx context.Context) error {
 	if err != nil {
 		return i.explain(ctx, err)
 	}
-	i.say("it answers at %s", e)
+	i.say("it answers at %s", strings.Join(s.Endpoints, ", "))
 	if own := version(); s.Version != own {
 		i.say("the daemon is version %s and this program is %s; \"ipcd restart\" starts the program anew", s.Version, own)
 	}
@@ -409,6 +410,13 @@ func (i *installer) plan() error {
 	parts, err := i.parts()
 	if err != nil {
 		return err
+	}
+	switch changes, installed, err := i.changes(); {
+	case err != nil: // perhaps because it takes more rights to look
+	case installed && len(changes) == 0:
+		i.say("%s is installed already, with these settings: nothing would be changed", i.what())
+	case installed:
+		i.say("%s is installed already, with other settings: this would take --force", i.what())
 	}
 	for _, p := range parts {
 		i.say("==> %s", p.name())

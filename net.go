@@ -17,7 +17,11 @@ import (
 func init() {
 	for _, scheme := range []string{"tcp", "http"} {
 		transports[scheme] = transport{
-			listen:   func(e endpoint, _ group) (net.Listener, error) { return listenTCP(e) },
+			listen: func(e endpoint, _ group) (net.Listener, error) { return listenTCP(e) },
+			check: func(e endpoint) error {
+				_, _, _, err := addressTCP(e)
+				return err
+			},
 			inherits: inheritsTCP,
 			dial:     dialTCP,
 			identify: func(conn net.Conn, _ time.Duration) (peer, error) {
@@ -28,6 +32,7 @@ func init() {
 	for _, scheme := range []string{"tls", "https"} {
 		transports[scheme] = transport{
 			listen: func(e endpoint, _ group) (net.Listener, error) { return nil, noTLS(e) },
+			check:  func(e endpoint) error { return noTLS(e) },
 			dial:   func(_ context.Context, e endpoint) (net.Conn, error) { return nil, noTLS(e) },
 			identify: func(net.Conn, time.Duration) (peer, error) {
 				return peer{}, errors.New("identify the peer: TLS comes in a later release")

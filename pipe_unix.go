@@ -30,6 +30,7 @@ func init() {
 	transports["unix"] = transport{listen: listenUnix, inherits: inheritsUnix, dial: dialUnix, identify: func(conn net.Conn, _ time.Duration) (peer, error) { return identifyUnix(conn) }}
 	transports["npipe"] = transport{
 		listen: func(e endpoint, _ group) (net.Listener, error) { return nil, noPipes(e) },
+		check:  func(e endpoint) error { return noPipes(e) },
 		dial:   func(_ context.Context, e endpoint) (net.Conn, error) { return nil, noPipes(e) },
 		identify: func(net.Conn, time.Duration) (peer, error) {
 			return peer{}, errors.New("identify the peer: this system has no named pipes")

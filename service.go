@@ -50,6 +50,7 @@ type deployment struct {
 	Delayed    bool       // Windows: start it after the others
 	Endpoints  []endpoint // what it will serve, the configuration included; the first is the one that is asked
 	Settings   settings   // what it will run with
+	Wrong      error      // why the settings of a service that is installed cannot be had
 }
 
 // who is the service for those who know it by its name alone.
@@ -200,7 +201,7 @@ const (
 // it stands the command line of the daemon, from which the other commands know its endpoints.
 const (
 	ourMark   = `Written by "ipcd install`
-	markCopy  = " --copy-to "
+	markCopy  = " --copy-to="
 	markForIt = `" for: ipcd `
 	// hiddenDashes stand for -- in a comment of XML, where that must not be. joinWords makes no such
 	// thing, and to a shell it is the same.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 )
@@ -53,9 +54,11 @@ func (f *serviceFlags) recall(sup supervisor) *deployment {
 		if run.ParseFlags(words[1:]) != nil {
 			continue
 		}
-		if set, _, err := d.load(run); err == nil {
-			d.Settings = set
+		set, from, err := d.load(run)
+		if err == nil {
+			d.Settings, err = set, set.resolve(from)
 		}
+		d.Wrong = err
 		break
 	}
 	d.Endpoints, _ = endpointsOf(d.Settings)
@@ -120,6 +123,16 @@ func (f *installFlags) deployment(cmd *cobra.Command) (*deployment, error) {
 	d.Settings, d.AllowGroup = set, set.AllowGroup
 	if d.Endpoints, err = endpointsOf(set); err != nil {
 		return nil, err
+	}
+	for _, e := range d.Endpoints {
+		if check := transports[e.Scheme].check; check != nil {
+			if err := check(e); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if d.User && d.AllowGroup != "" {
+		return nil, usagef("--allow-group: a service of your own serves you alone").withHint("leave out --allow-group, or --user")
 	}
 	return d, errors.Join(d.checkRunAs(), d.place(f.copyTo))
 }
@@ -202,7 +215,12 @@ An installation that fails is taken back.`,
   sudo ipcd install --name ipcd-2 --listen 'tcp://127.0.0.1:8888?auth=none'
   ipcd install --user
   ipcd install --dry-run`,
-		Args: noArgs,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && cmd.Flags().Changed("copy-to") {
+				return usagef("--copy-to: its path stands behind a =, and %q does not", args[0]).withHint("--copy-to=%s", joinWords(args[:1]))
+			}
+			return noArgs(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error { return f.install(cmd) },
 	}
 	f.add(cmd)
@@ -234,6 +252,7 @@ func (f *installFlags) install(cmd *cobra.Command) error {
 		if err != nil {
 			return err
 		}
+		d.stayCopied(f.recall(sup))
 		return (&installer{sup: sup, d: d, out: out, start: !f.noStart}).plan()
 	}
 	i, err := newInstaller(d, out)
@@ -242,7 +261,7 @@ func (f *installFlags) install(cmd *cobra.Command) error {
 	}
 	before := f.recall(i.sup)
 	i.force, i.start, i.had = f.force, !f.noStart, before.Endpoints
-	d.Copied = d.Copied || before.Copied && before.Program == d.Program // we are the copy
+	d.stayCopied(before)
 	if err := i.check(); err != nil {
 		return err
 	}
@@ -253,6 +272,12 @@ func (f *installFlags) install(cmd *cobra.Command) error {
 	}
 	i.advise()
 	return nil
+}
+
+// stayCopied is for the copy that an earlier installation has made: where it installs itself, it is that
+// still.
+func (d *deployment) stayCopied(before *deployment) {
+	d.Copied = d.Copied || before.Copied && before.Program == d.Program
 }
 
 // check refuses what would be unsafe to run, before anything is written.
@@ -279,7 +304,13 @@ func (i *installer) advise() {
 	case i.d.AllowGroup != "":
 		i.say("%s and the members of the group %s can call it", masters, i.d.AllowGroup)
 	default:
-		i.say("only %s can call it; to let the members of a group, too: ipcd install --force --allow-group GROUP", masters)
+		again := slices.DeleteFunc(commandLine(), func(word string) bool { return word == "--force" })
+		i.say("only %s can call it; to let the members of a group, too: %s --force --allow-group GROUP", masters, joinWords(again))
+	}
+	for _, e := range i.d.Endpoints {
+		if e.NoAuth {
+			i.say("everybody on this machine can call it at %s", e)
+		}
 	}
 	for _, line := range i.sup.advice(i.d) {
 		i.say("%s", line)
@@ -343,6 +374,9 @@ func newControlCmd(use, short, long, done string, steps func(supervisor, *deploy
 			if !i.installed() {
 				return faultf(codeApplication, "%s is not installed", i.what()).withHint("ipcd install%s", f.again())
 			}
+			if answers && i.d.Wrong != nil { // it would not come up, and may be up now
+				return asUsage(i.d.Wrong, "the service %s was left as it is", i.d.Name)
+			}
 			if err := perform(cmd.Context(), steps(i.sup, i.d)); err != nil {
 				return i.explain(cmd.Context(), err)
 			}
@@ -368,6 +402,14 @@ func (i *installer) installed() bool {
 		}
 	}
 	return false
+}
+
+// serviceWaits tells whether the service that calls reach without a flag is installed. It is for one that
+// nobody has reached.
+func serviceWaits() bool {
+	f := serviceFlags{name: defaultName}
+	sup, err := findSupervisor(false)
+	return err == nil && (&installer{sup: sup, d: f.recall(sup)}).installed()
 }
 
 func newStartCmd() *cobra.Command {

@@ -15,6 +15,7 @@ import (
 
 const (
 	startLimit  = 10 * time.Second // for a daemon in the background to answer
+	startLog    = "daemon.log"     // of a daemon in the background, in its state directory
 	startGrace  = 2 * time.Second  // for another one's daemon to answer, after ours has found the endpoint taken
 	defaultIdle = 15 * time.Minute // a daemon in the background leaves after so long without connections
 	maxStartLog = 1 << 20          // bytes after which the log of such a daemon is begun anew
@@ -66,7 +67,7 @@ func launch(e endpoint, set settings) (gone <-chan struct{}, logFile string, err
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, "", fmt.Errorf("make the directory for the daemon's log: %w", err)
 	}
-	logFile = filepath.Join(dir, "daemon.log")
+	logFile = filepath.Join(dir, startLog)
 	log, err := openStartLog(logFile)
 	if err != nil {
 		return nil, "", err

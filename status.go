@@ -271,7 +271,7 @@ func (r *report) print(w io.Writer) error {
 		if r.daemon == nil || json.Unmarshal(r.daemon, &s) != nil {
 			return
 		}
-		fmt.Fprintf(t, "version\t%s (protocol %d)%s\n", oneLine(s.Version), s.Protocol, compareVersion(s.Version))
+		fmt.Fprintf(t, "version\t%s (protocol %d)%s\n", oneLine(s.Version), s.Protocol, r.compareVersion(s))
 		fmt.Fprintf(t, "process\t%d, up %s\n", s.PID, (time.Duration(s.Uptime) * time.Second).String())
 		for _, e := range s.Endpoints {
 			fmt.Fprintf(t, "endpoint\t%s\n", oneLine(e))
@@ -283,11 +283,15 @@ func (r *report) print(w io.Writer) error {
 }
 
 // compareVersion says that the daemon is another version than this program.
-func compareVersion(daemon string) string {
-	if own := version(); own != daemon {
+func (r *report) compareVersion(s Status) string {
+	own := version()
+	switch {
+	case own == s.Version:
+		return ""
+	case r.service != nil && r.service.PID == s.PID:
 		return "; this program is " + own + `, and "ipcd restart" starts it`
 	}
-	return ""
+	return fmt.Sprintf("; this program is %s, and can take its place: kill %d", own, s.PID)
 }
 
 // printJSON prints what the daemon answered, with the service in it.

@@ -101,6 +101,7 @@ func testActivation(t *testing.T, c *container) {
 	}
 	c.hello()
 	c.run("ipcd", "stop")
+	c.refused(3, "", "installed and does not run: ipcd start", "ipcd", "call", "hello")
 	waiting := c.start("", "ipcd", "call", "--wait", "30s", "hello")
 	c.run("ipcd", "start")
 	if r := waiting(); r.code != 0 || r.stdout != "hello\n" {
@@ -213,10 +214,13 @@ func testBadConfigStaysDown(t *testing.T, c *container) {
 	c.run("ipcd", "install", "--config", file)
 	c.hello()
 	c.write(file, "log_level = \"info\"\nlog_levle = 3\n")
+	c.refused(2, "", file+":2", "ipcd", "restart") // and what runs goes on
+	c.hello()
 	if r := c.try("", "systemctl", "restart", "ipcd.service"); r.code == 0 {
 		t.Error(r)
 	}
 	c.waitShow("ipcd.service", "ActiveState", "failed")
+	c.refused(2, "", file+":2", "ipcd", "start")
 	for property, want := range map[string]string{"ExecMainStatus": "2", "NRestarts": "0", "Result": "exit-code"} {
 		if got := c.show("ipcd.service", property); got != want {
 			t.Errorf("%s=%s; want %s", property, got, want)

@@ -6,7 +6,9 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -87,6 +89,11 @@ func testContainer(t *testing.T, c *container) {
 // testNewcomer types what the README says.
 func testNewcomer(t *testing.T, c *container) {
 	c.exits(4, "", "ipcd", "status")
+	c.run("ipcd", "call", "--start", "hello") // which has a log where the service has its state
+	var own struct{ PID int }
+	must(t, json.Unmarshal([]byte(c.run("ipcd", "status", "--json")), &own))
+	c.signal("TERM", strconv.Itoa(own.PID))
+	c.run("timeout", "20", "sh", "-c", fmt.Sprintf("while kill -0 %d; do sleep 0.1; done 2>/dev/null", own.PID))
 	c.run("ipcd", "install")
 	c.hello()
 	c.exits(0, "", "ipcd", "status")
@@ -129,6 +136,12 @@ func testInstallTwice(t *testing.T, c *container) {
 		t.Errorf("%s; want the difference", r)
 	}
 	groups.check(c)
+	if r := c.try("", "ipcd", "install", "--allow-group", "callers", "--dry-run"); r.code != 0 || !r.says("--force") {
+		t.Errorf("%s; want it to say that this takes --force", r)
+	}
+	if r := c.try("", "ipcd", "install", "--dry-run"); r.code != 0 || !r.says("nothing would be changed") {
+		t.Errorf("%s; want it to say that nothing would be changed", r)
+	}
 	if got := c.show("ipcd.service", "MainPID"); got != pid {
 		t.Errorf("the daemon was %s and is %s", pid, got)
 	}
@@ -299,7 +312,9 @@ func testInstallRefusesUnsafe(t *testing.T, c *container) {
 // daemon says what is wrong.
 func testPortBelow1024(t *testing.T, c *container) {
 	const e = "http://127.0.0.1:80?auth=none"
-	c.run("ipcd", "install", "--listen", e)
+	if r := c.try("", "ipcd", "install", "--listen", e); r.code != 0 || !r.says("everybody on this machine can call it at "+e) {
+		t.Errorf("%s; want it to say who may call", r)
+	}
 	if got := c.run("ipcd", "call", "-e", e, "hello"); got != "hello" {
 		t.Errorf("at port 80 the answer is %q", got)
 	}

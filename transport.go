@@ -14,6 +14,9 @@ type transport struct {
 	// listen opens the endpoint for calls, so that the members of allow can reach it too. Closing
 	// the listener gives back all it took: the socket file and the lock that says whose the endpoint is.
 	listen func(e endpoint, allow group) (net.Listener, error)
+	// check says what keeps e from being served at any time, before anything is opened. It is nil where
+	// only listening shows that.
+	check func(e endpoint) error
 	// inherits returns the listener to serve the endpoint with where l, which a service manager has
 	// opened, is that endpoint; nil where it is not. It is nil itself where there can be no such listener.
 	inherits func(e endpoint, l net.Listener) (net.Listener, error)
