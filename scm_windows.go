@@ -183,22 +183,36 @@ func stopService(ctx context.Context, d *deployment) error {
 }
 
 // A process is one that is going to end.
-type process windows.Handle
+type process struct {
+	pid    uint32
+	handle windows.Handle // 0 where there is none, or none that we may wait for
+}
 
-// openProcess keeps hold of a process; 0 where there is none, or none that we may wait for.
+// openProcess keeps hold of a process.
 func openProcess(pid uint32) process {
 	h, err := windows.OpenProcess(windows.SYNCHRONIZE, false, pid)
 	if err != nil {
-		return 0
+		h = 0
 	}
-	return process(h)
+	return process{pid, h}
 }
 
-// wait returns when it has ended, or goneLimit has passed.
+// wait returns when it has ended, or goneLimit has passed. Whom a service lets wait for it is in the token that
+// it was started with; where that is not us, "denied" says at least that it is still there.
 func (p process) wait() {
-	if p != 0 {
-		windows.WaitForSingleObject(windows.Handle(p), uint32(goneLimit/time.Millisecond))
-		windows.CloseHandle(windows.Handle(p))
+	if p.handle != 0 {
+		windows.WaitForSingleObject(p.handle, uint32(goneLimit/time.Millisecond))
+		windows.CloseHandle(p.handle)
+		return
+	}
+	for end := time.Now().Add(goneLimit); time.Now().Before(end); time.Sleep(scmLook) {
+		h, err := windows.OpenProcess(windows.SYNCHRONIZE, false, p.pid)
+		if err == nil { // another's, with the same number
+			windows.CloseHandle(h)
+		}
+		if !isAny(err, windows.ERROR_ACCESS_DENIED) {
+			return
+		}
 	}
 }
 

@@ -5,10 +5,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/svc/eventlog"
@@ -249,6 +253,29 @@ func TestOneInstallationAtATime(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// A process that lets nobody wait for it is waited for all the same. Wine lets everybody.
+func TestProcessIsWaitedFor(t *testing.T) {
+	sd, err := windows.SecurityDescriptorFromString("D:P")
+	must(t, err)
+	cmd := exec.Command("stay", filepath.Join(t.TempDir(), "there"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{ProcessAttributes: &syscall.SecurityAttributes{SecurityDescriptor: uintptr(unsafe.Pointer(sd))}}
+	must(t, cmd.Start())
+	runtime.KeepAlive(sd)
+	p, ended := openProcess(uint32(cmd.Process.Pid)), make(chan struct{})
+	go func() {
+		p.wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		t.Error("the wait was over before the process had ended")
+	case <-time.After(4 * scmLook):
+	}
+	must(t, cmd.Process.Kill())
+	cmd.Wait()
+	<-ended
 }
 
 func TestWritersAreFound(t *testing.T) {
