@@ -135,13 +135,13 @@ func TestServiceLife(t *testing.T) {
 		t.Errorf("the processes are %d, %d and %d; want three", first, second, third)
 	}
 
-	// Settings that are wrong: the manager hears the code, and whoever starts it the reason.
+	// Settings that are wrong: whoever starts it hears the reason, and the manager, which starts it by itself, the code.
 	l.want(exitDone, "has been stopped", "stop")
 	config := serviceConfigFile(l.name)
 	must(t, os.WriteFile(config, []byte("idle = 1\n"), 0o600))
-	out := l.want(exitFailed, "configuration is wrong (exit code 2)", "start")
-	if !strings.Contains(out, "idle: is an integer") {
-		t.Errorf("start does not say what is wrong:\n%s", out)
+	l.want(exitUsage, "idle: is an integer", "start")
+	if err := startService(t.Context(), &deployment{Name: l.name}); err == nil || !strings.Contains(err.Error(), "configuration is wrong (exit code 2)") {
+		t.Errorf("started by the manager, it says %v", err)
 	}
 	l.want(exitNobody, "exit code 2", "status")
 	must(t, os.Remove(config))
