@@ -104,7 +104,7 @@ func (i *installer) claim() {
 func (i *installer) claimed(kept []string) bool {
 	for _, dir := range kept {
 		text, err := readUnit(filepath.Join(dir, receipt))
-		if err != nil || !isOurText(text) {
+		if err != nil || !isOurText(text) || mayBeForged != nil && mayBeForged(filepath.Join(dir, receipt)) {
 			continue
 		}
 		if _, copied, err := readMark(text); err == nil && copied != "" {

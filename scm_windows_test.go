@@ -255,6 +255,26 @@ func TestOneInstallationAtATime(t *testing.T) {
 	}
 }
 
+// Everybody may leave what looks like a receipt in %ProgramData%, which names a program to remove.
+func TestReceiptOfOthersDoesNotCount(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, receipt)
+	must(t, os.WriteFile(path, []byte((&deployment{Name: "ipcd-test", Program: `C:\other\ipcd.exe`, Copied: true}).mark()), 0o600))
+	i := &installer{d: &deployment{}}
+	if !i.claimed([]string{dir}) || i.d.Program != `C:\other\ipcd.exe` {
+		t.Errorf("our receipt does not count: %+v", i.d)
+	}
+	sd, err := windows.SecurityDescriptorFromString("D:P(A;;FA;;;SY)(A;;FA;;;WD)")
+	must(t, err)
+	dacl, _, err := sd.DACL()
+	must(t, err)
+	must(t, windows.SetNamedSecurityInfo(path, windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION|windows.PROTECTED_DACL_SECURITY_INFORMATION, nil, nil, dacl, nil))
+	i = &installer{d: &deployment{}}
+	if i.claimed([]string{dir}) || i.d.Copied {
+		t.Errorf("the receipt of others counts: %+v", i.d)
+	}
+}
+
 // A process that lets nobody wait for it is waited for all the same. Wine lets everybody.
 func TestProcessIsWaitedFor(t *testing.T) {
 	sd, err := windows.SecurityDescriptorFromString("D:P")

@@ -140,6 +140,10 @@ type supervisor interface {
 // used. Each system has its own.
 var supervisors []supervisor
 
+// mayBeForged tells whether others could have written what uninstall has left to say that a directory is ours. It
+// is nil where they can make no directory beside those of services.
+var mayBeForged func(path string) bool
+
 // findSupervisor returns the one that is there, or says that there is none.
 func findSupervisor(user bool) (supervisor, error) {
 	var names []string

@@ -17,7 +17,13 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-func init() { supervisors = []supervisor{scm{}} }
+func init() {
+	supervisors = []supervisor{scm{}}
+	mayBeForged = func(path string) bool { // everybody may make directories in %ProgramData%
+		others, err := othersIn(path, fileReplace)
+		return err != nil || len(others) > 0
+	}
+}
 
 // copyPlace is where --copy-to puts the program unless it is told, on most machines: see copyPlaceFor.
 const copyPlace = `C:\Program Files\ipcd\ipcd.exe`
