@@ -235,11 +235,16 @@ func listenPipe(e endpoint, allow group) (net.Listener, error) {
 		return nil, listenFault(e, "%w", err)
 	}
 	// Bytes without borders, as on every other transport; remote clients are always rejected.
-	l, err := winio.ListenPipe(e.Path, &winio.PipeConfig{
+	config := &winio.PipeConfig{
 		SecurityDescriptor: pipeSecurity(e, own, allow),
 		InputBufferSize:    pipeBuffer,
 		OutputBufferSize:   pipeBuffer,
-	})
+	}
+	l, err := winio.ListenPipe(e.Path, config)
+	for end := time.Now().Add(leftPatience); isAny(err, windows.ERROR_ACCESS_DENIED) && isLeft(e) && time.Now().Before(end); {
+		time.Sleep(leftLook)
+		l, err = winio.ListenPipe(e.Path, config)
+	}
 	switch {
 	case err == nil:
 		closing, cancel := context.WithCancel(context.Background())
@@ -253,6 +258,24 @@ func listenPipe(e endpoint, allow group) (net.Listener, error) {
 	return nil, listenFault(e, "%w", err).withHint("name another endpoint with --listen")
 }
 
+const (
+	leftPatience = 3 * time.Second // for callers of a daemon that has ended to see that
+	leftLook     = 20 * time.Millisecond
+)
+
+// isLeft tells that nobody serves the pipe. Its name is still taken then if a caller of a daemon that has ended
+// has not closed its end yet: "An instance of a named pipe is always deleted when the last handle to the instance
+// of the named pipe is closed" ("CreateNamedPipeW function"), and that may be the caller's.
+func isLeft(e endpoint) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), takenPatience)
+	defer cancel()
+	conn, err := winio.DialPipeAccessImpLevel(ctx, e.Path, windows.GENERIC_READ, winio.PipeImpLevelIdentification)
+	if err == nil {
+		conn.Close()
+	}
+	return isAny(err, windows.ERROR_FILE_NOT_FOUND)
+}
+
 const pipeBuffer = 64 << 10 // bytes that wait in a pipe each way, as in a socket
 
 // pipeTaken says who serves the pipe.
@@ -260,7 +283,10 @@ func pipeTaken(e endpoint, own peer) error {
 	ctx, cancel := context.WithTimeout(context.Background(), takenPatience)
 	defer cancel()
 	conn, err := winio.DialPipeAccessImpLevel(ctx, e.Path, windows.GENERIC_READ, winio.PipeImpLevelIdentification)
-	if err != nil {
+	switch {
+	case isAny(err, windows.ERROR_FILE_NOT_FOUND): // see isLeft
+		return listenFault(e, "a caller of a daemon that has ended still has it open").withHint("end that program, or name another endpoint with --listen")
+	case err != nil:
 		return listenFault(e, "another program serves it").withHint("name another endpoint with --listen")
 	}
 	defer conn.Close()

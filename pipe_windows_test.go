@@ -99,6 +99,38 @@ func TestPipeThatIsTakenTellsByWhom(t *testing.T) {
 	}
 }
 
+// The daemon has ended, and a caller of it sees that later than the next daemon starts. Wine does not keep the name.
+func TestPipeIsServedAgain(t *testing.T) {
+	e := pipeEndpoint(t)
+	name, err := windows.UTF16PtrFromString(e.Path)
+	must(t, err)
+	daemon, err := windows.CreateNamedPipe(name, windows.PIPE_ACCESS_DUPLEX, windows.PIPE_TYPE_BYTE, windows.PIPE_UNLIMITED_INSTANCES, pipeBuffer, pipeBuffer, 0, nil)
+	must(t, err)
+	caller, err := windows.CreateFile(name, windows.GENERIC_READ|windows.GENERIC_WRITE, 0, nil, windows.OPEN_EXISTING, 0, 0)
+	must(t, err)
+	must(t, windows.CloseHandle(daemon))
+	if !isLeft(e) {
+		t.Error("somebody is said to serve the pipe of a daemon that has ended")
+	}
+	own, err := ownPeer()
+	must(t, err)
+	if err := pipeTaken(e, own); !strings.Contains(err.Error(), "a caller of a daemon that has ended") {
+		t.Errorf("pipeTaken = %v", err)
+	}
+	listening := make(chan error)
+	go func() {
+		l, err := listenPipe(e, group{})
+		if err == nil {
+			err = l.Close()
+		}
+		listening <- err
+	}()
+	must(t, windows.CloseHandle(caller))
+	if err := <-listening; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPipeSilentCallerEndsWithTheListener(t *testing.T) {
 	e := pipeEndpoint(t)
 	l := listenTest(t, e)
