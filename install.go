@@ -66,12 +66,9 @@ func (c change) besides() bool {
 	return !service && !program
 }
 
-// changes compares what is installed with what should be.
-func (i *installer) changes() (changes []change, installed bool, err error) {
-	parts, err := i.parts()
-	if err != nil {
-		return nil, false, err
-	}
+// changes compares what is installed with parts, which should be. What a deployment with other settings has
+// left comes last.
+func (i *installer) changes(parts []part) (changes []change, installed bool, err error) {
 	for _, p := range parts {
 		have, err := p.have()
 		switch {
@@ -84,6 +81,14 @@ func (i *installer) changes() (changes []change, installed bool, err error) {
 			if have != p.want() {
 				changes = append(changes, change{part: p, had: have, was: true})
 			}
+		}
+	}
+	for _, p := range i.sup.possible(i.d) {
+		if slices.ContainsFunc(parts, func(q part) bool { return q.name() == p.name() }) {
+			continue
+		}
+		if have, err := p.have(); err == nil {
+			changes = append(changes, change{part: strayPart{p}, had: have, was: true})
 		}
 	}
 	return changes, installed, nil
@@ -100,11 +105,14 @@ func (i *installer) install(ctx context.Context) error {
 	if err := i.refuseForeign(ctx); err != nil {
 		return err
 	}
-	changes, installed, err := i.changes()
+	parts, err := i.parts()
 	if err != nil {
 		return err
 	}
-	changes = append(changes, i.strays()...)
+	changes, installed, err := i.changes(parts)
+	if err != nil {
+		return err
+	}
 	if err := errors.Join(i.checkState(installed), i.checkTaken(ctx, installed)); err != nil {
 		return err
 	}
@@ -202,24 +210,6 @@ type strayPart struct{ part }
 
 func (strayPart) want() string { return "" }
 func (p strayPart) put() error { return p.remove() }
-
-// strays are parts that a deployment with other settings has left.
-func (i *installer) strays() []change {
-	parts, err := i.sup.parts(i.d)
-	if err != nil {
-		return nil
-	}
-	var all []change
-	for _, p := range i.sup.possible(i.d) {
-		if slices.ContainsFunc(parts, func(q part) bool { return q.name() == p.name() }) {
-			continue
-		}
-		if have, err := p.have(); err == nil {
-			all = append(all, change{part: strayPart{p}, had: have, was: true})
-		}
-	}
-	return all
-}
 
 // apply makes the changes, one after another, and takes them back if one fails.
 func (i *installer) apply(ctx context.Context, changes []change, installed bool) (err error) {
@@ -411,7 +401,7 @@ func (i *installer) plan() error {
 	if err != nil {
 		return err
 	}
-	switch changes, installed, err := i.changes(); {
+	switch changes, installed, err := i.changes(parts); {
 	case err != nil: // perhaps because it takes more rights to look
 	case installed && len(changes) == 0:
 		i.say("%s is installed already, with these settings: nothing would be changed", i.what())
