@@ -51,28 +51,30 @@ func (f *clientFlags) reach(ctx context.Context, set settings) (caller, error) {
 		return nil, err
 	}
 	nobody := &fault{Code: codeNotReachable}
+	var serviceErr error // nil where the service was not asked
 	try := func() (caller, error) {
 		c, err := dial(ctx, own, set.Limits)
 		if text != "" || !errors.Is(err, nobody) {
 			return c, err
 		}
-		c, serviceErr := dial(ctx, serviceEndpoint(defaultName), set.Limits)
-		switch {
-		case !errors.Is(serviceErr, nobody):
+		c, serviceErr = dial(ctx, serviceEndpoint(defaultName), set.Limits)
+		if !errors.Is(serviceErr, nobody) || errors.Is(serviceErr, fs.ErrPermission) { // it is there, perhaps not for us
 			return c, serviceErr
-		case errors.Is(serviceErr, fs.ErrPermission): // it is there, and not for us
-			return nil, serviceErr
-		case serviceWaits():
-			return nil, asFault(serviceErr).withHint(`the service is installed and does not run: ipcd start`)
 		}
 		return nil, asFault(err).withHint(`start one with "ipcd run", or let "ipcd call --start" do it, or name another endpoint with -e`)
 	}
-	if !f.start {
-		return persist(ctx, f.wait, try)
+	var c caller
+	if f.start {
+		c, err = try()
+	} else {
+		c, err = persist(ctx, f.wait, try)
 	}
-	c, err := try()
-	if errors.Is(err, nobody) {
+	switch {
+	case !errors.Is(err, nobody):
+	case f.start:
 		return startDaemon(ctx, own, set)
+	case serviceErr != nil && !errors.Is(serviceErr, fs.ErrPermission) && serviceInstalled():
+		return nil, asFault(serviceErr).withHint(`the service is installed and does not run: ipcd start`)
 	}
 	return c, err
 }

@@ -404,12 +404,10 @@ func (i *installer) installed() bool {
 	return false
 }
 
-// serviceWaits tells whether the service that calls reach without a flag is installed. It is for one that
-// nobody has reached.
-func serviceWaits() bool {
-	f := serviceFlags{name: defaultName}
+// serviceInstalled tells whether the service is there that calls reach without a flag.
+func serviceInstalled() bool {
 	sup, err := findSupervisor(false)
-	return err == nil && (&installer{sup: sup, d: f.recall(sup)}).installed()
+	return err == nil && (&installer{sup: sup, d: &deployment{Name: defaultName}}).installed()
 }
 
 func newStartCmd() *cobra.Command {
