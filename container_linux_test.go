@@ -136,6 +136,22 @@ func (c *container) boot() {
 		"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1"} // as Debian 12 has it, whatever this machine has
 	// If the tests are killed, the container is told to shut down.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Setsid: true, Pdeathsig: syscall.SIGTERM}
+	c.ended = startBound(c.t, cmd, func() {
+		notify.SetReadDeadline(time.Now()) // nobody is there to notify us any more
+	})
+	notify.SetReadDeadline(time.Now().Add(bootPatience))
+	if err := c.readNotifications(notify); err != nil {
+		c.t.Fatalf("the container has not booted: %v; it said:\n%s", err, c.out)
+	}
+	if state := c.try("", "systemctl", "is-system-running", "--wait"); strings.TrimSpace(state.stdout) != "running" {
+		c.t.Fatalf("the container is %s\n%s", state, c.try("", "systemctl", "--failed", "--no-pager"))
+	}
+}
+
+// startBound starts a command that has a Pdeathsig, and returns where it is told how it has ended. Before
+// that, over is called.
+func startBound(t testing.TB, cmd *exec.Cmd, over func()) chan *exec.ExitError {
+	t.Helper()
 	started := make(chan error)
 	ended := make(chan *exec.ExitError, 1)
 	go func() {
@@ -148,18 +164,11 @@ func (c *container) boot() {
 		}
 		var failed *exec.ExitError
 		errors.As(cmd.Wait(), &failed)
-		notify.SetReadDeadline(time.Now()) // nobody is there to notify us any more
+		over()
 		ended <- failed
 	}()
-	must(c.t, <-started)
-	c.ended = ended
-	notify.SetReadDeadline(time.Now().Add(bootPatience))
-	if err := c.readNotifications(notify); err != nil {
-		c.t.Fatalf("the container has not booted: %v; it said:\n%s", err, c.out)
-	}
-	if state := c.try("", "systemctl", "is-system-running", "--wait"); strings.TrimSpace(state.stdout) != "running" {
-		c.t.Fatalf("the container is %s\n%s", state, c.try("", "systemctl", "--failed", "--no-pager"))
-	}
+	must(t, <-started)
+	return ended
 }
 
 // readNotifications returns once the system has booted. See sd_notify(3) and, for who tells the

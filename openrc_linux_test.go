@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -82,22 +81,8 @@ func (c *container) bootOpenRC() {
 	program, err := exec.LookPath(cmd.Path)
 	must(c.t, err)
 	cmd.Path = program
-	started := make(chan error)
-	ended := make(chan *exec.ExitError, 1)
-	go func() {
-		runtime.LockOSThread() // Pdeathsig is about the thread that starts it
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err != nil {
-			return
-		}
-		var failed *exec.ExitError
-		errors.As(cmd.Wait(), &failed)
-		ended <- failed
-	}()
-	must(c.t, <-started)
-	c.leader, c.ended = cmd.Process, ended
+	c.ended = startBound(c.t, cmd, func() {})
+	c.leader = cmd.Process
 	waitFor(c.t, func() error {
 		if level, err := os.ReadFile(c.path("/run/openrc/softlevel")); err != nil || strings.TrimSpace(string(level)) != openRCLevel {
 			return fmt.Errorf("the container is in runlevel %q, %v; it said:\n%s", level, err, c.out)
