@@ -210,9 +210,7 @@ func TestReloadRefusesWhatIsWrong(t *testing.T) {
 }
 
 func TestReloadChangesTheGroup(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root can give a socket to any group")
-	}
+	needRoot(t) // who alone can give a socket to any group
 	m := manage(t, "")
 	for _, step := range []struct {
 		gid  int

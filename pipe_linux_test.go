@@ -50,18 +50,6 @@ func asMember(t testing.TB, gid uint32, f func() error) error {
 	return receive(t, done)
 }
 
-// needRoot skips a test with several users where we cannot be another one.
-func needRoot(t testing.TB) {
-	t.Helper()
-	switch {
-	case os.Getuid() == 0:
-	case os.Getenv("IPCD_CI") != "":
-		t.Fatal("to be another user takes root")
-	default:
-		t.Skip("to be another user takes root")
-	}
-}
-
 // openDir is a directory that everybody can enter, on a path that everybody can.
 func openDir(t testing.TB, mode fs.FileMode) string {
 	t.Helper()

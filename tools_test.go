@@ -75,3 +75,15 @@ func printed(t testing.TB, cmd *exec.Cmd) string {
 	}
 	return string(out)
 }
+
+// needRoot skips a test with several users, or groups, where we cannot be another one. In CI that is a failure.
+func needRoot(t testing.TB) {
+	t.Helper()
+	switch {
+	case os.Getuid() == 0:
+	case os.Getenv("IPCD_CI") != "":
+		t.Fatal("to be another user takes root")
+	default:
+		t.Skip("to be another user takes root")
+	}
+}
