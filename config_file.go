@@ -1,0 +1,243 @@
+package main
+
+// This file owns the configuration file: what is read, and what in it is no TOML, no key of ours or of the
+// wrong type, with its line. What the keys mean is in config.go.
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// readConfig reads the file. One that is not there and need not be is empty.
+func readConfig(file string, explicit bool) ([]byte, error) {
+	info, err := os.Stat(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !explicit:
+		return nil, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, usagef("%s: no such file; expected a configuration in TOML", file)
+	case err != nil:
+		return nil, cannotRead(file, err)
+	case info.IsDir():
+		return nil, usagef("%s: is a directory; expected a file", file)
+	case info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket) != 0: // opening one can wait for ever; a device such as /dev/null is fine
+		return nil, usagef("%s: is a pipe or a socket; expected a file", file)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, cannotRead(file, err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxCfgFile+1))
+	switch {
+	case err != nil:
+		return nil, cannotRead(file, err)
+	case len(data) > maxCfgFile:
+		return nil, usagef("%s: is larger than %s; expected a configuration in TOML", file, formatSize(maxCfgFile))
+	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
+		return nil, usagef("%s: is UTF-16; expected UTF-8", file) // what PowerShell 5's > writes
+	}
+	return bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), nil // the mark that Windows editors put first
+}
+
+// cannotRead says without the name of the system call why a file cannot be read.
+func cannotRead(file string, err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		err = p.Err
+	}
+	return usagef("%s: %w; expected a file that can be read", file, err)
+}
+
+// A tomlKey is one key or table header of a file, with its place.
+type tomlKey struct {
+	path   []string
+	offset int
+	table  bool
+	array  bool // of tables: [[name]]
+}
+
+// String is the key as the file would spell it.
+func (k tomlKey) String() string {
+	parts := make([]string, len(k.path))
+	for i, p := range k.path {
+		bare := p != "" && !strings.ContainsFunc(p, func(r rune) bool {
+			return !(r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z')
+		})
+		if parts[i] = p; !bare {
+			parts[i] = strconv.Quote(p)
+		}
+	}
+	return strings.Join(parts, ".")
+}
+
+// tomlKeys lists the keys of a document in its order. go-toml's decoder knows the places of
+// what it does not like only; we want those of the values it likes as well.
+func tomlKeys(data []byte) ([]tomlKey, error) {
+	var p unstable.Parser
+	p.Reset(data)
+	var keys []tomlKey
+	var collect func(table []string, n *unstable.Node) []string
+	collect = func(table []string, n *unstable.Node) []string {
+		k := tomlKey{path: slices.Clone(table), offset: -1, table: n.Kind != unstable.KeyValue, array: n.Kind == unstable.ArrayTable}
+		for it := n.Key(); it.Next(); {
+			if k.offset < 0 {
+				k.offset = int(it.Node().Raw.Offset)
+			}
+			k.path = append(k.path, string(it.Node().Data))
+		}
+		inline := n.Kind == unstable.KeyValue && n.Value().Kind == unstable.InlineTable
+		k.table = k.table || inline
+		keys = append(keys, k)
+		if inline {
+			for it := n.Value().Children(); it.Next(); {
+				collect(k.path, it.Node())
+			}
+		}
+		return k.path
+	}
+	var table []string
+	for p.NextExpression() {
+		switch n := p.Expression(); n.Kind {
+		case unstable.Table, unstable.ArrayTable:
+			table = collect(nil, n)
+		case unstable.KeyValue:
+			collect(table, n)
+		}
+	}
+	return keys, p.Error()
+}
+
+// loadFile takes the settings of a file over.
+func (st *settings) loadFile(file string, data []byte, from origins) error {
+	line := func(offset int) string { return fmt.Sprintf("%s:%d", file, 1+bytes.Count(data[:offset], []byte("\n"))) }
+	keys, syntax := tomlKeys(data)
+	seen := map[string]int{}
+	for _, k := range keys {
+		name := k.String()
+		if k.array { // each [[name]] is a table of its own
+			clear(seen)
+			continue
+		}
+		if before, twice := seen[name]; twice {
+			return usagef("%s: %s: is there twice; expected once, as on line %d", line(k.offset), name, 1+bytes.Count(data[:before], []byte("\n")))
+		}
+		seen[name] = k.offset
+	}
+	var values map[string]any
+	if err := toml.Unmarshal(data, &values); err != nil {
+		return notTOML(file, err)
+	}
+	if syntax != nil { // a disagreement of go-toml with itself; no input is known
+		return usagef("%s: %w; expected TOML", file, syntax)
+	}
+	for _, k := range keys {
+		if err := st.loadKey(line(k.offset), k, values, from); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// notTOML says where a file is not TOML. The parser's words tell what it expected.
+func notTOML(file string, err error) error {
+	var d *toml.DecodeError
+	if !errors.As(err, &d) {
+		return usagef("%s: %w; expected TOML", file, err)
+	}
+	row, column := d.Position()
+	what := strings.TrimPrefix(d.Error(), "toml: ")
+	return usagef("%s:%d:%d: is not TOML: %s", file, row, column, what).withHint("https://toml.io has the rules; contrib/config.toml is an example")
+}
+
+// loadKey takes one key over.
+func (st *settings) loadKey(where string, k tomlKey, values map[string]any, from origins) error {
+	name := k.String()
+	s := findSetting(name)
+	inTable := slices.ContainsFunc(settingTable, func(s setting) bool { return strings.HasPrefix(s.key, name+".") })
+	switch {
+	case s == nil && !inTable:
+		return unknownKey(where+": "+name, name)
+	case s == nil && k.array:
+		return usagef("%s: %s: is an array of tables; expected the table [%s]", where, name, name)
+	case s == nil && !k.table:
+		return usagef("%s: %s: is %s; expected the table [%s]", where, name, tomlType(lookup(values, k.path)), name)
+	case s == nil:
+		return nil
+	}
+	texts, wrong := s.fromTOML(lookup(values, k.path))
+	if wrong == nil {
+		wrong = s.set(st, texts)
+	}
+	if wrong != nil {
+		return s.refuse(where+": "+name, wrong)
+	}
+	from[s.key] = where
+	return nil
+}
+
+// lookup finds a value in nested tables.
+func lookup(values map[string]any, path []string) any {
+	var v any = values
+	for _, p := range path {
+		table, _ := v.(map[string]any)
+		v = table[p]
+	}
+	return v
+}
+
+// fromTOML turns a value of the file into the texts that set takes, if its type is right.
+func (s *setting) fromTOML(v any) (texts []string, wrong *fault) {
+	switch v := v.(type) {
+	case int64:
+		if s.kind == ofSize || s.kind == ofCount {
+			return []string{strconv.FormatInt(v, 10)}, nil
+		}
+	case string:
+		if s.kind != ofCount && s.kind != ofEndpoints {
+			return []string{v}, nil
+		}
+	case []any:
+		if s.kind != ofEndpoints {
+			break
+		}
+		for i, e := range v {
+			text, ok := e.(string)
+			if !ok {
+				return nil, usagef("its element %d is %s", i+1, tomlType(e))
+			}
+			texts = append(texts, text)
+		}
+		return texts, nil
+	}
+	return nil, usagef("is %s", tomlType(v))
+}
+
+// tomlType names the type of a value in TOML's words.
+func tomlType(v any) string {
+	switch v.(type) {
+	case string:
+		return "a string"
+	case int64:
+		return "an integer"
+	case float64:
+		return "a float"
+	case bool:
+		return "a boolean"
+	case []any:
+		return "an array"
+	case map[string]any:
+		return "a table"
+	}
+	return "a date or a time"
+}
