@@ -19,7 +19,7 @@ import (
 // Twins, of which a system has one, share a row.
 var layers = []string{
 	"errors", "logline log", "journal_linux log_windows", "metrics", "endpoint", "access", "transport",
-	"peer_linux peer_bsd inherit_unix lock_unix dial_unix pipe_unix pipe_windows trust_windows", "net", "instance", "config config_file", "codec", "output", "jsonscan", "jsonrpc", "gobcheck", "gobjson", "gob", "echo",
+	"peer_linux peer_bsd inherit_unix lock_unix dial_unix pipe_unix pipe_windows trust_windows", "net", "instance", "config config_file", "codec", "output", "jsonscan", "jsonvalue", "jsonrpc", "gobcheck", "gobjson", "gob", "echo",
 	"table", "config_cmd", "rpc", "session foreman", "http", "frame", "channel", "channel_unix channel_windows", "server drain", "child", "client",
 	"schema", "builtin", "notices", "herald", "daemon", "start", "scmrun_windows", "service", "manager", "systemd openrc launchd rcd dir_windows scmentry_windows scm_windows",
 	"service_linux service_darwin service_freebsd service_unix service_windows", "install remains", "service_cmd", "cli", "status", "bench", "main",
@@ -40,7 +40,7 @@ var soleImporters = map[string][]string{
 	"github.com/rogpeppe/go-internal/diff":           {"install"},
 	"net/rpc":                                        {"gob", "bench"},
 	"encoding/gob":                                   {"gob"},
-	"reflect":                                        {"rpc", "schema", "gob", "jsonrpc"},
+	"reflect":                                        {"rpc", "schema", "gob", "jsonvalue"},
 	"html/template":                                  {"http"},
 	"text/tabwriter":                                 {"table"},
 	"golang.org/x/term":                              {"table"},

@@ -1,0 +1,223 @@
+package main
+
+// This file owns the way between JSON and the values of Go: the arguments of methods, and bodies that are
+// written. The messages around them are in jsonrpc.go.
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// decodeParams finds the argument in params and decodes it.
+func decodeParams(params []byte, v any) error {
+	if len(params) == 0 || string(params) == "null" {
+		return noArgument(v)
+	}
+	switch params[0] {
+	case '{':
+		return decodeBody(params, v)
+	case '[':
+	default:
+		return faultf(codeBadArgument, "params is %s; expected an array with the argument, or an object", jsonKindOf(params))
+	}
+	w := enter(params)
+	argument, ok := w.element()
+	if !ok {
+		return noArgument(v)
+	}
+	more := 1
+	for {
+		if _, ok := w.element(); !ok {
+			break
+		}
+		more++
+	}
+	if more > 1 {
+		return faultf(codeBadArgument, "params has %d elements; the method takes one argument", more)
+	}
+	return decodeBody(argument, v)
+}
+
+// noArgument is for a call without one. Whoever takes any JSON takes none as null.
+func noArgument(v any) error {
+	switch v := v.(type) {
+	case *json.RawMessage:
+		*v = json.RawMessage("null")
+		return nil
+	case *any:
+		*v = nil
+		return nil
+	}
+	return faultf(codeBadArgument, "the method takes one argument, and none was given")
+}
+
+// decodeBody decodes an argument that was checked into v, a pointer.
+func decodeBody(b []byte, v any) error { return decodeValue("the argument", b, v) }
+
+func decodeValue(what string, b []byte, v any) error {
+	if len(b) == 0 {
+		b = []byte("null")
+	}
+	switch v := v.(type) {
+	case *string:
+		if b[0] != '"' {
+			return faultf(codeBadArgument, "%s is %s; expected a string", what, jsonKindOf(b))
+		}
+		*v = string(unquoteJSON(b[1 : len(b)-1]))
+		return nil
+	case *json.RawMessage:
+		*v = bytes.Clone(b)
+		return nil
+	}
+	err := json.Unmarshal(b, v)
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case err == nil:
+		return nil
+	case !errors.As(err, &wrong):
+		return faultf(codeBadArgument, "%s is not as expected: %s", what, strings.TrimPrefix(err.Error(), "json: "))
+	}
+	f := faultf(codeBadArgument, "%s is %s; expected %s", what, article(wrong.Value), jsonKindFor(wrong.Type))
+	if wrong.Field != "" {
+		f.Text = fmt.Sprintf("the field %s of %s is %s; expected %s", wrong.Field, what, article(wrong.Value), jsonKindFor(wrong.Type))
+		f.Data = &faultData{Field: wrong.Field}
+	}
+	return f
+}
+
+// jsonKindOf names what a value is.
+func jsonKindOf(b []byte) string {
+	switch b[0] {
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	case '"':
+		return "a string"
+	case 't', 'f':
+		return "a boolean"
+	case 'n':
+		return "null"
+	}
+	return "a number"
+}
+
+// article puts one before a name of encoding/json: string, number 1.5, bool, array, object.
+func article(name string) string {
+	switch {
+	case name == "bool":
+		return "a boolean"
+	case strings.HasPrefix(name, "array"), strings.HasPrefix(name, "object"):
+		return "an " + name
+	}
+	return "a " + name
+}
+
+// jsonKindFor names what a Go type wants.
+func jsonKindFor(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "a boolean"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return fmt.Sprintf("an integer of %d bits", t.Bits())
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return fmt.Sprintf("an integer of %d bits that is not negative", t.Bits())
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	case reflect.Slice, reflect.Array:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return "a string in base64"
+		}
+		return "an array"
+	case reflect.Map, reflect.Struct:
+		return "an object"
+	}
+	return "a string"
+}
+
+// appendBody appends a Go value as JSON. The error is that it has none.
+func appendBody(dst []byte, v any) (out []byte, err error) {
+	switch v := v.(type) {
+	case nil:
+		return append(dst, "null"...), nil
+	case string:
+		return appendJSONString(dst, v), nil
+	case []byte:
+		return appendJSONBytes(dst, v), nil
+	case bool:
+		return strconv.AppendBool(dst, v), nil
+	case int:
+		return strconv.AppendInt(dst, int64(v), 10), nil
+	}
+	defer func() {
+		if p := recover(); p != nil { // a MarshalJSON of somebody's
+			out, err = dst, fmt.Errorf("%v", p)
+		}
+	}()
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return dst, errors.New(strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return append(dst, bytes.TrimSuffix(b.Bytes(), []byte("\n"))...), nil
+}
+
+// appendJSONString appends s in quotes. What is not UTF-8 becomes U+FFFD, as in encoding/json.
+func appendJSONString(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	start := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= 0x20 && c != '"' && c != '\\' && c < utf8.RuneSelf {
+			i++
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(s[i:])
+		if c >= utf8.RuneSelf && !(r == utf8.RuneError && n == 1) {
+			i += n
+			continue
+		}
+		dst = append(dst, s[start:i]...)
+		switch c {
+		case '"', '\\':
+			dst = append(dst, '\\', c)
+		case '\n':
+			dst = append(dst, `\n`...)
+		case '\r':
+			dst = append(dst, `\r`...)
+		case '\t':
+			dst = append(dst, `\t`...)
+		default:
+			if c >= utf8.RuneSelf {
+				dst = append(dst, "\ufffd"...)
+			} else {
+				dst = fmt.Appendf(dst, `\u%04x`, c)
+			}
+		}
+		i += n
+		start = i
+	}
+	return append(append(dst, s[start:]...), '"')
+}
+
+// appendJSONFloat writes null for what JSON has no number for.
+func appendJSONFloat(dst []byte, v float64) []byte {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return append(dst, "null"...)
+	}
+	return strconv.AppendFloat(dst, v, 'g', -1, 64)
+}
+
+// appendJSONBytes writes bytes as encoding/json does.
+func appendJSONBytes(dst, b []byte) []byte {
+	return append(base64.StdEncoding.AppendEncode(append(dst, '"'), b), '"')
+}
