@@ -372,11 +372,7 @@ func systemdSocket(d *deployment) (string, error) {
 	if streams == nil {
 		return "", nil
 	}
-	var b unitText
-	b.line("# %s", d.mark())
-	b.line("# Change it with \"ipcd install --force\", or add to it with \"systemctl edit\".")
-	b.line("[Unit]")
-	b.line("Description=Calls between the programs of this machine (%s)", d.Name)
+	b := newUnitText(d)
 	b.line("")
 	b.line("[Socket]")
 	b.line("# systemd listens, so that no call is refused while the service starts, or starts anew.")
@@ -427,11 +423,7 @@ func systemdUnit(d *deployment, socket bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var b unitText
-	b.line("# %s", d.mark())
-	b.line("# Change it with \"ipcd install --force\", or add to it with \"systemctl edit\".")
-	b.line("[Unit]")
-	b.line("Description=Calls between the programs of this machine (%s)", d.Name)
+	b := newUnitText(d)
 	if socket {
 		b.line("Requires=%s.socket", d.Name)
 		b.line("After=%s.socket", d.Name)
@@ -467,9 +459,9 @@ func systemdUnit(d *deployment, socket bool) (string, error) {
 	b.line("UMask=0077")
 	b.line("")
 	if !d.User {
-		systemdAccount(&b, d)
+		systemdAccount(b, d)
 	}
-	systemdSandbox(&b, d)
+	systemdSandbox(b, d)
 	b.line("")
 	b.line("[Install]")
 	b.line("WantedBy=%s", map[bool]string{false: "multi-user.target", true: "default.target"}[d.User])
@@ -546,6 +538,16 @@ func systemdSandbox(b *unitText, d *deployment) {
 
 // A unitText is the text of a unit as it grows.
 type unitText struct{ strings.Builder }
+
+// newUnitText begins a unit of the service.
+func newUnitText(d *deployment) *unitText {
+	b := &unitText{}
+	b.line("# %s", d.mark())
+	b.line("# Change it with \"ipcd install --force\", or add to it with \"systemctl edit\".")
+	b.line("[Unit]")
+	b.line("Description=Calls between the programs of this machine (%s)", d.Name)
+	return b
+}
 
 func (b *unitText) line(format string, args ...any) {
 	fmt.Fprintf(b, format, args...)
