@@ -18,7 +18,7 @@ import (
 // layers is the one table of our files, bottom first: a file may use those before its own.
 // Twins, of which a system has one, share a row.
 var layers = []string{
-	"errors", "logline log", "journal_linux log_windows", "metrics", "endpoint", "access", "transport",
+	"errors", "log_line log", "log_journal_linux log_file_windows", "metrics", "endpoint", "access", "transport",
 	"peer_linux peer_bsd inherit_unix lock_unix dial_unix pipe_unix pipe_windows trust_windows", "net", "instance", "config config_file", "codec", "output", "jsonscan", "jsonvalue", "jsonrpc", "gobcheck", "gobjson", "gob", "echo",
 	"table", "config_cmd", "rpc", "session foreman", "http", "frame", "channel", "channel_unix channel_windows", "server drain", "child", "client",
 	"schema", "builtin", "notices", "herald", "daemon", "start", "scmrun_windows", "service", "manager", "systemd openrc launchd rcd dir_windows scmentry_windows scm_windows",
@@ -27,12 +27,12 @@ var layers = []string{
 
 // soleImporters are packages that can be replaced by editing the files named here.
 var soleImporters = map[string][]string{
-	"github.com/sirupsen/logrus":                     {"log", "logline"},
+	"github.com/sirupsen/logrus":                     {"log", "log_line"},
 	"github.com/kardianos/service":                   {"daemon", "service", "scm_windows"},
-	"gopkg.in/natefinch/lumberjack.v2":               {"log_windows"},
+	"gopkg.in/natefinch/lumberjack.v2":               {"log_file_windows"},
 	"github.com/coreos/go-systemd/v22/activation":    {"inherit_unix"},
 	"github.com/coreos/go-systemd/v22/daemon":        {"herald"},
-	"github.com/coreos/go-systemd/v22/journal":       {"journal_linux"},
+	"github.com/coreos/go-systemd/v22/journal":       {"log_journal_linux"},
 	"github.com/Microsoft/go-winio":                  {"pipe_windows", "channel_windows"},
 	"github.com/pelletier/go-toml/v2":                {"config_file"},
 	"gopkg.in/natefinch/npipe.v2":                    {}, // the tests' own

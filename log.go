@@ -1,7 +1,7 @@
 package main
 
 // This file owns the log: its levels, and what it does with a flood of the same complaint and with a
-// reader that does not read. What a line looks like is in logline.go; no other file imports logrus.
+// reader that does not read. What a line looks like is in log_line.go; no other file imports logrus.
 //
 // Messages are constants of ours; what varies goes into fields. Those that every line may
 // have are endpoint, conn, peer, method, call and error, and they are printed in that order.
