@@ -1,0 +1,70 @@
+package main
+
+// This file owns identity: what the kernel says of a peer.
+
+import (
+	"slices"
+	"strconv"
+)
+
+// A peer is the program at the other end of a connection, as the kernel describes it at the
+// moment of connect. Nothing in it comes from the peer itself. It is what Ipcd.Whoami returns.
+type peer struct {
+	Transport string `json:"transport"`          // unix, npipe, tcp, http, fork
+	Known     bool   `json:"known"`              // the kernel named a user; always false on TCP
+	UID       int    `json:"uid"`                // -1 where the system has none
+	GID       int    `json:"gid"`                // -1 likewise
+	PID       int    `json:"pid"`                // 0 where it cannot be known; pids are reused, so never a proof
+	User      string `json:"user,omitempty"`     // the name of UID or SID
+	SID       string `json:"sid,omitempty"`      // Windows: the security identifier
+	Elevated  bool   `json:"elevated,omitempty"` // Windows: runs with administrator rights
+	Address   string `json:"address,omitempty"`  // TCP: the remote address
+
+	// Groups are those of the process, as the kernel counts them: decimal gids, the effective one
+	// first, or SIDs. FreeBSD and macOS tell no more than 16.
+	Groups []string `json:"groups,omitempty"`
+}
+
+// A group is one whose members may call. The zero value is none.
+type group struct {
+	name string // as it was configured
+	id   string // as it stands in the groups of a peer
+}
+
+// isMember tells whether the kernel counts p among the members of g.
+func (p peer) isMember(g group) bool {
+	return p.Known && g.id != "" && slices.Contains(p.Groups, g.id)
+}
+
+// key names whom a per-user limit counts.
+func (p peer) key() string {
+	switch {
+	case p.SID != "":
+		return p.SID
+	case p.Known:
+		return "uid " + strconv.Itoa(p.UID)
+	}
+	return p.Transport
+}
+
+// who names the peer for people.
+func (p peer) who() string {
+	id := p.SID
+	if id == "" {
+		id = "uid " + strconv.Itoa(p.UID)
+	}
+	switch {
+	case !p.Known && p.Address != "":
+		return "an unknown user at " + p.Address
+	case !p.Known:
+		return "an unknown user"
+	case p.User != "":
+		return "user " + p.User + " (" + id + ")"
+	}
+	return "the user with " + id
+}
+
+// isUser tells whether both are known and the same user.
+func (p peer) isUser(b peer) bool {
+	return p.Known && b.Known && p.UID == b.UID && p.SID == b.SID
+}
