@@ -520,3 +520,17 @@ func (e endpoint) isLocal() bool { return e.Scheme == "unix" || e.Scheme == "npi
 
 // isHTTP tells an endpoint that speaks HTTP alone.
 func (e endpoint) isHTTP() bool { return e.Scheme == "http" || e.Scheme == "https" }
+
+// listenFault says why the endpoint cannot be served.
+func listenFault(e endpoint, format string, args ...any) *fault {
+	f := faultf(codeApplication, format, args...)
+	f.Text = "cannot listen on " + e.String() + ": " + f.Text
+	return f
+}
+
+// dialFault says why no daemon was reached.
+func dialFault(err error, format string, args ...any) *fault {
+	f := faultf(codeNotReachable, format, args...)
+	f.err = err
+	return f
+}

@@ -53,17 +53,3 @@ func isInstanceName(name string) bool {
 
 // transports by the scheme of the endpoint. The files of the transports fill it in.
 var transports = map[string]transport{}
-
-// listenFault says why the endpoint cannot be served.
-func listenFault(e endpoint, format string, args ...any) *fault {
-	f := faultf(codeApplication, format, args...)
-	f.Text = "cannot listen on " + e.String() + ": " + f.Text
-	return f
-}
-
-// dialFault says why no daemon was reached.
-func dialFault(err error, format string, args ...any) *fault {
-	f := faultf(codeNotReachable, format, args...)
-	f.err = err
-	return f
-}
