@@ -2,16 +2,6 @@ package main
 
 // This file owns who may call.
 
-// findGroup looks a group up by its name or its number. Each system has its own.
-var findGroup func(name string) (group, error)
-
-// ownPeer is this process as the kernel describes it, without its pid. Each system has its own.
-var ownPeer func() (peer, error)
-
-// isMaster tells whether p may do on this system what it wants, whatever we say: root, SYSTEM,
-// an elevated administrator. To refuse those would protect nothing. Each system has its own.
-var isMaster func(p peer) bool
-
 // mayConnect tells whether p may call on the endpoint e at all: the user that the daemon runs
 // as, those who could become it, and the members of the group that may. A peer that nobody can
 // name is let in only where e says so.

@@ -249,11 +249,3 @@ func noChannel(fd int, err error) *fault {
 	return usagef("%s is %d, but that is no channel: %w", channelFD, fd, err).
 		withHint("start ipcd without a shell in between, which passes the variable on but not the descriptor")
 }
-
-// environWithout is our environment less some variables.
-func environWithout(names ...string) []string {
-	return slices.DeleteFunc(os.Environ(), func(entry string) bool {
-		name, _, _ := strings.Cut(entry, "=")
-		return slices.Contains(names, name)
-	})
-}

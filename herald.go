@@ -12,9 +12,6 @@ import (
 	sdnotify "github.com/coreos/go-systemd/v22/daemon"
 )
 
-// managersOwn are the variables that a service manager sets for one process alone.
-var managersOwn = []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "JOURNAL_STREAM"}
-
 // A herald tells the service manager how the daemon is. It forgets nothing that has to be told once,
 // and does not repeat itself.
 type herald struct {

@@ -18,8 +18,8 @@ import (
 // layers is the one table of our files, bottom first: a file may use those before its own.
 // Twins, of which a system has one, share a row.
 var layers = []string{
-	"errors", "log_line log", "log_journal_linux log_file_windows", "metrics", "peer", "endpoint", "sys", "access", "transport",
-	"peer_linux peer_bsd inherit_unix lock_unix dial_unix pipe_unix pipe_windows trust_windows", "net", "instance", "config config_file", "codec", "output", "jsonscan", "jsonvalue", "jsonrpc", "gobcheck", "gobjson", "gob", "echo",
+	"errors", "log_line log", "log_journal_linux log_file_windows", "metrics", "peer", "endpoint", "sys sys_unix sys_windows sys_linux sys_bsd sys_trust_unix sys_trust_windows sys_lock_unix", "access", "transport",
+	"peer_linux peer_bsd inherit_unix dial_unix pipe_unix pipe_windows", "net", "config config_file", "codec", "output", "jsonscan", "jsonvalue", "jsonrpc", "gobcheck", "gobjson", "gob", "echo",
 	"table", "config_cmd", "rpc", "session foreman", "http", "frame", "channel", "channel_unix channel_windows", "server drain", "child", "client",
 	"schema", "builtin", "notices", "herald", "daemon", "start", "scmrun_windows", "service", "manager", "systemd openrc launchd rcd dir_windows scmentry_windows scm_windows",
 	"service_linux service_darwin service_freebsd service_unix service_windows", "install remains", "service_cmd", "cli", "status", "bench", "main",

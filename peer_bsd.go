@@ -13,13 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	runDir      = "/var/run"         // where the sockets of services are, see hier(7)
-	varDir      = "/var/db"          // where services keep their state
-	groupRunDir = "/private/var/run" // macOS has runDir here, writable for a group; FreeBSD has no such directory
-	etcDir      = "/usr/local/etc"   // where services that did not come with the system are configured
-)
-
 // localPeerPID is LOCAL_PEERPID of macOS, see unix(4) there. FreeBSD has LOCAL_CREDS at its
 // number, which is off unless somebody sets it and then reads 0: the pid is unknown.
 const localPeerPID = 2

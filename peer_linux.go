@@ -14,13 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	runDir      = "/run"     // where the sockets of services are, see hier(7)
-	varDir      = "/var/lib" // where services keep their state
-	groupRunDir = ""         // a runDir that a group may write to: there is none
-	etcDir      = "/etc"     // where services are configured
-)
-
 // ask asks the kernel who connected, or, on the side that did, who called listen: SO_PEERCRED in
 // unix(7), and SO_PEERGROUPS for the groups.
 func (p *peer) ask(fd int) error {

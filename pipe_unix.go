@@ -12,13 +12,8 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/exec"
-	"os/signal"
-	"os/user"
 	"path/filepath"
-	"runtime/debug"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -43,102 +38,8 @@ func init() {
 	findGroup = findUnixGroup
 }
 
-// findUnixGroup takes a name, or a number that need not have one.
-func findUnixGroup(name string) (group, error) {
-	if g, err := user.LookupGroup(name); err == nil {
-		return group{name: name, id: g.Gid}, nil
-	}
-	if gid, err := strconv.ParseUint(name, 10, 31); err == nil {
-		return group{name: name, id: strconv.FormatUint(gid, 10)}, nil
-	}
-	return group{}, usagef("there is no group %q", shorten(name, 100)).withHint("make one: sudo groupadd %s-users", defaultName) // a group of the service's name would be in the way of DynamicUser=
-}
-
 func noPipes(e endpoint) *fault {
 	return usagef("the endpoint %s is a named pipe, and only Windows has those", e).withHint("use a socket here: %s", serviceEndpoint(defaultName))
-}
-
-// stopSignals are those that ask a daemon to stop. A hang-up is among them, so that a closed
-// terminal leaves no socket behind, unless nohup(1) has it ignored: Notify would undo that.
-var stopSignals = func() []os.Signal {
-	s := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) {
-		s = append(s, syscall.SIGHUP)
-	}
-	return s
-}()
-
-// reloadSignals are those that ask a daemon under a service manager to read its settings again.
-var reloadSignals = []os.Signal{syscall.SIGHUP}
-
-// signalPatience is how long the system lets a process go on after a signal; with 0 as long as it likes.
-func signalPatience(os.Signal) time.Duration { return 0 }
-
-// crashAsSignal has a crash of this program end it by SIGABRT. Go's own end is exit code 2, which means bad
-// usage with us, and from which a service manager is told not to start a service again.
-func crashAsSignal() { debug.SetTraceback("crash") }
-
-// detach gives cmd a session of its own, which neither Ctrl-C nor a closed terminal reaches.
-func detach(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }
-
-// serviceEndpoint is where a daemon listens that is a service of the system.
-func serviceEndpoint(name string) endpoint {
-	return endpoint{Scheme: "unix", Path: filepath.Join(runDir, name, name+".sock"), Proto: protoAuto}
-}
-
-// defaultEndpoint is the user's own.
-func defaultEndpoint() (endpoint, error) { return userEndpoint(defaultName) }
-
-// userEndpoint is where a service of the user's own listens: $XDG_RUNTIME_DIR is theirs alone (XDG
-// Base Directory Specification) and goes when they log out. Without it the place is fixed all the
-// same, since daemon and client have to meet there; $TMPDIR may be another in each of them.
-func userEndpoint(name string) (endpoint, error) {
-	dir := filepath.Join("/tmp", name+"-"+strconv.Itoa(os.Getuid()))
-	if run := os.Getenv("XDG_RUNTIME_DIR"); run != "" {
-		if !filepath.IsAbs(run) {
-			return endpoint{}, usagef("XDG_RUNTIME_DIR is %q, which is no absolute path", run).withHint("unset it, or name an endpoint with -e")
-		}
-		dir = filepath.Join(run, name)
-	}
-	return endpoint{Scheme: "unix", Path: filepath.Join(dir, name+".sock"), Proto: protoAuto}, nil
-}
-
-// instanceOf is the name of the service whose default endpoint e could be.
-func instanceOf(e endpoint) (name string, ok bool) {
-	name, ok = strings.CutSuffix(filepath.Base(e.Path), ".sock")
-	return name, ok && isInstanceName(name)
-}
-
-// userConfigFile and serviceConfigFile are where the configuration is looked for; empty where
-// the user has no such place.
-func userConfigFile(name string) string {
-	dir, err := os.UserConfigDir()
-	if err != nil {
-		return ""
-	}
-	return filepath.Join(dir, name, "config.toml")
-}
-
-func serviceConfigFile(name string) string { return filepath.Join(etcDir, name, "config.toml") }
-
-// stateDir is where the daemon keeps what must outlive it: systemd's choice (systemd.exec(5)),
-// $XDG_STATE_HOME, the system's for root. It is not made here.
-func stateDir() (string, error) {
-	if dir := os.Getenv("STATE_DIRECTORY"); dir != "" {
-		dir, _, _ = strings.Cut(dir, ":")
-		return dir, nil
-	}
-	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "ipcd"), nil
-	}
-	if os.Getuid() == 0 {
-		return filepath.Join(varDir, "ipcd"), nil
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", fmt.Errorf("find the state directory: %w", err)
-	}
-	return filepath.Join(home, ".local", "state", "ipcd"), nil
 }
 
 // A unixListener is a socket in the file system with the lock that says whose it is.
@@ -286,125 +187,6 @@ func makeDefaultDir(e endpoint, allow group) error {
 	return nil
 }
 
-// checkDir makes sure that nobody but root and us can put anything else at the path of the
-// socket, now or later: every directory on the way is root's or ours and closed to the writing
-// of others, or sticky, where others can only add. This is what sshd(8) asks of ~/.ssh.
-func checkDir(e endpoint) error {
-	dir, err := resolveSystemLinks(e)
-	if err != nil {
-		return err
-	}
-	for at := dir; ; at = filepath.Dir(at) {
-		info, err := os.Lstat(at)
-		if err != nil {
-			return dirFault(e, at, err)
-		}
-		if err := checkOneDir(e, at, info, at == dir); err != nil {
-			return err
-		}
-		if at == "/" {
-			break
-		}
-	}
-	// access(2) asks for the real user, but ours is never set-uid.
-	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
-		return listenFault(e, "the directory %s is not writable for us: %w", dir, err).withHint("choose a directory of your own")
-	}
-	return nil
-}
-
-// dirFault is for a directory that cannot be looked at.
-func dirFault(e endpoint, at string, err error) *fault {
-	if errors.Is(err, fs.ErrNotExist) {
-		return listenFault(e, "there is no directory %s", at).withHint("make it: mkdir -p -m 700 %s", filepath.Dir(e.Path))
-	}
-	return listenFault(e, "%w", err).withHint("choose a directory of your own")
-}
-
-func checkOneDir(e endpoint, at string, info fs.FileInfo, last bool) error {
-	uid, mode := ownerOf(info), info.Mode()
-	open := isOpen(at, info)
-	switch {
-	case !info.IsDir():
-		return listenFault(e, "%s is no directory", at).withHint("choose a directory of your own")
-	case uid != 0 && uid != os.Getuid():
-		return listenFault(e, "the directory %s belongs to %s, who could replace the socket", at, nameUser(uid)).
-			withHint("choose a directory of your own")
-	case open && mode&fs.ModeSticky == 0:
-		return listenFault(e, "the directory %s is open to the writing of others (mode %04o), who could replace the socket", at, mode.Perm()).
-			withHint("close it: chmod go-w %s", at)
-	case open && last && !e.Shared:
-		e.Shared = true
-		return listenFault(e, "everybody can put files into the directory %s", at).
-			withHint("choose a directory of your own, or say that you know: %s", e)
-	case last && !open && isFallbackDir(e, at) && mode.Perm()&0o067 != 0: // a group that may call can enter it
-		return listenFault(e, "the directory %s is open to others (mode %04o)", at, mode.Perm()).withHint("close it: chmod 700 %s", at)
-	}
-	return nil
-}
-
-// isOpen tells whether others can put files into the directory at. groupRunDir counts as closed
-// while it is as its system has made it: root's, and open to the group daemon (1), in which are no people.
-func isOpen(at string, info fs.FileInfo) bool {
-	open := info.Mode().Perm() & 0o022
-	if at == groupRunDir && ownerOf(info) == 0 && info.Sys().(*syscall.Stat_t).Gid == 1 {
-		open &= 0o002
-	}
-	return open != 0
-}
-
-// isFallbackDir tells whether at, the directory of e, is that of a default endpoint of the user's,
-// which is nobody else's to look into.
-func isFallbackDir(e endpoint, at string) bool {
-	name, ok := instanceOf(e)
-	if !ok {
-		name = defaultName
-	}
-	own, err := userEndpoint(name)
-	return err == nil && filepath.Dir(own.Path) == at
-}
-
-// resolveSystemLinks returns the directory of e with the links resolved that the system itself
-// has: root's in / and /var, such as macOS's /tmp and /var, or Linux's /var/run. Any other link
-// is refused: whoever can change it decides where the socket is.
-func resolveSystemLinks(e endpoint) (string, error) {
-	at := "/"
-	rest := strings.Split(strings.Trim(filepath.Dir(e.Path), "/"), "/")
-	for links := 0; len(rest) > 0; {
-		name := rest[0]
-		rest = rest[1:]
-		if name == "" || name == "." {
-			continue
-		}
-		next := filepath.Join(at, name)
-		info, err := os.Lstat(next)
-		if err != nil {
-			return "", dirFault(e, next, err)
-		}
-		if info.Mode()&fs.ModeSymlink == 0 {
-			at = next
-			continue
-		}
-		target, err := os.Readlink(next)
-		if err != nil {
-			return "", dirFault(e, next, err)
-		}
-		if links++; ownerOf(info) != 0 || at != "/" && at != "/var" && at != "/private/var" || links > 8 {
-			c := e
-			if real, err := filepath.EvalSymlinks(filepath.Dir(e.Path)); err == nil {
-				c.Path = filepath.Join(real, filepath.Base(e.Path))
-			}
-			return "", listenFault(e, "%s on its way is a symbolic link to %s, which can be changed", next, target).
-				withHint("name the place itself: %s", c)
-		}
-		if filepath.IsAbs(target) {
-			at = "/"
-		}
-		rest = append(strings.Split(strings.Trim(target, "/"), "/"), rest...)
-	}
-	return at, nil
-}
-
 // clearPath makes room for the socket. Only a dead socket of our own is removed. We hold the
 // lock, so that a live one here belongs to somebody who does not know of it.
 func clearPath(e endpoint) error {
@@ -508,56 +290,4 @@ func peerGone(conn net.Conn) bool {
 		return err
 	})
 	return err == nil && gone
-}
-
-// isTemporaryAccept tells the errors of accept(2) that pass: no descriptors or no memory just
-// now, or a caller that left before it was served.
-func isTemporaryAccept(err error) bool {
-	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
-}
-
-// isBrokenPipe tells that the other end reads no more.
-func isBrokenPipe(err error) bool {
-	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
-}
-
-// isRefused and isPortTaken tell why a socket did not connect or bind.
-func isRefused(err error) bool   { return errors.Is(err, syscall.ECONNREFUSED) }
-func isPortTaken(err error) bool { return errors.Is(err, syscall.EADDRINUSE) }
-
-func ownerOf(info fs.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
-
-// nameUser is the user for people.
-func nameUser(uid int) string { return peer{Known: true, UID: uid, User: userName(uid)}.who() }
-
-// userNames remembers names: looking one up reads a file, or asks a server on the network.
-var userNames = struct {
-	sync.Mutex
-	of map[int]string
-}{of: map[int]string{}}
-
-const maxUserNames = 1024 // more users than that share no machine
-
-// userName is the name of uid, or nothing.
-func userName(uid int) string {
-	userNames.Lock()
-	name, ok := userNames.of[uid]
-	userNames.Unlock()
-	if ok {
-		return name
-	}
-	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
-		name = u.Username
-	}
-	userNames.Lock()
-	defer userNames.Unlock()
-	if len(userNames.of) < maxUserNames {
-		userNames.of[uid] = name
-	}
-	return name
 }

@@ -32,24 +32,5 @@ type transport struct {
 // without such a thing.
 var inheritListeners func() ([]net.Listener, error)
 
-// defaultName is the name of a service that nobody has given another, and of what belongs to it.
-const defaultName = "ipcd"
-
-const maxName = 32 // characters of a service's name: it is part of paths, and a socket's has about 100 bytes
-
-// isInstanceName tells a name that a service may have: [a-z][a-z0-9_-]{0,31}, which every service
-// manager takes and which is a plain file name everywhere.
-func isInstanceName(name string) bool {
-	if name == "" || len(name) > maxName {
-		return false
-	}
-	for i, c := range []byte(name) {
-		if !(c >= 'a' && c <= 'z' || i > 0 && (c >= '0' && c <= '9' || c == '_' || c == '-')) {
-			return false
-		}
-	}
-	return true
-}
-
 // transports by the scheme of the endpoint. The files of the transports fill it in.
 var transports = map[string]transport{}
