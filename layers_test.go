@@ -19,7 +19,7 @@ import (
 // Twins, of which a system has one, share a row.
 var layers = []string{
 	"errors", "log_line log", "log_journal_linux log_file_windows", "metrics", "peer", "endpoint", "sys sys_unix sys_windows sys_linux sys_bsd sys_trust_unix sys_trust_windows sys_lock_unix", "access", "transport",
-	"peer_linux peer_bsd inherit_unix dial_unix pipe_unix pipe_windows", "net", "config config_file", "codec", "output", "jsonscan", "jsonvalue", "jsonrpc", "gobcheck", "gobjson", "gob", "echo",
+	"peer_linux peer_bsd inherit_unix dial_unix pipe_unix pipe_windows", "net", "config config_file", "wire wire_input wire_output wire_json wire_json_scan wire_json_value wire_gob wire_gob_grammar wire_gob_json wire_echo",
 	"table", "config_cmd", "rpc", "session foreman", "http", "frame", "channel", "channel_unix channel_windows", "server drain", "child", "client",
 	"schema", "builtin", "notices", "herald", "daemon", "start", "scmrun_windows", "service", "manager", "systemd openrc launchd rcd dir_windows scmentry_windows scm_windows",
 	"service_linux service_darwin service_freebsd service_unix service_windows", "install remains", "service_cmd", "cli", "status", "bench", "main",
@@ -38,9 +38,9 @@ var soleImporters = map[string][]string{
 	"gopkg.in/natefinch/npipe.v2":                    {}, // the tests' own
 	"github.com/rogpeppe/go-internal/testscript":     {},
 	"github.com/rogpeppe/go-internal/diff":           {"install"},
-	"net/rpc":                                        {"gob", "bench"},
-	"encoding/gob":                                   {"gob"},
-	"reflect":                                        {"rpc", "schema", "gob", "jsonvalue"},
+	"net/rpc":                                        {"wire_gob", "bench"},
+	"encoding/gob":                                   {"wire_gob"},
+	"reflect":                                        {"rpc", "schema", "wire_gob", "wire_json_value"},
 	"html/template":                                  {"http"},
 	"text/tabwriter":                                 {"table"},
 	"golang.org/x/term":                              {"table"},

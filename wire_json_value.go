@@ -1,7 +1,7 @@
 package main
 
 // This file owns the way between JSON and the values of Go: the arguments of methods, and bodies that are
-// written. The messages around them are in jsonrpc.go.
+// written. The messages around them are in wire_json.go.
 
 import (
 	"bytes"

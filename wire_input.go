@@ -1,101 +1,13 @@
 package main
 
-// This file owns what all protocols share: a message, the interface of a codec, the buffered
-// input with its limits, and the detection of a protocol by its first bytes.
+// This file owns the reading side of a connection: a buffer that grows with what has arrived, and the
+// deadlines of what is read.
 
 import (
-	"bytes"
 	"io"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 )
-
-// A kind tells what a message is for.
-type kind uint8
-
-const (
-	request      kind = iota // wants a response with the same id
-	notification             // wants none
-	response
-	cancel // withdraws the request with the same id
-)
-
-// A callID is what a caller gave its request to know the response by. Only the codec that
-// read it looks inside. Comparable, so that calls in flight can be found by it.
-type callID struct {
-	seq  uint64 // gob: Seq. JSON written by us: the id
-	json string // JSON read by us: the id's own text, given back as it came
-}
-
-// A message is one unit of any protocol without its body: the argument of a request or the
-// result of a response stays with the codec until someone who knows its type asks for it.
-type message struct {
-	kind    kind
-	id      callID
-	method  string        // of a request or a notification: "Echo.Say"
-	fault   *fault        // of a response that is an error
-	timeout time.Duration // of a request: how long the caller will wait; 0 says nothing
-	v1      bool          // JSON-RPC 1.0: answer in its form
-	batch   any           // JSON-RPC: the batch that it came in; only the codec looks inside
-}
-
-// A codec turns bytes into messages and back. Whoever reads calls read and body, in turn and
-// from one goroutine at a time; write may be called at the same time as those, but by one
-// goroutine at a time. Client and daemon use the same codecs.
-type codec interface {
-	// read takes the next message off the input and leaves its body for body. At the end of
-	// the stream it returns io.EOF; a stream that ends inside a message is
-	// io.ErrUnexpectedEOF. A *badMessage is an error of that message alone: it is answered if it
-	// has an id, and the stream goes on. After any other error the stream is
-	// useless; a *fault among them is told to the peer before the connection closes.
-	read(m *message) error
-
-	// body decodes the body of the message that read returned last into v, a pointer, or
-	// drops it where v is nil. A *json.RawMessage takes it as JSON. An error that is a *fault
-	// concerns this message alone; after any other the stream is useless. Each message's body
-	// is taken at most once; read drops the one that was not.
-	body(v any) error
-
-	// write appends m with its body to dst, framing included, and returns the result.
-	// Appending nothing is right where an answer waits for the rest of its batch. On an error
-	// dst comes back as it was: the body has no encoding, and m may be written again with a fault.
-	write(dst []byte, m *message, body any) ([]byte, error)
-}
-
-// A badMessage is an error of one message on a stream that goes on.
-type badMessage struct {
-	m     message // whose id the answer carries
-	fault *fault
-}
-
-func (b *badMessage) Error() string { return b.fault.Text }
-func (b *badMessage) Unwrap() error { return b.fault }
-
-// codeMark stands before the code in the text of an error that has nothing but text.
-const codeMark = " (code "
-
-// textOfFault is an error for a protocol that has only its text.
-func textOfFault(f *fault) string {
-	if f.Code != codeApplication {
-		return f.Text + codeMark + strconv.Itoa(f.Code) + ")"
-	}
-	if f.Text == "" { // which would say that there is none
-		return "unknown error"
-	}
-	return f.Text
-}
-
-// faultOfText is its inverse.
-func faultOfText(text string) *fault {
-	if i := strings.LastIndex(text, codeMark); i >= 0 && strings.HasSuffix(text, ")") {
-		if code, err := strconv.Atoi(text[i+len(codeMark) : len(text)-1]); err == nil && code < 0 {
-			return &fault{Code: codeOnWire(code), Text: text[:i]}
-		}
-	}
-	return &fault{Code: codeApplication, Text: text}
-}
 
 // An input is the buffered reading side of a connection. Messages are parsed in its buffer,
 // which grows while one arrives and is given back after.
@@ -322,57 +234,4 @@ func noEOF(err error) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
-}
-
-// httpMethods are those that begin an HTTP/1.1 request (RFC 9110 §9.3) or, the last, the
-// preface of HTTP/2 (RFC 9113 §3.4).
-var httpMethods = []string{"GET ", "POST ", "PUT ", "HEAD ", "DELETE ", "OPTIONS ", "PATCH ", "TRACE ", "CONNECT ", "PRI * HTTP/2"}
-
-// lspHeader begins a JSON-RPC message with headers, in the Language Server Protocol's form:
-// Content-Length or Content-Type, in any case of letters.
-const lspHeader = "content-"
-
-// detect names the protocol that begins with b, or protoUnknown where b is too short to tell.
-// What matches nothing is gob: its first byte is the length of a type definition and not
-// fixed, though 0x2e to 0x31 from every net/rpc client seen.
-func detect(b []byte) proto {
-	if len(b) == 0 {
-		return protoUnknown
-	}
-	switch b[0] {
-	case '{', '[', ' ', '\t', '\r', '\n':
-		return protoJSON
-	case 0x16: // TLS handshake record, RFC 8446 §5.1; the version's major byte follows
-		if len(b) == 1 {
-			return protoUnknown
-		}
-		if b[1] == 3 {
-			return protoTLS
-		}
-		return protoGob
-	}
-	unknown := false
-	match := func(token string, b []byte, p proto) proto {
-		n := min(len(b), len(token))
-		if string(b[:n]) != token[:n] {
-			return protoUnknown
-		}
-		if n < len(token) {
-			unknown = true
-			return protoUnknown
-		}
-		return p
-	}
-	for _, m := range httpMethods {
-		if p := match(m, b, protoHTTP); p != protoUnknown {
-			return p
-		}
-	}
-	if p := match(lspHeader, bytes.ToLower(b[:min(len(b), len(lspHeader))]), protoJSON); p != protoUnknown {
-		return p
-	}
-	if unknown {
-		return protoUnknown
-	}
-	return protoGob
 }
