@@ -3,7 +3,7 @@
 package main
 
 // This file is the local transport on Unix: sockets in the file system, and who may use them. What is
-// asked of the other end is in dial_unix.go. Its twin is pipe_windows.go.
+// asked of the other end is in pipe_dial_unix.go. Its twin is pipe_windows.go.
 
 import (
 	"context"
