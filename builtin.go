@@ -149,19 +149,3 @@ func version() string {
 	}
 	return v
 }
-
-// newBuiltins makes a router with the services of this program. A fork of ipcd adds its own
-// types here.
-func newBuiltins() (*router, error) {
-	r := newRouter()
-	return r, addReceiver(r, Echo{}, map[string]string{"Say": "returns the text that it was given"})
-}
-
-// addReceiver puts the methods of a Go value behind the name of its type.
-func addReceiver(r *router, v any, docs map[string]string) error {
-	name, s, err := newReceiver(v, docs)
-	if err != nil {
-		return err
-	}
-	return r.add(name, s)
-}

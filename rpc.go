@@ -14,7 +14,7 @@ import (
 )
 
 // Echo is the service that every ipcd has, and the one to copy: an exported type, exported
-// methods with a context, one argument and one result, and a line in builtin.go that
+// methods with a context, one argument and one result, and a line in rpc.go that
 // registers it. "ipcd call Echo.Say hello" calls it.
 type Echo struct{}
 
@@ -248,4 +248,20 @@ func invokeReply(fn reflect.Value) func(context.Context, any) (any, error) {
 		err, _ := out[0].Interface().(error)
 		return reply.Elem().Interface(), err
 	}
+}
+
+// newBuiltins makes a router with the services of this program. A fork of ipcd adds its own
+// types here.
+func newBuiltins() (*router, error) {
+	r := newRouter()
+	return r, addReceiver(r, Echo{}, map[string]string{"Say": "returns the text that it was given"})
+}
+
+// addReceiver puts the methods of a Go value behind the name of its type.
+func addReceiver(r *router, v any, docs map[string]string) error {
+	name, s, err := newReceiver(v, docs)
+	if err != nil {
+		return err
+	}
+	return r.add(name, s)
 }
