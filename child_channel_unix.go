@@ -3,7 +3,7 @@
 package main
 
 // This file is the Node.js IPC channel on Unix: a pair of sockets, of which the child inherits
-// one as a descriptor that NODE_CHANNEL_FD names. Its twin is channel_windows.go.
+// one as a descriptor that NODE_CHANNEL_FD names. Its twin is child_channel_windows.go.
 
 import (
 	"errors"

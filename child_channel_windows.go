@@ -2,7 +2,7 @@ package main
 
 // This file is the Node.js IPC channel on Windows: a named pipe, of which the child inherits one
 // end as an entry of a table of descriptors that the C runtime and libuv share. The frames on it
-// are in frame.go. Its twin is channel_unix.go.
+// are in child_frames.go. Its twin is child_channel_unix.go.
 
 import (
 	"crypto/rand"

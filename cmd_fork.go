@@ -1,0 +1,220 @@
+package main
+
+// This file owns the commands "ipcd fork" and "ipcd child", which are the two ends of the article that ipcd
+// began with.
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os/signal"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// seedFlags are what both ends of the article do.
+type seedFlags struct {
+	send  string
+	every time.Duration
+	reply string
+}
+
+func (f *seedFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.send, "send", "", "send this `JSON`")
+	cmd.Flags().DurationVar(&f.every, "every", 0, "send it again and again, at this interval")
+	cmd.Flags().StringVar(&f.reply, "reply", "", "answer each message with this `JSON`")
+}
+
+// check refuses what the other end would choke on.
+func (f *seedFlags) check(l limits) error {
+	if f.every < 0 || f.every > 0 && f.send == "" {
+		return usagef("--every: says how often to --send, and there is nothing to send").withHint(`--send '{"hello":"child"}' --every 1s`)
+	}
+	for _, arg := range []struct {
+		flag string
+		text *string
+	}{{"--send", &f.send}, {"--reply", &f.reply}} {
+		if *arg.text == "" {
+			continue
+		}
+		if err := checkJSON([]byte(*arg.text), l); err != nil {
+			return usagef("%s: %w", arg.flag, err).withHint(`a text needs its quotes: '"hello"'`)
+		}
+		if cmd, ours := nodeCommand([]byte(*arg.text)); ours {
+			return usagef("%s: the cmd %s is one that Node.js keeps for itself", arg.flag, cmd).withHint("choose a cmd that does not begin with NODE_")
+		}
+		line, err := appendBody(nil, json.RawMessage(*arg.text))
+		if err != nil {
+			return usagef("%s: %w", arg.flag, err)
+		}
+		*arg.text = string(line)
+	}
+	return nil
+}
+
+// talk does what the article's programs do until the other end disconnects or ctx ends: it sends
+// and replies, and writes each message that comes as a line. Sending has a goroutine of its own,
+// so that an end that writes much and reads late holds up nothing but itself.
+func (f *seedFlags) talk(ctx context.Context, c net.Conn, l limits, out io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {
+		c.SetReadDeadline(time.Now())
+		c.SetWriteDeadline(time.Now()) // whoever does not read must not hold up the end
+	})
+	defer stop()
+	replies := make(chan struct{}, l.MaxCalls)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { f.speak(ctx, c, replies) })
+	defer cancel()
+	for lines := bufio.NewReader(c); ; {
+		line, err := lines.ReadBytes('\n')
+		if err != nil {
+			if ctx.Err() != nil || errors.Is(err, io.EOF) || errors.Is(err, &fault{Code: codeConnection}) {
+				return nil
+			}
+			return fmt.Errorf("read from the channel: %w", err)
+		}
+		if _, err := fmt.Fprintf(out, "message %s\n", bytes.TrimSpace(line)); err != nil {
+			return err
+		}
+		if f.reply == "" {
+			continue
+		}
+		select {
+		case replies <- struct{}{}:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// speak sends what there is to send.
+func (f *seedFlags) speak(ctx context.Context, c net.Conn, replies <-chan struct{}) {
+	var tick <-chan time.Time
+	if f.every > 0 {
+		t := time.NewTicker(f.every)
+		defer t.Stop()
+		tick = t.C
+	}
+	for text := f.send; ; {
+		if text != "" {
+			if _, err := io.WriteString(c, text+"\n"); err != nil {
+				return // the reading side hears why
+			}
+		}
+		select {
+		case <-tick:
+			text = f.send
+		case <-replies:
+			text = f.reply
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// firstSignal ends the context at a signal to stop. A second one ends the program, whatever it
+// waits for.
+func firstSignal(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := signal.NotifyContext(parent, stopSignals...)
+	context.AfterFunc(ctx, cancel)
+	return ctx, cancel
+}
+
+func newForkCmd() *cobra.Command {
+	var f seedFlags
+	cmd := &cobra.Command{
+		Use:   "fork [flags] -- PROGRAM [ARGUMENT ...]",
+		Short: "be the parent of a Node.js program",
+		Long: `Start a program with a Node.js IPC channel, as child_process.fork does, and write each
+message that it sends as a line: message JSON. What the program itself writes passes through.
+
+It ends when the program does, and tells its exit code; Ctrl-C disconnects.`,
+		Example: `  ipcd fork --send '{"hello":"child"}' -- node child.js
+  ipcd fork --reply '"thanks"' -- node child.js`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usagef("no program to fork").withHint("ipcd fork -- node child.js")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			set, _, err := settingsFrom(cmd)
+			if err != nil {
+				return err
+			}
+			if err := f.check(set.Limits); err != nil {
+				return err
+			}
+			log := newLogger(cmd.ErrOrStderr(), set.LogFormat, set.LogLevel)
+			defer log.close()
+			ctx, cancel := firstSignal(cmd.Context())
+			defer cancel()
+			child, err := startChild(args, set.Limits, log)
+			if err != nil {
+				return err
+			}
+			err = f.talk(ctx, child, set.Limits, cmd.OutOrStdout())
+			child.Close()
+			if err == nil && ctx.Err() == nil && !child.cmd.ProcessState.Success() {
+				err = fmt.Errorf("%s %s", child.name(), child.how())
+			}
+			return err
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+// newChildCmd needs serve, which answers calls on a channel with all services.
+func newChildCmd(serve func(ctx context.Context, set settings, log *logger, c *channel) error) *cobra.Command {
+	var f seedFlags
+	cmd := &cobra.Command{
+		Use:   "child",
+		Short: "be the child of a Node.js program",
+		Long: `Answer JSON-RPC requests that a Node.js parent sends as messages, with all services of ipcd.
+The parent forks it: fork('child', [], {execPath: 'ipcd', execArgv: []}).
+
+With --send or --reply it is the child of an article on four ways for two programs to talk:
+it sends and replies, and writes each message as a line: message JSON.
+
+It ends with exit code 0 when the parent disconnects.`,
+		Example: `  // in Node.js
+  const ipcd = fork('child', [], {execPath: 'ipcd', execArgv: []})
+  ipcd.on('message', (answer) => console.log(answer.result))
+  ipcd.send({jsonrpc: '2.0', id: 1, method: 'Echo.Say', params: ['hello']})`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			set, _, err := settingsFrom(cmd)
+			if err != nil {
+				return err
+			}
+			if err := f.check(set.Limits); err != nil {
+				return err
+			}
+			log := newLogger(cmd.ErrOrStderr(), set.LogFormat, set.LogLevel)
+			defer log.close()
+			c, err := openChannel(set.Limits, log)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			ctx, cancel := firstSignal(cmd.Context())
+			defer cancel()
+			if f.send != "" || f.reply != "" {
+				return f.talk(ctx, c, set.Limits, cmd.OutOrStdout())
+			}
+			return serve(ctx, set, log, c)
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
