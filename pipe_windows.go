@@ -321,7 +321,7 @@ func (c *pipeConn) readFirst(wait time.Duration) error {
 
 const (
 	inputFirst      = 512         // a small call; more waits in the pipe
-	closingPatience = time.Second // for one who has just connected and is about to speak, when the listener closes: as drain.go has it
+	closingPatience = time.Second // for one who has just connected and is about to speak, when the listener closes: as server_drain.go has it
 )
 
 var impersonateNamedPipeClient = windows.NewLazySystemDLL("advapi32.dll").NewProc("ImpersonateNamedPipeClient")
