@@ -4,18 +4,13 @@ package main
 // that tell the causes apart.
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net"
-	"net/http"
-	"net/url"
 	"runtime"
-	"strings"
 	"sync"
 	"time"
 )
@@ -398,128 +393,6 @@ func (c *client) close() error {
 		return nil
 	}
 	return err
-}
-
-// A webClient calls by POST of JSON-RPC.
-type webClient struct {
-	endpoint endpoint
-	http     http.Client
-	limits   limits
-}
-
-func newWebClient(e endpoint, l limits) *webClient {
-	dialer := func(ctx context.Context, _, _ string) (net.Conn, error) { return transports[e.Scheme].dial(ctx, e) }
-	return &webClient{endpoint: e, limits: l, http: http.Client{Transport: &http.Transport{DialContext: dialer, DisableCompression: true}}}
-}
-
-func (c *webClient) call(ctx context.Context, method string, arg, result any) error {
-	if c.endpoint.Proto == protoEcho {
-		return c.echo(ctx, method, arg, result)
-	}
-	codec := newJSONCodec(newInput(bytes.NewReader(nil), c.limits), c.limits, framingValue)
-	m := message{kind: request, id: callID{seq: 1}, method: method}
-	if deadline, ok := ctx.Deadline(); ok {
-		m.timeout = time.Until(deadline)
-	}
-	body, err := codec.write(nil, &m, arg)
-	if err != nil {
-		return err
-	}
-	host := c.endpoint.Host
-	if host == "" {
-		host = "localhost"
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+host+"/rpc", bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	r.Header.Set("Content-Type", jsonType)
-	answer, err := c.http.Do(r)
-	if err != nil {
-		return c.explain(err)
-	}
-	defer answer.Body.Close()
-	return c.decode(answer, result)
-}
-
-// echo asks for a path and takes the answer as it is: the URL, if the server does what an endpoint
-// with proto=echo does.
-func (c *webClient) echo(ctx context.Context, method string, arg, result any) error {
-	text, err := echoText(method, arg)
-	if err != nil {
-		return err
-	}
-	u := url.URL{Scheme: "http", Host: c.endpoint.Host, Path: "/" + strings.TrimPrefix(text, "/")}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return err
-	}
-	answer, err := c.http.Do(r)
-	if err != nil {
-		return c.explain(err)
-	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		return c.wrong(answer)
-	}
-	return readEcho(answer.Body, c.limits, result)
-}
-
-func (c *webClient) wrong(answer *http.Response) *fault {
-	return faultf(codeWrongProtocol, "what answers at %s is no ipcd: HTTP status %s", c.endpoint, answer.Status).withHint("look what serves there; -e names another endpoint")
-}
-
-// decode reads a JSON-RPC response, or the bare fault with which a request is refused
-// before it is read.
-func (c *webClient) decode(answer *http.Response, result any) error {
-	if answer.Header.Get("Content-Type") != jsonType {
-		return c.wrong(answer)
-	}
-	in := newInput(answer.Body, c.limits)
-	codec := newJSONCodec(in, c.limits, framingValue)
-	if answer.StatusCode != http.StatusOK {
-		var f fault
-		body, err := io.ReadAll(io.LimitReader(answer.Body, int64(c.limits.MaxMessage)))
-		if err == nil && json.Unmarshal(body, &f) == nil && f.Code != 0 {
-			return &f
-		}
-		in = newInput(bytes.NewReader(body), c.limits)
-		codec = newJSONCodec(in, c.limits, framingValue)
-	}
-	var m message
-	err := codec.read(&m)
-	var f *fault
-	switch {
-	case err == nil && m.kind == response:
-	case err == nil || errors.As(err, &f):
-		return c.wrong(answer)
-	default:
-		return c.explain(err)
-	}
-	if m.fault != nil {
-		return m.fault
-	}
-	return codec.body(result)
-}
-
-// explain unwraps what http.Client wraps, so that the causes of a failed dial read the same
-// over every transport.
-func (c *webClient) explain(err error) error {
-	var f *fault
-	switch {
-	case errors.As(err, &f):
-		return f
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return asFault(err)
-	case errors.Is(err, io.EOF):
-		return closedEarly(c.endpoint)
-	}
-	return faultf(codeConnection, "the connection to %s broke: %w", c.endpoint, err)
-}
-
-func (c *webClient) close() error {
-	c.http.CloseIdleConnections()
-	return nil
 }
 
 // connect dials e; where nobody is there and wait is not zero, it tries again until then: a

@@ -20,8 +20,8 @@ import (
 var layers = []string{
 	"errors", "log_line log", "log_journal_linux log_file_windows", "metrics", "peer", "endpoint", "sys sys_unix sys_windows sys_linux sys_bsd sys_trust_unix sys_trust_windows sys_lock_unix", "access", "transport transport_tcp transport_inherit_unix",
 	"pipe_peer_linux pipe_peer_bsd pipe_dial_unix pipe_unix pipe_windows", "config config_file", "wire wire_input wire_output wire_json wire_json_scan wire_json_value wire_gob wire_gob_grammar wire_gob_json wire_echo",
-	"table", "config_cmd", "rpc rpc_schema", "session session_foreman", "child child_channel child_channel_unix child_channel_windows child_frames", "server server_conn server_http server_builtin server_drain", "client",
-	"notices", "herald", "daemon", "start", "scmrun_windows", "service", "manager", "systemd openrc launchd rcd dir_windows scmentry_windows scm_windows",
+	"table", "config_cmd", "rpc rpc_schema", "session session_foreman", "child child_channel child_channel_unix child_channel_windows child_frames", "server server_conn server_http server_builtin server_drain", "client client_http client_start",
+	"notices", "herald", "daemon", "scmrun_windows", "service", "manager", "systemd openrc launchd rcd dir_windows scmentry_windows scm_windows",
 	"service_linux service_darwin service_freebsd service_unix service_windows", "install remains", "cmd_fork", "service_cmd", "cli", "status", "bench", "main",
 }
 
