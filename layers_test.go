@@ -21,8 +21,8 @@ var layers = []string{
 	"errors", "log_line log", "log_journal_linux log_file_windows", "metrics", "peer", "endpoint", "sys sys_unix sys_windows sys_linux sys_bsd sys_trust_unix sys_trust_windows sys_lock_unix", "access", "transport transport_tcp transport_inherit_unix",
 	"pipe_peer_linux pipe_peer_bsd pipe_dial_unix pipe_unix pipe_windows", "config config_file", "wire wire_input wire_output wire_json wire_json_scan wire_json_value wire_gob wire_gob_grammar wire_gob_json wire_echo",
 	"table", "config_cmd", "rpc rpc_schema", "session session_foreman", "child child_channel child_channel_unix child_channel_windows child_frames", "server server_conn server_http server_builtin server_drain", "client client_http client_start",
-	"notices", "herald", "daemon", "scmrun_windows", "service", "manager", "systemd openrc launchd rcd dir_windows scmentry_windows scm_windows",
-	"service_linux service_darwin service_freebsd service_unix service_windows", "install remains", "cmd_fork", "service_cmd", "cli", "status", "bench", "main",
+	"daemon daemon_manager daemon_scm_windows", "service", "manager", "systemd openrc launchd rcd dir_windows scmentry_windows scm_windows",
+	"service_linux service_darwin service_freebsd service_unix service_windows", "install remains", "cmd_fork cmd_run", "service_cmd", "cli", "status", "bench", "main",
 }
 
 // soleImporters are packages that can be replaced by editing the files named here.
@@ -31,7 +31,7 @@ var soleImporters = map[string][]string{
 	"github.com/kardianos/service":                   {"daemon", "service", "scm_windows"},
 	"gopkg.in/natefinch/lumberjack.v2":               {"log_file_windows"},
 	"github.com/coreos/go-systemd/v22/activation":    {"transport_inherit_unix"},
-	"github.com/coreos/go-systemd/v22/daemon":        {"herald"},
+	"github.com/coreos/go-systemd/v22/daemon":        {"daemon_manager"},
 	"github.com/coreos/go-systemd/v22/journal":       {"log_journal_linux"},
 	"github.com/Microsoft/go-winio":                  {"pipe_windows", "child_channel_windows"},
 	"github.com/pelletier/go-toml/v2":                {"config_file"},
