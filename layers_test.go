@@ -21,14 +21,14 @@ var layers = []string{
 	"errors", "log_line log", "log_journal_linux log_file_windows", "metrics", "peer", "endpoint", "sys sys_unix sys_windows sys_linux sys_bsd sys_trust_unix sys_trust_windows sys_lock_unix", "access", "transport transport_tcp transport_inherit_unix",
 	"pipe_peer_linux pipe_peer_bsd pipe_dial_unix pipe_unix pipe_windows", "config config_file", "wire wire_input wire_output wire_json wire_json_scan wire_json_value wire_gob wire_gob_grammar wire_gob_json wire_echo",
 	"table", "config_cmd", "rpc rpc_schema", "session session_foreman", "child child_channel child_channel_unix child_channel_windows child_frames", "server server_conn server_http server_builtin server_drain", "client client_http client_start",
-	"daemon daemon_manager daemon_scm_windows", "service", "manager", "systemd openrc launchd rcd dir_windows scmentry_windows scm_windows",
-	"service_linux service_darwin service_freebsd service_unix service_windows", "install remains", "cmd_fork cmd_run", "service_cmd", "cli", "status", "bench", "main",
+	"daemon daemon_manager daemon_scm_windows", "svc svc_part svc_install svc_remains svc_unix svc_windows svc_linux svc_darwin svc_freebsd svc_script svc_systemd svc_openrc svc_launchd svc_rcd svc_scm_windows svc_scm_entry_windows svc_dir_windows",
+	"cmd_fork cmd_run", "service_cmd", "cli", "status", "bench", "main",
 }
 
 // soleImporters are packages that can be replaced by editing the files named here.
 var soleImporters = map[string][]string{
 	"github.com/sirupsen/logrus":                     {"log", "log_line"},
-	"github.com/kardianos/service":                   {"daemon", "service", "scm_windows"},
+	"github.com/kardianos/service":                   {"daemon", "svc_part"},
 	"gopkg.in/natefinch/lumberjack.v2":               {"log_file_windows"},
 	"github.com/coreos/go-systemd/v22/activation":    {"transport_inherit_unix"},
 	"github.com/coreos/go-systemd/v22/daemon":        {"daemon_manager"},
@@ -37,7 +37,7 @@ var soleImporters = map[string][]string{
 	"github.com/pelletier/go-toml/v2":                {"config_file"},
 	"gopkg.in/natefinch/npipe.v2":                    {}, // the tests' own
 	"github.com/rogpeppe/go-internal/testscript":     {},
-	"github.com/rogpeppe/go-internal/diff":           {"install"},
+	"github.com/rogpeppe/go-internal/diff":           {"svc_install"},
 	"net/rpc":                                        {"wire_gob", "bench"},
 	"encoding/gob":                                   {"wire_gob"},
 	"reflect":                                        {"rpc", "rpc_schema", "wire_gob", "wire_json_value"},

@@ -2,7 +2,7 @@ package main
 
 // This file owns what a service needs of Windows before it is installed: who may, who may change the
 // program of the service and its configuration, and one installation at a time.
-// Its twin is service_unix.go.
+// Its twin is svc_unix.go.
 
 import (
 	"context"

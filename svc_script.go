@@ -6,14 +6,12 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"io/fs"
 	"net"
 	"os"
 	"os/exec"
-	"os/user"
 	"path"
 	"regexp"
 	"slices"
@@ -73,22 +71,6 @@ func hasTool(name string) bool {
 	return err == nil
 }
 
-// when is a step that is taken only where it has something to do.
-func (s step) when(needed func(context.Context) bool) step {
-	return step{text: s.text, do: func(ctx context.Context) error {
-		if !needed(ctx) {
-			return nil
-		}
-		return s.do(ctx)
-	}}
-}
-
-// fileThere tells whether there is anything of that name.
-func fileThere(name string) bool {
-	_, err := os.Lstat(name)
-	return err == nil
-}
-
 // foreignFile is the first of the files that is there and was not written by us, for people.
 func foreignFile(names ...string) string {
 	for _, name := range names {
@@ -124,81 +106,6 @@ func lastLines(name string, n int) []string {
 		lines = lines[1:] // the first is the end of one
 	}
 	return lines[max(len(lines)-n, 0):]
-}
-
-// An accountPart is the user that a service runs as, where the system has no way to make one for
-// as long as the service runs: one's own, so that no other service can reach what it owns. Its
-// comment says that it is ours.
-type accountPart struct {
-	user  string
-	add   [][]string // the commands that make it
-	del   [][]string // and remove it
-	state string     // the directory of its files, which may outlive it
-}
-
-// accountMark is the comment of such a user, see passwd(5).
-const accountMark = "made by ipcd install"
-
-func (p *accountPart) name() string { return "the user " + p.user }
-func (p *accountPart) want() string { return p.user + ": " + accountMark + "\n" }
-
-// have looks for a user of ours; see foreignUser for others.
-func (p *accountPart) have() (string, error) {
-	u, err := user.Lookup(p.user)
-	if _, unknown := errors.AsType[user.UnknownUserError](err); unknown || err == nil && u.Name != accountMark {
-		return "", fs.ErrNotExist
-	}
-	return p.want(), err
-}
-
-// foreignUser names the user that is in the way of the account, if there is one.
-func foreignUser(name string) string {
-	if u, err := user.Lookup(name); err == nil && u.Name != accountMark {
-		return "the user " + name
-	}
-	return ""
-}
-
-func (p *accountPart) put() error {
-	if _, err := p.have(); err == nil {
-		return nil
-	}
-	return p.run(p.add)
-}
-
-// remove gives what stays to root: the next user may get the same number.
-func (p *accountPart) remove() error {
-	if _, err := p.have(); err != nil {
-		return ignoreAbsent(err)
-	}
-	if err := os.Lchown(p.state, 0, 0); ignoreAbsent(err) != nil {
-		return err
-	}
-	return p.run(p.del)
-}
-
-func ignoreAbsent(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
-func (p *accountPart) run(commands [][]string) error {
-	for _, words := range commands {
-		if _, err := runCommand(context.Background(), words...); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (p *accountPart) does() []string {
-	var lines []string
-	for _, words := range p.add {
-		lines = append(lines, joinWords(words))
-	}
-	return lines
 }
 
 // firstThere is the first of the files that is there, or the last.

@@ -4,7 +4,7 @@ package main
 
 // This file owns what service managers on Unix have in common: who may ask them for something, who
 // may change the program of a service and its configuration, and one installation at a time.
-// Its twin is service_windows.go.
+// Its twin is svc_windows.go.
 
 import (
 	"context"

@@ -1,0 +1,425 @@
+package main
+
+// This file owns the parts that a service is made of, and the steps in which they come and go: files, a copy
+// of the program, an account, what kardianos/service carries, commands of a service manager.
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"debug/buildinfo"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	osservice "github.com/kardianos/service"
+)
+
+// A part is one thing that an installation puts into the system: a file, or an entry in a
+// database of services.
+type part interface {
+	name() string          // where it is, for people
+	want() string          // its whole text, mark included
+	have() (string, error) // what is there; fs.ErrNotExist where nothing is
+	put() error            // in place of what is there, if anything is
+	remove() error         // nothing may be there
+	does() []string        // the commands that put runs besides, for --dry-run
+}
+
+// A step is something that the service manager is asked to do.
+type step struct {
+	text string // the command, as it would be typed
+	do   func(context.Context) error
+}
+
+// A filePart is a text file that an installation writes.
+type filePart struct {
+	path string
+	text string
+	mode fs.FileMode
+}
+
+func (p *filePart) name() string { return p.path }
+
+func (p *filePart) want() string { return p.text }
+
+func (p *filePart) does() []string { return nil }
+
+const maxUnit = 1 << 20 // bytes of a file that stands in the place of one of ours
+
+func (p *filePart) have() (string, error) { return readUnit(p.path) }
+
+// readUnit reads what is in the place of one of our files; what is no small file is not ours.
+func readUnit(path string) (string, error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return "", err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxUnit {
+		return "", faultf(codeApplication, "%s is not a file that ipcd has written", path).withHint("see what it is: ls -l %s", path)
+	}
+	b, err := os.ReadFile(path)
+	return string(b), err
+}
+
+// put writes beside the file and renames, so that there is never a half of it.
+func (p *filePart) put() (err error) {
+	if err := os.MkdirAll(filepath.Dir(p.path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(p.path), "."+filepath.Base(p.path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	_, err = f.WriteString(p.text)
+	if err == nil {
+		err = f.Chmod(p.mode)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", p.path, err)
+	}
+	if err = os.Rename(f.Name(), p.path); err == nil || !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	// Windows does not replace a program that runs, but lets it have another name.
+	os.Remove(p.path + ".old")
+	if err := os.Rename(p.path, p.path+".old"); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), p.path)
+}
+
+// save remembers what is there.
+func (p *filePart) save() (restore func() error) {
+	old, err := p.have()
+	if err != nil {
+		return p.remove
+	}
+	before := filePart{path: p.path, text: old, mode: p.mode}
+	return before.put
+}
+
+func (p *filePart) remove() error {
+	if err := os.Remove(p.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// A copyPart is the program, where install puts it somewhere else.
+type copyPart struct{ from, path string }
+
+func (p *copyPart) name() string { return p.path }
+
+func (p *copyPart) want() string { text, _ := digest(p.from); return text }
+
+func (p *copyPart) have() (string, error) { return digest(p.path) }
+
+func (p *copyPart) does() []string { return nil }
+
+func (p *copyPart) remove() error { return (&filePart{path: p.path}).remove() }
+
+// digest is what a program is told by: its SHA-256.
+func digest(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("program, sha256 %x\n", h.Sum(nil)), nil
+}
+
+// isOurProgram tells ipcd, of any version, from other files: Go's linker has noted what it was built from.
+func isOurProgram(path string) bool {
+	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	there, err := buildinfo.ReadFile(path)
+	own, ok := debug.ReadBuildInfo()
+	return err == nil && ok && there.Main.Path == own.Main.Path
+}
+
+func (p *copyPart) put() error {
+	program, err := os.ReadFile(p.from)
+	if err != nil {
+		return err
+	}
+	return (&filePart{path: p.path, text: string(program), mode: 0o755}).put()
+}
+
+// save keeps the program that is there in memory: it has some ten megabytes.
+func (p *copyPart) save() (restore func() error) {
+	old, err := os.ReadFile(p.path)
+	if err == nil {
+		return (&filePart{path: p.path, text: string(old), mode: 0o755}).put
+	}
+	var made []string // directories, by put
+	for dir := filepath.Dir(p.path); ; dir = filepath.Dir(dir) {
+		if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		made = append(made, dir)
+	}
+	return func() error {
+		err := p.remove()
+		for _, dir := range made {
+			os.Remove(dir)
+		}
+		return err
+	}
+}
+
+// A carriedPart is the file that kardianos/service writes, from our text: it knows where the
+// manager of this system wants it, and tells the manager.
+type carriedPart struct {
+	filePart
+	service  osservice.Service
+	commands []string     // that its Install runs, for --dry-run
+	again    func() error // does what they do, and tells why it fails; may be nil
+}
+
+// newCarriedPart makes the part for a deployment. scriptOption is the option of kardianos/service
+// by which it takes a whole text; one without "{{" is written as it is.
+func newCarriedPart(d *deployment, file filePart, scriptOption string, commands ...string) (*carriedPart, error) {
+	if strings.Contains(file.text, "{{") {
+		return nil, usagef("%q cannot stand in a service's file", "{{").withHint("choose other names for the files that the service uses")
+	}
+	s, err := osservice.New(&program{}, &osservice.Config{
+		Name: d.Name, Executable: d.Program,
+		Option: osservice.KeyValue{scriptOption: file.text, "UserService": d.User},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("talk to the service manager: %w", err)
+	}
+	return &carriedPart{filePart: file, service: s, commands: commands}, nil
+}
+
+func (p *carriedPart) does() []string { return p.commands }
+
+// put has to remove what is there first: Install refuses otherwise. What Install leaves behind
+// when it fails half way goes.
+func (p *carriedPart) put() error {
+	if err := p.filePart.remove(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(p.path), 0o755); err != nil {
+		return err
+	}
+	err := p.service.Install()
+	have, readErr := p.have()
+	switch {
+	case err == nil && readErr == nil && have == p.text:
+		return os.Chmod(p.path, p.mode) // whatever the umask
+	case err != nil && have == p.text && p.again != nil:
+		err = cmp.Or(p.again(), err) // it drops what the command complained of
+	case err == nil:
+		err = cmp.Or(readErr, errors.New("it is not what was written"))
+	}
+	p.filePart.remove()
+	return fmt.Errorf("write %s: %w", p.path, err)
+}
+
+// remove goes on where Uninstall does not: it fails when there is nothing to disable.
+func (p *carriedPart) remove() error {
+	if _, err := os.Lstat(p.path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := p.service.Uninstall(); err == nil {
+		return nil
+	}
+	return p.filePart.remove()
+}
+
+// perform takes steps until one fails.
+func perform(ctx context.Context, steps []step) error {
+	for _, s := range steps {
+		if err := s.do(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// commandStep runs a command of the service manager.
+func commandStep(words ...string) step {
+	return step{text: joinWords(words), do: func(ctx context.Context) error {
+		_, err := runCommand(ctx, words...)
+		return err
+	}}
+}
+
+// runCommand runs a command and returns what it printed. What it complained of is in the error.
+func runCommand(ctx context.Context, words ...string) (string, error) {
+	return runCommandWithin(ctx, stepLimit, words...)
+}
+
+// runCommandWithin is for one that may take longer: the end of a service, which waits for calls in flight.
+func runCommandWithin(ctx context.Context, limit time.Duration, words ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, toolPath(words[0]), words[1:]...)
+	cmd.WaitDelay = time.Second // for one that has left a child with its output
+	var out, complaint bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	err := cmd.Run()
+	switch {
+	case err == nil, errors.Is(err, exec.ErrWaitDelay):
+		return out.String(), nil
+	case ctx.Err() == context.DeadlineExceeded:
+		return "", faultf(codeApplication, "%s did not end within %s", joinWords(words), limit).withHint("see whether the service manager is well, and try again")
+	}
+	text := strings.TrimSpace(complaint.String())
+	if text == "" {
+		text = err.Error()
+	}
+	return out.String(), &commandError{fmt.Sprintf("%s: %s", joinWords(words), shorten(strings.ReplaceAll(text, "\n", "; "), 500)), err}
+}
+
+// A commandError is the failure of a command: what it said, and how it ended.
+type commandError struct {
+	text string
+	err  error
+}
+
+func (e *commandError) Error() string { return e.text }
+
+func (e *commandError) Unwrap() error { return e.err }
+
+// commandCode is the exit code of the command that err comes from: 0 without an error, -1 where there
+// is none.
+func commandCode(err error) int {
+	if err == nil {
+		return 0
+	}
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		return e.ExitCode()
+	}
+	return -1
+}
+
+// toolPath finds a tool of the system where it is, although $PATH may name no sbin, as a user's does
+// not on some systems; a name that is nowhere is left as it is.
+func toolPath(name string) string {
+	if _, err := exec.LookPath(name); err == nil {
+		return name
+	}
+	for _, dir := range []string{"/usr/sbin/", "/sbin/"} {
+		if _, err := exec.LookPath(dir + name); err == nil {
+			return dir + name
+		}
+	}
+	return name
+}
+
+// when is a step that is taken only where it has something to do.
+func (s step) when(needed func(context.Context) bool) step {
+	return step{text: s.text, do: func(ctx context.Context) error {
+		if !needed(ctx) {
+			return nil
+		}
+		return s.do(ctx)
+	}}
+}
+
+// fileThere tells whether there is anything of that name.
+func fileThere(name string) bool {
+	_, err := os.Lstat(name)
+	return err == nil
+}
+
+// An accountPart is the user that a service runs as, where the system has no way to make one for
+// as long as the service runs: one's own, so that no other service can reach what it owns. Its
+// comment says that it is ours.
+type accountPart struct {
+	user  string
+	add   [][]string // the commands that make it
+	del   [][]string // and remove it
+	state string     // the directory of its files, which may outlive it
+}
+
+// accountMark is the comment of such a user, see passwd(5).
+const accountMark = "made by ipcd install"
+
+func (p *accountPart) name() string { return "the user " + p.user }
+
+func (p *accountPart) want() string { return p.user + ": " + accountMark + "\n" }
+
+// have looks for a user of ours; see foreignUser for others.
+func (p *accountPart) have() (string, error) {
+	u, err := user.Lookup(p.user)
+	if _, unknown := errors.AsType[user.UnknownUserError](err); unknown || err == nil && u.Name != accountMark {
+		return "", fs.ErrNotExist
+	}
+	return p.want(), err
+}
+
+// foreignUser names the user that is in the way of the account, if there is one.
+func foreignUser(name string) string {
+	if u, err := user.Lookup(name); err == nil && u.Name != accountMark {
+		return "the user " + name
+	}
+	return ""
+}
+
+func (p *accountPart) put() error {
+	if _, err := p.have(); err == nil {
+		return nil
+	}
+	return p.run(p.add)
+}
+
+// remove gives what stays to root: the next user may get the same number.
+func (p *accountPart) remove() error {
+	if _, err := p.have(); err != nil {
+		return ignoreAbsent(err)
+	}
+	if err := os.Lchown(p.state, 0, 0); ignoreAbsent(err) != nil {
+		return err
+	}
+	return p.run(p.del)
+}
+
+func ignoreAbsent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func (p *accountPart) run(commands [][]string) error {
+	for _, words := range commands {
+		if _, err := runCommand(context.Background(), words...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *accountPart) does() []string {
+	var lines []string
+	for _, words := range p.add {
+		lines = append(lines, joinWords(words))
+	}
+	return lines
+}
