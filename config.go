@@ -2,7 +2,7 @@ package main
 
 // This file owns the settings: default < file < environment < flag. One table describes each
 // setting once; the file's checks, the names in the environment, the flags, "config show"
-// and contrib/config.toml follow from it. config_cmd.go holds the commands.
+// and contrib/config.toml follow from it. cmd_config.go holds the commands.
 
 import (
 	"errors"

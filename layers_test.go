@@ -20,9 +20,9 @@ import (
 var layers = []string{
 	"errors", "log_line log", "log_journal_linux log_file_windows", "metrics", "peer", "endpoint", "sys sys_unix sys_windows sys_linux sys_bsd sys_trust_unix sys_trust_windows sys_lock_unix", "access", "transport transport_tcp transport_inherit_unix",
 	"pipe_peer_linux pipe_peer_bsd pipe_dial_unix pipe_unix pipe_windows", "config config_file", "wire wire_input wire_output wire_json wire_json_scan wire_json_value wire_gob wire_gob_grammar wire_gob_json wire_echo",
-	"table", "config_cmd", "rpc rpc_schema", "session session_foreman", "child child_channel child_channel_unix child_channel_windows child_frames", "server server_conn server_http server_builtin server_drain", "client client_http client_start",
+	"rpc rpc_schema", "session session_foreman", "child child_channel child_channel_unix child_channel_windows child_frames", "server server_conn server_http server_builtin server_drain", "client client_http client_start",
 	"daemon daemon_manager daemon_scm_windows", "svc svc_part svc_install svc_remains svc_unix svc_windows svc_linux svc_darwin svc_freebsd svc_script svc_systemd svc_openrc svc_launchd svc_rcd svc_scm_windows svc_scm_entry_windows svc_dir_windows",
-	"cmd_fork cmd_run", "service_cmd", "cli", "status", "bench", "main",
+	"cmd cmd_call cmd_ask cmd_status cmd_config cmd_run cmd_fork cmd_service", "bench", "main",
 }
 
 // soleImporters are packages that can be replaced by editing the files named here.
@@ -42,8 +42,8 @@ var soleImporters = map[string][]string{
 	"encoding/gob":                                   {"wire_gob"},
 	"reflect":                                        {"rpc", "rpc_schema", "wire_gob", "wire_json_value"},
 	"html/template":                                  {"server_http"},
-	"text/tabwriter":                                 {"table"},
-	"golang.org/x/term":                              {"table"},
+	"text/tabwriter":                                 {"cmd"},
+	"golang.org/x/term":                              {"cmd"},
 	"github.com/prometheus/client_golang/prometheus": {"metrics"},
 }
 

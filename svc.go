@@ -3,7 +3,7 @@ package main
 // This file owns what it means to be a service of the operating system: what is installed, which
 // parts that has on a system, and in which order they come and go. How each service manager
 // has it is in svc_systemd.go, svc_openrc.go, svc_launchd.go, svc_rcd.go and svc_scm_windows.go; the commands are in
-// service_cmd.go. It is the only one that sees kardianos/service, which carries the installation.
+// cmd_service.go. It is the only one that sees kardianos/service, which carries the installation.
 
 import (
 	"context"

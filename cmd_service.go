@@ -1,7 +1,7 @@
 package main
 
 // This file owns the commands that change the service: install, uninstall, start, stop, restart.
-// What asks for it is in status.go.
+// What asks for it is in cmd_status.go.
 
 import (
 	"errors"

@@ -1,17 +1,59 @@
 package main
 
-// This file owns "ipcd config" and the flags by which every command takes its settings.
+// This file owns what the commands have in common: the flags of the settings, and how a result looks on a
+// terminal and as JSON.
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"strings"
-	"time"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 )
+
+// table aligns columns that are separated by tabs. On a terminal a row that is wider is cut, so
+// that the columns stay in line; --json has all of it.
+func table(w io.Writer, rows func(t io.Writer)) error {
+	var b bytes.Buffer
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	rows(t)
+	t.Flush() // to memory, which takes everything
+	width := terminalWidth(w)
+	for line := range strings.Lines(b.String()) {
+		if _, err := io.WriteString(w, fit(line, width)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fit cuts a line to so many characters, the last of which then says that it was cut. With 0 it
+// may have as many as it likes.
+func fit(line string, width int) string {
+	text := []rune(strings.TrimSuffix(line, "\n"))
+	if width < 2 || len(text) <= width {
+		return line
+	}
+	return string(text[:width-1]) + "…\n"
+}
+
+// terminalWidth is the number of columns of the terminal that w is; 0 where it is none.
+func terminalWidth(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
+}
 
 // addConfigFlags gives a command and those below it the flags that all of them have.
 func addConfigFlags(cmd *cobra.Command) {
@@ -143,157 +185,6 @@ func givenFlags(cmd *cobra.Command) ([]given, error) {
 	return all, nil
 }
 
-// newConfigCmd is "ipcd config". It needs the flags of addConfigFlags from its parent.
-func newConfigCmd() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "config",
-		Short: "show the settings that are in force, or check a file",
-		Long: `Settings come from a TOML file, from the environment and from flags; each of these
-beats the one before it. The file is the one that --config or IPCD_CONFIG names, else that
-of the user, or that of the service where root asks. contrib/config.toml has every key
-with its default. The key limits.max_message is IPCD_LIMITS_MAX_MESSAGE in the environment
-and --set limits.max_message=VALUE among the flags.`,
-		Example: `  ipcd config show
-  ipcd config check /etc/ipcd/config.toml`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				f := usagef("config: unknown command %q; expected show or check", args[0])
-				return f.withHint("run \"ipcd help config\"")
-			}
-			return cmd.Help()
-		},
-	}
-	cmd.AddCommand(newConfigShowCmd(), newConfigCheckCmd())
-	return cmd
-}
-
-func newConfigShowCmd() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "show",
-		Short: "print every setting and where its value comes from",
-		Long: `Print every setting with the value that is in force and where that comes from:
-default, FILE:LINE, the variable in the environment, or the flag. It reads what "ipcd run"
-with the same flags would read, and opens nothing else.`,
-		Example: `  $ ipcd config show --set limits.drain=3s | grep -e drain -e KEY
-  KEY                     VALUE               FROM
-  limits.drain            3s                  flag --set`,
-		Args: configArgs(0, 0, "none"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			st, from, err := settingsFrom(cmd)
-			if err != nil {
-				return err
-			}
-			if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
-				return showJSON(cmd.OutOrStdout(), &st, from)
-			}
-			return showTable(cmd.OutOrStdout(), &st, from)
-		},
-	}
-	cmd.Flags().Bool("json", false, `print {"KEY": {"value": VALUE, "from": "ORIGIN"}, ...}; sizes in bytes, durations as text`)
-	addSettingFlags(cmd, "listen", "endpoint", "allow_group", "idle", "timeout")
-	addInstanceFlags(cmd)
-	return cmd
-}
-
-func newConfigCheckCmd() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "check [FILE]",
-		Short: "say whether a configuration file is right",
-		Long: `Read the file as "ipcd run --config FILE" would and print "FILE: ok", or what is
-wrong with the line, the key and what was expected; then the exit code is 2. The
-environment plays no part.
-
-Without FILE it checks all that "ipcd run" with the same flags would read: its file,
-the environment and the flags.`,
-		Example: `  $ ipcd config check contrib/config.toml
-  contrib/config.toml: ok
-  $ ipcd config check --service ipcd
-  the settings: ok`,
-		Args: configArgs(0, 1, "one file at most"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				set, from, err := settingsFrom(cmd)
-				if err == nil {
-					err = set.resolve(from)
-				}
-				if err != nil {
-					return err
-				}
-				_, err = fmt.Fprintln(cmd.OutOrStdout(), "the settings: ok")
-				return err
-			}
-			none := func(string) (string, bool) { return "", false }
-			set, from, err := loadSettings(args[0], true, none, nil)
-			if err == nil {
-				err = set.resolve(from)
-			}
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", oneLine(args[0]))
-			return err
-		},
-	}
-	addSettingFlags(cmd, "listen", "allow_group", "idle")
-	addInstanceFlags(cmd)
-	return cmd
-}
-
-// configArgs makes a wrong number of arguments bad usage.
-func configArgs(least, most int, expected string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) < least || len(args) > most {
-			return usagef("config %s: has %d arguments; expected %s", cmd.Name(), len(args), expected)
-		}
-		return nil
-	}
-}
-
-// showTable prints the settings for people.
-func showTable(w io.Writer, st *settings, from origins) error {
-	return table(w, func(t io.Writer) {
-		fmt.Fprintln(t, "KEY\tVALUE\tFROM")
-		for i := range settingTable {
-			s := &settingTable[i]
-			text := s.text(st)
-			switch {
-			case text != "":
-			case s.kind == ofGroup:
-				text = "(none)"
-			default:
-				text = "(default endpoint)"
-			}
-			fmt.Fprintf(t, "%s\t%s\t%s\n", s.key, oneLine(text), oneLine(from[s.key]))
-		}
-	})
-}
-
-// showJSON prints them for programs.
-func showJSON(w io.Writer, st *settings, from origins) error {
-	type shown struct {
-		Value any    `json:"value"`
-		From  string `json:"from"`
-	}
-	all := map[string]shown{}
-	for i := range settingTable {
-		s := &settingTable[i]
-		v := shown{From: from[s.key]}
-		switch field := s.at(st).(type) {
-		case *time.Duration:
-			v.Value = s.text(st)
-		case *[]string:
-			v.Value = append([]string{}, *field...) // never null
-		default:
-			v.Value = field
-		}
-		all[s.key] = v
-	}
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(all)
-}
-
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usagef("%s takes no argument, and %q is one", cmd.CommandPath(), args[0]).withHint("see %s --help", cmd.CommandPath())
@@ -313,4 +204,30 @@ func atLeastOneArg(cmd *cobra.Command, args []string) error {
 		return usagef("%s wants to know what to call", cmd.CommandPath()).withHint("ipcd call hello")
 	}
 	return nil
+}
+
+// printResult prints a string as it is and anything else as JSON, indented for a person.
+func printResult(w io.Writer, result json.RawMessage) error {
+	var text string
+	if len(result) > 0 && result[0] == '"' && json.Unmarshal(result, &text) == nil {
+		_, err := fmt.Fprintln(w, text)
+		return err
+	}
+	if isTerminal(w) {
+		var b bytes.Buffer
+		if json.Indent(&b, result, "", "  ") == nil {
+			result = b.Bytes()
+		}
+	}
+	_, err := fmt.Fprintf(w, "%s\n", result)
+	return err
+}
+
+// printJSON prints what --json promises.
+func printJSON(w io.Writer, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return printResult(w, b)
 }
