@@ -2,7 +2,7 @@ package main
 
 // This file owns the tests of what makes calls fast and could go wrong by it: callers that read
 // for others, methods that the reader runs, and buffers that are lent. No test here asks how
-// fast; bench_test.go does.
+// fast; e2e_bench_test.go does.
 
 import (
 	"bytes"

@@ -3,7 +3,7 @@
 package main
 
 // This file owns calls from programs that only Unix is sure to have, or that want a socket in the
-// file system. clients_test.go has the others.
+// file system. e2e_clients_test.go has the others.
 
 import (
 	"net/rpc"

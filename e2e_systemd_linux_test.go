@@ -2,7 +2,7 @@ package main
 
 // This file owns the tests of the service under systemd: a Debian is booted, and what an
 // administrator types is typed. Here the service is installed and removed; how it lives in between
-// is in systemd_life_linux_test.go and systemd_load_linux_test.go. .ci/systemd makes the Debian.
+// is in e2e_systemd_life_linux_test.go and e2e_systemd_load_linux_test.go. .ci/systemd makes the Debian.
 
 import (
 	"encoding/json"

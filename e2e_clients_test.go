@@ -2,7 +2,7 @@ package main
 
 // This file owns calls from programs that we did not write: the standard libraries of Go, Node.js
 // and Python as a user has them, curl, and public JSON-RPC clients. Those that want Unix are in
-// clients_unix_test.go.
+// e2e_clients_unix_test.go.
 
 import (
 	"os"
