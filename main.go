@@ -8,9 +8,32 @@
 //	ipcd config show, check   the settings in force, and a look at a file
 //	ipcd version, completion
 //
-// The README says how to use it, docs/protocol.md what goes over the wire. Those who read
-// the code begin with rpc.go for a service, session.go for what happens to a call, and
-// transport.go for where bytes come from.
+// The README says how to use it, docs/protocol.md what goes over the wire.
+//
+// The program is one package of rooms. A file belongs to the room that its name begins with, and the file
+// with the bare name is the door: it says what the room is for and where the next of its kind plugs
+// in. A file uses its own room and those above it in this list, never those below. A request goes
+// from transport or pipe through server, wire and session to a method of rpc, and its answer back.
+//
+//	errors     what goes wrong: the fault that crosses a connection, exit codes, hints
+//	log        log lines, and where they go
+//	peer       who is at the other end of a connection
+//	endpoint   the URLs by which everything is addressed
+//	sys        the operating system: directories, users, trust in files, signals
+//	access     who may call
+//	config     the settings: file, environment, flags
+//	wire       bytes to messages and back: the codecs, and how a protocol is recognised
+//	transport  where connections come from: TCP, sockets that a service manager opened
+//	pipe       the local transport: Unix sockets, Windows named pipes
+//	rpc        services and their methods
+//	session    one connection with its calls
+//	child      the Node.js IPC channel, and the programs that are started with one
+//	server     the listeners, and what becomes of each connection
+//	client     calls to a daemon
+//	daemon     the life of a daemon, and what it tells the service manager
+//	svc        installing the service: systemd, OpenRC, launchd, rc.d, Windows
+//	cmd        the commands
+//	main       this file
 package main
 
 import (

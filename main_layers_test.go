@@ -15,40 +15,53 @@ import (
 	"testing"
 )
 
-// layers is the one table of our files, bottom first: a file may use those before its own.
-// Twins, of which a system has one, share a row.
-var layers = []string{
-	"errors", "log_line log", "log_journal_linux log_file_windows", "metrics", "peer", "endpoint", "sys sys_unix sys_windows sys_linux sys_bsd sys_trust_unix sys_trust_windows sys_lock_unix", "access", "transport transport_tcp transport_inherit_unix",
-	"pipe_peer_linux pipe_peer_bsd pipe_dial_unix pipe_unix pipe_windows", "config config_file", "wire wire_input wire_output wire_json wire_json_scan wire_json_value wire_gob wire_gob_grammar wire_gob_json wire_echo",
-	"rpc rpc_schema", "session session_foreman", "child child_channel child_channel_unix child_channel_windows child_frames", "server server_conn server_http server_builtin server_drain", "client client_http client_start",
-	"daemon daemon_manager daemon_scm_windows", "svc svc_part svc_install svc_remains svc_unix svc_windows svc_linux svc_darwin svc_freebsd svc_script svc_systemd svc_openrc svc_launchd svc_rcd svc_scm_windows svc_scm_entry_windows svc_dir_windows",
-	"cmd cmd_call cmd_ask cmd_status cmd_config cmd_run cmd_fork cmd_service", "bench", "main",
+// rooms reads the rooms of the house from the package comment of main.go, bottom first: the lines of its
+// last block of "name  what it is for".
+func rooms(t *testing.T) []string {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), "main.go", nil, parser.ParseComments|parser.PackageClauseOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	_, plan, found := strings.Cut(f.Doc.Text(), "The program is one package of rooms.")
+	for line := range strings.Lines(plan) {
+		if entry, ok := strings.CutPrefix(line, "\t"); ok {
+			list = append(list, strings.Fields(entry)[0])
+		}
+	}
+	if !found || len(list) == 0 {
+		t.Fatal("the package comment of main.go has no list of rooms")
+	}
+	return list
+}
+
+// roomOf is the room that a file's name begins with.
+func roomOf(file string) string {
+	room, _, _ := strings.Cut(strings.TrimSuffix(filepath.Base(file), ".go"), "_")
+	return room
 }
 
 // soleImporters are packages that can be replaced by editing the files named here.
 var soleImporters = map[string][]string{
-	"github.com/sirupsen/logrus":                     {"log", "log_line"},
-	"github.com/kardianos/service":                   {"daemon", "svc_part"},
-	"gopkg.in/natefinch/lumberjack.v2":               {"log_file_windows"},
-	"github.com/coreos/go-systemd/v22/activation":    {"transport_inherit_unix"},
-	"github.com/coreos/go-systemd/v22/daemon":        {"daemon_manager"},
-	"github.com/coreos/go-systemd/v22/journal":       {"log_journal_linux"},
-	"github.com/Microsoft/go-winio":                  {"pipe_windows", "child_channel_windows"},
-	"github.com/pelletier/go-toml/v2":                {"config_file"},
-	"gopkg.in/natefinch/npipe.v2":                    {}, // the tests' own
-	"github.com/rogpeppe/go-internal/testscript":     {},
-	"github.com/rogpeppe/go-internal/diff":           {"svc_install"},
-	"net/rpc":                                        {"wire_gob", "bench"},
-	"encoding/gob":                                   {"wire_gob"},
-	"reflect":                                        {"rpc", "rpc_schema", "wire_gob", "wire_json_value"},
-	"html/template":                                  {"server_http"},
-	"text/tabwriter":                                 {"cmd"},
-	"golang.org/x/term":                              {"cmd"},
-	"github.com/prometheus/client_golang/prometheus": {"metrics"},
+	"github.com/sirupsen/logrus":                  {"log", "log_line"},
+	"github.com/kardianos/service":                {"daemon", "svc_part", "svc_scm_windows"},
+	"gopkg.in/natefinch/lumberjack.v2":            {"log_file_windows"},
+	"github.com/coreos/go-systemd/v22/activation": {"transport_inherit_unix"},
+	"github.com/coreos/go-systemd/v22/daemon":     {"daemon_manager"},
+	"github.com/coreos/go-systemd/v22/journal":    {"log_journal_linux"},
+	"github.com/Microsoft/go-winio":               {"pipe_windows", "child_channel_windows"},
+	"github.com/pelletier/go-toml/v2":             {"config_file"},
+	"gopkg.in/natefinch/npipe.v2":                 {}, // the tests' own
+	"github.com/rogpeppe/go-internal/testscript":  {},
+	"github.com/rogpeppe/go-internal/diff":        {"svc_install"},
+	"net/rpc":                                     {"wire_gob"},
+	"encoding/gob":                                {"wire_gob"},
+	"reflect":                                     {"rpc", "rpc_schema", "wire_gob", "wire_json_value"},
+	"html/template":                               {"server_http"},
+	"text/tabwriter":                              {"cmd"},
+	"golang.org/x/term":                           {"cmd"},
 }
-
-// reachUp are the names that a file may use although they are declared above it.
-var reachUp = []string{}
 
 // goosList are the systems that ipcd is built for.
 var goosList = []string{"linux", "darwin", "freebsd", "windows"}
@@ -70,12 +83,6 @@ func ourFiles(t *testing.T, goos string) []string {
 	return pkg.GoFiles
 }
 
-// layerOf is the row of a file in layers, or -1.
-func layerOf(file string) int {
-	name := strings.TrimSuffix(filepath.Base(file), ".go")
-	return slices.IndexFunc(layers, func(row string) bool { return slices.Contains(strings.Fields(row), name) })
-}
-
 func parseFiles(t *testing.T, fset *token.FileSet, names []string) []*ast.File {
 	t.Helper()
 	var files []*ast.File
@@ -90,43 +97,85 @@ func parseFiles(t *testing.T, fset *token.FileSet, names []string) []*ast.File {
 }
 
 func TestLayers(t *testing.T) {
+	order := map[string]int{}
+	for i, room := range rooms(t) {
+		order[room] = i
+	}
 	for _, goos := range goosList {
 		t.Run(goos, func(t *testing.T) {
 			fset := token.NewFileSet()
 			names := ourFiles(t, goos)
 			for _, name := range names {
-				if layerOf(name) < 0 {
-					t.Errorf("%s has no row in layers", name)
+				if _, ok := order[roomOf(name)]; !ok {
+					t.Errorf("%s is in no room of the list in main.go", name)
 				}
 			}
 			info := &types.Info{Uses: map[*ast.Ident]types.Object{}}
 			// Error lets the check go on: what an import declares is unknown, ours is not.
 			conf := types.Config{Importer: noImports{}, Error: func(error) {}}
 			self, _ := conf.Check("main", fset, parseFiles(t, fset, names), info)
-			ours, reached := 0, map[string]bool{}
+			ours := 0
 			for id, obj := range info.Uses {
 				if obj.Pkg() != self || !obj.Pos().IsValid() {
 					continue
 				}
 				ours++
 				use, decl := fset.Position(id.Pos()), fset.Position(obj.Pos())
-				if layerOf(decl.Filename) <= layerOf(use.Filename) {
-					continue
-				}
-				reached[id.Name] = true
-				if !slices.Contains(reachUp, id.Name) {
+				if order[roomOf(decl.Filename)] > order[roomOf(use.Filename)] {
 					t.Errorf("%s uses %s, declared above it in %s", use, id.Name, decl)
-				}
-			}
-			for _, name := range reachUp {
-				if !reached[name] {
-					t.Errorf("%s is in reachUp and need not be", name)
 				}
 			}
 			if ours == 0 {
 				t.Error("no use of anything of ours was seen; want many")
 			}
 		})
+	}
+}
+
+// TestRoomsHaveDoors wants a file with the bare name of each room, or twins that are its door.
+func TestRoomsHaveDoors(t *testing.T) {
+	all := everyFile(t)
+	for _, room := range rooms(t) {
+		twins := slices.Contains(all, room+"_unix.go") && slices.Contains(all, room+"_windows.go")
+		if !slices.Contains(all, room+".go") && !twins {
+			t.Errorf("the room %s of main.go has neither %s.go nor the twins %s_unix.go and %s_windows.go", room, room, room, room)
+		}
+	}
+}
+
+// TestCommentsNameFilesThatExist keeps references from one file to another true.
+func TestCommentsNameFilesThatExist(t *testing.T) {
+	name := regexp.MustCompile(`(?:^|[^\w/.-])(\w+\.go)(?:\.?(?:\s|$)|[^\w.])`)
+	fset := token.NewFileSet()
+	names, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(where, text string) {
+		for _, m := range name.FindAllStringSubmatch(text, -1) {
+			if strings.HasPrefix(m[1], "_") { // a pattern: _test.go
+				continue
+			}
+			if _, err := os.Stat(m[1]); err != nil {
+				t.Errorf("%s names %s, which is not there", where, m[1])
+			}
+		}
+	}
+	for _, f := range parseFiles(t, fset, names) {
+		for _, c := range f.Comments {
+			check(fset.Position(c.Pos()).String(), c.Text())
+		}
+	}
+	documents, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range append(documents, "README.md") {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(path, string(text))
 	}
 }
 

@@ -2,7 +2,7 @@ package main
 
 // This file owns the service control manager (SCM) of Windows: what the entry of a service says
 // there, how it is made, compared and taken away, how the service is started and stopped, and what the
-// manager knows of it. The side that runs under it is in manager_windows.go.
+// manager knows of it. The side that runs under it is in daemon_scm_windows.go.
 
 import (
 	"cmp"
