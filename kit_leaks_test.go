@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -47,8 +48,12 @@ func (l leakChecked) Run() int {
 	name, value, _ := strings.Cut(mark, "=")
 	os.Setenv(name, value)
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // with -race each program that a test starts would end a second late
-	if signal.Ignored(os.Interrupt) {        // a shell that starts us in the background does so; the programs of the tests shall not inherit it
-		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGHUP} {
+		// A shell that starts us in the background ignores the one, nohup(1) the other. Both outlive
+		// exec(2), but not in the programs of the tests once we have a handler.
+		if signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
 	}
 	before := openFiles()
 	code := l.m.Run()
