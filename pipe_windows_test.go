@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,6 +49,14 @@ func listenTest(t testing.TB, e endpoint) net.Listener {
 	return l
 }
 
+// A deadlinePipe is a deadlineConn with the handle that go-winio's connections have.
+type deadlinePipe struct {
+	*deadlineConn
+	handled
+}
+
+type handled interface{ Fd() uintptr }
+
 func TestPipeKnowsItsCaller(t *testing.T) {
 	e := pipeEndpoint(t)
 	l := listenTest(t, e)
@@ -60,9 +69,15 @@ func TestPipeKnowsItsCaller(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	c := conn.(*pipeConn)
+	noted := &deadlineConn{Conn: c.Conn}
+	c.Conn = deadlinePipe{noted, c.Conn.(handled)}
 	p, err := identifyPipe(conn, testPatience)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if want := []bool{true, false}; !slices.Equal(noted.set, want) {
+		t.Errorf("deadlines for the first bytes: %v; want %v, since what follows has limits of its own, or none", noted.set, want)
 	}
 	own, err := ownPeer()
 	if err != nil {
