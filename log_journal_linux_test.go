@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -69,11 +70,20 @@ func runInJournal(t *testing.T, want int, stream func(f *os.File) string, args .
 		if n > 0 {
 			stderr = string(b[:n])
 		}
-		l.SetReadDeadline(time.Now().Add(10 * time.Millisecond)) // all that comes is there: it has ended
+		last, err := net.Dial("unixgram", l.LocalAddr().String())
+		if err != nil {
+			return err
+		}
+		defer last.Close()
+		const end = "nothing comes after this: it has ended"
+		if _, err := io.WriteString(last, end); err != nil {
+			return err
+		}
+		l.SetReadDeadline(time.Now().Add(testPatience))
 		for {
 			n, err := l.Read(b)
-			if err != nil {
-				return nil
+			if err != nil || string(b[:n]) == end {
+				return err
 			}
 			fields, err := journalFields(b[:n])
 			if err != nil {
