@@ -87,12 +87,12 @@ func TestClientGivesUpOnOneWhoNeverAnswers(t *testing.T) {
 		io.Copy(io.Discard, conn) // until the client goes
 		close(gone)
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	c, err := dial(ctx, e, defaultLimits())
+	c, err := dial(t.Context(), e, defaultLimits())
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
 	checkCode(t, "the call", c.call(ctx, "Echo.Say", "hello", nil), codeDeadline, "deadline")
 	c.close()
 	receive(t, gone)

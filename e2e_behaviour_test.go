@@ -459,10 +459,16 @@ var behaviours = []behaviour{
 		s.idle()
 	}},
 	{name: "deadline", skip: func(k clientKind) bool { return !k.deadline }, run: func(t *testing.T, s *testServer, k clientKind, c caller) {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
-		defer cancel()
-		checkCode(t, "a call of 30 ms", c.call(ctx, "Trial.Block", "a", nil), codeDeadline, "deadline")
-		s.begun(1)
+		checkSay(t, c, "here")
+		// The deadline may pass before the method has begun: the next one is longer.
+		for wait := 30 * time.Millisecond; len(s.trial.entered) == 0; wait *= 2 {
+			ctx, cancel := context.WithTimeout(context.Background(), wait)
+			checkCode(t, "a call of "+wait.String(), c.call(ctx, "Trial.Block", "a", nil), codeDeadline, "deadline")
+			cancel()
+			if wait > testPatience {
+				t.Fatalf("no call has begun within %v", wait)
+			}
+		}
 		err := receive(t, s.trial.left)
 		// Ours and the daemon watch the same deadline; whoever is first ends the method.
 		if err != context.DeadlineExceeded && (err != context.Canceled || k.patient) {
@@ -471,6 +477,7 @@ var behaviours = []behaviour{
 		checkSay(t, c, "still here")
 	}},
 	{name: "deadline-of-the-deaf", skip: func(k clientKind) bool { return !k.deadline }, run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+		checkSay(t, c, "here") // it is connected, so that the deadline is for the call alone
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
 		defer cancel()
 		checkCode(t, "a call of 30 ms", c.call(ctx, "Trial.Deaf", "a", nil), codeDeadline, "deadline")

@@ -407,10 +407,10 @@ func TestClientGivesUpOnOneWhoNeverReads(t *testing.T) {
 	gone := make(chan struct{})
 	e := startStranger(t, func(conn net.Conn) { <-gone })
 	defer close(gone)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	c, err := dial(ctx, e, defaultLimits())
+	c, err := dial(t.Context(), e, defaultLimits())
 	must(t, err)
 	defer c.close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
 	checkCode(t, "the call", c.call(ctx, "Echo.Say", strings.Repeat("a", 12<<20), nil), codeDeadline, "deadline")
 }
