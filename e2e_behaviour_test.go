@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"reflect"
 	"strings"
@@ -64,6 +65,19 @@ func (*Trial) Slow(ctx context.Context, ms int) (int, error) {
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
+}
+
+// Until connects to the socket at path, and returns when it is let go of there.
+func (*Trial) Until(ctx context.Context, path string) (string, error) {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
+		return "", err
+	}
+	return "let go", nil
 }
 
 // Panic does.
