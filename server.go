@@ -144,12 +144,15 @@ func (s *server) endpoints() []string {
 }
 
 // start serves l in the background. stop waits for the end of that: a connection may be in hand.
-func (s *server) start(l *listener) { s.wg.Go(func() { s.serve(l) }) }
+// It says so before whoever called goes on, so that in the log nothing comes before that.
+func (s *server) start(l *listener) {
+	l.log.info("listening")
+	s.wg.Go(func() { s.serve(l) })
+}
 
 // serve accepts until the listener is closed. Running out of descriptors or memory is
 // weather: it waits, says so, and goes on.
 func (s *server) serve(l *listener) {
-	l.log.info("listening")
 	pause := time.Duration(0)
 	var warned time.Time
 	for {
