@@ -31,11 +31,6 @@ func init() {
 			return peer{}, errors.New("identify the peer: this system has no named pipes")
 		},
 	}
-	ownPeer = func() (peer, error) {
-		return peer{Transport: "unix", Known: true, UID: os.Getuid(), GID: os.Getgid(), User: userName(os.Getuid())}, nil
-	}
-	isMaster = func(p peer) bool { return p.Known && p.UID == 0 }
-	findGroup = findUnixGroup
 }
 
 func noPipes(e endpoint) *fault {

@@ -10,9 +10,7 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/Microsoft/go-winio"
@@ -29,12 +27,6 @@ func init() {
 			return peer{}, errors.New("identify the peer: Windows does not say who is behind a socket")
 		},
 	}
-	ownPeer = sync.OnceValues(ownToken)
-	// "Whether a token has elevated privileges" ("TOKEN_ELEVATION structure") does not say which; the group does.
-	isMaster = func(p peer) bool {
-		return p.Known && (p.SID == sidSystem || p.Elevated && slices.Contains(p.Groups, sidAdministrators))
-	}
-	findGroup = findWindowsGroup
 }
 
 // noSockets: Windows has sockets in the file system, but no SO_PEERCRED to go with them.

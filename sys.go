@@ -42,16 +42,6 @@ func (i instance) configFile() string {
 	return userConfigFile(defaultName)
 }
 
-// findGroup looks a group up by its name or its number. Each system has its own.
-var findGroup func(name string) (group, error)
-
-// ownPeer is this process as the kernel describes it, without its pid. Each system has its own.
-var ownPeer func() (peer, error)
-
-// isMaster tells whether p may do on this system what it wants, whatever we say: root, SYSTEM,
-// an elevated administrator. To refuse those would protect nothing. Each system has its own.
-var isMaster func(p peer) bool
-
 // defaultName is the name of a service that nobody has given another, and of what belongs to it.
 const defaultName = "ipcd"
 

@@ -11,14 +11,32 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/windows"
 )
 
-// findWindowsGroup takes a name, such as Users or DOMAIN\Staff, or a SID.
-func findWindowsGroup(name string) (group, error) {
+// ownPeer is this process as the kernel describes it, without its pid.
+func ownPeer() (peer, error) { return ownToken() }
+
+// ownToken reads the token of this process once: who we are does not change, and naming the user may
+// take a question to a domain controller.
+var ownToken = sync.OnceValues(func() (peer, error) {
+	p := peer{Transport: "npipe", Known: true, UID: -1, GID: -1}
+	return p, p.describe(windows.GetCurrentProcessToken())
+})
+
+// isMaster reports whether p is SYSTEM or an elevated administrator, who may do anything here whatever we
+// say: to refuse them would protect nothing. "Whether a token has elevated privileges" ("TOKEN_ELEVATION
+// structure") does not say which privileges; the group does.
+func isMaster(p peer) bool {
+	return p.Known && (p.SID == sidSystem || p.Elevated && slices.Contains(p.Groups, sidAdministrators))
+}
+
+// findGroup looks a group up by its name, such as Users or DOMAIN\Staff, or by its SID.
+func findGroup(name string) (group, error) {
 	sid, err := windows.StringToSid(name)
 	if err == nil {
 		return group{name: name, id: sid.String()}, nil
@@ -132,12 +150,6 @@ func stateDir() (string, error) {
 		return "", fmt.Errorf("find the state directory: %w", err)
 	}
 	return filepath.Join(dir, "ipcd"), nil
-}
-
-// ownToken is this process as the kernel describes it.
-func ownToken() (peer, error) {
-	p := peer{Transport: "npipe", Known: true, UID: -1, GID: -1}
-	return p, p.describe(windows.GetCurrentProcessToken())
 }
 
 // isTemporaryAccept tells the errors of accept that pass.
