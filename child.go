@@ -16,12 +16,11 @@ import (
 const childGrace = 2 * time.Second // from the disconnect to SIGTERM, and from that to SIGKILL
 
 func init() {
-	transports["fork"] = transport{
-		listen:   func(e endpoint, _ group) (net.Listener, error) { return nil, noServer(e) },
-		check:    func(e endpoint) error { return noServer(e) },
+	addTransport("fork", transport{
+		lacking:  noServer,
 		dial:     dialFork,
 		identify: func(conn net.Conn, _ time.Duration) (peer, error) { return identifyChannel(conn) },
-	}
+	})
 }
 
 func noServer(e endpoint) *fault {

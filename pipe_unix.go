@@ -6,7 +6,6 @@ package main
 // asked of the other end is in pipe_dial_unix.go. Its twin is pipe_windows.go.
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,15 +21,13 @@ import (
 )
 
 func init() {
-	transports["unix"] = transport{listen: listenUnix, inherits: inheritsUnix, dial: dialUnix, identify: func(conn net.Conn, _ time.Duration) (peer, error) { return identifyUnix(conn) }}
-	transports["npipe"] = transport{
-		listen: func(e endpoint, _ group) (net.Listener, error) { return nil, noPipes(e) },
-		check:  func(e endpoint) error { return noPipes(e) },
-		dial:   func(_ context.Context, e endpoint) (net.Conn, error) { return nil, noPipes(e) },
-		identify: func(net.Conn, time.Duration) (peer, error) {
-			return peer{}, errors.New("identify the peer: this system has no named pipes")
-		},
-	}
+	addTransport("unix", transport{
+		listen:   listenUnix,
+		inherits: inheritsUnix,
+		dial:     dialUnix,
+		identify: func(conn net.Conn, _ time.Duration) (peer, error) { return identifyUnix(conn) },
+	})
+	addTransport("npipe", transport{lacking: noPipes})
 }
 
 func noPipes(e endpoint) *fault {

@@ -18,15 +18,8 @@ import (
 )
 
 func init() {
-	transports["npipe"] = transport{listen: listenPipe, dial: dialPipe, identify: identifyPipe}
-	transports["unix"] = transport{
-		listen: func(e endpoint, _ group) (net.Listener, error) { return nil, noSockets(e) },
-		check:  func(e endpoint) error { return noSockets(e) },
-		dial:   func(_ context.Context, e endpoint) (net.Conn, error) { return nil, noSockets(e) },
-		identify: func(net.Conn, time.Duration) (peer, error) {
-			return peer{}, errors.New("identify the peer: Windows does not say who is behind a socket")
-		},
-	}
+	addTransport("npipe", transport{listen: listenPipe, dial: dialPipe, identify: identifyPipe})
+	addTransport("unix", transport{lacking: noSockets})
 }
 
 // noSockets: Windows has sockets in the file system, but no SO_PEERCRED to go with them.

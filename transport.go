@@ -8,9 +8,11 @@ import (
 	"time"
 )
 
-// A transport carries bytes between two programs. A system that lacks one has a row all the
-// same, whose functions say so and name the way out.
+// A transport carries bytes between two programs.
 type transport struct {
+	// lacking says why this system does not listen or dial here, and names the way out. It is what a row
+	// without listen, or without dial, answers; nil in a row that has both.
+	lacking func(e endpoint) *fault
 	// listen opens the endpoint for calls, so that the members of allow can reach it too. Closing
 	// the listener gives back all it took: the socket file and the lock that says whose the endpoint is.
 	listen func(e endpoint, allow group) (net.Listener, error)
@@ -28,9 +30,22 @@ type transport struct {
 	identify func(conn net.Conn, wait time.Duration) (peer, error)
 }
 
+// transports by the scheme of the endpoint. The files of the transports fill it in.
+var transports = map[string]transport{}
+
+// addTransport adds the row of a scheme. Every row can be listened on, checked and dialled afterwards:
+// callers need not know which systems have it.
+func addTransport(scheme string, t transport) {
+	if t.listen == nil {
+		t.listen = func(e endpoint, _ group) (net.Listener, error) { return nil, t.lacking(e) }
+		t.check = func(e endpoint) error { return t.lacking(e) }
+	}
+	if t.dial == nil {
+		t.dial = func(_ context.Context, e endpoint) (net.Conn, error) { return nil, t.lacking(e) }
+	}
+	transports[scheme] = t
+}
+
 // inheritListeners takes the listeners that a service manager has opened for us. It is nil on systems
 // without such a thing.
 var inheritListeners func() ([]net.Listener, error)
-
-// transports by the scheme of the endpoint. The files of the transports fill it in.
-var transports = map[string]transport{}

@@ -16,7 +16,7 @@ import (
 
 func init() {
 	for _, scheme := range []string{"tcp", "http"} {
-		transports[scheme] = transport{
+		addTransport(scheme, transport{
 			listen: func(e endpoint, _ group) (net.Listener, error) { return listenTCP(e) },
 			check: func(e endpoint) error {
 				_, _, _, err := addressTCP(e)
@@ -27,17 +27,10 @@ func init() {
 			identify: func(conn net.Conn, _ time.Duration) (peer, error) {
 				return peer{Transport: scheme, UID: -1, GID: -1, Address: conn.RemoteAddr().String()}, nil
 			},
-		}
+		})
 	}
 	for _, scheme := range []string{"tls", "https"} {
-		transports[scheme] = transport{
-			listen: func(e endpoint, _ group) (net.Listener, error) { return nil, noTLS(e) },
-			check:  func(e endpoint) error { return noTLS(e) },
-			dial:   func(_ context.Context, e endpoint) (net.Conn, error) { return nil, noTLS(e) },
-			identify: func(net.Conn, time.Duration) (peer, error) {
-				return peer{}, errors.New("identify the peer: TLS comes in a later release")
-			},
-		}
+		addTransport(scheme, transport{lacking: noTLS})
 	}
 }
 
