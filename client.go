@@ -404,22 +404,21 @@ func connect(ctx context.Context, e endpoint, l limits, wait time.Duration) (cal
 // persist tries for as long as nobody is there. One who is there and does not let us in stays so.
 func persist(ctx context.Context, wait time.Duration, try func() (caller, error)) (caller, error) {
 	until := time.Now().Add(wait)
-	pause := 5 * time.Millisecond
-	for {
-		c, err := try()
-		if err == nil {
-			return c, ping(ctx, c, wait > 0)
-		}
-		if !errors.Is(err, &fault{Code: codeNotReachable}) || errors.Is(err, fs.ErrPermission) || time.Now().Add(pause).After(until) {
-			return nil, err
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w", asFault(ctx.Err()), err)
-		}
-		pause = min(2*pause, 200*time.Millisecond)
+	patience, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	var c caller
+	done, err := again(patience, 5*time.Millisecond, 200*time.Millisecond, func() (bool, error) {
+		var err error
+		c, err = try()
+		return !errors.Is(err, &fault{Code: codeNotReachable}) || errors.Is(err, fs.ErrPermission), err
+	})
+	switch {
+	case err == nil:
+		return c, ping(ctx, c, wait > 0)
+	case !done && time.Now().Before(until): // ctx has ended first
+		return nil, fmt.Errorf("%w: %w", asFault(ctx.Err()), err)
 	}
+	return nil, err
 }
 
 // ping makes sure that a lazy dialer has reached somebody, where that matters.

@@ -29,48 +29,49 @@ func startDaemon(ctx context.Context, e endpoint, set settings) (caller, error) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	gone, logFile, err := launch(e, set)
+	running, ended := context.WithCancel(ctx)
+	defer ended()
+	logFile, err := launch(e, set, ended)
 	if err != nil {
 		return nil, err
 	}
-	pause := 2 * time.Millisecond
-	for {
-		c, err := dial(ctx, e, set.Limits)
-		if err == nil || ctx.Err() == nil && !errors.Is(err, &fault{Code: codeNotReachable}) {
-			return c, err
-		}
-		select {
-		case <-gone: // it may have found the endpoint taken by a daemon that is still starting
-			gone = nil
-			cancel()
-			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), startGrace)
-			defer cancel()
-		case <-ctx.Done():
-			return nil, faultf(codeNotReachable, "the daemon that was started at %s does not answer: %w", e, err).
-				withHint("its log is %s; \"ipcd run\" in a terminal shows what is wrong", logFile)
-		case <-time.After(pause):
-			pause = min(2*pause, 50*time.Millisecond)
-		}
+	var c caller
+	connect := func() (bool, error) {
+		var err error
+		c, err = dial(ctx, e, set.Limits)
+		return err == nil || ctx.Err() == nil && !errors.Is(err, &fault{Code: codeNotReachable}), err
 	}
+	done, err := again(running, 2*time.Millisecond, 50*time.Millisecond, connect)
+	if !done && ctx.Err() == nil { // ours has ended: it may have found the endpoint taken by a daemon that is still starting
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), startGrace)
+		defer cancel()
+		done, err = again(ctx, 2*time.Millisecond, 50*time.Millisecond, connect)
+	}
+	if !done {
+		return nil, faultf(codeNotReachable, "the daemon that was started at %s does not answer: %w", e, err).
+			withHint("its log is %s; \"ipcd run\" in a terminal shows what is wrong", logFile)
+	}
+	return c, err
 }
 
-// launch starts the daemon. The channel is closed when it has ended.
-func launch(e endpoint, set settings) (gone <-chan struct{}, logFile string, err error) {
+// launch starts the daemon, and calls ended when it has ended.
+func launch(e endpoint, set settings, ended func()) (logFile string, err error) {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, "", fmt.Errorf("find our own program: %w", err)
+		return "", fmt.Errorf("find our own program: %w", err)
 	}
 	dir, err := stateDir()
 	if err != nil {
-		return nil, "", err
+		return "", err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, "", fmt.Errorf("make the directory for the daemon's log: %w", err)
+		return "", fmt.Errorf("make the directory for the daemon's log: %w", err)
 	}
 	logFile = filepath.Join(dir, startLog)
 	log, err := openStartLog(logFile)
 	if err != nil {
-		return nil, "", err
+		return "", err
 	}
 	defer log.Close()
 	idle := set.Idle
@@ -93,14 +94,13 @@ func launch(e endpoint, set settings) (gone <-chan struct{}, logFile string, err
 	cmd.Env = environWithout(append(ours, managersOwn...)...)
 	detach(cmd)
 	if err := cmd.Start(); err != nil {
-		return nil, "", fmt.Errorf("start a daemon: %w", err)
+		return "", fmt.Errorf("start a daemon: %w", err)
 	}
-	ended := make(chan struct{})
 	go func() {
 		cmd.Wait()
-		close(ended)
+		ended()
 	}()
-	return ended, logFile, nil
+	return logFile, nil
 }
 
 // openStartLog opens the log of daemons in the background, and begins it anew when it is long.

@@ -29,29 +29,27 @@ func dialUnix(ctx context.Context, e endpoint) (net.Conn, error) {
 	if err := checkSocket(e); err != nil {
 		return nil, err
 	}
-	var d net.Dialer
-	until := time.Now().Add(dialPatience)
-	for delay := time.Millisecond; ; delay = min(2*delay, 50*time.Millisecond) {
-		conn, err := d.DialContext(ctx, "unix", e.Path)
-		if err == nil {
-			if err := checkServer(e, conn); err != nil {
-				conn.Close()
-				return nil, err
-			}
-			return conn, nil
-		}
-		if !passes(e, err) || time.Until(until) < delay {
-			return nil, dialUnixFault(e, err)
-		}
-		select {
-		case <-time.After(delay):
-		case <-ctx.Done():
-			if errors.Is(ctx.Err(), context.Canceled) {
-				return nil, ctx.Err()
-			}
-			return nil, dialUnixFault(e, err)
-		}
+	patience, cancel := context.WithTimeout(ctx, dialPatience)
+	defer cancel()
+	var conn net.Conn
+	done, err := again(patience, time.Millisecond, 50*time.Millisecond, func() (bool, error) {
+		var d net.Dialer
+		var err error
+		conn, err = d.DialContext(ctx, "unix", e.Path)
+		return err == nil || !passes(e, err), err
+	})
+	switch {
+	case err == nil:
+	case !done && errors.Is(ctx.Err(), context.Canceled):
+		return nil, ctx.Err()
+	default:
+		return nil, dialUnixFault(e, err)
 	}
+	if err := checkServer(e, conn); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // dialPatience is how long a busy daemon is asked again; --wait makes it longer.

@@ -104,11 +104,14 @@ func listenPipe(e endpoint, allow group) (net.Listener, error) {
 		InputBufferSize:    pipeBuffer,
 		OutputBufferSize:   pipeBuffer,
 	}
-	l, err := winio.ListenPipe(e.Path, config)
-	for end := time.Now().Add(leftPatience); isAny(err, windows.ERROR_ACCESS_DENIED) && isLeft(e) && time.Now().Before(end); {
-		time.Sleep(leftLook)
+	ctx, cancel := context.WithTimeout(context.Background(), leftPatience)
+	defer cancel()
+	var l net.Listener
+	_, err = again(ctx, leftLook, leftLook, func() (bool, error) {
+		var err error
 		l, err = winio.ListenPipe(e.Path, config)
-	}
+		return !isAny(err, windows.ERROR_ACCESS_DENIED) || !isLeft(e), err
+	})
 	switch {
 	case err == nil:
 		closing, cancel := context.WithCancel(context.Background())

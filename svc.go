@@ -21,7 +21,8 @@ const (
 	answerLimit = 20 * time.Second  // for a service that was started to answer
 	askLimit    = 5 * time.Second   // for the answer to one question
 	lockLimit   = 3 * time.Minute   // for another install or uninstall to end
-	tailLines   = 10                // of the log of a service that does not answer
+	lockLook    = 50 * time.Millisecond
+	tailLines   = 10 // of the log of a service that does not answer
 )
 
 // A deployment is a service as install was asked for it.

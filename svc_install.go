@@ -316,26 +316,25 @@ func (i *installer) answers(ctx context.Context) error {
 func (i *installer) waitForAnswer(ctx context.Context, e endpoint) (Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
-	pause := 10 * time.Millisecond
-	for {
-		var s Status
+	var s Status
+	done, err := again(ctx, 10*time.Millisecond, 500*time.Millisecond, func() (bool, error) {
+		s = Status{}
 		err := askOnce(ctx, e, i.d.Settings.Limits, &s)
 		if err == nil || errors.Is(err, &fault{Code: codeDenied}) {
-			return s, err
+			return true, err
 		}
 		if u, stateErr := i.sup.state(ctx, i.d); stateErr == nil && u.Active == activeFailed {
-			return s, faultf(codeApplication, "the service %s has failed: %s", i.d.Name, u.Why)
+			return true, faultf(codeApplication, "the service %s has failed: %s", i.d.Name, u.Why)
 		}
-		select {
-		case <-ctx.Done():
-			if errors.Is(ctx.Err(), context.Canceled) {
-				return s, errCancelled
-			}
-			return s, faultf(codeApplication, "the service %s was started and does not answer within %s: %w", i.d.Name, answerLimit, err)
-		case <-time.After(pause):
-			pause = min(2*pause, 500*time.Millisecond)
-		}
+		return false, err
+	})
+	switch {
+	case done:
+		return s, err
+	case errors.Is(ctx.Err(), context.Canceled):
+		return s, errCancelled
 	}
+	return s, faultf(codeApplication, "the service %s was started and does not answer within %s: %w", i.d.Name, answerLimit, err)
 }
 
 // explain shows the end of the log of a service that did not come up.

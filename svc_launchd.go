@@ -393,12 +393,8 @@ func (l launchd) bootout(d *deployment, target string) step {
 func (launchd) until(ctx context.Context, limit time.Duration, otherwise string, done func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	for !done() {
-		select {
-		case <-ctx.Done():
-			return faultf(codeApplication, "%s after %v", otherwise, limit)
-		case <-time.After(launchdPause):
-		}
+	if ok, _ := again(ctx, launchdPause, launchdPause, func() (bool, error) { return done(), nil }); !ok {
+		return faultf(codeApplication, "%s after %v", otherwise, limit)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ package main
 // entry; what it has no words for is added here.
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -276,12 +277,13 @@ func (p *scmPart) remove() error {
 
 // waitGone does it again until the entry that stood in the way is gone, or goneLimit has passed.
 func waitGone(do func() error) error {
-	for end := time.Now().Add(goneLimit); ; time.Sleep(scmLook) {
+	ctx, cancel := context.WithTimeout(context.Background(), goneLimit)
+	defer cancel()
+	_, err := again(ctx, scmLook, scmLook, func() (bool, error) {
 		err := do()
-		if !isAny(err, windows.ERROR_SERVICE_MARKED_FOR_DELETE) || time.Now().After(end) {
-			return err
-		}
-	}
+		return !isAny(err, windows.ERROR_SERVICE_MARKED_FOR_DELETE), err
+	})
+	return err
 }
 
 // readEntry reads an entry. A manager that does not know of something, because it is older than we are,

@@ -124,21 +124,21 @@ func startService(ctx context.Context, d *deployment) error {
 	if err := service.Start(); err != nil && !isAny(err, windows.ERROR_SERVICE_ALREADY_RUNNING) {
 		return scmFault("start", d.Name, err)
 	}
-	for {
+	done, err := again(ctx, scmLook, scmLook, func() (bool, error) {
 		status, err := queryStatus(service.Handle)
 		switch {
 		case err != nil:
-			return scmFault("start", d.Name, err)
-		case svc.State(status.CurrentState) == svc.Running:
-			return nil
+			return true, scmFault("start", d.Name, err)
 		case svc.State(status.CurrentState) == svc.Stopped:
-			return faultf(codeApplication, "the service %s did not start: %s", d.Name, cmp.Or(exitWhy(status), "it ended at once")).
+			return true, faultf(codeApplication, "the service %s did not start: %s", d.Name, cmp.Or(exitWhy(status), "it ended at once")).
 				withHint("its log says why: ipcd status --name %s", d.Name)
 		}
-		if err := pause(ctx); err != nil {
-			return faultf(codeApplication, "the service %s has not started in time: %w", d.Name, err)
-		}
+		return svc.State(status.CurrentState) == svc.Running, nil
+	})
+	if !done {
+		return faultf(codeApplication, "the service %s has not started in time: %w", d.Name, ctx.Err())
 	}
+	return err
 }
 
 // stopService returns once the process of the service has ended, which the service sees to within
@@ -156,30 +156,37 @@ func stopService(ctx context.Context, d *deployment) error {
 	ctx, cancel := context.WithTimeout(ctx, d.stopLimit()+goneLimit)
 	defer cancel()
 	status, err := queryStatus(service.Handle)
-	defer openProcess(status.ProcessId).wait() // its program cannot be replaced before that
-	for asked := false; ; status, err = queryStatus(service.Handle) {
-		if err != nil {
-			return scmFault("stop", d.Name, err)
-		}
-		if svc.State(status.CurrentState) == svc.Stopped {
-			return nil
-		}
-		if !asked {
-			_, err := service.Control(svc.Stop)
-			switch {
-			case err == nil:
-				asked = true
-			case isAny(err, windows.ERROR_SERVICE_CANNOT_ACCEPT_CTRL, windows.ERROR_INVALID_SERVICE_CONTROL, windows.ERROR_SERVICE_NOT_ACTIVE):
-				// It starts, or stops already: ask again.
-			default:
-				return scmFault("stop", d.Name, err)
-			}
-		}
-		if err := pause(ctx); err != nil {
-			return faultf(codeApplication, "the service %s has not stopped in time: %w", d.Name, err).
-				withHint("end its process: taskkill /f /pid %d", status.ProcessId)
-		}
+	if err != nil {
+		return scmFault("stop", d.Name, err)
 	}
+	defer openProcess(status.ProcessId).wait() // its program cannot be replaced before that
+	asked := false
+	done, err := again(ctx, scmLook, scmLook, func() (bool, error) {
+		status, err = queryStatus(service.Handle)
+		switch {
+		case err != nil:
+			return true, scmFault("stop", d.Name, err)
+		case svc.State(status.CurrentState) == svc.Stopped:
+			return true, nil
+		case asked:
+			return false, nil
+		}
+		_, err := service.Control(svc.Stop)
+		switch {
+		case err == nil:
+			asked = true
+		case isAny(err, windows.ERROR_SERVICE_CANNOT_ACCEPT_CTRL, windows.ERROR_INVALID_SERVICE_CONTROL, windows.ERROR_SERVICE_NOT_ACTIVE):
+			// It starts, or stops already: ask again.
+		default:
+			return true, scmFault("stop", d.Name, err)
+		}
+		return false, nil
+	})
+	if !done {
+		return faultf(codeApplication, "the service %s has not stopped in time: %w", d.Name, ctx.Err()).
+			withHint("end its process: taskkill /f /pid %d", status.ProcessId)
+	}
+	return err
 }
 
 // A process is one that is going to end.
@@ -205,27 +212,15 @@ func (p process) wait() {
 		windows.CloseHandle(p.handle)
 		return
 	}
-	for end := time.Now().Add(goneLimit); time.Now().Before(end); time.Sleep(scmLook) {
+	ctx, cancel := context.WithTimeout(context.Background(), goneLimit)
+	defer cancel()
+	again(ctx, scmLook, scmLook, func() (bool, error) {
 		h, err := windows.OpenProcess(windows.SYNCHRONIZE, false, p.pid)
 		if err == nil { // another's, with the same number
 			windows.CloseHandle(h)
 		}
-		if !isAny(err, windows.ERROR_ACCESS_DENIED) {
-			return
-		}
-	}
-}
-
-// pause waits for the next look.
-func pause(ctx context.Context) error {
-	next := time.NewTimer(scmLook)
-	defer next.Stop()
-	select {
-	case <-next.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+		return !isAny(err, windows.ERROR_ACCESS_DENIED), nil
+	})
 }
 
 // openService opens an entry with no more rights than are needed: Service.Open of x/sys asks for all.

@@ -15,7 +15,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -258,19 +257,18 @@ func lockServices(ctx context.Context, user bool) (unlock func(), err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lockLimit)
 	defer cancel()
-	for {
-		l, err := lockPath(endpoint{Scheme: "unix", Path: filepath.Join(dir, "ipcd-install")})
-		switch {
-		case err == nil:
-			return func() { l.release() }, nil
-		case !errors.Is(err, unix.EWOULDBLOCK):
-			return nil, fmt.Errorf("lock the services: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, faultf(codeApplication, "another installation is going on, and has not ended within %s", lockLimit).
-				withHint("see what it is doing: ps -ef | grep ipcd")
-		case <-time.After(50 * time.Millisecond):
-		}
+	var l *pathLock
+	done, err := again(ctx, lockLook, lockLook, func() (bool, error) {
+		var err error
+		l, err = lockPath(endpoint{Scheme: "unix", Path: filepath.Join(dir, "ipcd-install")})
+		return !errors.Is(err, unix.EWOULDBLOCK), err
+	})
+	switch {
+	case !done:
+		return nil, faultf(codeApplication, "another installation is going on, and has not ended within %s", lockLimit).
+			withHint("see what it is doing: ps -ef | grep ipcd")
+	case err != nil:
+		return nil, fmt.Errorf("lock the services: %w", err)
 	}
+	return func() { l.release() }, nil
 }

@@ -216,18 +216,19 @@ func lockServices(ctx context.Context, _ bool) (unlock func(), err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lockLimit)
 	defer cancel()
-	for {
-		h, err := windows.CreateFile(name, windows.GENERIC_WRITE|windows.DELETE, 0, nil, windows.OPEN_ALWAYS, windows.FILE_FLAG_DELETE_ON_CLOSE, 0)
-		if err == nil {
-			return func() { windows.CloseHandle(h) }, nil
-		}
+	var h windows.Handle
+	done, err := again(ctx, lockLook, lockLook, func() (bool, error) {
+		var err error
+		h, err = windows.CreateFile(name, windows.GENERIC_WRITE|windows.DELETE, 0, nil, windows.OPEN_ALWAYS, windows.FILE_FLAG_DELETE_ON_CLOSE, 0)
 		// Denied is what one hears in the moment in which the file goes.
-		if !isAny(err, windows.ERROR_SHARING_VIOLATION, windows.ERROR_ACCESS_DENIED, windows.ERROR_DELETE_PENDING) {
-			return nil, fmt.Errorf("lock the services: %w", os.NewSyscallError("CreateFile", err))
-		}
-		if pause(ctx) != nil {
-			return nil, faultf(codeApplication, "another installation is going on, and has not ended within %s", lockLimit).
-				withHint("see what it is doing: tasklist /fi \"imagename eq ipcd.exe\"")
-		}
+		return !isAny(err, windows.ERROR_SHARING_VIOLATION, windows.ERROR_ACCESS_DENIED, windows.ERROR_DELETE_PENDING), err
+	})
+	switch {
+	case !done:
+		return nil, faultf(codeApplication, "another installation is going on, and has not ended within %s", lockLimit).
+			withHint("see what it is doing: tasklist /fi \"imagename eq ipcd.exe\"")
+	case err != nil:
+		return nil, fmt.Errorf("lock the services: %w", os.NewSyscallError("CreateFile", err))
 	}
+	return func() { windows.CloseHandle(h) }, nil
 }

@@ -5,9 +5,11 @@ package main
 // systems is in twin files, sys_unix.go and sys_windows.go.
 
 import (
+	"context"
 	"os"
 	"slices"
 	"strings"
+	"time"
 )
 
 // An instance is the service that a daemon is. The zero value is none: a daemon that somebody
@@ -70,4 +72,20 @@ func environWithout(names ...string) []string {
 		name, _, _ := strings.Cut(entry, "=")
 		return slices.Contains(names, name)
 	})
+}
+
+// again calls try until it is done, or ctx ends; at least once, whatever ctx says. It pauses in between,
+// for first at first and twice as long each time, up to most. It returns what the last try returned, so
+// that without done ctx has ended, and err is why try had not got there; ctx.Err() says how it ended.
+func again(ctx context.Context, first, most time.Duration, try func() (done bool, err error)) (done bool, err error) {
+	for pause := first; ; pause = min(2*pause, most) {
+		if done, err = try(); done {
+			return true, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return false, err
+		}
+	}
 }

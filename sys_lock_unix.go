@@ -5,6 +5,7 @@ package main
 // This file owns the lock that says whose a socket is.
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -133,20 +134,19 @@ func heldBy(e endpoint, file io.ReaderAt, err error) *fault {
 	if !errors.Is(err, unix.EWOULDBLOCK) {
 		return listenFault(e, "lock its lock file: %w", err).withHint("choose a directory on a local disk")
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), signPatience)
+	defer cancel()
 	var h holder
-	for range 20 {
-		if h = readHolder(file); h.alive() {
-			f := listenFault(e, "it is held by pid %d since %s", h.PID, h.Since.Local().Format(time.DateTime)).
-				withHint("call it, stop it (kill %d), or name another endpoint with --listen", h.PID)
-			f.err = err
-			return f
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
 	f := listenFault(e, "another process holds it").withHint("see which with: lsof %s.lock", e.Path)
+	if known, _ := again(ctx, 10*time.Millisecond, 10*time.Millisecond, func() (bool, error) { h = readHolder(file); return h.alive(), nil }); known {
+		f = listenFault(e, "it is held by pid %d since %s", h.PID, h.Since.Local().Format(time.DateTime)).
+			withHint("call it, stop it (kill %d), or name another endpoint with --listen", h.PID)
+	}
 	f.err = err
 	return f
 }
+
+const signPatience = 200 * time.Millisecond // from taking the lock to having written who holds it
 
 func readHolder(file io.ReaderAt) holder {
 	var h holder
