@@ -100,21 +100,13 @@ func isTrusted(e endpoint, uid int) bool {
 	if uid == 0 || uid == os.Getuid() {
 		return true
 	}
-	dir, err := resolveSystemLinks(e)
-	if err != nil {
+	dir, found := systemPlace(filepath.Dir(e.Path))
+	run, there := systemPlace(runDir)
+	name, named := instanceOf(e)
+	if !found || !there || !named || dir.path != filepath.Join(run.path, name) {
 		return false
 	}
-	run, err := resolveSystemLinks(endpoint{Path: runDir + "/"})
-	if err != nil || filepath.Dir(dir) != run {
-		return false
-	}
-	name, ok := instanceOf(e)
-	above, err := os.Lstat(run)
-	if !ok || filepath.Base(dir) != name || err != nil || ownerOf(above) != 0 || isOpen(run, above) {
-		return false
-	}
-	info, err := os.Lstat(dir)
-	return err == nil && info.IsDir() && ownerOf(info) == uid && info.Mode().Perm()&0o022 == 0
+	return run.risk(0) == riskNone && dir.info.IsDir() && ownerOf(dir.info) == uid && dir.risk(uid) == riskNone
 }
 
 // checkServer asks the kernel who listens, before a byte is sent: a file with the right owner

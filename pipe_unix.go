@@ -179,6 +179,78 @@ func makeDefaultDir(e endpoint, allow group) error {
 	return nil
 }
 
+// checkDir makes sure that nobody but root and us can put anything else at the path of the
+// socket, now or later: every directory on the way is root's or ours and closed to the writing
+// of others, or sticky, where others can only add.
+func checkDir(e endpoint) error {
+	var dir place
+	for p, err := range wayTo(filepath.Dir(e.Path)) {
+		if err != nil {
+			return dirFault(e, p.path, err)
+		}
+		if err := checkOneDir(e, p); err != nil {
+			return err
+		}
+		dir = p
+	}
+	// access(2) asks for the real user, but ours is never set-uid.
+	if err := unix.Access(dir.path, unix.W_OK|unix.X_OK); err != nil {
+		return listenFault(e, "the directory %s is not writable for us: %w", dir.path, err).withHint("choose a directory of your own")
+	}
+	return nil
+}
+
+// dirFault is for a directory that cannot be looked at.
+func dirFault(e endpoint, at string, err error) *fault {
+	if errors.Is(err, fs.ErrNotExist) {
+		return listenFault(e, "there is no directory %s", at).withHint("make it: mkdir -p -m 700 %s", filepath.Dir(e.Path))
+	}
+	return listenFault(e, "%w", err).withHint("choose a directory of your own")
+}
+
+// checkOneDir looks at one place on the way to the socket of e. A link that is not the system's is refused,
+// whosever it is: who can change it decides where the socket is.
+func checkOneDir(e endpoint, p place) error {
+	danger, mode := p.risk(os.Getuid()), p.info.Mode()
+	switch {
+	case p.isSystemLink():
+		return nil
+	case p.to != "":
+		direct := e
+		if real, err := filepath.EvalSymlinks(filepath.Dir(e.Path)); err == nil {
+			direct.Path = filepath.Join(real, filepath.Base(e.Path))
+		}
+		return listenFault(e, "%s on its way is a symbolic link to %s, which can be changed", p.path, p.to).
+			withHint("name the place itself: %s", direct)
+	case !p.info.IsDir():
+		return listenFault(e, "%s is no directory", p.path).withHint("choose a directory of your own")
+	case danger == riskForeign:
+		return listenFault(e, "the directory %s belongs to %s, who could replace the socket", p.path, nameUser(ownerOf(p.info))).
+			withHint("choose a directory of your own")
+	case danger == riskOpen:
+		return listenFault(e, "the directory %s is open to the writing of others (mode %04o), who could replace the socket", p.path, mode.Perm()).
+			withHint("close it: chmod go-w %s", p.path)
+	case danger == riskAdded && p.end && !e.Shared:
+		e.Shared = true
+		return listenFault(e, "everybody can put files into the directory %s", p.path).
+			withHint("choose a directory of your own, or say that you know: %s", e)
+	case danger == riskNone && p.end && isFallbackDir(e, p.path) && mode.Perm()&0o067 != 0: // a group that may call can enter it
+		return listenFault(e, "the directory %s is open to others (mode %04o)", p.path, mode.Perm()).withHint("close it: chmod 700 %s", p.path)
+	}
+	return nil
+}
+
+// isFallbackDir reports whether at, the directory of e, is that of a default endpoint of the user's,
+// which is nobody else's to look into.
+func isFallbackDir(e endpoint, at string) bool {
+	name, ok := instanceOf(e)
+	if !ok {
+		name = defaultName
+	}
+	own, err := userEndpoint(name)
+	return err == nil && filepath.Dir(own.Path) == at
+}
+
 // clearPath makes room for the socket. Only a dead socket of our own is removed. We hold the
 // lock, so that a live one here belongs to somebody who does not know of it.
 func clearPath(e endpoint) error {

@@ -15,6 +15,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -104,20 +105,13 @@ func checkCopy(d *deployment) error {
 // first, which in a sticky directory they may.
 func checkFuture(dir string, uid int, shared bool, advise func(error) error) error {
 	at := dir
-	info, err := os.Stat(at)
-	for ; errors.Is(err, fs.ErrNotExist) && at != "/"; info, err = os.Stat(at) {
+	for _, err := os.Stat(at); errors.Is(err, fs.ErrNotExist) && at != "/"; _, err = os.Stat(at) {
 		if _, err := os.Lstat(at); err == nil {
 			return advise(faultf(codeApplication, "%s is a symbolic link to nothing", at))
 		}
 		at = filepath.Dir(at)
 	}
-	if err != nil {
-		return advise(fmt.Errorf("look at %s: %w", at, err))
-	}
-	if info.Mode().Perm()&0o022 != 0 && !(shared && at == dir) {
-		return advise(faultf(codeApplication, "others can write to %s (mode %04o), and so change what the service does", at, info.Mode().Perm()))
-	}
-	return checkOwners(at, uid, advise)
+	return checkWay(at, uid, !(shared && at == dir), advise)
 }
 
 // checkSockets refuses sockets in places that others could change, or where something else is: systemd,
@@ -177,42 +171,30 @@ func (d *deployment) copyInstead(err error) error {
 
 func within(path, dir string) bool { return strings.HasPrefix(path, dir+"/") }
 
-// checkOwners makes sure that nobody but root and uid can change path, or lead it somewhere else: it
-// goes the way that the kernel does, and looks at each directory and each link on it. advise adds
-// what can be done.
+// checkOwners makes sure that nobody but root and uid can change path, or lead it somewhere else. advise
+// adds what can be done.
 func checkOwners(path string, uid int, advise func(error) error) error {
-	at, rest := "/", strings.Split(path, "/")
-	for links := 0; ; {
-		info, err := os.Lstat(at)
-		if err != nil {
-			return advise(fmt.Errorf("look at %s: %w", at, err))
-		}
-		owner, mode := ownerOf(info), info.Mode()
-		link := mode&fs.ModeSymlink != 0
-		switch {
-		case owner != 0 && owner != uid:
-			return advise(faultf(codeApplication, "%s belongs to %s, who could change what the service does", at, nameUser(owner)))
-		case !link && mode.Perm()&0o022 != 0 && (!info.IsDir() || mode&fs.ModeSticky == 0):
-			return advise(faultf(codeApplication, "others can write to %s (mode %04o), and so change what the service does", at, mode.Perm()))
-		}
-		if link {
-			to, err := os.Readlink(at)
-			if links++; err != nil || links > maxLinks {
-				return advise(faultf(codeApplication, "%s is a symbolic link that leads nowhere", at))
-			}
-			rest = append(strings.Split(to, "/"), rest...)
-			if at = filepath.Dir(at); filepath.IsAbs(to) {
-				at = "/"
-			}
-		}
-		if len(rest) == 0 {
-			return nil
-		}
-		at, rest = filepath.Join(at, rest[0]), rest[1:] // at has no links in it, so that ".." is what it says
-	}
+	return checkWay(path, uid, false, advise)
 }
 
-const maxLinks = 40 // on the way to a file; Linux has the same limit, see path_resolution(7)
+// checkWay is checkOwners; with closed nobody else may even add to what path leads to.
+func checkWay(path string, uid int, closed bool, advise func(error) error) error {
+	for p, err := range wayTo(path) {
+		switch {
+		case errors.Is(err, syscall.ELOOP):
+			return advise(faultf(codeApplication, "%s is a symbolic link that leads nowhere", p.path))
+		case err != nil:
+			return advise(fmt.Errorf("look at %s: %w", p.path, err))
+		}
+		switch danger := p.risk(uid); {
+		case danger == riskForeign:
+			return advise(faultf(codeApplication, "%s belongs to %s, who could change what the service does", p.path, nameUser(ownerOf(p.info))))
+		case danger == riskOpen, danger == riskAdded && p.end && closed:
+			return advise(faultf(codeApplication, "others can write to %s (mode %04o), and so change what the service does", p.path, p.info.Mode().Perm()))
+		}
+	}
+	return nil
+}
 
 // checkServiceConfig makes sure that the configuration is there for the service, and not for
 // others to change.

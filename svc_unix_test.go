@@ -62,6 +62,34 @@ func TestServiceRefusesUnsafeProgram(t *testing.T) {
 	}
 }
 
+// TestServiceRefusesUnsafeFuture is about a directory that somebody else could make first.
+func TestServiceRefusesUnsafeFuture(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	must(t, err)
+	sticky := filepath.Join(dir, "sticky")
+	must(t, os.Mkdir(sticky, 0o755))
+	must(t, os.Chmod(sticky, 0o777|os.ModeSticky))
+	must(t, os.Symlink("nowhere", filepath.Join(dir, "link")))
+	for _, test := range []struct {
+		path   string
+		shared bool
+		want   string // in the error; empty for none
+	}{
+		{path: dir + "/new/deep"},
+		{path: dir},
+		{path: sticky + "/new", want: "others can write to " + sticky},
+		{path: sticky, want: "others can write to " + sticky},
+		{path: sticky, shared: true},
+		{path: sticky + "/new", shared: true, want: "others can write to " + sticky},
+		{path: dir + "/link/new", want: dir + "/link is a symbolic link to nothing"},
+	} {
+		err := checkFuture(test.path, os.Getuid(), test.shared, func(err error) error { return err })
+		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("checkFuture(%q, shared %t) = %v; want %q", test.path, test.shared, err, test.want)
+		}
+	}
+}
+
 // TestServiceOfAnotherUser has the directory of somebody else in the environment, as after su.
 func TestServiceOfAnotherUser(t *testing.T) {
 	dir := t.TempDir()

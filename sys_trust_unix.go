@@ -2,77 +2,120 @@
 
 package main
 
-// This file owns whom the file system lets change what is at a path, and so whether we may rely on it.
+// This file owns whether a path can be relied on: what lies on the way to it, and who could change that.
+// What follows is for those who ask to say: pipe_unix.go and pipe_dial_unix.go of sockets, svc_unix.go of
+// what a service uses. Its counterpart is sys_trust_windows.go.
 
 import (
-	"errors"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
-// checkDir makes sure that nobody but root and us can put anything else at the path of the
-// socket, now or later: every directory on the way is root's or ours and closed to the writing
-// of others, or sticky, where others can only add. This is what sshd(8) asks of ~/.ssh.
-func checkDir(e endpoint) error {
-	dir, err := resolveSystemLinks(e)
-	if err != nil {
-		return err
-	}
-	for at := dir; ; at = filepath.Dir(at) {
-		info, err := os.Lstat(at)
-		if err != nil {
-			return dirFault(e, at, err)
-		}
-		if err := checkOneDir(e, at, info, at == dir); err != nil {
-			return err
-		}
-		if at == "/" {
-			break
-		}
-	}
-	// access(2) asks for the real user, but ours is never set-uid.
-	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
-		return listenFault(e, "the directory %s is not writable for us: %w", dir, err).withHint("choose a directory of your own")
-	}
-	return nil
+// A place is one step on the way to a path: a directory, a symbolic link, or what is at the end.
+type place struct {
+	path string // without a link in it, unless it is one itself
+	info fs.FileInfo
+	to   string // where a symbolic link leads; empty for everything else
+	end  bool   // this is what the path leads to
 }
 
-// dirFault is for a directory that cannot be looked at.
-func dirFault(e endpoint, at string, err error) *fault {
-	if errors.Is(err, fs.ErrNotExist) {
-		return listenFault(e, "there is no directory %s", at).withHint("make it: mkdir -p -m 700 %s", filepath.Dir(e.Path))
+const maxLinks = 40 // on the way to a path; Linux has the same limit, see path_resolution(7)
+
+// wayTo goes the way that the kernel goes, from / to path, and follows the links. Whoever wants to rely on
+// path has to look at every place: one who can change a directory or a link on the way decides where the
+// way leads. An error comes last, with the path of the place that it is about.
+func wayTo(path string) iter.Seq2[place, error] {
+	return func(yield func(place, error) bool) {
+		at, rest := "/", components(path)
+		for links := 0; ; {
+			p := place{path: at}
+			var err error
+			if p.info, err = os.Lstat(at); err != nil {
+				yield(p, err)
+				return
+			}
+			link := p.info.Mode()&fs.ModeSymlink != 0
+			if link {
+				if p.to, err = os.Readlink(at); err == nil && links == maxLinks {
+					err = &fs.PathError{Op: "follow", Path: at, Err: syscall.ELOOP}
+				}
+				if err != nil {
+					yield(p, err)
+					return
+				}
+				links++
+			}
+			p.end = !link && len(rest) == 0
+			if !yield(p, nil) || p.end {
+				return
+			}
+			if link {
+				rest = slices.Concat(components(p.to), rest)
+				if at = filepath.Dir(at); filepath.IsAbs(p.to) {
+					at = "/"
+				}
+			}
+			if len(rest) > 0 {
+				at, rest = filepath.Join(at, rest[0]), rest[1:] // at has no link in it, so that ".." is what it says
+			}
+		}
 	}
-	return listenFault(e, "%w", err).withHint("choose a directory of your own")
 }
 
-func checkOneDir(e endpoint, at string, info fs.FileInfo, last bool) error {
-	uid, mode := ownerOf(info), info.Mode()
-	open := isOpen(at, info)
+func components(path string) []string {
+	return slices.DeleteFunc(strings.Split(path, "/"), func(name string) bool { return name == "" || name == "." })
+}
+
+// systemPlace is what path leads to, if the only links on the way are the system's own.
+func systemPlace(path string) (place, bool) {
+	for p, err := range wayTo(path) {
+		switch {
+		case err != nil, p.to != "" && !p.isSystemLink():
+			return place{}, false
+		case p.end:
+			return p, true
+		}
+	}
+	return place{}, false
+}
+
+// isSystemLink reports whether the link is one that systems come with: root's in / and /var, such as macOS's
+// /tmp and /var, or Linux's /var/run.
+func (p place) isSystemLink() bool {
+	return p.to != "" && ownerOf(p.info) == 0 && slices.Contains([]string{"/", "/var", "/private/var"}, filepath.Dir(p.path))
+}
+
+// A risk is what somebody else, who is neither root nor the user in question, can do to a place.
+type risk int
+
+const (
+	riskNone    risk = iota
+	riskAdded        // add to it: a sticky directory, such as /tmp, in which nobody can touch what is another's
+	riskOpen         // change what is in it
+	riskForeign      // anything: it is theirs
+)
+
+// risk looks at the owner and the mode of a place, as sshd(8) does with ~/.ssh. The mode of a link means
+// nothing: whoever can write to its directory can replace it, and nobody else can change it.
+func (p place) risk(uid int) risk {
+	owner := ownerOf(p.info)
 	switch {
-	case !info.IsDir():
-		return listenFault(e, "%s is no directory", at).withHint("choose a directory of your own")
-	case uid != 0 && uid != os.Getuid():
-		return listenFault(e, "the directory %s belongs to %s, who could replace the socket", at, nameUser(uid)).
-			withHint("choose a directory of your own")
-	case open && mode&fs.ModeSticky == 0:
-		return listenFault(e, "the directory %s is open to the writing of others (mode %04o), who could replace the socket", at, mode.Perm()).
-			withHint("close it: chmod go-w %s", at)
-	case open && last && !e.Shared:
-		e.Shared = true
-		return listenFault(e, "everybody can put files into the directory %s", at).
-			withHint("choose a directory of your own, or say that you know: %s", e)
-	case last && !open && isFallbackDir(e, at) && mode.Perm()&0o067 != 0: // a group that may call can enter it
-		return listenFault(e, "the directory %s is open to others (mode %04o)", at, mode.Perm()).withHint("close it: chmod 700 %s", at)
+	case owner != 0 && owner != uid:
+		return riskForeign
+	case p.to != "" || !isOpen(p.path, p.info):
+		return riskNone
+	case p.info.IsDir() && p.info.Mode()&fs.ModeSticky != 0:
+		return riskAdded
 	}
-	return nil
+	return riskOpen
 }
 
-// isOpen tells whether others can put files into the directory at. groupRunDir counts as closed
+// isOpen reports whether others can write to what is at the path at. groupRunDir counts as closed
 // while it is as its system has made it: root's, and open to the group daemon (1), in which are no people.
 func isOpen(at string, info fs.FileInfo) bool {
 	open := info.Mode().Perm() & 0o022
@@ -80,56 +123,4 @@ func isOpen(at string, info fs.FileInfo) bool {
 		open &= 0o002
 	}
 	return open != 0
-}
-
-// isFallbackDir tells whether at, the directory of e, is that of a default endpoint of the user's,
-// which is nobody else's to look into.
-func isFallbackDir(e endpoint, at string) bool {
-	name, ok := instanceOf(e)
-	if !ok {
-		name = defaultName
-	}
-	own, err := userEndpoint(name)
-	return err == nil && filepath.Dir(own.Path) == at
-}
-
-// resolveSystemLinks returns the directory of e with the links resolved that the system itself
-// has: root's in / and /var, such as macOS's /tmp and /var, or Linux's /var/run. Any other link
-// is refused: whoever can change it decides where the socket is.
-func resolveSystemLinks(e endpoint) (string, error) {
-	at := "/"
-	rest := strings.Split(strings.Trim(filepath.Dir(e.Path), "/"), "/")
-	for links := 0; len(rest) > 0; {
-		name := rest[0]
-		rest = rest[1:]
-		if name == "" || name == "." {
-			continue
-		}
-		next := filepath.Join(at, name)
-		info, err := os.Lstat(next)
-		if err != nil {
-			return "", dirFault(e, next, err)
-		}
-		if info.Mode()&fs.ModeSymlink == 0 {
-			at = next
-			continue
-		}
-		target, err := os.Readlink(next)
-		if err != nil {
-			return "", dirFault(e, next, err)
-		}
-		if links++; ownerOf(info) != 0 || at != "/" && at != "/var" && at != "/private/var" || links > 8 {
-			c := e
-			if real, err := filepath.EvalSymlinks(filepath.Dir(e.Path)); err == nil {
-				c.Path = filepath.Join(real, filepath.Base(e.Path))
-			}
-			return "", listenFault(e, "%s on its way is a symbolic link to %s, which can be changed", next, target).
-				withHint("name the place itself: %s", c)
-		}
-		if filepath.IsAbs(target) {
-			at = "/"
-		}
-		rest = append(strings.Split(strings.Trim(target, "/"), "/"), rest...)
-	}
-	return at, nil
 }
