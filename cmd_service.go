@@ -15,10 +15,7 @@ import (
 )
 
 // serviceFlags say which service a command is about.
-type serviceFlags struct {
-	name string
-	user bool
-}
+type serviceFlags struct{ instance }
 
 func (f *serviceFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.name, "name", defaultName, "`name` of the service, where there are several")
@@ -37,8 +34,8 @@ func (f *serviceFlags) check() error {
 // recall finds out how a service was installed. Where it is not, or its settings cannot be read
 // any more, the deployment has what follows from its name.
 func (f *serviceFlags) recall(sup supervisor) *deployment {
-	d := &deployment{Name: f.name, User: f.user, Settings: defaultSettings()}
-	d.Settings.instance = d.who()
+	d := &deployment{instance: f.instance, Settings: defaultSettings()}
+	d.Settings.instance = d.instance
 	for _, p := range sup.possible(d) {
 		text, err := p.have()
 		if err != nil {
@@ -68,7 +65,7 @@ func (f *serviceFlags) recall(sup supervisor) *deployment {
 // load reads the settings that the daemon will have: its file and its flags. What is in our own
 // environment does not reach it.
 func (d *deployment) load(cmd *cobra.Command) (settings, origins, error) {
-	file, explicit := d.who().configFile(), false
+	file, explicit := d.configFile(), false
 	if f := cmd.Flag("config"); f.Changed {
 		var err error
 		if f.Value.String() == "" {
@@ -90,7 +87,7 @@ func (d *deployment) load(cmd *cobra.Command) (settings, origins, error) {
 	if _, err := os.Lstat(file); err == nil {
 		d.ConfigFile = file
 	}
-	set.instance = d.who()
+	set.instance = d.instance
 	return set, from, nil
 }
 
@@ -112,7 +109,7 @@ func (f *installFlags) deployment(cmd *cobra.Command) (*deployment, error) {
 	if err := f.check(); err != nil {
 		return nil, err
 	}
-	d := &deployment{Name: f.name, User: f.user, RunAs: f.runAs, Delayed: f.delayed}
+	d := &deployment{instance: f.instance, RunAs: f.runAs, Delayed: f.delayed}
 	set, from, err := d.load(cmd)
 	if err == nil {
 		err = set.resolve(from)
@@ -131,7 +128,7 @@ func (f *installFlags) deployment(cmd *cobra.Command) (*deployment, error) {
 			}
 		}
 	}
-	if d.User && d.AllowGroup != "" {
+	if d.user && d.AllowGroup != "" {
 		return nil, usagef("--allow-group: a service of your own serves you alone").withHint("leave out --allow-group, or --user")
 	}
 	return d, errors.Join(d.checkRunAs(), d.place(f.copyTo))
@@ -142,7 +139,7 @@ func (d *deployment) checkRunAs() error {
 	if d.RunAs == "" {
 		return nil
 	}
-	if d.User {
+	if d.user {
 		return usagef("--run-as: a service of your own runs as you").withHint("leave out --run-as, or --user")
 	}
 	return checkAccount(d.RunAs)
@@ -159,7 +156,7 @@ func (d *deployment) place(copyTo string) error {
 		return nil
 	}
 	if copyTo == copyPlace {
-		copyTo = copyPlaceFor(d.User)
+		copyTo = copyPlaceFor(d.user)
 	}
 	if d.Program, err = filepath.Abs(copyTo); err != nil {
 		return fmt.Errorf("find the place for the program: %w", err)
@@ -248,7 +245,7 @@ func (f *installFlags) install(cmd *cobra.Command) error {
 	}
 	out := cmd.OutOrStdout()
 	if f.dryRun {
-		sup, err := findSupervisor(d.User)
+		sup, err := findSupervisor(d.user)
 		if err != nil {
 			return err
 		}
@@ -300,12 +297,12 @@ func (i *installer) check() error {
 // advise says what whoever has installed wants to know next.
 func (i *installer) advise() {
 	switch {
-	case i.d.User:
+	case i.d.user:
 	case i.d.AllowGroup != "":
 		i.say("%s and the members of the group %s can call it", masters, i.d.AllowGroup)
 	default:
-		again := slices.DeleteFunc(commandLine(), func(word string) bool { return word == "--force" })
-		i.say("only %s can call it; to let the members of a group, too: %s --force --allow-group GROUP", masters, joinWords(again))
+		words := slices.DeleteFunc(commandLine(), func(word string) bool { return word == "--force" })
+		i.say("only %s can call it; to let the members of a group, too: %s --force --allow-group GROUP", masters, joinWords(words))
 	}
 	for _, e := range i.d.Endpoints {
 		if e.NoAuth {
@@ -348,7 +345,7 @@ func (f *serviceFlags) installer(cmd *cobra.Command) (*installer, error) {
 	if err := f.check(); err != nil {
 		return nil, err
 	}
-	i, err := newInstaller(&deployment{Name: f.name, User: f.user}, cmd.OutOrStdout())
+	i, err := newInstaller(&deployment{instance: f.instance}, cmd.OutOrStdout())
 	if err != nil {
 		return nil, err
 	}
@@ -372,10 +369,10 @@ func newControlCmd(use, short, long, done string, steps func(supervisor, *deploy
 				return err
 			}
 			if !i.installed() {
-				return faultf(codeApplication, "%s is not installed", i.what()).withHint("ipcd install%s", f.again())
+				return faultf(codeApplication, "%s is not installed", i.what()).withHint("ipcd install%s", f.flags())
 			}
 			if answers && i.d.Wrong != nil { // it would not come up, and may be up now
-				return asUsage(i.d.Wrong, "the service %s was left as it is", i.d.Name)
+				return asUsage(i.d.Wrong, "the service %s was left as it is", i.d.name)
 			}
 			if err := perform(cmd.Context(), steps(i.sup, i.d)); err != nil {
 				return i.explain(cmd.Context(), err)
@@ -391,9 +388,6 @@ func newControlCmd(use, short, long, done string, steps func(supervisor, *deploy
 	return cmd
 }
 
-// again is the flags that name the service, for a hint.
-func (f *serviceFlags) again() string { return (&deployment{Name: f.name, User: f.user}).again() }
-
 // installed tells whether any part of the service is there.
 func (i *installer) installed() bool {
 	for _, p := range i.sup.possible(i.d) {
@@ -407,7 +401,7 @@ func (i *installer) installed() bool {
 // serviceInstalled tells whether the service is there that calls reach without a flag.
 func serviceInstalled() bool {
 	sup, err := findSupervisor(false)
-	return err == nil && (&installer{sup: sup, d: &deployment{Name: defaultName}}).installed()
+	return err == nil && (&installer{sup: sup, d: &deployment{instance: instance{name: defaultName}}}).installed()
 }
 
 func newStartCmd() *cobra.Command {

@@ -45,7 +45,7 @@ const (
 func (f *serviceFlags) report(ctx context.Context, sup supervisor) (*ServiceReport, json.RawMessage, error) {
 	d := f.recall(sup)
 	i := &installer{sup: sup, d: d}
-	r := &ServiceReport{Name: d.Name, User: d.User, Manager: sup.title(), State: stateAbsent}
+	r := &ServiceReport{Name: d.name, User: d.user, Manager: sup.title(), State: stateAbsent}
 	if len(d.Endpoints) > 0 {
 		r.Endpoint = d.Endpoints[0].String()
 	}
@@ -133,14 +133,14 @@ func (r *ServiceReport) problem(f *serviceFlags) error {
 		return nil
 	case stateAbsent:
 		return faultf(codeNotReachable, "the service %s is not installed%w", r.Name, errNoService).
-			withHint(`ipcd install%s, or "ipcd run" for a daemon in the foreground`, f.again())
+			withHint(`ipcd install%s, or "ipcd run" for a daemon in the foreground`, f.flags())
 	case stateWaiting:
-		return faultf(codeNotReachable, "the service %s is stopped; the first call starts it", r.Name).withHint("ipcd start%s", f.again())
+		return faultf(codeNotReachable, "the service %s is stopped; the first call starts it", r.Name).withHint("ipcd start%s", f.flags())
 	case stateFailed, stateStopped:
 		return faultf(codeNotReachable, "the service %s is %s", r.Name, map[serviceState]string{stateFailed: "down: it has failed", stateStopped: "stopped"}[r.State]).
-			withHint("ipcd start%s", f.again())
+			withHint("ipcd start%s", f.flags())
 	}
-	return faultf(codeNotReachable, "the service %s is %s", r.Name, r.State).withHint("ipcd restart%s", f.again())
+	return faultf(codeNotReachable, "the service %s is %s", r.Name, r.State).withHint("ipcd restart%s", f.flags())
 }
 
 func newStatusCmd() *cobra.Command {
@@ -253,7 +253,7 @@ func (s *serviceFlags) gather(cmd *cobra.Command, f *clientFlags, set settings) 
 // is one.
 func (s *serviceFlags) choose(named bool) (supervisor, error) {
 	if !named {
-		own := serviceFlags{name: s.name, user: true}
+		own := serviceFlags{instance{name: s.name, user: true}}
 		if sup, err := findSupervisor(true); err == nil && (&installer{sup: sup, d: own.recall(sup)}).installed() {
 			*s = own
 			return sup, nil

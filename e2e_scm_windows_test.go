@@ -140,7 +140,7 @@ func TestServiceLife(t *testing.T) {
 	config := serviceConfigFile(l.name)
 	must(t, os.WriteFile(config, []byte("idle = 1\n"), 0o600))
 	l.want(exitUsage, "idle: is an integer", "start")
-	if err := startService(t.Context(), &deployment{Name: l.name}); err == nil || !strings.Contains(err.Error(), "configuration is wrong (exit code 2)") {
+	if err := startService(t.Context(), &deployment{instance: instance{name: l.name}}); err == nil || !strings.Contains(err.Error(), "configuration is wrong (exit code 2)") {
 		t.Errorf("started by the manager, it says %v", err)
 	}
 	l.want(exitNobody, "exit code 2", "status")

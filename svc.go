@@ -27,8 +27,7 @@ const (
 
 // A deployment is a service as install was asked for it.
 type deployment struct {
-	Name       string
-	User       bool       // one's own, from login to logout, not the system's
+	instance
 	Program    string     // absolute path of ipcd
 	CopyOf     string     // what install copies to Program; empty where it does not
 	Copied     bool       // install has put Program there, now or earlier
@@ -43,31 +42,16 @@ type deployment struct {
 	Wrong      error      // why the settings of a service that is installed cannot be had
 }
 
-// who is the service for those who know it by its name alone.
-func (d *deployment) who() instance { return instance{name: d.Name, user: d.User} }
-
-// again is the flags that name the service, for a hint.
-func (d *deployment) again() string {
-	text := ""
-	if d.Name != defaultName {
-		text += " --name " + d.Name
-	}
-	if d.User {
-		text += " --user"
-	}
-	return text
-}
-
 // command is the command line that the service manager runs, the program included.
 func (d *deployment) command() []string {
-	args := []string{d.Program, "run", "--service", d.Name}
+	args := []string{d.Program, "run", "--service", d.name}
 	return append(args, d.options()...)
 }
 
 // options are the arguments that install was given for the daemon.
 func (d *deployment) options() []string {
 	var args []string
-	if d.User {
+	if d.user {
 		args = append(args, "--user")
 	}
 	if d.Config != "" {

@@ -30,11 +30,11 @@ type installer struct {
 
 // newInstaller finds the service manager and makes sure that we may ask it for something.
 func newInstaller(d *deployment, out io.Writer) (*installer, error) {
-	sup, err := findSupervisor(d.User)
+	sup, err := findSupervisor(d.user)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkRights(d.User); err != nil {
+	if err := checkRights(d.user); err != nil {
 		return nil, err
 	}
 	return &installer{sup: sup, d: d, out: out}, nil
@@ -97,7 +97,7 @@ func (i *installer) changes(parts []part) (changes []change, installed bool, err
 // install brings the system to where the service is as it should be, or leaves it as it was. What is
 // only missing, since an installation was cut, is put there.
 func (i *installer) install(ctx context.Context) error {
-	unlock, err := lockServices(ctx, i.d.User)
+	unlock, err := lockServices(ctx, i.d.user)
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func (i *installer) install(ctx context.Context) error {
 	}
 	if installed && !i.force && slices.ContainsFunc(changes, func(c change) bool { return c.was }) {
 		i.showChanges(changes)
-		return faultf(codeApplication, "the service %s is installed with other settings; nothing was changed", i.d.Name).
+		return faultf(codeApplication, "the service %s is installed with other settings; nothing was changed", i.d.name).
 			withHint("to have them as shown above, add --force")
 	}
 	return i.apply(ctx, changes, installed)
@@ -130,10 +130,10 @@ func (i *installer) install(ctx context.Context) error {
 // what names the service for people.
 func (i *installer) what() string {
 	kind := "the service"
-	if i.d.User {
+	if i.d.user {
 		kind = "your service"
 	}
-	return fmt.Sprintf("%s %s (%s)", kind, i.d.Name, i.sup.title())
+	return fmt.Sprintf("%s %s (%s)", kind, i.d.name, i.sup.title())
 }
 
 // unchanged is an installation that is there already. It runs when it should.
@@ -164,7 +164,7 @@ func (i *installer) unchanged(ctx context.Context) error {
 // refuseForeign keeps our hands off what another has installed.
 func (i *installer) refuseForeign(ctx context.Context) error {
 	if at := i.sup.foreign(ctx, i.d); at != "" {
-		return faultf(codeApplication, "there is a service %s that ipcd has not installed (%s); nothing was changed", i.d.Name, at).
+		return faultf(codeApplication, "there is a service %s that ipcd has not installed (%s); nothing was changed", i.d.name, at).
 			withHint("choose another name: --name ipcd-2")
 	}
 	return nil
@@ -290,7 +290,7 @@ func (i *installer) takeBack(ctx context.Context, why error, undo []func() error
 	f.Text = "the installation failed and was taken back: " + f.Text
 	if err := errors.Join(left...); err != nil {
 		f.Text = "the installation failed, and not all of it could be taken back (" + oneLine(err.Error()) + "): " + asFault(why).Text
-		f.hint = fmt.Sprintf("see what is left with: ipcd status --name %s", i.d.Name)
+		f.hint = fmt.Sprintf("see what is left with: ipcd status --name %s", i.d.name)
 	}
 	f.err = why
 	return &f
@@ -324,7 +324,7 @@ func (i *installer) waitForAnswer(ctx context.Context, e endpoint) (Status, erro
 			return true, err
 		}
 		if u, stateErr := i.sup.state(ctx, i.d); stateErr == nil && u.Active == activeFailed {
-			return true, faultf(codeApplication, "the service %s has failed: %s", i.d.Name, u.Why)
+			return true, faultf(codeApplication, "the service %s has failed: %s", i.d.name, u.Why)
 		}
 		return false, err
 	})
@@ -334,7 +334,7 @@ func (i *installer) waitForAnswer(ctx context.Context, e endpoint) (Status, erro
 	case errors.Is(ctx.Err(), context.Canceled):
 		return s, errCancelled
 	}
-	return s, faultf(codeApplication, "the service %s was started and does not answer within %s: %w", i.d.Name, answerLimit, err)
+	return s, faultf(codeApplication, "the service %s was started and does not answer within %s: %w", i.d.name, answerLimit, err)
 }
 
 // explain shows the end of the log of a service that did not come up.
@@ -356,7 +356,7 @@ func (i *installer) explain(ctx context.Context, err error) error {
 
 // uninstall stops the service and takes away what install, and the service itself, have made.
 func (i *installer) uninstall(ctx context.Context) error {
-	unlock, err := lockServices(ctx, i.d.User)
+	unlock, err := lockServices(ctx, i.d.user)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func (l launchd) missing(user bool) *fault {
 		return faultf(codeApplication, "a service of root's own would run only while root is at the screen").
 			withHint("leave out --user, or sudo")
 	}
-	domain := l.domain(&deployment{User: true})
+	domain := l.domain(&deployment{instance: instance{user: true}})
 	if _, err := runCommand(context.Background(), "launchctl", "print", domain); err != nil {
 		return faultf(codeApplication, "launchd has no services for a user who is not at the screen: there is no domain %s", domain).
 			withHint("log in there, or install a service of the system: sudo ipcd install")
@@ -53,15 +53,15 @@ func (l launchd) missing(user bool) *fault {
 
 // domain is where launchd has the service.
 func (launchd) domain(d *deployment) string {
-	if d.User {
+	if d.user {
 		return "gui/" + strconv.Itoa(os.Getuid())
 	}
 	return "system"
 }
 
-func (l launchd) target(d *deployment) string     { return l.domain(d) + "/" + d.Name }
+func (l launchd) target(d *deployment) string     { return l.domain(d) + "/" + d.name }
 func (l launchd) dirsTarget(d *deployment) string { return l.domain(d) + "/" + l.dirsName(d) }
-func (launchd) dirsName(d *deployment) string     { return d.Name + ".dirs" }
+func (launchd) dirsName(d *deployment) string     { return d.name + ".dirs" }
 
 // ownHome is the user's home as kardianos/service finds it: sudo may leave another $HOME.
 func ownHome() string {
@@ -73,22 +73,22 @@ func ownHome() string {
 
 // place is where the property list of a name is.
 func (launchd) place(d *deployment, name string) string {
-	if d.User {
+	if d.user {
 		return ownHome() + "/Library/LaunchAgents/" + name + ".plist"
 	}
 	return "/Library/LaunchDaemons/" + name + ".plist"
 }
 
-func (l launchd) plistPath(d *deployment) string { return l.place(d, d.Name) }
+func (l launchd) plistPath(d *deployment) string { return l.place(d, d.name) }
 func (l launchd) dirsPath(d *deployment) string  { return l.place(d, l.dirsName(d)) }
-func (launchd) runPath(d *deployment) string     { return "/var/run/" + d.Name }
-func (launchd) statePath(d *deployment) string   { return "/var/db/" + d.Name }
+func (launchd) runPath(d *deployment) string     { return "/var/run/" + d.name }
+func (launchd) statePath(d *deployment) string   { return "/var/db/" + d.name }
 
 func (launchd) logPath(d *deployment) string {
-	if d.User {
-		return ownHome() + "/Library/Logs/" + d.Name + ".log"
+	if d.user {
+		return ownHome() + "/Library/Logs/" + d.name + ".log"
 	}
-	return "/var/log/" + d.Name + ".log"
+	return "/var/log/" + d.name + ".log"
 }
 
 func (launchd) account(d *deployment) string {
@@ -143,7 +143,7 @@ func plistLimit(n int) string {
 // octal for.
 func (l launchd) mainPlist(d *deployment) string {
 	keys := []string{
-		"Label", plistString(d.Name),
+		"Label", plistString(d.name),
 		"ProgramArguments", plistStrings(d.command()),
 		"RunAtLoad", "<true/>",
 		"KeepAlive", "<dict>\n\t\t<key>SuccessfulExit</key>\n\t\t<false/>\n\t</dict>",
@@ -156,7 +156,7 @@ func (l launchd) mainPlist(d *deployment) string {
 		"StandardOutPath", plistString("/dev/null"),
 		"StandardErrorPath", plistString(l.logPath(d)),
 	}
-	if d.User {
+	if d.user {
 		return plist(d, keys...)
 	}
 	keys = append(keys, "UserName", plistString(l.account(d)))
@@ -193,7 +193,7 @@ func (l launchd) parts(d *deployment) ([]part, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.User {
+	if d.user {
 		return []part{service}, nil
 	}
 	return []part{&filePart{path: l.dirsPath(d), text: l.dirsPlist(d), mode: 0o644}, service}, nil
@@ -201,7 +201,7 @@ func (l launchd) parts(d *deployment) ([]part, error) {
 
 func (l launchd) possible(d *deployment) []part {
 	parts := []part{&filePart{path: l.plistPath(d), mode: 0o644}}
-	if !d.User {
+	if !d.user {
 		parts = append([]part{&filePart{path: l.dirsPath(d), mode: 0o644}}, parts...)
 	}
 	return parts
@@ -209,7 +209,7 @@ func (l launchd) possible(d *deployment) []part {
 
 // foreign looks at the files of the name, and at a service of that name from another file.
 func (l launchd) foreign(ctx context.Context, d *deployment) string {
-	if path := foreignFile("/System/Library/LaunchDaemons/"+d.Name+".plist", l.plistPath(d), l.dirsPath(d)); path != "" {
+	if path := foreignFile("/System/Library/LaunchDaemons/"+d.name+".plist", l.plistPath(d), l.dirsPath(d)); path != "" {
 		return path
 	}
 	job, err := l.print(ctx, l.target(d))
@@ -324,16 +324,16 @@ func (l launchd) enable(d *deployment) []step {
 }
 
 func (l launchd) names(d *deployment) []string {
-	if d.User {
-		return []string{d.Name}
+	if d.user {
+		return []string{d.name}
 	}
-	return []string{l.dirsName(d), d.Name}
+	return []string{l.dirsName(d), d.name}
 }
 
 // disable takes both out of launchd; without their files they do not come back.
 func (l launchd) disable(d *deployment) []step {
 	steps := l.stop(d)
-	if d.User {
+	if d.user {
 		return steps
 	}
 	return append(steps, l.bootout(d, l.dirsTarget(d)))
@@ -342,7 +342,7 @@ func (l launchd) disable(d *deployment) []step {
 func (launchd) forget(*deployment) []step { return nil }
 
 func (launchd) advice(d *deployment) []string {
-	if !d.User {
+	if !d.user {
 		return nil
 	}
 	return []string{"it runs while you are logged in at the screen"}
@@ -352,7 +352,7 @@ func (launchd) advice(d *deployment) []string {
 // tried again after 10 s only.
 func (l launchd) start(d *deployment) []step {
 	var steps []step
-	if !d.User {
+	if !d.user {
 		steps = append(steps, l.bootstrap(d, l.dirsTarget(d), l.dirsPath(d)), l.kickstart(l.dirsTarget(d)), step{
 			text: "test -d " + l.runPath(d), do: func(ctx context.Context) error {
 				return l.until(ctx, answerLimit, "launchd has not made "+l.runPath(d), func() bool { return fileThere(l.runPath(d)) })
@@ -407,7 +407,7 @@ func (l launchd) state(ctx context.Context, d *deployment) (unitState, error) {
 	if job, err := l.print(ctx, l.target(d)); err == nil {
 		st = job.unit()
 	}
-	st.Enabled = !l.disabled(ctx, d, d.Name)
+	st.Enabled = !l.disabled(ctx, d, d.name)
 	return st, nil
 }
 
@@ -416,7 +416,7 @@ func (l launchd) tail(_ context.Context, d *deployment, lines int) []string {
 }
 
 func (l launchd) remains(d *deployment) (gone, kept []string) {
-	if d.User {
+	if d.user {
 		return socketsOf(d), []string{l.logPath(d)}
 	}
 	return append(socketsOf(d), l.runPath(d)), []string{l.statePath(d), l.logPath(d)}

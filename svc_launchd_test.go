@@ -30,13 +30,13 @@ func readPlist(t *testing.T, text string) map[string]any {
 }
 
 func TestLaunchdPlist(t *testing.T) {
-	own := &deployment{Name: "ipcd", User: true, Program: "/usr/local/bin/ipcd", Settings: defaultSettings()}
+	own := &deployment{instance: instance{name: "ipcd", user: true}, Program: "/usr/local/bin/ipcd", Settings: defaultSettings()}
 	for name, d := range map[string]*deployment{"launchd": plainDeployment(), "launchd-odd": oddDeployment(), "launchd-user": own} {
 		text := launchd{}.mainPlist(d)
 		checkGolden(t, golden(name), strings.ReplaceAll(text, ownHome(), "/Users/ada"))
 		checkMark(t, d, text)
 		t.Run(name, func(t *testing.T) { checkMainPlist(t, d, readPlist(t, text)) })
-		if d.User {
+		if d.user {
 			continue
 		}
 		text = launchd{}.dirsPlist(d)
@@ -52,11 +52,11 @@ func TestLaunchdPlist(t *testing.T) {
 func checkMainPlist(t *testing.T, d *deployment, got map[string]any) {
 	t.Helper()
 	want := map[string]any{
-		"Label": d.Name, "RunAtLoad": true, "KeepAlive": map[string]any{"SuccessfulExit": false}, "Umask": 0o77,
+		"Label": d.name, "RunAtLoad": true, "KeepAlive": map[string]any{"SuccessfulExit": false}, "Umask": 0o77,
 		"ExitTimeOut": seconds(d.stopLimit()), "SoftResourceLimits": map[string]any{"NumberOfFiles": launchdFiles},
 		"StandardErrorPath": launchd{}.logPath(d), "ProgramArguments": d.command(),
 	}
-	if !d.User {
+	if !d.user {
 		want["UserName"] = launchd{}.account(d)
 	}
 	if d.AllowGroup != "" {
@@ -157,7 +157,7 @@ esac
 func TestLaunchdSteps(t *testing.T) {
 	calls := fakeTools(t, map[string]string{"launchctl": fakeLaunchctl})
 	l, d := launchd{}, plainDeployment()
-	d.User = true // who needs no directory of root's
+	d.user = true // who needs no directory of root's
 	domain, list := l.domain(d), l.plistPath(d)
 	bootstrap, bootout := "launchctl bootstrap "+domain+" "+list, "launchctl bootout "+domain+"/ipcd"
 	kickstart := "launchctl kickstart " + domain + "/ipcd"
@@ -181,7 +181,7 @@ func TestLaunchdSteps(t *testing.T) {
 	}
 	must(t, os.Remove(filepath.Join(fake, "refused")))
 	checkTaken(t, "disable", take(t, calls, l.disable(d)), bootout)
-	d.User = false
+	d.user = false
 	checkTaken(t, "disable of nothing", take(t, calls, l.disable(d)))
 }
 

@@ -40,17 +40,17 @@ func (openRC) missing(user bool) *fault {
 	return nil
 }
 
-func (openRC) scriptPath(d *deployment) string { return "/etc/init.d/" + d.Name }
-func (openRC) runPath(d *deployment) string    { return "/run/" + d.Name }
-func (openRC) statePath(d *deployment) string  { return "/var/lib/" + d.Name }
-func (openRC) logPath(d *deployment) string    { return "/var/log/" + d.Name + ".log" }
+func (openRC) scriptPath(d *deployment) string { return "/etc/init.d/" + d.name }
+func (openRC) runPath(d *deployment) string    { return "/run/" + d.name }
+func (openRC) statePath(d *deployment) string  { return "/var/lib/" + d.name }
+func (openRC) logPath(d *deployment) string    { return "/var/log/" + d.name + ".log" }
 
 // account is the user it runs as.
 func (openRC) account(d *deployment) string {
 	if d.RunAs != "" {
 		return d.RunAs
 	}
-	return d.Name
+	return d.name
 }
 
 // script is the whole of /etc/init.d/NAME. openrc-run gives command and command_args to eval, so
@@ -108,7 +108,7 @@ reload()
 	supervise-daemon "$RC_SVCNAME" --signal HUP --pidfile "$pidfile"
 	eend $?
 }
-`, d.mark(), d.Name, shellWord(shellWord(command[0])), shellWord(shellLine(command[1:]...)), owner,
+`, d.mark(), d.name, shellWord(shellWord(command[0])), shellWord(shellLine(command[1:]...)), owner,
 		o.runPath(d), o.statePath(d), o.logPath(d), seconds(d.stopLimit()))
 }
 
@@ -126,11 +126,11 @@ func (o openRC) parts(d *deployment) ([]part, error) {
 	if d.RunAs != "" {
 		return []part{script}, nil
 	}
-	return []part{linuxAccount(d.Name, o.statePath(d)), script}, nil
+	return []part{linuxAccount(d.name, o.statePath(d)), script}, nil
 }
 
 func (o openRC) possible(d *deployment) []part {
-	return []part{linuxAccount(d.Name, o.statePath(d)), &filePart{path: o.scriptPath(d), mode: 0o755}}
+	return []part{linuxAccount(d.name, o.statePath(d)), &filePart{path: o.scriptPath(d), mode: 0o755}}
 }
 
 // linuxAccount is a user of the system with the tools of shadow(5), or with those of busybox
@@ -155,22 +155,22 @@ func (o openRC) foreign(_ context.Context, d *deployment) string {
 	if fileThere(o.scriptPath(d)) || d.RunAs != "" {
 		return foreignFile(o.scriptPath(d))
 	}
-	return foreignUser(d.Name)
+	return foreignUser(d.name)
 }
 
 func (o openRC) enable(d *deployment) []step {
-	return []step{commandStep("rc-update", "add", d.Name, openRCLevel)}
+	return []step{commandStep("rc-update", "add", d.name, openRCLevel)}
 }
 
 // disable takes it out of every runlevel that has it, whoever put it there. "rc-update --all" fails
 // where one has it not.
 func (o openRC) disable(d *deployment) []step {
-	return []step{{text: "rc-update delete " + d.Name + " " + openRCLevel, do: func(ctx context.Context) error {
+	return []step{{text: "rc-update delete " + d.name + " " + openRCLevel, do: func(ctx context.Context) error {
 		levels := o.levels(d)
 		if len(levels) == 0 {
 			return nil
 		}
-		_, err := runCommand(ctx, append([]string{"rc-update", "delete", d.Name}, levels...)...)
+		_, err := runCommand(ctx, append([]string{"rc-update", "delete", d.name}, levels...)...)
 		return err
 	}}}
 }
@@ -182,7 +182,7 @@ func (openRC) advice(*deployment) []string { return nil }
 
 // levels are the runlevels that have the service: rc-update makes links.
 func (openRC) levels(d *deployment) []string {
-	links, _ := filepath.Glob("/etc/runlevels/*/" + d.Name)
+	links, _ := filepath.Glob("/etc/runlevels/*/" + d.name)
 	for i, link := range links {
 		links[i] = filepath.Base(filepath.Dir(link))
 	}
@@ -201,7 +201,7 @@ const (
 )
 
 func (openRC) status(ctx context.Context, d *deployment) int {
-	_, err := runCommand(ctx, "rc-service", d.Name, "status")
+	_, err := runCommand(ctx, "rc-service", d.name, "status")
 	return commandCode(err)
 }
 
@@ -211,23 +211,23 @@ func (o openRC) start(d *deployment) []step {
 		code := o.status(ctx, d)
 		return code == openRCCrashed || code == openRCUnsupervised
 	}
-	return []step{commandStep("rc-service", d.Name, "zap").when(crashed), commandStep("rc-service", d.Name, "start")}
+	return []step{commandStep("rc-service", d.name, "zap").when(crashed), commandStep("rc-service", d.name, "start")}
 }
 
 // stop has OpenRC forget that it has failed, too: that would outlive the script.
 func (o openRC) stop(d *deployment) []step {
 	return []step{
-		commandStep("rc-service", d.Name, "stop").when(func(ctx context.Context) bool {
+		commandStep("rc-service", d.name, "stop").when(func(ctx context.Context) bool {
 			return fileThere(o.scriptPath(d)) && o.status(ctx, d) != openRCStopped
 		}),
-		commandStep("rc-service", d.Name, "zap").when(func(context.Context) bool {
+		commandStep("rc-service", d.name, "zap").when(func(context.Context) bool {
 			return fileThere(o.scriptPath(d)) && o.failed(d)
 		}),
 	}
 }
 
 // failed tells whether OpenRC has given it up: it is stopped then, with a mark.
-func (openRC) failed(d *deployment) bool { return fileThere("/run/openrc/failed/" + d.Name) }
+func (openRC) failed(d *deployment) bool { return fileThere("/run/openrc/failed/" + d.name) }
 
 func (o openRC) restart(d *deployment) []step { return append(o.stop(d), o.start(d)...) }
 
@@ -235,13 +235,13 @@ func (o openRC) state(ctx context.Context, d *deployment) (unitState, error) {
 	if !fileThere(o.scriptPath(d)) {
 		return unitState{Active: activeStopped}, nil
 	}
-	_, err := runCommand(ctx, "rc-service", d.Name, "status")
+	_, err := runCommand(ctx, "rc-service", d.name, "status")
 	st, known := openRCState(commandCode(err), o.failed(d), func(option string) string {
-		b, _ := os.ReadFile(filepath.Join("/run/openrc/options", d.Name, option))
+		b, _ := os.ReadFile(filepath.Join("/run/openrc/options", d.name, option))
 		return strings.TrimSpace(string(b))
 	})
 	if !known {
-		return unitState{}, fmt.Errorf("ask for the state of %s: %w", d.Name, err)
+		return unitState{}, fmt.Errorf("ask for the state of %s: %w", d.name, err)
 	}
 	st.Installed, st.Enabled = true, len(o.levels(d)) > 0
 	return st, nil

@@ -206,8 +206,8 @@ func newCarriedPart(d *deployment, file filePart, scriptOption string, commands 
 		return nil, usagef("%q cannot stand in a service's file", "{{").withHint("choose other names for the files that the service uses")
 	}
 	s, err := osservice.New(&program{}, &osservice.Config{
-		Name: d.Name, Executable: d.Program,
-		Option: osservice.KeyValue{scriptOption: file.text, "UserService": d.User},
+		Name: d.name, Executable: d.Program,
+		Option: osservice.KeyValue{scriptOption: file.text, "UserService": d.user},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("talk to the service manager: %w", err)

@@ -37,16 +37,16 @@ func (rcD) missing(user bool) *fault {
 	return nil
 }
 
-func (rcD) scriptPath(d *deployment) string { return rcdLocal + "/" + d.Name }
+func (rcD) scriptPath(d *deployment) string { return rcdLocal + "/" + d.name }
 func (rcD) rotatePath(d *deployment) string {
-	return "/usr/local/etc/newsyslog.conf.d/" + d.Name + ".conf"
+	return "/usr/local/etc/newsyslog.conf.d/" + d.name + ".conf"
 }
-func (rcD) runPath(d *deployment) string       { return "/var/run/" + d.Name }
-func (rcD) statePath(d *deployment) string     { return "/var/db/" + d.Name }
-func (rcD) logPath(d *deployment) string       { return "/var/log/" + d.Name + ".log" }
-func (rcD) managerPID(d *deployment) string    { return "/var/run/" + d.Name + ".pid" }
-func (rcD) daemonPID(d *deployment) string     { return "/var/run/" + d.Name + ".child.pid" }
-func (rcD) enableSetting(d *deployment) string { return rcVariable(d.Name) + "_enable" }
+func (rcD) runPath(d *deployment) string       { return "/var/run/" + d.name }
+func (rcD) statePath(d *deployment) string     { return "/var/db/" + d.name }
+func (rcD) logPath(d *deployment) string       { return "/var/log/" + d.name + ".log" }
+func (rcD) managerPID(d *deployment) string    { return "/var/run/" + d.name + ".pid" }
+func (rcD) daemonPID(d *deployment) string     { return "/var/run/" + d.name + ".child.pid" }
+func (rcD) enableSetting(d *deployment) string { return rcVariable(d.name) + "_enable" }
 
 // rcVariable is the name as rc.subr puts it before those of its settings: a shell variable has no "-".
 func rcVariable(name string) string { return strings.ReplaceAll(name, "-", "_") }
@@ -55,7 +55,7 @@ func (rcD) account(d *deployment) string {
 	if d.RunAs != "" {
 		return d.RunAs
 	}
-	return d.Name
+	return d.name
 }
 
 // script is the whole of /usr/local/etc/rc.d/NAME. daemon(8) is root and gives up its rights in the
@@ -68,7 +68,7 @@ func (r rcD) script(d *deployment) string {
 		group = "-g " + d.AllowGroup + " "
 	}
 	command := append([]string{"-f", "-c", "-H", "-R", "5", "-P", r.managerPID(d), "-p", r.daemonPID(d),
-		"-u", r.account(d), "-o", r.logPath(d), "-t", d.Name, "--"}, d.command()...)
+		"-u", r.account(d), "-o", r.logPath(d), "-t", d.name, "--"}, d.command()...)
 	return fmt.Sprintf(`#!/bin/sh
 #
 # %[1]s
@@ -125,7 +125,7 @@ reload_cmd=%[3]s_reload
 }
 
 run_rc_command "$1"
-`, d.mark(), d.Name, rcVariable(d.Name), shellWord(shellLine(command...)), r.managerPID(d), r.daemonPID(d),
+`, d.mark(), d.name, rcVariable(d.name), shellWord(shellLine(command...)), r.managerPID(d), r.daemonPID(d),
 		r.account(d), group, r.statePath(d), r.runPath(d), seconds(d.stopLimit()))
 }
 
@@ -153,9 +153,9 @@ func (r rcD) parts(d *deployment) ([]part, error) {
 
 // userPart is a user with no password, no home and no shell.
 func (r rcD) userPart(d *deployment) *accountPart {
-	return &accountPart{user: d.Name, state: r.statePath(d),
-		add: [][]string{{"pw", "useradd", "-n", d.Name, "-c", accountMark, "-d", "/nonexistent", "-s", "/usr/sbin/nologin", "-w", "no"}},
-		del: [][]string{{"pw", "userdel", "-n", d.Name}}, // and the group of its name
+	return &accountPart{user: d.name, state: r.statePath(d),
+		add: [][]string{{"pw", "useradd", "-n", d.name, "-c", accountMark, "-d", "/nonexistent", "-s", "/usr/sbin/nologin", "-w", "no"}},
+		del: [][]string{{"pw", "userdel", "-n", d.name}}, // and the group of its name
 	}
 }
 
@@ -166,13 +166,13 @@ func (r rcD) possible(d *deployment) []part {
 // foreign looks among the system's own services too, which service(8) takes first, and for
 // one whose settings would have the same names.
 func (r rcD) foreign(_ context.Context, d *deployment) string {
-	if path := foreignFile(rcdSystem+"/"+d.Name, r.scriptPath(d)); path != "" {
+	if path := foreignFile(rcdSystem+"/"+d.name, r.scriptPath(d)); path != "" {
 		return path
 	}
-	if path := sameVariable(d.Name, rcdSystem, rcdLocal); path != "" || d.RunAs != "" || fileThere(r.scriptPath(d)) {
+	if path := sameVariable(d.name, rcdSystem, rcdLocal); path != "" || d.RunAs != "" || fileThere(r.scriptPath(d)) {
 		return path
 	}
-	return foreignUser(d.Name)
+	return foreignUser(d.name)
 }
 
 // sameVariable is the script, in one of the directories, of another service with the same rcVariable.
@@ -204,17 +204,17 @@ func (rcD) forget(*deployment) []step   { return nil }
 func (rcD) advice(*deployment) []string { return nil }
 
 func (rcD) running(ctx context.Context, d *deployment) bool {
-	_, err := runCommand(ctx, "service", d.Name, "onestatus")
+	_, err := runCommand(ctx, "service", d.name, "onestatus")
 	return err == nil
 }
 
 // start and stop are those of rc.subr that do not ask whether the service is enabled.
 func (r rcD) start(d *deployment) []step {
-	return []step{commandStep("service", d.Name, "onestart").when(func(ctx context.Context) bool { return !r.running(ctx, d) })}
+	return []step{commandStep("service", d.name, "onestart").when(func(ctx context.Context) bool { return !r.running(ctx, d) })}
 }
 
 func (r rcD) stop(d *deployment) []step {
-	return []step{commandStep("service", d.Name, "onestop").when(func(ctx context.Context) bool {
+	return []step{commandStep("service", d.name, "onestop").when(func(ctx context.Context) bool {
 		return fileThere(r.scriptPath(d)) && r.running(ctx, d)
 	})}
 }

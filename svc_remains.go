@@ -17,7 +17,7 @@ import (
 // has directories of others.
 func (i *installer) clean(installed bool) (removed bool) {
 	gone, kept := i.sup.remains(i.d)
-	if claimed := i.claimed(kept); !claimed && !installed && !i.d.User {
+	if claimed := i.claimed(kept); !claimed && !installed && !i.d.user {
 		for _, path := range kept {
 			if _, err := os.Lstat(path); err == nil && i.purge {
 				i.say("left %s: nothing tells that a service of ipcd has made it", path)
@@ -54,7 +54,7 @@ func (i *installer) clean(installed bool) (removed bool) {
 			os.Remove(filepath.Join(path, receipt))
 			os.Remove(path)
 		default:
-			i.say("left %s; \"ipcd uninstall%s --purge\" removes it", path, i.d.again())
+			i.say("left %s; \"ipcd uninstall%s --purge\" removes it", path, i.d.flags())
 		}
 	}
 	for _, path := range kept { // what led to a directory that has gone just now
@@ -85,7 +85,7 @@ const receipt = ".ipcd"
 
 // claim writes receipts. It has to come before the parts go, from which the same can be told.
 func (i *installer) claim() {
-	if i.d.User { // whose places are the user's anyway
+	if i.d.user { // whose places are the user's anyway
 		return
 	}
 	_, kept := i.sup.remains(i.d)
@@ -158,11 +158,11 @@ func (i *installer) undoRemains() func() error {
 // that is in it, to the service.
 func (i *installer) checkState(installed bool) error {
 	gone, kept := i.sup.remains(i.d)
-	if installed || i.d.User || i.claimed(kept) {
+	if installed || i.d.user || i.claimed(kept) {
 		return nil
 	}
 	for _, dir := range kept {
-		if info, err := os.Stat(dir); err == nil && info.IsDir() && filepath.Base(dir) == i.d.Name && !onlyHas(dir, append(gone, i.d.ConfigFile, filepath.Join(dir, startLog))...) {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() && filepath.Base(dir) == i.d.name && !onlyHas(dir, append(gone, i.d.ConfigFile, filepath.Join(dir, startLog))...) {
 			return faultf(codeApplication, "there is a directory %s that no service of ipcd has left; nothing was changed", dir).
 				withHint("choose another name: --name ipcd-2")
 		}

@@ -93,15 +93,15 @@ func entryFor(d *deployment) (scmEntry, error) {
 	if err != nil {
 		return scmEntry{}, err
 	}
-	if service, ok := strings.CutPrefix(account, virtualAccounts); ok && !strings.EqualFold(service, d.Name) {
-		return scmEntry{}, usagef("--run-as: %s is the account of another service", account).withHint("the one of this is %s%s", virtualAccounts, d.Name)
+	if service, ok := strings.CutPrefix(account, virtualAccounts); ok && !strings.EqualFold(service, d.name) {
+		return scmEntry{}, usagef("--run-as: %s is the account of another service", account).withHint("the one of this is %s%s", virtualAccounts, d.name)
 	}
 	var line []string
 	for _, arg := range d.command() {
 		line = append(line, syscall.EscapeArg(arg)) // a program with a space in its path is quoted: else the system would try C:\Program first
 	}
 	e := scmEntry{
-		name: d.Name, display: d.Name, command: strings.Join(line, " "), account: account,
+		name: d.name, display: d.name, command: strings.Join(line, " "), account: account,
 		description: "Lets the programs of this machine call one another. " + d.mark(),
 		start:       startAuto, sid: sidOwn, privileges: requiredPrivileges,
 		onFailure: failureText(restartActions(), uint32(failureReset/time.Second)), onError: wordYes,

@@ -47,7 +47,7 @@ func (scm) missing(user bool) *fault {
 // parts are the two directories of the service, which have to be closed before anything is written into
 // them, and its entry.
 func (scm) parts(d *deployment) ([]part, error) {
-	dir, err := serviceDir(d.Name)
+	dir, err := serviceDir(d.name)
 	if err != nil {
 		return nil, err
 	}
@@ -56,29 +56,29 @@ func (scm) parts(d *deployment) ([]part, error) {
 		return nil, err
 	}
 	return []part{
-		&dirPart{path: dir, service: d.Name, rights: rightsRead},
-		&dirPart{path: serviceLogDir(dir), service: d.Name, rights: rightsModify},
+		&dirPart{path: dir, service: d.name, rights: rightsRead},
+		&dirPart{path: serviceLogDir(dir), service: d.name, rights: rightsModify},
 		&scmPart{entry},
 	}, nil
 }
 
 // possible is the entry: the directories stay where something is in them, see remains.
-func (scm) possible(d *deployment) []part { return []part{&scmPart{scmEntry{name: d.Name}}} }
+func (scm) possible(d *deployment) []part { return []part{&scmPart{scmEntry{name: d.name}}} }
 
 // foreign says whose an entry is that is neither marked nor started like ours, or that we cannot read. The
 // manager has the names of drivers in the same table; and where there is no entry, a source of events with
 // that name is another program's.
 func (scm) foreign(_ context.Context, d *deployment) string {
-	have, err := readEntry(d.Name, scmEntry{})
+	have, err := readEntry(d.name, scmEntry{})
 	switch {
 	case isAny(err, windows.ERROR_SERVICE_DOES_NOT_EXIST, windows.ERROR_SERVICE_MARKED_FOR_DELETE):
-		if at := eventsOf(d.Name); at != noEvents && at != ourEvents {
+		if at := eventsOf(d.name); at != noEvents && at != ourEvents {
 			return "an event source with " + at
 		}
 		return ""
 	case err != nil:
 		return err.Error()
-	case isOurText(have.description), isOurCommand(have.command, d.Name):
+	case isOurText(have.description), isOurCommand(have.command, d.name):
 		return ""
 	}
 	return fmt.Sprintf("%q, which runs %s", have.display, have.command)
@@ -97,46 +97,46 @@ func (scm) disable(*deployment) []step { return nil }
 func (scm) forget(*deployment) []step  { return nil }
 
 func (scm) advice(d *deployment) []string {
-	dir, err := serviceDir(d.Name)
+	dir, err := serviceDir(d.name)
 	if err != nil {
 		return nil
 	}
-	return []string{"its log is " + serviceLogFile(dir, d.Name) + "; what is wrong is in the event log, too, source " + d.Name}
+	return []string{"its log is " + serviceLogFile(dir, d.name) + "; what is wrong is in the event log, too, source " + d.name}
 }
 
 func (s scm) start(d *deployment) []step {
-	return []step{{"sc start " + d.Name, func(ctx context.Context) error { return startService(ctx, d) }}}
+	return []step{{"sc start " + d.name, func(ctx context.Context) error { return startService(ctx, d) }}}
 }
 
 func (s scm) stop(d *deployment) []step {
-	return []step{{"sc stop " + d.Name, func(ctx context.Context) error { return stopService(ctx, d) }}}
+	return []step{{"sc stop " + d.name, func(ctx context.Context) error { return stopService(ctx, d) }}}
 }
 
 func (s scm) restart(d *deployment) []step { return append(s.stop(d), s.start(d)...) }
 
 // startService returns once the service has said that it runs.
 func startService(ctx context.Context, d *deployment) error {
-	service, err := openService(d.Name, windows.SERVICE_START|windows.SERVICE_QUERY_STATUS)
+	service, err := openService(d.name, windows.SERVICE_START|windows.SERVICE_QUERY_STATUS)
 	if err != nil {
-		return scmFault("start", d.Name, err)
+		return scmFault("start", d.name, err)
 	}
 	defer service.Close()
 	if err := service.Start(); err != nil && !isAny(err, windows.ERROR_SERVICE_ALREADY_RUNNING) {
-		return scmFault("start", d.Name, err)
+		return scmFault("start", d.name, err)
 	}
 	done, err := again(ctx, scmLook, scmLook, func() (bool, error) {
 		status, err := queryStatus(service.Handle)
 		switch {
 		case err != nil:
-			return true, scmFault("start", d.Name, err)
+			return true, scmFault("start", d.name, err)
 		case svc.State(status.CurrentState) == svc.Stopped:
-			return true, faultf(codeApplication, "the service %s did not start: %s", d.Name, cmp.Or(exitWhy(status), "it ended at once")).
-				withHint("its log says why: ipcd status --name %s", d.Name)
+			return true, faultf(codeApplication, "the service %s did not start: %s", d.name, cmp.Or(exitWhy(status), "it ended at once")).
+				withHint("its log says why: ipcd status --name %s", d.name)
 		}
 		return svc.State(status.CurrentState) == svc.Running, nil
 	})
 	if !done {
-		return faultf(codeApplication, "the service %s has not started in time: %w", d.Name, ctx.Err())
+		return faultf(codeApplication, "the service %s has not started in time: %w", d.name, ctx.Err())
 	}
 	return err
 }
@@ -145,19 +145,19 @@ func startService(ctx context.Context, d *deployment) error {
 // its drain limit. One that does not is left to the user: ended by force, it would count as failed, and
 // the manager would start it again.
 func stopService(ctx context.Context, d *deployment) error {
-	service, err := openService(d.Name, windows.SERVICE_STOP|windows.SERVICE_QUERY_STATUS)
+	service, err := openService(d.name, windows.SERVICE_STOP|windows.SERVICE_QUERY_STATUS)
 	if isAny(err, windows.ERROR_SERVICE_DOES_NOT_EXIST) {
 		return nil
 	}
 	if err != nil {
-		return scmFault("stop", d.Name, err)
+		return scmFault("stop", d.name, err)
 	}
 	defer service.Close()
 	ctx, cancel := context.WithTimeout(ctx, d.stopLimit()+goneLimit)
 	defer cancel()
 	status, err := queryStatus(service.Handle)
 	if err != nil {
-		return scmFault("stop", d.Name, err)
+		return scmFault("stop", d.name, err)
 	}
 	defer openProcess(status.ProcessId).wait() // its program cannot be replaced before that
 	asked := false
@@ -165,7 +165,7 @@ func stopService(ctx context.Context, d *deployment) error {
 		status, err = queryStatus(service.Handle)
 		switch {
 		case err != nil:
-			return true, scmFault("stop", d.Name, err)
+			return true, scmFault("stop", d.name, err)
 		case svc.State(status.CurrentState) == svc.Stopped:
 			return true, nil
 		case asked:
@@ -178,12 +178,12 @@ func stopService(ctx context.Context, d *deployment) error {
 		case isAny(err, windows.ERROR_SERVICE_CANNOT_ACCEPT_CTRL, windows.ERROR_INVALID_SERVICE_CONTROL, windows.ERROR_SERVICE_NOT_ACTIVE):
 			// It starts, or stops already: ask again.
 		default:
-			return true, scmFault("stop", d.Name, err)
+			return true, scmFault("stop", d.name, err)
 		}
 		return false, nil
 	})
 	if !done {
-		return faultf(codeApplication, "the service %s has not stopped in time: %w", d.Name, ctx.Err()).
+		return faultf(codeApplication, "the service %s has not stopped in time: %w", d.name, ctx.Err()).
 			withHint("end its process: taskkill /f /pid %d", status.ProcessId)
 	}
 	return err
@@ -261,22 +261,22 @@ func scmFault(verb, name string, err error) error {
 
 // state is how the manager sees the service.
 func (scm) state(_ context.Context, d *deployment) (unitState, error) {
-	service, err := openService(d.Name, windows.SERVICE_QUERY_STATUS|windows.SERVICE_QUERY_CONFIG)
+	service, err := openService(d.name, windows.SERVICE_QUERY_STATUS|windows.SERVICE_QUERY_CONFIG)
 	if isAny(err, windows.ERROR_SERVICE_DOES_NOT_EXIST) {
 		return unitState{Active: activeStopped}, nil
 	}
 	if err != nil {
-		return unitState{}, scmFault("look at", d.Name, err)
+		return unitState{}, scmFault("look at", d.name, err)
 	}
 	defer service.Close()
 	status, err := queryStatus(service.Handle)
 	if err != nil {
-		return unitState{}, scmFault("look at", d.Name, err)
+		return unitState{}, scmFault("look at", d.name, err)
 	}
 	u := stateOf(status)
 	config, err := queryConfig(service.Handle)
 	if err != nil {
-		return unitState{}, scmFault("look at", d.Name, err)
+		return unitState{}, scmFault("look at", d.name, err)
 	}
 	u.Enabled = config.StartType == windows.SERVICE_AUTO_START
 	if u.PID != 0 {
@@ -321,11 +321,11 @@ func exitWhy(status windows.SERVICE_STATUS_PROCESS) string {
 
 // tail is the end of the log, for those who may read it.
 func (scm) tail(_ context.Context, d *deployment, lines int) []string {
-	dir, err := serviceDir(d.Name)
+	dir, err := serviceDir(d.name)
 	if err != nil {
 		return nil
 	}
-	return lastLines(serviceLogFile(dir, d.Name), lines)
+	return lastLines(serviceLogFile(dir, d.name), lines)
 }
 
 // remains: what the service has written is its log, in the directory in which its configuration may be.
@@ -337,7 +337,7 @@ func (scm) remains(d *deployment) (gone, kept []string) {
 	if own, err := programDir(); err == nil && d.Copied && strings.EqualFold(filepath.Dir(d.Program), own) {
 		gone = append(gone, own)
 	}
-	dir, err := serviceDir(d.Name)
+	dir, err := serviceDir(d.name)
 	if err != nil {
 		return gone, nil
 	}

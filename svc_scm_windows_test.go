@@ -23,14 +23,14 @@ import (
 func entryOfTest(t *testing.T) *deployment {
 	t.Helper()
 	d := &deployment{
-		Name: fmt.Sprintf("ipcd-test-%d", os.Getpid()), Program: `C:\Program Files\ipcd\ipcd.exe`,
+		instance: instance{name: fmt.Sprintf("ipcd-test-%d", os.Getpid())}, Program: `C:\Program Files\ipcd\ipcd.exe`,
 		Config: `C:\ProgramData\a "b".toml`, Settings: defaultSettings(),
 	}
 	t.Cleanup(func() {
-		if err := (&scmPart{scmEntry{name: d.Name}}).remove(); err != nil {
+		if err := (&scmPart{scmEntry{name: d.name}}).remove(); err != nil {
 			t.Error(err)
 		}
-		if gone, kept := (scm{}).remains(d); len(kept) == 1 && filepath.Base(kept[0]) == d.Name {
+		if gone, kept := (scm{}).remains(d); len(kept) == 1 && filepath.Base(kept[0]) == d.name {
 			sweep(append(gone, kept...))
 			if _, err := os.Lstat(kept[0]); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("%s is left: %v", kept[0], err)
@@ -41,7 +41,7 @@ func entryOfTest(t *testing.T) *deployment {
 }
 
 func TestEntryText(t *testing.T) {
-	d := &deployment{Name: "ipcd-2", Program: `C:\Program Files\ipcd\ipcd.exe`, Settings: defaultSettings()}
+	d := &deployment{instance: instance{name: "ipcd-2"}, Program: `C:\Program Files\ipcd\ipcd.exe`, Settings: defaultSettings()}
 	e, err := entryFor(d)
 	if err != nil {
 		t.Fatal(err)
@@ -169,10 +169,10 @@ func TestEntryComesAndGoes(t *testing.T) {
 	if err := perform(t.Context(), scm{}.stop(d)); err != nil {
 		t.Errorf("stop what is not there: %v", err)
 	}
-	if err := perform(t.Context(), scm{}.start(d)); err == nil || !strings.Contains(hintFor(err), "ipcd install --name "+d.Name) {
+	if err := perform(t.Context(), scm{}.start(d)); err == nil || !strings.Contains(hintFor(err), "ipcd install --name "+d.name) {
 		t.Errorf("start what is not there: %v, hint %q", err, hintFor(err))
 	}
-	if eventsOf(d.Name) != "none" {
+	if eventsOf(d.name) != "none" {
 		t.Error("the event source is left")
 	}
 }
@@ -206,12 +206,12 @@ func TestForeignServiceIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer manager.Disconnect()
-	s, err := manager.CreateService(d.Name, `C:\other\other.exe`, mgr.Config{DisplayName: "The other " + d.Name, Description: "Not ours"}, "serve")
+	s, err := manager.CreateService(d.name, `C:\other\other.exe`, mgr.Config{DisplayName: "The other " + d.name, Description: "Not ours"}, "serve")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
-	if got, want := (scm{}).foreign(t.Context(), d), `"The other `+d.Name+`", which runs C:\other\other.exe serve`; got != want {
+	if got, want := (scm{}).foreign(t.Context(), d), `"The other `+d.name+`", which runs C:\other\other.exe serve`; got != want {
 		t.Errorf("foreign = %s; want %s", got, want)
 	}
 }
@@ -220,13 +220,13 @@ func TestForeignServiceIsTold(t *testing.T) {
 func TestForeignEventsAreLeft(t *testing.T) {
 	d := entryOfTest(t)
 	const file = `C:\other\other.dll`
-	must(t, eventlog.Install(d.Name, file, false, eventlog.Error))
-	t.Cleanup(func() { must(t, eventlog.Remove(d.Name)) })
+	must(t, eventlog.Install(d.name, file, false, eventlog.Error))
+	t.Cleanup(func() { must(t, eventlog.Remove(d.name)) })
 	if got, want := (scm{}).foreign(t.Context(), d), "an event source with messages of "+file; got != want {
 		t.Errorf("foreign = %q; want %q", got, want)
 	}
-	must(t, (&scmPart{scmEntry{name: d.Name}}).remove())
-	if got := eventsOf(d.Name); got != "messages of "+file {
+	must(t, (&scmPart{scmEntry{name: d.name}}).remove())
+	if got := eventsOf(d.name); got != "messages of "+file {
 		t.Errorf("removing the service has left the event source with %s", got)
 	}
 }
@@ -259,7 +259,7 @@ func TestOneInstallationAtATime(t *testing.T) {
 func TestReceiptOfOthersDoesNotCount(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, receipt)
-	must(t, os.WriteFile(path, []byte((&deployment{Name: "ipcd-test", Program: `C:\other\ipcd.exe`, Copied: true}).mark()), 0o600))
+	must(t, os.WriteFile(path, []byte((&deployment{instance: instance{name: "ipcd-test"}, Program: `C:\other\ipcd.exe`, Copied: true}).mark()), 0o600))
 	i := &installer{d: &deployment{}}
 	if !i.claimed([]string{dir}) || i.d.Program != `C:\other\ipcd.exe` {
 		t.Errorf("our receipt does not count: %+v", i.d)

@@ -120,12 +120,12 @@ func firstThere(names ...string) string {
 // One that somebody serves is not among them: it is that of a daemon that is no service.
 func socketsOf(d *deployment) []string {
 	var paths []string
-	own, err := d.who().endpoint()
+	own, err := d.endpoint()
 	if err != nil {
 		own = endpoint{}
 	}
 	for _, e := range append([]endpoint{own}, d.Endpoints...) {
-		if e.Scheme == "unix" && path.Base(path.Dir(e.Path)) == d.Name && !isServed(e.Path) {
+		if e.Scheme == "unix" && path.Base(path.Dir(e.Path)) == d.name && !isServed(e.Path) {
 			paths = append(paths, e.Path, e.Path+".lock", path.Dir(e.Path))
 		}
 	}

@@ -18,14 +18,14 @@ import (
 // plainDeployment is what "ipcd install" asks for, oddDeployment has all that can be asked for, with
 // names that need quotes in every language.
 func plainDeployment() *deployment {
-	return &deployment{Name: "ipcd", Program: "/usr/local/bin/ipcd", Settings: defaultSettings()}
+	return &deployment{instance: instance{name: "ipcd"}, Program: "/usr/local/bin/ipcd", Settings: defaultSettings()}
 }
 
 func oddDeployment() *deployment {
 	set := defaultSettings()
 	set.Limits.Drain = 2500 * time.Millisecond
 	return &deployment{
-		Name: "ipcd-2", Program: `/opt/it's here/<ipcd> & "co" $HOME`, Copied: true, Config: `/etc/ipcd 2/a;b|c.toml`,
+		instance: instance{name: "ipcd-2"}, Program: `/opt/it's here/<ipcd> & "co" $HOME`, Copied: true, Config: `/etc/ipcd 2/a;b|c.toml`,
 		Given: []given{
 			{key: "listen", values: []string{"unix:///run/ipcd-2/`x`.sock", `tcp://127.0.0.1:8888?auth=none&proto=\gob`}},
 			{key: "allow_group", values: []string{"staff"}},
@@ -205,7 +205,7 @@ func TestScriptRefusesWhatCouldBeMore(t *testing.T) {
 	}
 	for _, d := range []*deployment{plainDeployment(), oddDeployment()} {
 		if err := checkScript(d); err != nil {
-			t.Errorf("%s: %v", d.Name, err)
+			t.Errorf("%s: %v", d.name, err)
 		}
 	}
 }

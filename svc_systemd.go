@@ -59,7 +59,7 @@ func nameOfUser() string {
 
 // unitDir is where administrators, and users, have units of their own: systemd.unit(5).
 func (systemd) unitDir(d *deployment) (string, error) {
-	if !d.User {
+	if !d.user {
 		return "/etc/systemd/system", nil
 	}
 	home, err := os.UserHomeDir()
@@ -85,8 +85,8 @@ func (s systemd) parts(d *deployment) ([]part, error) {
 	if err != nil {
 		return nil, err
 	}
-	service, err := newCarriedPart(d, filePart{path: filepath.Join(dir, d.Name+".service"), text: unit, mode: 0o644}, "SystemdScript",
-		s.typed(d, "enable", d.Name+".service"), s.typed(d, "daemon-reload"))
+	service, err := newCarriedPart(d, filePart{path: filepath.Join(dir, d.name+".service"), text: unit, mode: 0o644}, "SystemdScript",
+		s.typed(d, "enable", d.name+".service"), s.typed(d, "daemon-reload"))
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func (s systemd) parts(d *deployment) ([]part, error) {
 	if socket == "" {
 		return []part{service}, nil
 	}
-	return []part{service, &filePart{path: filepath.Join(dir, d.Name+".socket"), text: socket, mode: 0o644}}, nil
+	return []part{service, &filePart{path: filepath.Join(dir, d.name+".socket"), text: socket, mode: 0o644}}, nil
 }
 
 func (s systemd) possible(d *deployment) []part {
@@ -102,11 +102,11 @@ func (s systemd) possible(d *deployment) []part {
 	if err != nil {
 		return nil
 	}
-	service, err := newCarriedPart(d, filePart{path: filepath.Join(dir, d.Name+".service"), mode: 0o644}, "SystemdScript")
+	service, err := newCarriedPart(d, filePart{path: filepath.Join(dir, d.name+".service"), mode: 0o644}, "SystemdScript")
 	if err != nil {
 		return nil
 	}
-	return []part{service, &filePart{path: filepath.Join(dir, d.Name+".socket"), mode: 0o644}}
+	return []part{service, &filePart{path: filepath.Join(dir, d.name+".socket"), mode: 0o644}}
 }
 
 // typed is a command as a person would type it.
@@ -115,7 +115,7 @@ func (s systemd) typed(d *deployment, args ...string) string {
 }
 
 func (systemd) systemctl(d *deployment, args ...string) []string {
-	if d.User {
+	if d.user {
 		args = append([]string{"--user"}, args...)
 	}
 	return append([]string{"systemctl"}, args...)
@@ -123,13 +123,13 @@ func (systemd) systemctl(d *deployment, args ...string) []string {
 
 // units are those that the installation has, or had, or will have.
 func (s systemd) units(d *deployment) []string {
-	units := []string{d.Name + ".service"}
+	units := []string{d.name + ".service"}
 	text, err := systemdSocket(d)
 	if dir, dirErr := s.unitDir(d); dirErr == nil && text == "" {
-		_, err = os.Lstat(filepath.Join(dir, d.Name+".socket"))
+		_, err = os.Lstat(filepath.Join(dir, d.name+".socket"))
 	}
 	if err == nil {
-		units = append(units, d.Name+".socket")
+		units = append(units, d.name+".socket")
 	}
 	return units
 }
@@ -140,7 +140,7 @@ func (s systemd) foreign(ctx context.Context, d *deployment) string {
 	if err != nil {
 		return ""
 	}
-	for _, name := range []string{d.Name + ".service", d.Name + ".socket"} {
+	for _, name := range []string{d.name + ".service", d.name + ".socket"} {
 		ours := filepath.Join(dir, name)
 		if text, err := readUnit(ours); !errors.Is(err, fs.ErrNotExist) && (err != nil || !isOurText(text)) {
 			return ours
@@ -183,7 +183,7 @@ func (s systemd) disable(d *deployment) []step {
 // forget is for what failed in the past as well: systemd keeps a unit in mind that has.
 func (s systemd) forget(d *deployment) []step {
 	steps := []step{commandStep(s.systemctl(d, "daemon-reload")...)}
-	for _, unit := range []string{d.Name + ".service", d.Name + ".socket"} { // each alone: it fails where one has not
+	for _, unit := range []string{d.name + ".service", d.name + ".socket"} { // each alone: it fails where one has not
 		steps = append(steps, step{text: s.typed(d, "reset-failed", unit), do: func(ctx context.Context) error {
 			runCommand(ctx, s.systemctl(d, "reset-failed", unit)...)
 			return nil
@@ -254,12 +254,12 @@ func (s systemd) show(ctx context.Context, d *deployment, unit string, propertie
 }
 
 func (s systemd) state(ctx context.Context, d *deployment) (unitState, error) {
-	show, err := s.show(ctx, d, d.Name+".service", "LoadState", "ActiveState", "SubState", "MainPID", "Result",
+	show, err := s.show(ctx, d, d.name+".service", "LoadState", "ActiveState", "SubState", "MainPID", "Result",
 		"NRestarts", "StateChangeTimestamp", "UnitFileState", "ExecMainStatus")
 	if err != nil {
 		return unitState{}, err
 	}
-	socket, err := s.show(ctx, d, d.Name+".socket", "ActiveState", "Result")
+	socket, err := s.show(ctx, d, d.name+".socket", "ActiveState", "Result")
 	if err != nil {
 		return unitState{}, err
 	}
@@ -320,11 +320,11 @@ func systemdResult(show map[string]string) string {
 // tail reads the journal, which shows a user what is theirs alone; root sees all.
 func (s systemd) tail(ctx context.Context, d *deployment, lines int) []string {
 	flag := "--unit="
-	if d.User {
+	if d.user {
 		flag = "--user-unit="
 	}
 	out, err := runCommand(ctx, "journalctl", "--quiet", "--no-pager", "--output=cat", "--lines="+strconv.Itoa(lines),
-		flag+d.Name+".service", flag+d.Name+".socket")
+		flag+d.name+".service", flag+d.name+".socket")
 	if err != nil || out == "" {
 		return nil
 	}
@@ -333,7 +333,7 @@ func (s systemd) tail(ctx context.Context, d *deployment, lines int) []string {
 
 // advice: a user's systemd runs from the first login to the last logout, unless it lingers.
 func (systemd) advice(d *deployment) []string {
-	if !d.User {
+	if !d.user {
 		return nil
 	}
 	return []string{"it runs while you are logged in; to have it from boot on: loginctl enable-linger"}
@@ -343,15 +343,15 @@ func (systemd) advice(d *deployment) []string {
 func (s systemd) remains(d *deployment) (gone, kept []string) {
 	gone = socketsOf(d)
 	if dir, err := s.unitDir(d); err == nil {
-		if d.User { // whose directories install has made where there were none
+		if d.user { // whose directories install has made where there were none
 			gone = append(gone, dir, filepath.Dir(dir), filepath.Dir(filepath.Dir(dir)))
 		}
-		for _, unit := range []string{d.Name + ".service.d", d.Name + ".socket.d"} {
+		for _, unit := range []string{d.name + ".service.d", d.name + ".socket.d"} {
 			kept = append(kept, filepath.Join(dir, unit))
 		}
 	}
-	if !d.User {
-		kept = append(kept, filepath.Join("/var/lib/private", d.Name), filepath.Join("/var/lib", d.Name))
+	if !d.user {
+		kept = append(kept, filepath.Join("/var/lib/private", d.name), filepath.Join("/var/lib", d.name))
 	}
 	return gone, kept
 }
@@ -383,7 +383,7 @@ func systemdSocket(d *deployment) (string, error) {
 	} else {
 		b.line("SocketMode=0600")
 	}
-	b.line("DirectoryMode=%s", map[bool]string{false: "0755", true: "0700"}[d.User])
+	b.line("DirectoryMode=%s", map[bool]string{false: "0755", true: "0700"}[d.user])
 	b.line("RemoveOnStop=yes")
 	b.line("")
 	b.line("[Install]")
@@ -419,14 +419,14 @@ func systemdUnit(d *deployment, socket bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	check, err := systemdCommand(append([]string{d.Program, "config", "check", "--service", d.Name}, d.options()...))
+	check, err := systemdCommand(append([]string{d.Program, "config", "check", "--service", d.name}, d.options()...))
 	if err != nil {
 		return "", err
 	}
 	b := newUnitText(d)
 	if socket {
-		b.line("Requires=%s.socket", d.Name)
-		b.line("After=%s.socket", d.Name)
+		b.line("Requires=%s.socket", d.name)
+		b.line("After=%s.socket", d.name)
 	}
 	b.line("# One that ends again and again is given up after a minute: \"ipcd start\" forgives it. A person who")
 	b.line("# restarts it counts, too, hence so many.")
@@ -458,32 +458,32 @@ func systemdUnit(d *deployment, socket bool) (string, error) {
 	b.line("KillMode=mixed")
 	b.line("UMask=0077")
 	b.line("")
-	if !d.User {
+	if !d.user {
 		systemdAccount(b, d)
 	}
 	systemdSandbox(b, d)
 	b.line("")
 	b.line("[Install]")
-	b.line("WantedBy=%s", map[bool]string{false: "multi-user.target", true: "default.target"}[d.User])
+	b.line("WantedBy=%s", map[bool]string{false: "multi-user.target", true: "default.target"}[d.user])
 	return b.String(), nil
 }
 
 // checkDynamicUser refuses the name of a user or a group that is there for good: a service with DynamicUser=
 // has the name of its unit, and systemd takes for it whoever has that name already, root too.
 func checkDynamicUser(d *deployment) error {
-	if d.User || d.RunAs != "" {
+	if d.user || d.RunAs != "" {
 		return nil
 	}
 	what, id := "user", ""
-	if u, err := user.Lookup(d.Name); err == nil {
+	if u, err := user.Lookup(d.name); err == nil {
 		id = u.Uid
-	} else if g, err := user.LookupGroup(d.Name); err == nil {
+	} else if g, err := user.LookupGroup(d.name); err == nil {
 		what, id = "group", g.Gid
 	}
 	if n, err := strconv.Atoi(id); err != nil || n >= dynamicFirst && n <= dynamicLast { // one that runs
 		return nil
 	}
-	return usagef("--name: there is a %s %s, and the service would run with what that may", what, d.Name).
+	return usagef("--name: there is a %s %s, and the service would run with what that may", what, d.name).
 		withHint("choose another name: --name ipcd-2")
 }
 
@@ -498,7 +498,7 @@ func systemdAccount(b *unitText, d *deployment) {
 		b.line("DynamicUser=yes")
 	}
 	// No RuntimeDirectory: systemd removes that one when the service stops, and the socket stays.
-	b.line("StateDirectory=%s", d.Name)
+	b.line("StateDirectory=%s", d.name)
 	b.line("StateDirectoryMode=0700")
 	b.line("")
 }
@@ -519,7 +519,7 @@ func systemdSandbox(b *unitText, d *deployment) {
 	} else {
 		b.line("RestrictAddressFamilies=AF_UNIX")
 	}
-	if d.User { // whose systemd has no rights to take away
+	if d.user { // whose systemd has no rights to take away
 		return
 	}
 	b.lines("CapabilityBoundingSet=", "AmbientCapabilities=", "ProtectSystem=strict", "ProtectHome=yes", "ProtectProc=invisible",
@@ -545,7 +545,7 @@ func newUnitText(d *deployment) *unitText {
 	b.line("# %s", d.mark())
 	b.line("# Change it with \"ipcd install --force\", or add to it with \"systemctl edit\".")
 	b.line("[Unit]")
-	b.line("Description=Calls between the programs of this machine (%s)", d.Name)
+	b.line("Description=Calls between the programs of this machine (%s)", d.name)
 	return b
 }
 

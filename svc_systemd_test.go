@@ -11,7 +11,7 @@ import (
 // testDeployment is a service as install would make it, on a system that need not be this one.
 func testDeployment(t *testing.T, name string, listen ...string) *deployment {
 	t.Helper()
-	d := &deployment{Name: name, Program: "/usr/local/bin/ipcd", Settings: defaultSettings()}
+	d := &deployment{instance: instance{name: name}, Program: "/usr/local/bin/ipcd", Settings: defaultSettings()}
 	if len(listen) == 0 {
 		e, err := parseEndpoint("unix:///run/" + name + "/" + name + ".sock")
 		must(t, err)
@@ -48,7 +48,7 @@ func TestSystemdUnits(t *testing.T) {
 	full.RunAs, full.AllowGroup, full.Copied = "daemon", "users", true
 	full.Given = append(full.Given, given{key: "allow_group", values: []string{"users"}})
 	own := testDeployment(t, "ipcd", "unix:///run/user/1000/ipcd/ipcd.sock")
-	own.User, own.Given = true, nil
+	own.user, own.Given = true, nil
 	for _, test := range []struct {
 		file string
 		d    *deployment

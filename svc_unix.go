@@ -60,7 +60,7 @@ func checkProgram(d *deployment) error {
 
 // owner is who besides root may own what the service uses.
 func (d *deployment) owner() int {
-	if d.User {
+	if d.user {
 		return os.Getuid()
 	}
 	return 0
@@ -78,7 +78,7 @@ func checkHidden(d *deployment, path string) error {
 		}
 	}
 	for _, hidden := range homes {
-		if !d.User && within(path, hidden) {
+		if !d.user && within(path, hidden) {
 			return faultf(codeApplication, "%s is in a home, which a service of the system does not see", path)
 		}
 	}
@@ -122,13 +122,13 @@ func checkSockets(d *deployment) error {
 			continue
 		}
 		advise := func(err error) error {
-			return usagef("cannot listen on %s: %w", e, err).withHint("leave out --listen, and it is unix://%s", serviceEndpoint(d.Name).Path)
+			return usagef("cannot listen on %s: %w", e, err).withHint("leave out --listen, and it is unix://%s", serviceEndpoint(d.name).Path)
 		}
 		if info, err := os.Lstat(e.Path); err == nil && info.Mode()&fs.ModeSocket == 0 {
 			return advise(faultf(codeApplication, "something that is no socket is there already"))
 		}
 		dir := filepath.Dir(e.Path)
-		if err := checkHidden(d, dir); err != nil && !d.User {
+		if err := checkHidden(d, dir); err != nil && !d.user {
 			return advise(err)
 		}
 		if err := checkFuture(dir, d.owner(), e.Shared, advise); err != nil {
@@ -160,7 +160,7 @@ var temporary = []string{"/tmp", "/var/tmp", "/dev/shm"}
 
 // copyInstead adds to err where the program could be.
 func (d *deployment) copyInstead(err error) error {
-	switch place := copyPlaceFor(d.User); {
+	switch place := copyPlaceFor(d.user); {
 	case d.Copied && d.Program == place:
 		return asFault(err).withHint("choose another place: --copy-to=PATH")
 	case d.Copied:
@@ -207,11 +207,11 @@ func checkServiceConfig(d *deployment) error {
 	if err != nil {
 		return usagef("%s: %w; expected a configuration in TOML", path, errors.Unwrap(err))
 	}
-	if d.User {
+	if d.user {
 		return checkOwners(path, os.Getuid(), func(err error) error { return usagef("%w", err).withHint("close it: chmod go-w %s", real) })
 	}
 	if err := checkHidden(d, path); err != nil {
-		return usagef("%w", err).withHint("put it where services are configured: %s", serviceConfigFile(d.Name))
+		return usagef("%w", err).withHint("put it where services are configured: %s", serviceConfigFile(d.name))
 	}
 	if err := checkOwners(path, 0, func(err error) error { // the path, not what it leads to now: the service gets the path
 		return usagef("%w", err).withHint("make it root's: chown root %s && chmod 644 %s", real, real)

@@ -106,7 +106,7 @@ func checkProgram(d *deployment) error {
 // checkCopy refuses a place for the program that others could change.
 func checkCopy(d *deployment) error {
 	advise := func(err error) error {
-		return asFault(err).withHint("leave out the path, and it is %s", copyPlaceFor(d.User))
+		return asFault(err).withHint("leave out the path, and it is %s", copyPlaceFor(d.user))
 	}
 	switch info, err := os.Lstat(d.Program); {
 	case err != nil:
@@ -142,7 +142,7 @@ func checkServiceConfig(d *deployment) error {
 		return nil
 	}
 	if err := checkLocal(path); err != nil {
-		return asFault(err).withHint("put it where services are configured: %s", serviceConfigFile(d.Name))
+		return asFault(err).withHint("put it where services are configured: %s", serviceConfigFile(d.name))
 	}
 	return checkWriters(path, 0, func(err error) error {
 		return asFault(err).withHint("put it into a directory of the administrators: %s", filepath.Dir(copyPlaceFor(false)))

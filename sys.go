@@ -16,7 +16,7 @@ import (
 // has started in a terminal.
 type instance struct {
 	name string
-	user bool // it is a service of the user's own
+	user bool // it is a service of the user's own, from login to logout
 }
 
 // endpoint is where it listens if nobody says otherwise.
@@ -42,6 +42,18 @@ func (i instance) configFile() string {
 		return serviceConfigFile(defaultName)
 	}
 	return userConfigFile(defaultName)
+}
+
+// flags are those that name the service to a command, for a hint; each with a blank before it.
+func (i instance) flags() string {
+	text := ""
+	if i.name != defaultName {
+		text += " --name " + i.name
+	}
+	if i.user {
+		text += " --user"
+	}
+	return text
 }
 
 // defaultName is the name of a service that nobody has given another, and of what belongs to it.
