@@ -508,12 +508,16 @@ func joinWords(words []string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {
 		if w == "" || strings.ContainsAny(w, " \t'\"\\?") {
-			w = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+			w = quoteWord(w)
 		}
 		quoted[i] = w
 	}
 	return strings.Join(quoted, " ")
 }
+
+// quoteWord puts single quotes around w, between which neither cutWords nor a shell takes anything for
+// special but the next single quote.
+func quoteWord(w string) string { return "'" + strings.ReplaceAll(w, "'", `'\''`) + "'" }
 
 // isLocal tells an endpoint whose kernel says who calls.
 func (e endpoint) isLocal() bool { return e.Scheme == "unix" || e.Scheme == "npipe" }

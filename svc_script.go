@@ -19,16 +19,16 @@ import (
 	"time"
 )
 
-// plainWord is what no shell treats in a special way.
+// plainWord is what no shell treats in a special way, wherever in a script it stands.
 var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+,-]+$`)
 
-// shellWord quotes s for sh(1), where it needs that. Between single quotes nothing but a single
-// quote is special there.
+// shellWord quotes s for a shell, where it needs that. joinWords quotes what cutWords would take apart, and to
+// a shell more than that is special.
 func shellWord(s string) string {
 	if plainWord.MatchString(s) {
 		return s
 	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	return quoteWord(s)
 }
 
 // shellLine is a command as it would be typed.
