@@ -15,7 +15,7 @@ func newRunCmd() *cobra.Command {
 		Short: "serve in the foreground",
 		Long: `Serve calls in the foreground until SIGTERM, Ctrl-C or the end of the idle time.
 
-Without --listen it serves the user's own endpoint, which only this user and root can call, and with
+Without --listen it serves the user's own endpoint, which only this user and ` + masters + ` can call, and with
 --allow-group the members of that group too.
 With --service NAME, which is how a service manager runs it, that is the endpoint of the service
 of this name, its configuration is that service's, and SIGHUP has it read again.

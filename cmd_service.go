@@ -199,7 +199,7 @@ func newInstallCmd() *cobra.Command {
 		Short: "make ipcd a service of the operating system, and start it",
 		Long: `Make ipcd a service that is there after the next boot, start it, and wait until it answers:
 then "ipcd call hello" reaches it without a flag. It runs with as few rights as the system offers.
-Only root, and the members of the group that --allow-group names, can call it; at a TCP or HTTP
+Only ` + masters + `, and the members of the group that --allow-group names, can call it; at a TCP or HTTP
 endpoint, which wants ?auth=none, every program on the machine can.
 
 With --user it is a service of your own, which only you can call.

@@ -375,11 +375,11 @@ func (s *setting) expected() string {
 		last := len(s.words) - 1
 		return strings.Join(s.words[:last], ", ") + " or " + s.words[last]
 	case ofEndpoint:
-		return `an endpoint, such as "unix:///run/ipcd/ipcd.sock"`
+		return fmt.Sprintf(`an endpoint, such as "%s"`, serviceEndpoint(defaultName))
 	case ofGroup:
 		return "the name of a group of this system, or its number"
 	}
-	return `a list of endpoints, such as ["unix:///run/ipcd/ipcd.sock"]`
+	return fmt.Sprintf(`a list of endpoints, such as ["%s"]`, serviceEndpoint(defaultName))
 }
 
 // text is the setting's value as set takes it.

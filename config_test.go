@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -54,7 +55,8 @@ func configCmd(t *testing.T, args ...string) (string, error) {
 func TestConfigRefusesBadFile(t *testing.T) {
 	const size = `expected a size from 1KiB to 1GiB, such as 65536 or "64KiB"`
 	const wait = `expected a duration from 1ms to 24h, such as "1m30s"`
-	const lists = `expected a list of endpoints, such as ["unix:///run/ipcd/ipcd.sock"]`
+	own := serviceEndpoint(defaultName).String() // such as unix:///run/ipcd/ipcd.sock
+	lists := `expected a list of endpoints, such as ["` + own + `"]`
 	tests := []struct{ text, want, hint string }{
 		{"\nlog_levl = \"info\"\n", `c.toml:2: log_levl: unknown key; expected one that "ipcd config show" lists`, "did you mean log_level?"},
 		{"[limits]\nmax_mesage = 1\n", `c.toml:2: limits.max_mesage: unknown key; expected one that "ipcd config show" lists`, "did you mean limits.max_message?"},
@@ -78,7 +80,7 @@ func TestConfigRefusesBadFile(t *testing.T) {
 		{"log_level = true\n", `c.toml:1: log_level: is a boolean; expected debug, info, warn or error`, ""},
 		{"log_level = \"loud\"\n", `c.toml:1: log_level: "loud" is not one of its values; expected debug, info, warn or error`, ""},
 		{"log_format = \"\"\n", `c.toml:1: log_format: "" is not one of its values; expected auto, text or json`, ""},
-		{"endpoint = 1979-05-27\n", `c.toml:1: endpoint: is a date or a time; expected an endpoint, such as "unix:///run/ipcd/ipcd.sock"`, ""},
+		{"endpoint = 1979-05-27\n", `c.toml:1: endpoint: is a date or a time; expected an endpoint, such as "` + own + `"`, ""},
 		{"idle = 5\n", `c.toml:1: idle: is an integer; expected a duration from 0s to 8760h, such as "1m30s"`, ""},
 		{"idle = \"-1s\"\n", `c.toml:1: idle: -1s is too small; expected a duration from 0s to 8760h, such as "1m30s"`, ""},
 
@@ -137,6 +139,27 @@ func checkUsage(t testing.TB, what any, err error, want, hint string) {
 	}
 	if exitCode(err) != exitUsage {
 		t.Errorf("load(%.60q): exit code %d; want %d", what, exitCode(err), exitUsage)
+	}
+}
+
+// TestHintsNameWhatThisSystemHas wants examples of endpoints that can be typed here, and served, and names
+// those who may always call as this system names them.
+func TestHintsNameWhatThisSystemHas(t *testing.T) {
+	example := regexp.MustCompile(`"([a-z]+:[^"]*)"`)
+	for _, key := range []string{"endpoint", "listen"} {
+		text := findSetting(key).expected()
+		found := example.FindStringSubmatch(text)
+		if found == nil {
+			t.Errorf("%s: %q has no example", key, text)
+			continue
+		}
+		e, err := parseEndpoint(found[1])
+		if err != nil || e.String() != found[1] || !e.isLocal() || transports[e.Scheme].lacking != nil {
+			t.Errorf("%s: the example %s is %+v, %v; want a local endpoint that this system serves", key, found[1], e, err)
+		}
+	}
+	if hint := hintFor(errDenied); !strings.Contains(hint, "its own user and "+masters) {
+		t.Errorf("the hint of a refusal is %q; want %s in it", hint, masters)
 	}
 }
 
@@ -323,7 +346,7 @@ func TestConfigCheck(t *testing.T) {
 		t.Errorf("config check = %q, %v; want the settings: ok", out, err)
 	}
 	_, err = configCmd(t, "config", "check", "--listen", "tpc://127.0.0.1:1")
-	checkUsage(t, "check", err, `--listen: the endpoint tpc://127.0.0.1:1 has the unknown scheme "tpc"; expected a list of endpoints, such as ["unix:///run/ipcd/ipcd.sock"]`, "did you mean tcp://127.0.0.1:1?")
+	checkUsage(t, "check", err, `--listen: the endpoint tpc://127.0.0.1:1 has the unknown scheme "tpc"; expected a list of endpoints, such as ["`+serviceEndpoint(defaultName).String()+`"]`, "did you mean tcp://127.0.0.1:1?")
 	_, err = configCmd(t, "config", "shwo")
 	checkUsage(t, "shwo", err, `config: unknown command "shwo"; expected show or check`, `run "ipcd help config"`)
 }

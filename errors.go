@@ -194,7 +194,7 @@ func hintFor(err error) string {
 			return fmt.Sprintf("send less, or raise limits.%s in the daemon's configuration", f.Data.Limit)
 		}
 	case codeDenied:
-		return "the daemon serves its own user and root; its --allow-group lets the members of a group call, too"
+		return "the daemon serves its own user and " + masters + "; its --allow-group lets the members of a group call, too"
 	case codeDeadline:
 		return "give it longer with --timeout"
 	case codeInternal:

@@ -141,9 +141,6 @@ func checkSockets(d *deployment) error {
 // removeProgram removes a program, which may be running.
 func removeProgram(path string) (later bool, err error) { return false, os.Remove(path) }
 
-// masters are those who can call every service of the system: see isMaster.
-const masters = "root"
-
 // copyPlaceFor is where the program goes unless somebody says otherwise.
 func copyPlaceFor(user bool) string {
 	if home, err := os.UserHomeDir(); user && err == nil {

@@ -56,9 +56,6 @@ func removeProgram(path string) (later bool, err error) {
 	return true, nil
 }
 
-// masters are those who can call every service of the system: see isMaster.
-const masters = "administrators"
-
 // copyPlaceFor is below Program Files, wherever that is. Only Administrators can write there.
 func copyPlaceFor(bool) string {
 	dir, err := programDir()

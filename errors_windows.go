@@ -1,0 +1,7 @@
+package main
+
+// This file owns the name for those whom no refusal keeps out, as it stands in hints. Its twin is
+// errors_unix.go.
+
+// masters can call every daemon: see isMaster.
+const masters = "administrators"
