@@ -1,8 +1,9 @@
 package main
 
-// This file owns what the program asks of its operating system, apart from connections: which service
-// a daemon is, where that listens and is configured, who we are and whom we trust. What differs between
-// systems is in twin files, sys_unix.go and sys_windows.go.
+// This file is the door to the operating system: which service a daemon is, where that one listens and is
+// configured, the environment, and waiting. What differs between systems is in the twins sys_unix.go and
+// sys_windows.go: signals, directories, users, kinds of error. Whom we trust with a path or a pipe is in
+// sys_trust_unix.go and sys_trust_windows.go, the lock of a socket in sys_lock_unix.go.
 
 import (
 	"context"
@@ -12,14 +13,14 @@ import (
 	"time"
 )
 
-// An instance is the service that a daemon is. The zero value is none: a daemon that somebody
+// An instance names the service that a daemon runs as. The zero value is none: a daemon that somebody
 // has started in a terminal.
 type instance struct {
 	name string
-	user bool // it is a service of the user's own, from login to logout
+	user bool // the user's own service, from login to logout, not the system's
 }
 
-// endpoint is where it listens if nobody says otherwise.
+// endpoint is where it listens by default.
 func (i instance) endpoint() (endpoint, error) {
 	switch {
 	case i.name == "":
@@ -30,7 +31,7 @@ func (i instance) endpoint() (endpoint, error) {
 	return serviceEndpoint(i.name), nil
 }
 
-// configFile is where its configuration is looked for; empty where there is no such place.
+// configFile is where its configuration is looked for; empty if there is no such place.
 func (i instance) configFile() string {
 	own, err := ownPeer()
 	switch {
@@ -44,7 +45,7 @@ func (i instance) configFile() string {
 	return userConfigFile(defaultName)
 }
 
-// flags are those that name the service to a command, for a hint; each with a blank before it.
+// flags returns the flags that name the service to a command, for a hint; each begins with a space.
 func (i instance) flags() string {
 	text := ""
 	if i.name != defaultName {
@@ -56,13 +57,13 @@ func (i instance) flags() string {
 	return text
 }
 
-// defaultName is the name of a service that nobody has given another, and of what belongs to it.
+// defaultName is the name of the service, and of its files, unless --name says otherwise.
 const defaultName = "ipcd"
 
-const maxName = 32 // characters of a service's name: it is part of paths, and a socket's has about 100 bytes
+const maxName = 32 // characters of a service's name: it is part of paths, and a socket's path has about 100 bytes
 
-// isInstanceName tells a name that a service may have: [a-z][a-z0-9_-]{0,31}, which every service
-// manager takes and which is a plain file name everywhere.
+// isInstanceName reports whether a service may have this name: [a-z][a-z0-9_-]{0,31} is what every service
+// manager takes, and a plain file name everywhere.
 func isInstanceName(name string) bool {
 	if name == "" || len(name) > maxName {
 		return false
@@ -75,10 +76,10 @@ func isInstanceName(name string) bool {
 	return true
 }
 
-// managersOwn are the variables that a service manager sets for one process alone.
+// managersOwn are the environment variables that a service manager means for one process, not for its children.
 var managersOwn = []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "JOURNAL_STREAM"}
 
-// environWithout is our environment less some variables.
+// environWithout returns our environment without the variables names.
 func environWithout(names ...string) []string {
 	return slices.DeleteFunc(os.Environ(), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
@@ -86,9 +87,9 @@ func environWithout(names ...string) []string {
 	})
 }
 
-// again calls try until it is done, or ctx ends; at least once, whatever ctx says. It pauses in between,
-// for first at first and twice as long each time, up to most. It returns what the last try returned, so
-// that without done ctx has ended, and err is why try had not got there; ctx.Err() says how it ended.
+// again calls try until it is done or ctx ends, and at least once. In between it pauses: for first, then twice
+// as long each time, up to most. It returns what the last call of try returned: if done is false, ctx has
+// ended (ctx.Err says how), and err is what try was still waiting out.
 func again(ctx context.Context, first, most time.Duration, try func() (done bool, err error)) (done bool, err error) {
 	for pause := first; ; pause = min(2*pause, most) {
 		if done, err = try(); done {

@@ -2,11 +2,11 @@
 
 package main
 
-// This file is where macOS and FreeBSD have the directories of their services.
+// This file owns the directories in which services live on macOS and FreeBSD, see hier(7).
 
 const (
-	runDir      = "/var/run"         // where the sockets of services are, see hier(7)
-	varDir      = "/var/db"          // where services keep their state
-	groupRunDir = "/private/var/run" // macOS has runDir here, writable for a group; FreeBSD has no such directory
-	etcDir      = "/usr/local/etc"   // where services that did not come with the system are configured
+	runDir      = "/var/run"         // of the sockets of services
+	varDir      = "/var/db"          // of the state of services
+	groupRunDir = "/private/var/run" // macOS's runDir, writable by a group; FreeBSD has no such directory
+	etcDir      = "/usr/local/etc"   // of the configuration of services that did not come with the system
 )

@@ -1,10 +1,10 @@
 package main
 
-// This file is where Linux has the directories of its services, see hier(7).
+// This file owns the directories in which services live on Linux, see hier(7).
 
 const (
-	runDir      = "/run"     // where the sockets of services are, see hier(7)
-	varDir      = "/var/lib" // where services keep their state
-	groupRunDir = ""         // a runDir that a group may write to: there is none
-	etcDir      = "/etc"     // where services are configured
+	runDir      = "/run"     // of the sockets of services
+	varDir      = "/var/lib" // of the state of services
+	groupRunDir = ""         // a runDir that a group can write to: there is none
+	etcDir      = "/etc"     // of the configuration of services
 )

@@ -2,7 +2,7 @@
 
 package main
 
-// This file owns the lock that says whose a socket is.
+// This file owns the lock that says which process a socket belongs to.
 
 import (
 	"context"
@@ -18,25 +18,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A pathLock is the lock file next to a socket. Whoever has locked it owns the socket; the
-// kernel takes the lock away from a process that dies, however it dies.
+// A pathLock is the lock file next to a socket. Whoever holds the lock owns the socket; the kernel releases
+// it when the process ends, however it ends.
 type pathLock struct {
 	file *os.File
 	path string
 }
 
-// A holder is what the lock file says of the process that locked it.
+// A holder is what the lock file says about the process that holds it.
 type holder struct {
 	PID   int       `json:"pid"`
 	Since time.Time `json:"since"`
 }
 
-// lockPath takes the lock of e. The file may be removed by its holder between our open and our
-// lock; then what we locked is no longer at the path, and we begin again.
+// lockPath takes the lock of e. If the holder removes the file between our open and our lock, we have locked a
+// file that is no longer at the path, and start over.
 func lockPath(e endpoint) (*pathLock, error) {
 	path := e.Path + ".lock"
 	for {
-		// O_NONBLOCK keeps a FIFO in its place from holding us up; a link is not followed.
+		// O_NONBLOCK: a FIFO in its place must not block us. O_NOFOLLOW: nor may a link lead us away.
 		fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
 		if err == unix.EINTR {
 			continue
@@ -67,8 +67,8 @@ func lockPath(e endpoint) (*pathLock, error) {
 	}
 }
 
-// check refuses a lock file that another user could hold, or that is a second name of a file
-// of ours, which sign would write over.
+// check refuses a lock file that another user could hold, and a second name of some other file of ours, which
+// sign would overwrite.
 func (l *pathLock) check(e endpoint) error {
 	info, err := l.file.Stat()
 	if err != nil {
@@ -82,7 +82,7 @@ func (l *pathLock) check(e endpoint) error {
 	return nil
 }
 
-// current tells whether the file that is locked is the one at the path.
+// current reports whether the locked file is still the one at the path.
 func (l *pathLock) current() bool {
 	ours, err := l.file.Stat()
 	if err != nil {
@@ -92,8 +92,8 @@ func (l *pathLock) current() bool {
 	return err == nil && os.SameFile(ours, there)
 }
 
-// sign writes who holds the lock, for those who come later. One write, so that they read all of
-// it or what was there before.
+// sign writes who holds the lock, for those who come later: in one write, so that they read all of it or what
+// was there before.
 func (l *pathLock) sign() error {
 	b, err := json.Marshal(holder{PID: os.Getpid(), Since: time.Now()})
 	if err != nil {
@@ -106,7 +106,7 @@ func (l *pathLock) sign() error {
 	return l.file.Truncate(int64(len(b)))
 }
 
-// release removes the file while it is locked, so that nobody's but ours is removed.
+// release removes the file while it is still locked, so that it is certainly ours.
 func (l *pathLock) release() error {
 	var err error
 	if l.current() {
@@ -128,8 +128,8 @@ func lockFault(e endpoint, path string, err error) *fault {
 	return listenFault(e, "open the lock file: %w", err).withHint("choose a directory of your own")
 }
 
-// heldBy says who holds the lock. The holder writes that right after it has locked, so that what
-// is read at that moment may be empty or of one who is dead.
+// heldBy says who holds the lock. A holder signs right after it has locked; in between, the file may be empty
+// or still name a process that is dead.
 func heldBy(e endpoint, file io.ReaderAt, err error) *fault {
 	if !errors.Is(err, unix.EWOULDBLOCK) {
 		return listenFault(e, "lock its lock file: %w", err).withHint("choose a directory on a local disk")
@@ -146,7 +146,7 @@ func heldBy(e endpoint, file io.ReaderAt, err error) *fault {
 	return f
 }
 
-const signPatience = 200 * time.Millisecond // from taking the lock to having written who holds it
+const signPatience = 200 * time.Millisecond // for the holder to sign what it has just locked
 
 func readHolder(file io.ReaderAt) holder {
 	var h holder

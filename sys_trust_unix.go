@@ -2,9 +2,9 @@
 
 package main
 
-// This file owns whether a path can be relied on: what lies on the way to it, and who could change that.
-// What follows is for those who ask to say: pipe_unix.go and pipe_dial_unix.go of sockets, svc_unix.go of
-// what a service uses. Its counterpart is sys_trust_windows.go.
+// This file owns whether a path can be relied on: what lies on the way to it, and who could change that. What
+// to say about it is up to the callers: pipe_unix.go and pipe_dial_unix.go for sockets, svc_unix.go for what a
+// service uses. Its counterpart is sys_trust_windows.go.
 
 import (
 	"io/fs"
@@ -18,7 +18,7 @@ import (
 
 // A place is one step on the way to a path: a directory, a symbolic link, or what is at the end.
 type place struct {
-	path string // without a link in it, unless it is one itself
+	path string // free of links, unless the place itself is one
 	info fs.FileInfo
 	to   string // where a symbolic link leads; empty for everything else
 	end  bool   // this is what the path leads to
@@ -26,9 +26,9 @@ type place struct {
 
 const maxLinks = 40 // on the way to a path; Linux has the same limit, see path_resolution(7)
 
-// wayTo goes the way that the kernel goes, from / to path, and follows the links. Whoever wants to rely on
-// path has to look at every place: one who can change a directory or a link on the way decides where the
-// way leads. An error comes last, with the path of the place that it is about.
+// wayTo walks from / to path as the kernel does, through links. Whoever relies on path has to look at every
+// place on the way: who can change one of them decides where path leads. If there is an error, it comes last,
+// with the path at which it occurred.
 func wayTo(path string) iter.Seq2[place, error] {
 	return func(yield func(place, error) bool) {
 		at, rest := "/", components(path)
@@ -61,7 +61,7 @@ func wayTo(path string) iter.Seq2[place, error] {
 				}
 			}
 			if len(rest) > 0 {
-				at, rest = filepath.Join(at, rest[0]), rest[1:] // at has no link in it, so that ".." is what it says
+				at, rest = filepath.Join(at, rest[0]), rest[1:] // at is free of links, so ".." means what it says
 			}
 		}
 	}
@@ -71,7 +71,7 @@ func components(path string) []string {
 	return slices.DeleteFunc(strings.Split(path, "/"), func(name string) bool { return name == "" || name == "." })
 }
 
-// systemPlace is what path leads to, if the only links on the way are the system's own.
+// systemPlace returns what path leads to, if there are no links on the way but the system's own.
 func systemPlace(path string) (place, bool) {
 	for p, err := range wayTo(path) {
 		switch {
@@ -84,24 +84,24 @@ func systemPlace(path string) (place, bool) {
 	return place{}, false
 }
 
-// isSystemLink reports whether the link is one that systems come with: root's in / and /var, such as macOS's
-// /tmp and /var, or Linux's /var/run.
+// isSystemLink reports whether p is a link that the system comes with: root's in / or /var, such as /tmp and /var
+// on macOS, or /var/run on Linux.
 func (p place) isSystemLink() bool {
 	return p.to != "" && ownerOf(p.info) == 0 && slices.Contains([]string{"/", "/var", "/private/var"}, filepath.Dir(p.path))
 }
 
-// A risk is what somebody else, who is neither root nor the user in question, can do to a place.
+// A risk is what somebody else, neither root nor the user in question, can do to a place.
 type risk int
 
 const (
 	riskNone    risk = iota
-	riskAdded        // add to it: a sticky directory, such as /tmp, in which nobody can touch what is another's
+	riskAdded        // add to it, but not touch what others have there: a sticky directory, such as /tmp
 	riskOpen         // change what is in it
 	riskForeign      // anything: it is theirs
 )
 
-// risk looks at the owner and the mode of a place, as sshd(8) does with ~/.ssh. The mode of a link means
-// nothing: whoever can write to its directory can replace it, and nobody else can change it.
+// risk judges a place by its owner and mode, as sshd(8) judges ~/.ssh. The mode of a link means nothing: it is
+// up to the directory whether the link can be replaced, and nobody can change it otherwise.
 func (p place) risk(uid int) risk {
 	owner := ownerOf(p.info)
 	switch {
@@ -115,8 +115,8 @@ func (p place) risk(uid int) risk {
 	return riskOpen
 }
 
-// isOpen reports whether others can write to what is at the path at. groupRunDir counts as closed
-// while it is as its system has made it: root's, and open to the group daemon (1), in which are no people.
+// isOpen reports whether others can write to what is at the path at. groupRunDir counts as closed as long as it
+// is as macOS made it: root's, and writable by the group daemon (1), which has no human members.
 func isOpen(at string, info fs.FileInfo) bool {
 	open := info.Mode().Perm() & 0o022
 	if at == groupRunDir && ownerOf(info) == 0 && info.Sys().(*syscall.Stat_t).Gid == 1 {

@@ -1,7 +1,8 @@
 package main
 
-// This file owns whom we trust on Windows, and to whom things are open: the SIDs of services, the
-// security descriptors of pipes and directories, and what they say of those that are there.
+// This file owns whom we trust on Windows, and whom we grant what: the SIDs of services, the security
+// descriptors of pipes, and what the descriptors of pipes, files and directories say about who could change
+// them. Its counterpart is sys_trust_unix.go.
 
 import (
 	"cmp"
@@ -24,35 +25,35 @@ const (
 	sidNetworkService = "S-1-5-20"
 	sidAdministrators = "S-1-5-32-544"
 	sidEveryone       = "S-1-1-0"
-	sidCreatorOwner   = "S-1-3-0"                                                        // stands for whoever makes a file, in what a directory hands down
+	sidCreatorOwner   = "S-1-3-0"                                                        // in what a directory hands down: whoever makes the file
 	sidInstaller      = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464" // NT SERVICE\TrustedInstaller
 )
 
-// isServiceAccount tells the users that services run as and nobody logs in as.
+// isServiceAccount reports whether sid is one of the users that services run as and nobody logs in as.
 func isServiceAccount(sid string) bool {
 	return sid == sidSystem || sid == sidLocalService || sid == sidNetworkService
 }
 
-// Rights for which SDDL has no word ("ACE Strings"), and those of a pipe.
+// Access rights for which SDDL has no word ("ACE Strings").
 const (
-	// rightsRead and rightsModify are those that Explorer calls "Read & execute" and "Modify":
-	// FILE_GENERIC_READ and FILE_GENERIC_EXECUTE, then FILE_GENERIC_WRITE and DELETE too.
+	// rightsRead and rightsModify are what Explorer calls "Read & execute" and "Modify":
+	// FILE_GENERIC_READ and FILE_GENERIC_EXECUTE; FILE_GENERIC_WRITE and DELETE as well.
 	rightsRead   = "0x1200a9"
 	rightsModify = "0x1301bf"
-	// rightsCall are what a caller of a pipe needs: FILE_GENERIC_READ and FILE_GENERIC_WRITE without
-	// FILE_CREATE_PIPE_INSTANCE, which is the bit of FILE_APPEND_DATA: see "Named Pipe Security and Access
-	// Rights". A client that asks for GENERIC_WRITE gets in all the same, as it does with .NET's
-	// PipeAccessRights.ReadWrite, which are these.
+	// rightsCall is what the caller of a pipe needs: FILE_GENERIC_READ and FILE_GENERIC_WRITE, without
+	// FILE_CREATE_PIPE_INSTANCE, which is the bit of FILE_APPEND_DATA ("Named Pipe Security and Access
+	// Rights"). A client that asks for GENERIC_WRITE gets in all the same. .NET's
+	// PipeAccessRights.ReadWrite is the same set.
 	rightsCall uint32 = windows.FILE_GENERIC_READ | windows.FILE_GENERIC_WRITE&^windows.FILE_APPEND_DATA
 )
 
-// serviceSIDs begins the SIDs of services: SECURITY_SERVICE_ID_BASE_RID in "Well-known SIDs".
+// serviceSIDs is how the SIDs of services begin: SECURITY_SERVICE_ID_BASE_RID in "Well-known SIDs".
 const serviceSIDs = "S-1-5-80-"
 
-// serviceSID is that of the service NT SERVICE\name, whether there is one or not: the SHA-1 of the
-// name, in upper case and UTF-16 ("SERVICE_SID_INFO structure" says what it is good for, "sc
-// showsid" prints it). Only the service control manager puts it into the token of a process, and only an
-// administrator can make a service, so that it cannot be taken by anyone else.
+// serviceSID is the SID of the service NT SERVICE\name, whether or not there is one: the SHA-1 of the name in
+// upper case and UTF-16 ("SERVICE_SID_INFO structure" says what it is for, "sc showsid" prints it). Nobody else
+// can take it: only the service control manager puts it into the token of a process, and only an
+// administrator can create a service.
 func serviceSID(name string) string {
 	var b []byte
 	for _, c := range utf16.Encode([]rune(strings.ToUpper(name))) {
@@ -67,14 +68,14 @@ func serviceSID(name string) string {
 	return sid.String()
 }
 
-// isServiceSID tells the SID of one service from that of all of them, S-1-5-80-0, and others.
+// isServiceSID reports whether sid is that of one service; S-1-5-80-0 stands for all of them.
 func isServiceSID(sid string) bool {
 	rest, ok := strings.CutPrefix(sid, serviceSIDs)
 	return ok && strings.Count(rest, "-") == 4
 }
 
-// asService is the SID of the service that p is, or nothing. It is in the groups of the token when the
-// type of the service's SID is not "none"; a virtual account has it as the user, too.
+// asService is the SID of the service that p runs as, or nothing. The token has it among its groups unless
+// the type of the service's SID is "none"; that of a virtual account has it as the user as well.
 func (p peer) asService() string {
 	for _, sid := range p.Groups {
 		if isServiceSID(sid) {
@@ -84,8 +85,8 @@ func (p peer) asService() string {
 	return ""
 }
 
-// pipeService is the service that may serve the pipe of e, besides its user: the one after which the
-// pipe is named. NAME.more and NAME\more are its pipes, too; NAME-more may be another's.
+// pipeService is the service that may serve the pipe of e, apart from the user: the one that the pipe is named
+// after. NAME.more and NAME\more are its pipes as well; NAME-more may belong to another one.
 func pipeService(e endpoint) (name string, ok bool) {
 	name = strings.TrimPrefix(e.Path, pipePrefix)
 	if i := strings.IndexAny(name, `.\`); i >= 0 {
@@ -94,12 +95,11 @@ func pipeService(e endpoint) (name string, ok bool) {
 	return name, isInstanceName(name)
 }
 
-// pipeSecurity is the security descriptor of the pipe, in SDDL: nobody but those named here,
-// whatever a parent would hand down (P). Whoever serves it has to be among them, or could make no
-// instance after the first, and owns it, which is what clients look at: left to the system, the owner is
-// the administrators for some and the user for others. Of a service that is the SID of the service,
-// which its token lets it make an owner (SE_GROUP_OWNER), rather than an account that others share. The
-// group that may call can do that, and not serve.
+// pipeSecurity is the security descriptor of the pipe, in SDDL: nobody gets in but those named here, whatever a
+// parent would hand down (P). Whoever serves the pipe has to be among them, or could create no second
+// instance. They also own it, since clients look at the owner, which the system would make the administrators
+// for some and the user for others. A service has its own SID own the pipe, as its token allows
+// (SE_GROUP_OWNER), rather than an account that others share. The group allow may call, but not serve.
 func pipeSecurity(e endpoint, own peer, allow group) string {
 	server := own.SID
 	if service := own.asService(); service != "" && own.SID != sidSystem {
@@ -123,11 +123,11 @@ func pipeSecurity(e endpoint, own peer, allow group) string {
 	return b.String()
 }
 
-// checkPipeOwner makes sure before a byte is sent that the pipe is ours, the system's, or that of the
-// service after which it is named: any user may take the name of a pipe that nobody serves. The owner
-// cannot be made up: a process can give what it makes to its user and to those groups of its token that
-// are marked for that, and to no other. The pid of the server can be (it is that of whoever made the
-// instance, may have ended, and the number may be another's by now), so that it plays no part.
+// checkPipeOwner makes sure, before a byte is sent, that the pipe is ours, the system's, or that of the service
+// that it is named after: any user may take the name of a pipe that nobody serves. The owner cannot be
+// forged: a process can give what it makes to its user, or to a group of its token that is marked for it, and to
+// nobody else. The pid of the server proves nothing: it is that of whoever made the instance, who may have
+// ended, and whose number may be another's by now.
 func checkPipeOwner(e endpoint, pipe windows.Handle) error {
 	sd, err := windows.GetSecurityInfo(pipe, windows.SE_KERNEL_OBJECT, windows.OWNER_SECURITY_INFORMATION)
 	if err != nil {
@@ -153,23 +153,22 @@ func checkPipeOwner(e endpoint, pipe windows.Handle) error {
 	return f.withHint(`start one of your own with "ipcd run", or call as that user`)
 }
 
-// mayServe tells the owners from whom the client takes answers at e.
+// mayServe reports whether a client takes answers at e from the owner sid.
 func mayServe(e endpoint, sid string) bool {
 	service, ok := pipeService(e)
 	return isOurs(sid) || ok && sid == serviceSID(service)
 }
 
-// isOurs tells the owners whom we trust: ourselves, and those who could become us.
+// isOurs reports whether sid is ourselves, or somebody who could become us.
 func isOurs(sid string) bool {
 	own, err := ownPeer()
 	return sid == sidSystem || sid == sidAdministrators || err == nil && sid == own.SID
 }
 
-// isTrustedOwner tells the owners of things in the system's directories that none but an
-// administrator can have made.
+// isTrustedOwner reports whether only an administrator, or we, can have made what belongs to sid.
 func isTrustedOwner(sid string) bool { return isOurs(sid) || sid == sidInstaller }
 
-// ownerOfFile is the SID of whose a file or directory is.
+// ownerOfFile is the SID of the owner of a file or directory.
 func ownerOfFile(path string) (string, error) {
 	sd, err := windows.GetNamedSecurityInfo(path, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION)
 	if err != nil {
@@ -182,23 +181,23 @@ func ownerOfFile(path string) (string, error) {
 	return owner.String(), nil
 }
 
-// The rights that a list of others is made for.
+// Sets of rights for othersIn.
 const (
-	handedDown uint32 = 1 << 27   // none by itself: also those that a directory only hands down to what will be in it
+	handedDown uint32 = 1 << 27   // no right: a flag that counts what a directory only hands down to what will be in it
 	anyRight   uint32 = 1<<32 - 1 // handed down or not
-	// fileReplace are those with which a file becomes another, dirReplace those with which what is in a
-	// directory does: DELETE lets it be renamed away, FILE_DELETE_CHILD what is in it ("File Access Rights
-	// Constants"), dirAdd puts something beside it.
+	// fileReplace are the rights with which a file can be replaced or changed, dirReplace those with which what
+	// is in a directory can: with DELETE the directory can be renamed away, with FILE_DELETE_CHILD what is in it
+	// ("File Access Rights Constants"). dirAdd lets something be added.
 	fileReplace     = windows.FILE_WRITE_DATA | windows.FILE_APPEND_DATA | windows.DELETE | windows.WRITE_DAC | windows.WRITE_OWNER
 	dirReplace      = fileDeleteChild | windows.DELETE | windows.WRITE_DAC | windows.WRITE_OWNER
 	dirAdd          = windows.FILE_WRITE_DATA // FILE_ADD_FILE
 	fileDeleteChild = 0x40                    // FILE_DELETE_CHILD
-	// ACCESS_ALLOWED_CALLBACK_ACE_TYPE, one with a condition behind the SID, which we take for met.
+	// ACCESS_ALLOWED_CALLBACK_ACE_TYPE has a condition behind the SID, which we assume to be met.
 	allowedCallback = 9
 )
 
-// othersIn names those besides SYSTEM, the administrators, ourselves and the SIDs of known who have one of
-// the rights to a file or directory; its owner first, who may take them all, if it is one of others.
+// othersIn returns the SIDs that have any of the rights to a file or directory, except SYSTEM, the administrators,
+// ourselves and the SIDs in known. An owner among them comes first, who may take any right.
 func othersIn(path string, rights uint32, known ...string) ([]string, error) {
 	sd, err := windows.GetNamedSecurityInfo(path, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
 	if err != nil {
@@ -216,7 +215,7 @@ func othersIn(path string, rights uint32, known ...string) ([]string, error) {
 	}
 	note(owner.String())
 	acl, _, err := sd.DACL()
-	if err != nil || acl == nil { // without one everybody may do everything: "Null DACLs and Empty DACLs"
+	if err != nil || acl == nil { // without a list everybody may do everything: "Null DACLs and Empty DACLs"
 		return append(others, sidEveryone), nil
 	}
 	for i := range uint32(acl.AceCount) {
@@ -250,15 +249,15 @@ func nameSIDs(sids []string) string {
 	return strings.Join(names, ", ")
 }
 
-// securityOf is how the system takes a descriptor for what it makes.
+// securityOf wraps a descriptor as the functions that create something take it.
 func securityOf(sd *windows.SECURITY_DESCRIPTOR) *windows.SecurityAttributes {
 	sa := &windows.SecurityAttributes{SecurityDescriptor: sd}
 	sa.Length = uint32(unsafe.Sizeof(*sa))
 	return sa
 }
 
-// askService is how the service control manager sees a service, and where it is in that: everybody who has
-// logged in may ask ("Service Security and Access Rights").
+// askService asks the service control manager for the status of a service. Everybody who has logged in may ask
+// ("Service Security and Access Rights").
 func askService(name string) (windows.SERVICE_STATUS_PROCESS, error) {
 	var status windows.SERVICE_STATUS_PROCESS
 	manager, err := windows.OpenSCManager(nil, nil, windows.SC_MANAGER_CONNECT)
@@ -278,7 +277,7 @@ func askService(name string) (windows.SERVICE_STATUS_PROCESS, error) {
 	return queryStatus(service)
 }
 
-// queryStatus asks for the status of an open service.
+// queryStatus returns the status of an open service.
 func queryStatus(service windows.Handle) (windows.SERVICE_STATUS_PROCESS, error) {
 	var status windows.SERVICE_STATUS_PROCESS
 	size := uint32(unsafe.Sizeof(status))
@@ -286,7 +285,7 @@ func queryStatus(service windows.Handle) (windows.SERVICE_STATUS_PROCESS, error)
 	return status, os.NewSyscallError("QueryServiceStatusEx", err)
 }
 
-// describe fills in what a token says.
+// describe fills in what a token says about its user.
 func (p *peer) describe(token windows.Token) error {
 	user, err := token.GetTokenUser()
 	if err != nil {
@@ -305,7 +304,7 @@ func (p *peer) describe(token windows.Token) error {
 	return nil
 }
 
-// accountName is DOMAIN\USER, or nothing.
+// accountName returns DOMAIN\USER, or nothing.
 func accountName(sid *windows.SID) string {
 	name, domain, _, err := sid.LookupAccount("")
 	switch {

@@ -1,7 +1,7 @@
 package main
 
-// This file is what Windows has in the place of sys_unix.go: signals, the directories of services and
-// users, users and groups, and the kinds of error.
+// This file owns what is particular to Windows: users and groups, signals, the directories of services and
+// users, and the kinds of error. Its twin is sys_unix.go.
 
 import (
 	"errors"
@@ -18,24 +18,24 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// ownPeer is this process as the kernel describes it, without its pid.
+// ownPeer describes this process as the kernel would, without the pid.
 func ownPeer() (peer, error) { return ownToken() }
 
-// ownToken reads the token of this process once: who we are does not change, and naming the user may
-// take a question to a domain controller.
+// ownToken reads the token of this process once: it does not change, and to name its user may take asking a
+// domain controller.
 var ownToken = sync.OnceValues(func() (peer, error) {
 	p := peer{Transport: "npipe", Known: true, UID: -1, GID: -1}
 	return p, p.describe(windows.GetCurrentProcessToken())
 })
 
-// isMaster reports whether p is SYSTEM or an elevated administrator, who may do anything here whatever we
-// say: to refuse them would protect nothing. "Whether a token has elevated privileges" ("TOKEN_ELEVATION
-// structure") does not say which privileges; the group does.
+// isMaster reports whether p is SYSTEM or an elevated administrator. They can do anything here whatever we say,
+// so a refusal would protect nothing. "Whether a token has elevated privileges" ("TOKEN_ELEVATION structure")
+// does not say which ones; the group does.
 func isMaster(p peer) bool {
 	return p.Known && (p.SID == sidSystem || p.Elevated && slices.Contains(p.Groups, sidAdministrators))
 }
 
-// findGroup looks a group up by its name, such as Users or DOMAIN\Staff, or by its SID.
+// findGroup looks up a group by its name, such as Users or DOMAIN\Staff, or by its SID.
 func findGroup(name string) (group, error) {
 	sid, err := windows.StringToSid(name)
 	if err == nil {
@@ -51,16 +51,16 @@ func findGroup(name string) (group, error) {
 	return group{name: name, id: sid.String()}, nil
 }
 
-// stopSignals are those that ask a daemon to stop. Go makes SIGTERM of a closed console, of the
-// end of the session and of shutdown.
+// stopSignals ask a daemon to stop. Go turns a closed console, the end of the session and shutdown into
+// SIGTERM.
 var stopSignals = []os.Signal{os.Interrupt, syscall.SIGTERM}
 
-// reloadSignals: Windows has none that could ask a service to read its settings again.
+// reloadSignals would ask a service to read its settings again; Windows has no such signal.
 var reloadSignals []os.Signal
 
-// signalPatience is how long a process has after a signal: it is ended 5 s after its console has been
-// closed ("HandlerRoutine callback function", time-outs), and whoever waits then hears nothing. The
-// second that is left is for answers to the calls that are cut.
+// signalPatience is how long a process may go on after a signal. Windows ends it 5 s after its console was closed
+// ("HandlerRoutine callback function", time-outs), and then nobody who waits gets an answer. The second that
+// is left is for the answers to calls that are cut short.
 func signalPatience(sig os.Signal) time.Duration {
 	if sig == syscall.SIGTERM {
 		return 4 * time.Second
@@ -68,11 +68,11 @@ func signalPatience(sig os.Signal) time.Duration {
 	return 0
 }
 
-// crashAsSignal: the service control manager tells a crash from an end by itself.
+// crashAsSignal has nothing to do: the service control manager can tell a crash from an exit.
 func crashAsSignal() {}
 
-// detach gives cmd a console of its own that nobody sees, which neither Ctrl-C nor a closed
-// terminal reaches. With no console at all every program that it starts would open a window.
+// detach gives cmd a hidden console of its own, out of reach of Ctrl-C and of a terminal that closes. Without
+// any console, every console program that it starts would open a window.
 func detach(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		CreationFlags: windows.CREATE_NEW_PROCESS_GROUP | windows.CREATE_NO_WINDOW,
@@ -80,16 +80,16 @@ func detach(cmd *exec.Cmd) {
 	}
 }
 
-// serviceEndpoint is where a daemon listens that is a service of the system.
+// serviceEndpoint is the default endpoint of a service of the system.
 func serviceEndpoint(name string) endpoint {
 	return endpoint{Scheme: "npipe", Path: pipePrefix + name, Proto: protoAuto}
 }
 
-// defaultEndpoint is the user's own.
+// defaultEndpoint is that of the user's own daemon.
 func defaultEndpoint() (endpoint, error) { return userEndpoint(defaultName) }
 
-// userEndpoint is where a service of the user's own listens: all users share one space of names,
-// hence the SID in it.
+// userEndpoint is the default endpoint of a daemon of the user's own. All users share one namespace of pipes, hence
+// the SID in the name.
 func userEndpoint(name string) (endpoint, error) {
 	own, err := ownPeer()
 	if err != nil {
@@ -101,8 +101,7 @@ func userEndpoint(name string) (endpoint, error) {
 	return endpoint{Scheme: "npipe", Path: pipePrefix + name + "-" + own.SID, Proto: protoAuto}, nil
 }
 
-// userConfigFile and serviceConfigFile are where the configuration is looked for; empty where
-// there is no such place.
+// userConfigFile is where the configuration of a user's daemon is looked for; empty if there is no such place.
 func userConfigFile(name string) string {
 	dir, err := os.UserConfigDir()
 	if err != nil {
@@ -111,9 +110,9 @@ func userConfigFile(name string) string {
 	return filepath.Join(dir, name, "config.toml")
 }
 
-// serviceConfigFile passes over a file, or a directory, that another user has made: everybody
-// may make directories in %ProgramData%, and what stands in the file is done with more rights
-// than theirs.
+// serviceConfigFile is where the configuration of a service of the system is looked for. It is empty if another
+// user made the file or its directory: everybody may make directories in %ProgramData%, and what the file
+// says is done with more rights than theirs.
 func serviceConfigFile(name string) string {
 	dir, err := serviceDir(name)
 	if err != nil {
@@ -122,7 +121,7 @@ func serviceConfigFile(name string) string {
 	file := filepath.Join(dir, "config.toml")
 	for _, path := range []string{dir, file} {
 		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-			return file // which is not there
+			return file // which does not exist
 		}
 		if owner, err := ownerOfFile(path); err != nil || !isTrustedOwner(owner) {
 			return ""
@@ -131,7 +130,7 @@ func serviceConfigFile(name string) string {
 	return file
 }
 
-// serviceDir is what a service of the system has of %ProgramData%. It is not made here.
+// serviceDir is the directory of a service of the system in %ProgramData%. It need not exist.
 func serviceDir(name string) (string, error) {
 	data, err := windows.KnownFolderPath(windows.FOLDERID_ProgramData, 0)
 	if err != nil {
@@ -140,7 +139,7 @@ func serviceDir(name string) (string, error) {
 	return filepath.Join(data, name), nil
 }
 
-// stateDir is where the daemon keeps what must outlive it. It is not made here.
+// stateDir is where the daemon keeps what must outlive it. It need not exist.
 func stateDir() (string, error) {
 	if own, err := ownPeer(); err == nil && isServiceAccount(own.SID) {
 		return serviceDir(defaultName)
@@ -152,23 +151,24 @@ func stateDir() (string, error) {
 	return filepath.Join(dir, "ipcd"), nil
 }
 
-// isTemporaryAccept tells the errors of accept that pass.
+// isTemporaryAccept reports whether an error of Accept will pass.
 func isTemporaryAccept(err error) bool {
 	return isAny(err, windows.WSAEMFILE, windows.WSAENOBUFS, windows.WSAECONNABORTED, windows.WSAECONNRESET,
 		windows.ERROR_NO_SYSTEM_RESOURCES, windows.ERROR_NOT_ENOUGH_MEMORY, windows.ERROR_NO_DATA)
 }
 
-// isBrokenPipe tells that the other end reads no more.
+// isBrokenPipe reports whether the other end has stopped reading.
 func isBrokenPipe(err error) bool {
 	return isAny(err, windows.ERROR_BROKEN_PIPE, windows.ERROR_NO_DATA, windows.ERROR_PIPE_NOT_CONNECTED, windows.WSAECONNRESET)
 }
 
-// isRefused and isPortTaken tell why a socket did not connect or bind.
+// isRefused reports whether nobody listens where we connected to.
 func isRefused(err error) bool { return isAny(err, windows.WSAECONNREFUSED) }
 
+// isPortTaken reports whether somebody else listens on the port that we wanted.
 func isPortTaken(err error) bool { return isAny(err, windows.WSAEADDRINUSE) }
 
-// isAny tells whether err is one of the errors of Windows.
+// isAny reports whether err is one of these errors of Windows.
 func isAny(err error, any ...syscall.Errno) bool {
 	var e syscall.Errno
 	return errors.As(err, &e) && slices.Contains(any, e)
