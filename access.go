@@ -1,10 +1,9 @@
 package main
 
-// This file owns who may call.
+// This file owns the decision who may call a daemon.
 
-// mayConnect tells whether p may call on the endpoint e at all: the user that the daemon runs
-// as, those who could become it, and the members of the group that may. A peer that nobody can
-// name is let in only where e says so.
+// mayConnect returns nil if p may call on the endpoint e at all: the user that the daemon runs as, those who could
+// become that user, and the members of allow. A peer without a known user is admitted only where e waives proof.
 func (p peer) mayConnect(e endpoint, allow group) error {
 	if !p.Known {
 		if e.NoAuth {

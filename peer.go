@@ -1,42 +1,42 @@
 package main
 
-// This file owns identity: what the kernel says of a peer.
+// This file owns identity: what the kernel says about a peer.
 
 import (
 	"slices"
 	"strconv"
 )
 
-// A peer is the program at the other end of a connection, as the kernel describes it at the
-// moment of connect. Nothing in it comes from the peer itself. It is what Ipcd.Whoami returns.
+// A peer is the program at the other end of a connection, as the kernel described it when it connected. Nothing
+// here comes from the peer itself. Ipcd.Whoami returns it.
 type peer struct {
 	Transport string `json:"transport"`          // unix, npipe, tcp, http, fork
-	Known     bool   `json:"known"`              // the kernel named a user; always false on TCP
-	UID       int    `json:"uid"`                // -1 where the system has none
+	Known     bool   `json:"known"`              // the kernel knows the user; always false on TCP
+	UID       int    `json:"uid"`                // -1 on a system that has none
 	GID       int    `json:"gid"`                // -1 likewise
-	PID       int    `json:"pid"`                // 0 where it cannot be known; pids are reused, so never a proof
+	PID       int    `json:"pid"`                // 0 if unknown; pids are reused, so it proves nothing
 	User      string `json:"user,omitempty"`     // the name of UID or SID
 	SID       string `json:"sid,omitempty"`      // Windows: the security identifier
 	Elevated  bool   `json:"elevated,omitempty"` // Windows: runs with administrator rights
 	Address   string `json:"address,omitempty"`  // TCP: the remote address
 
-	// Groups are those of the process, as the kernel counts them: decimal gids, the effective one
-	// first, or SIDs. FreeBSD and macOS tell no more than 16.
+	// Groups are those of the process: decimal gids, the effective one first, or SIDs. FreeBSD and macOS
+	// report no more than 16.
 	Groups []string `json:"groups,omitempty"`
 }
 
-// A group is one whose members may call. The zero value is none.
+// A group is a group of users who may call. The zero value is none.
 type group struct {
 	name string // as it was configured
-	id   string // as it stands in the groups of a peer
+	id   string // as in peer.Groups
 }
 
-// isMember tells whether the kernel counts p among the members of g.
+// isMember reports whether the kernel counts p among the members of g.
 func (p peer) isMember(g group) bool {
 	return p.Known && g.id != "" && slices.Contains(p.Groups, g.id)
 }
 
-// key names whom a per-user limit counts.
+// key identifies the user in the counts of per-user limits.
 func (p peer) key() string {
 	switch {
 	case p.SID != "":
@@ -64,7 +64,7 @@ func (p peer) who() string {
 	return "the user with " + id
 }
 
-// isUser tells whether both are known and the same user.
+// isUser reports whether p and b are both known, and the same user.
 func (p peer) isUser(b peer) bool {
 	return p.Known && b.Known && p.UID == b.UID && p.SID == b.SID
 }

@@ -1,6 +1,8 @@
 package main
 
-// This file is the place where a transport plugs in: one row for each scheme of an endpoint.
+// This file is where a transport plugs in: with a row for each of its schemes, added by the init of its own file.
+// TCP is transport_tcp.go; Unix sockets and named pipes are the room pipe; fork: is child.go. Sockets that a
+// service manager passes are in transport_inherit_unix.go.
 
 import (
 	"context"
@@ -10,31 +12,31 @@ import (
 
 // A transport carries bytes between two programs.
 type transport struct {
-	// lacking says why this system does not listen or dial here, and names the way out. It is what a row
-	// without listen, or without dial, answers; nil in a row that has both.
+	// lacking says why this system cannot listen or dial here, and what to use instead. It answers for listen
+	// and for dial where the row has none; it is nil in a row that has both.
 	lacking func(e endpoint) *fault
-	// listen opens the endpoint for calls, so that the members of allow can reach it too. Closing
-	// the listener gives back all it took: the socket file and the lock that says whose the endpoint is.
+	// listen opens the endpoint for calls by the daemon's own user and the members of allow. Closing the
+	// listener returns all that it took: the socket file, and the lock that says whose the endpoint is.
 	listen func(e endpoint, allow group) (net.Listener, error)
-	// check says what keeps e from being served at any time, before anything is opened. It is nil where
-	// only listening shows that.
+	// check returns an error if e can never be served, without opening anything. It is nil if only listening
+	// can find that out.
 	check func(e endpoint) error
-	// inherits returns the listener to serve the endpoint with where l, which a service manager has
-	// opened, is that endpoint; nil where it is not. It is nil itself where there can be no such listener.
+	// inherits returns a listener for e if l, which a service manager has opened, is at that endpoint;
+	// otherwise nil. The function itself is nil if there can be no such listener.
 	inherits func(e endpoint, l net.Listener) (net.Listener, error)
-	// dial connects, having made sure that the other end is who it should be before a byte
-	// is sent. Its errors are faults with hints: see dialFault.
+	// dial connects, and makes sure who is at the other end before a byte is sent. Its errors are faults with
+	// hints, see dialFault.
 	dial func(ctx context.Context, e endpoint) (net.Conn, error)
-	// identify says what the kernel knows of the other end. Where it has to wait for the peer's first
-	// bytes to know, it waits no longer than wait, and leaves them to be read.
+	// identify returns what the kernel knows about the other end. If that takes the first bytes of the peer, it
+	// waits for them no longer than wait, and leaves them to be read.
 	identify func(conn net.Conn, wait time.Duration) (peer, error)
 }
 
-// transports by the scheme of the endpoint. The files of the transports fill it in.
+// transports are the rows by the scheme of an endpoint, see addTransport.
 var transports = map[string]transport{}
 
-// addTransport adds the row of a scheme. Every row can be listened on, checked and dialled afterwards:
-// callers need not know which systems have it.
+// addTransport adds the row of a scheme, and has t.lacking answer for the functions that t has not: callers
+// need not know which system has which transport.
 func addTransport(scheme string, t transport) {
 	if t.listen == nil {
 		t.listen = func(e endpoint, _ group) (net.Listener, error) { return nil, t.lacking(e) }
@@ -46,6 +48,6 @@ func addTransport(scheme string, t transport) {
 	transports[scheme] = t
 }
 
-// inheritListeners takes the listeners that a service manager has opened for us. It is nil on systems
-// without such a thing.
+// inheritListeners takes over the listeners that a service manager has opened for us. It is nil on systems where
+// no service manager does.
 var inheritListeners func() ([]net.Listener, error)

@@ -2,8 +2,8 @@
 
 package main
 
-// This file owns the sockets that a service manager has opened for us: sd_listen_fds(3), which systemd
-// does, and others in its way. It is the only one that knows go-systemd's activation.
+// This file owns the sockets that a service manager has opened for us, in the way of sd_listen_fds(3): systemd,
+// and others that do as it does. It is the only one that imports go-systemd's activation.
 
 import (
 	"net"
@@ -18,15 +18,15 @@ import (
 
 func init() { inheritListeners = inheritSockets }
 
-// inheritSockets takes what $LISTEN_FDS announces, and takes that out of the environment, which our
-// children get. The sockets stay the manager's: closing ours neither removes them nor refuses
-// anybody, and who connects then waits for the next of us.
+// inheritSockets takes the sockets that $LISTEN_FDS announces, and removes it from the environment, which our
+// children inherit. The sockets remain the manager's: closing ours neither removes them nor refuses a
+// caller, who waits for the next daemon instead.
 func inheritSockets() ([]net.Listener, error) {
 	var list []net.Listener
 	var first error
 	for _, f := range activation.Files(true) {
 		l, err := listenerOf(f)
-		f.Close() // which l does not need: it has a copy
+		f.Close() // l has a duplicate
 		if err == nil {
 			list = append(list, l)
 		} else if first == nil {
@@ -42,7 +42,7 @@ func inheritSockets() ([]net.Listener, error) {
 	return list, nil
 }
 
-// listenerOf makes sure that f is what we can accept connections from.
+// listenerOf returns the listener that f is, having made sure that it is one for streams.
 func listenerOf(f *os.File) (net.Listener, error) {
 	kind, err := unix.GetsockoptInt(int(f.Fd()), unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil || kind != unix.SOCK_STREAM {
@@ -65,7 +65,7 @@ func listenerOf(f *os.File) (net.Listener, error) {
 // An inheritedUnix is a socket in the file system that belongs to the service manager.
 type inheritedUnix struct{ *net.UnixListener }
 
-// letIn complains where members of the group cannot connect: the socket is not ours to open.
+// letIn returns an error if members of the group cannot connect: the socket is not ours to open to them.
 func (l inheritedUnix) letIn(allow group) error {
 	if allow.id == "" {
 		return nil
@@ -82,7 +82,7 @@ func (l inheritedUnix) letIn(allow group) error {
 		withHint("ipcd install --allow-group %s --force", allow.name)
 }
 
-// inheritsUnix takes l where it is the socket of e. The manager may know its directory by another name.
+// inheritsUnix returns l if it is the socket of e. The manager may know its directory by another name.
 func inheritsUnix(e endpoint, l net.Listener) (net.Listener, error) {
 	addr, ok := l.Addr().(*net.UnixAddr)
 	if !ok || !filepath.IsAbs(addr.Name) || filepath.Base(addr.Name) != filepath.Base(e.Path) {

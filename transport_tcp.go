@@ -1,7 +1,7 @@
 package main
 
-// This file owns the transports of machines, TCP and HTTP over it. The kernel does not say who
-// calls there, so that it listens on loopback alone, and only where the endpoint waives proof.
+// This file owns the transports between machines: TCP, and HTTP over it. The kernel does not say who calls there,
+// so they listen on loopback only, and only where the endpoint waives proof.
 
 import (
 	"context"
@@ -42,8 +42,7 @@ func noTLS(e endpoint) *fault {
 		withHint("on this machine use %s, or the local endpoint", plain)
 }
 
-// lookupWait bounds the look-up of a host name when listening.
-const lookupWait = 5 * time.Second
+const lookupWait = 5 * time.Second // for the addresses of a host name to listen on
 
 func listenTCP(e endpoint) (net.Listener, error) {
 	addr, host, port, err := addressTCP(e)
@@ -64,7 +63,7 @@ func listenTCP(e endpoint) (net.Listener, error) {
 	return nil, listenFault(e, "%w", err).withHint("choose another port or 127.0.0.1")
 }
 
-// inheritsTCP tells whether l is the address and port of e.
+// inheritsTCP returns l if it listens on the address and port of e.
 func inheritsTCP(e endpoint, l net.Listener) (net.Listener, error) {
 	theirs, ok := l.Addr().(*net.TCPAddr)
 	if !ok || !strings.HasSuffix(e.Host, ":"+strconv.Itoa(theirs.Port)) {
@@ -81,7 +80,7 @@ func inheritsTCP(e endpoint, l net.Listener) (net.Listener, error) {
 	return l, nil
 }
 
-// addressTCP is the address of e, and makes sure that it may be served.
+// addressTCP returns the address of e, having made sure that it may be served.
 func addressTCP(e endpoint) (addr netip.Addr, host, port string, err error) {
 	if !e.NoAuth {
 		open := e
@@ -97,8 +96,8 @@ func addressTCP(e endpoint) (addr netip.Addr, host, port string, err error) {
 	return addr, host, port, err
 }
 
-// loopbackAddress finds the address of host, all of whose addresses have to be of this machine:
-// listening on one of several would depend on the order in which they were told.
+// loopbackAddress looks up the address of host. All its addresses have to be loopback: if only some were, it would
+// depend on the order of the answer whether other machines can call.
 func loopbackAddress(e endpoint, host string) (netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lookupWait)
 	defer cancel()
@@ -123,7 +122,7 @@ func loopbackAddress(e endpoint, host string) (netip.Addr, error) {
 	return best, nil
 }
 
-// listenerEndpoint is e with the port that the system chose for :0.
+// listenerEndpoint returns e with the port that the system chose for :0.
 func listenerEndpoint(e endpoint, l net.Listener) endpoint {
 	if a, ok := l.Addr().(*net.TCPAddr); ok && strings.HasSuffix(e.Host, ":0") {
 		e.Host = a.String()
