@@ -2,8 +2,7 @@
 
 package main
 
-// This file owns the way to a socket of somebody else: who may be behind it, and what it means where
-// nobody answers.
+// This file owns dialling a Unix socket: who may be behind it, and what it means if nobody answers.
 
 import (
 	"context"
@@ -21,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dialUnix connects to the socket at e.Path and makes sure whose it is.
+// dialUnix connects to the socket at e.Path and makes sure who serves it.
 func dialUnix(ctx context.Context, e endpoint) (net.Conn, error) {
 	if err := checkLength(e); err != nil {
 		return nil, err
@@ -52,12 +51,12 @@ func dialUnix(ctx context.Context, e endpoint) (net.Conn, error) {
 	return conn, nil
 }
 
-// dialPatience is how long a busy daemon is asked again; --wait makes it longer.
+// dialPatience is how long to keep trying while a daemon is busy; --wait makes it longer.
 const dialPatience = 900 * time.Millisecond
 
-// passes tells whether the error may be gone in a moment. A full backlog is EAGAIN on Linux and
-// ECONNREFUSED elsewhere, which also says that nobody listens; whoever holds the lock file is
-// about to, or does. The pid decides about no more than a wait.
+// passes reports whether the error may be gone in a moment. A full backlog is EAGAIN on Linux and ECONNREFUSED
+// elsewhere. The latter may also mean that nobody listens; but whoever holds the lock file does, or is about
+// to. The pid in that file decides about nothing but the wait.
 func passes(e endpoint, err error) bool {
 	if errors.Is(err, syscall.EAGAIN) {
 		return true
@@ -73,8 +72,8 @@ func passes(e endpoint, err error) bool {
 	return readHolder(f).alive()
 }
 
-// checkSocket looks at the file before anybody is connected to: connect(2) says ECONNREFUSED for
-// a plain file on Linux, as it does for a socket that nobody serves.
+// checkSocket examines the file before we connect: on Linux, connect(2) says ECONNREFUSED for a plain file, as it does
+// for a socket that nobody serves.
 func checkSocket(e endpoint) error {
 	info, err := os.Stat(e.Path)
 	switch {
@@ -93,9 +92,9 @@ func checkSocket(e endpoint) error {
 	return nil
 }
 
-// isTrusted tells the users who may serve e: root, ourselves, and the one to whom root has given the
-// place. The socket of a service that runs as a user of its own is runDir/NAME/NAME.sock; runDir is
-// root's, and whoever owns a directory right in it was put there by root.
+// isTrusted reports whether the user uid may serve e: root, ourselves, or the one whom root has given the place. The
+// socket of a service that runs as a user of its own is runDir/NAME/NAME.sock; runDir is root's, so whoever
+// owns a directory right in it was given it by root.
 func isTrusted(e endpoint, uid int) bool {
 	if uid == 0 || uid == os.Getuid() {
 		return true
@@ -109,8 +108,8 @@ func isTrusted(e endpoint, uid int) bool {
 	return run.risk(0) == riskNone && dir.info.IsDir() && ownerOf(dir.info) == uid && dir.risk(uid) == riskNone
 }
 
-// checkServer asks the kernel who listens, before a byte is sent: a file with the right owner
-// may have been replaced since, and its place may be one where others can.
+// checkServer asks the kernel who listens, before a byte is sent: the socket may have been replaced since its owner
+// was checked, where others can write to the directory.
 func checkServer(e endpoint, conn net.Conn) error {
 	p, err := identifyUnix(conn)
 	if err != nil {
@@ -127,7 +126,7 @@ func foreign(e endpoint, what string, uid int) *fault {
 		withHint(`start one of your own with "ipcd run", or call as that user`)
 }
 
-// dialUnixFault says what happened to the connection and what can be done about it.
+// dialUnixFault says why the connection failed and what can be done about it.
 func dialUnixFault(e endpoint, err error) *fault {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
@@ -150,8 +149,8 @@ func dialUnixFault(e endpoint, err error) *fault {
 	return dialFault(err, "cannot reach %s: %v", e, err).withHint("name another endpoint with -e")
 }
 
-// deniedAt finds what on the way to path keeps us out: the first directory that cannot be
-// searched, or the socket itself.
+// deniedAt finds what keeps us out on the way to path: the first directory that we cannot search, or the socket
+// itself. uid is its owner.
 func deniedAt(path string) (at string, uid int) {
 	at = "/"
 	for _, name := range strings.Split(strings.Trim(path, "/"), "/") {
@@ -167,7 +166,7 @@ func deniedAt(path string) (at string, uid int) {
 	return at, uid
 }
 
-// groupWithAccess is the group whose members are let through at path; nothing where none is.
+// groupWithAccess returns the group whose members are let through at path, or nothing.
 func groupWithAccess(path string) string {
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm()&0o010 == 0 && info.Mode().Perm()&0o060 != 0o060 {

@@ -2,8 +2,8 @@
 
 package main
 
-// This file owns what the BSDs and macOS do their own way with Unix sockets: who is at the
-// other end, how a socket is private from its first instant, and where the sockets of services are.
+// This file owns what FreeBSD and macOS do their own way with Unix sockets: who is at the other end, and how to
+// make a socket that is private from its first instant. Its twin is pipe_peer_linux.go.
 
 import (
 	"net"
@@ -13,12 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// localPeerPID is LOCAL_PEERPID of macOS, see unix(4) there. FreeBSD has LOCAL_CREDS at its
-// number, which is off unless somebody sets it and then reads 0: the pid is unknown.
+// localPeerPID is LOCAL_PEERPID of macOS, see unix(4) there. On FreeBSD the number is that of LOCAL_CREDS, which is
+// off unless somebody sets it, and so reads 0: the pid is unknown.
 const localPeerPID = 2
 
-// ask asks the kernel who connected, or, on the side that did, who called listen: LOCAL_PEERCRED in
-// unix(4). The first of its groups is the effective one; of more than 16 it tells no more.
+// ask asks the kernel who connected or, on the side that did, who called listen: LOCAL_PEERCRED in unix(4). The
+// first group is the effective one; there are no more than 16.
 func (p *peer) ask(fd int) error {
 	c, err := unix.GetsockoptXucred(fd, unix.SOL_LOCAL, unix.LOCAL_PEERCRED)
 	if err != nil {
@@ -40,9 +40,9 @@ func (p *peer) ask(fd int) error {
 	return nil
 }
 
-// bindSpace is what bindPrivate needs for names of its own behind the path of the socket.
+// bindSpace is how many bytes bindPrivate appends to the path of the socket for names of its own.
 const bindSpace = len(movedSuffix)
 
-// bindPrivate listens at path with a socket of mode 0600. fchmod does not work on sockets here,
-// so that the socket is bound where nobody else can reach it.
+// bindPrivate listens at path with a socket of mode 0600. fchmod does not work on sockets here, so the socket is
+// bound where nobody else can reach it.
 func bindPrivate(path string) (*net.UnixListener, error) { return bindMoved(path) }

@@ -1,7 +1,7 @@
 package main
 
-// This file owns what Linux does its own way with Unix sockets: who is at the other end, how
-// a socket is private from its first instant, and where the sockets of services are.
+// This file owns what Linux does its own way with Unix sockets: who is at the other end, and how to make a socket
+// that is private from its first instant. Its twin is pipe_peer_bsd.go.
 
 import (
 	"context"
@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ask asks the kernel who connected, or, on the side that did, who called listen: SO_PEERCRED in
-// unix(7), and SO_PEERGROUPS for the groups.
+// ask asks the kernel who connected or, on the side that did, who called listen: SO_PEERCRED in unix(7), and
+// SO_PEERGROUPS for the groups.
 func (p *peer) ask(fd int) error {
 	c, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
@@ -31,10 +31,10 @@ func (p *peer) ask(fd int) error {
 	return nil
 }
 
-const usualGroups = 32 // of one user; more cost a second system call
+const usualGroups = 32 // of a user; more than that cost a second system call
 
-// peerGroups are the supplementary groups of the peer. There are none to be had from kernels before
-// 4.13, which do not know the option: then the effective group is the only one.
+// peerGroups returns the supplementary groups of the peer. Kernels before 4.13 do not have the option; there, the
+// effective group is the only one that we know of.
 func peerGroups(fd int) []uint32 {
 	gids := make([]uint32, usualGroups)
 	for range 2 {
@@ -44,7 +44,7 @@ func peerGroups(fd int) []uint32 {
 		switch err {
 		case 0:
 			return gids[:size/4]
-		case unix.ERANGE: // size says how many bytes there are
+		case unix.ERANGE: // size says how many bytes it takes
 			gids = make([]uint32, size/4)
 		default:
 			return nil
@@ -53,12 +53,12 @@ func peerGroups(fd int) []uint32 {
 	return nil
 }
 
-// bindSpace is what bindPrivate needs for names of its own behind the path of the socket.
+// bindSpace is how many bytes bindPrivate appends to the path of the socket for names of its own.
 const bindSpace = 0
 
-// bindPrivate listens at path with a socket of mode 0600. Linux takes the mode of the file from
-// the socket's own inode, less the umask, so fchmod before bind leaves no instant in which the
-// file is wider; chmod after it does, and the umask belongs to all threads of the process.
+// bindPrivate listens at path with a socket of mode 0600. Linux takes the mode of the file from the socket's own
+// inode, less the umask, so with fchmod before bind there is no instant at which the file is open to others;
+// with chmod after it there is, and the umask is shared by all threads of the process.
 func bindPrivate(path string) (*net.UnixListener, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error

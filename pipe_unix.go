@@ -2,8 +2,9 @@
 
 package main
 
-// This file is the local transport on Unix: sockets in the file system, and who may use them. What is
-// asked of the other end is in pipe_dial_unix.go. Its twin is pipe_windows.go.
+// This file is the local transport on Unix, the side that listens: sockets in the file system, where they may
+// be, and who may use them. The side that dials is in pipe_dial_unix.go; what Linux and the BSDs do
+// differently in pipe_peer_linux.go and pipe_peer_bsd.go. Its twin is pipe_windows.go.
 
 import (
 	"errors"
@@ -34,12 +35,12 @@ func noPipes(e endpoint) *fault {
 	return usagef("the endpoint %s is a named pipe, and only Windows has those", e).withHint("use a socket here: %s", serviceEndpoint(defaultName))
 }
 
-// A unixListener is a socket in the file system with the lock that says whose it is.
+// A unixListener is a socket in the file system, with the lock that makes it ours.
 type unixListener struct {
 	*net.UnixListener
 	endpoint endpoint
 	addr     net.UnixAddr
-	info     fs.FileInfo // of the socket, to know it again
+	info     fs.FileInfo // of the socket, to recognise it
 	lock     *pathLock
 	once     sync.Once
 	err      error
@@ -47,8 +48,8 @@ type unixListener struct {
 
 func (l *unixListener) Addr() net.Addr { return &l.addr }
 
-// Close removes the socket, unless somebody has put another in its place, and then the lock. The
-// file goes first: a client then finds nobody rather than a socket that answers no more.
+// Close removes the socket, unless somebody has put another in its place, and then the lock. The file goes first,
+// so that a client finds no socket rather than one that no longer answers.
 func (l *unixListener) Close() error {
 	l.once.Do(func() {
 		if now, err := os.Lstat(l.addr.Name); err == nil && os.SameFile(now, l.info) {
@@ -59,7 +60,7 @@ func (l *unixListener) Close() error {
 	return l.err
 }
 
-// letIn opens the socket to the members of another group than before, or of none.
+// letIn opens the socket to the members of another group than before, or to no group.
 func (l *unixListener) letIn(allow group) error {
 	if err := os.Chmod(l.addr.Name, 0o600); err != nil {
 		return err
@@ -73,16 +74,16 @@ func (l *unixListener) letIn(allow group) error {
 	return nil
 }
 
-// lost tells that callers no longer find the socket: somebody has removed it, or put another thing
-// in its place. systemd-tmpfiles(8) does so in /tmp after ten days.
+// lost reports whether callers no longer find the socket because somebody has removed it, or put something else in
+// its place. systemd-tmpfiles(8) removes it from /tmp after ten days.
 func (l *unixListener) lost() bool {
 	now, err := os.Lstat(l.addr.Name)
 	return errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(now, l.info)
 }
 
-// listenUnix listens on the socket at e.Path. It replaces a dead socket and refuses a live one.
-// Probing alone cannot tell the two apart in time, because another daemon may bind right after
-// the probe; holding the lock file next to the path can.
+// listenUnix listens on the socket at e.Path. It replaces a dead socket and refuses to replace a live one. A probe
+// cannot tell the two apart, since another daemon may bind right after it; holding the lock file next to the
+// path can.
 func listenUnix(e endpoint, allow group) (_ net.Listener, err error) {
 	if err := checkLength(e); err != nil {
 		return nil, err
@@ -122,8 +123,8 @@ func listenUnix(e endpoint, allow group) (_ net.Listener, err error) {
 	return &unixListener{UnixListener: l, endpoint: e, addr: net.UnixAddr{Name: e.Path, Net: "unix"}, info: info, lock: lock}, nil
 }
 
-// sunPath is the length of sockaddr_un.sun_path, whose last byte is the zero that ends it:
-// 108 on Linux, 104 on the BSDs and macOS.
+// sunPath is how long a path sockaddr_un.sun_path can hold; its last byte has to be zero. The array has 108 bytes
+// on Linux, 104 on the BSDs and macOS.
 const sunPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 
 func checkLength(e endpoint) error {
@@ -134,8 +135,8 @@ func checkLength(e endpoint) error {
 	return nil
 }
 
-// openTo gives path, which is in a place of ours alone, to the group, and then the mode that lets its
-// members use it: at no instant anybody else can. Without a group it does nothing.
+// openTo gives path, which only we can use so far, to the group, and then the mode that lets its members use it:
+// there is no instant at which anybody else can. Without a group it does nothing.
 func openTo(path string, allow group, mode fs.FileMode) error {
 	if allow.id == "" {
 		return nil
@@ -155,8 +156,8 @@ func openFault(e endpoint, allow group, err error) *fault {
 		withHint("the daemon has to be a member of the group itself, or run as root")
 }
 
-// makeDefaultDir makes the directory of a default endpoint, and no other: one that the user
-// named is theirs to make, or it is a slip of the pen. Whether it is safe is checkDir's business.
+// makeDefaultDir makes the directory of a default endpoint, and no other: a directory that the user named is theirs
+// to make, or a slip of the pen. Whether it is safe is for checkDir to say.
 func makeDefaultDir(e endpoint, allow group) error {
 	mode := fs.FileMode(0o700)
 	name, ok := instanceOf(e)
@@ -164,13 +165,13 @@ func makeDefaultDir(e endpoint, allow group) error {
 		if !ok || e.Path != serviceEndpoint(name).Path || os.Getuid() != 0 {
 			return nil
 		}
-		mode = 0o755 // others may look in; the socket decides who may connect
+		mode = 0o755 // the mode of the socket decides who may connect
 	}
 	dir := filepath.Dir(e.Path)
 	if err := os.Mkdir(dir, mode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return listenFault(e, "make its directory: %w", err).withHint("name an endpoint in a directory of your own with --listen")
 	}
-	// One that was there may be another user's: then nothing is changed, and checkDir complains.
+	// A directory that was there may be another user's. Then it is left alone, and checkDir complains.
 	if info, err := os.Lstat(dir); mode == 0o700 && err == nil && info.IsDir() && ownerOf(info) == os.Getuid() {
 		if err := openTo(dir, allow, 0o710); err != nil {
 			return openFault(e, allow, err)
@@ -179,9 +180,9 @@ func makeDefaultDir(e endpoint, allow group) error {
 	return nil
 }
 
-// checkDir makes sure that nobody but root and us can put anything else at the path of the
-// socket, now or later: every directory on the way is root's or ours and closed to the writing
-// of others, or sticky, where others can only add.
+// checkDir makes sure that nobody but root and us can put anything else at the path of the socket, now or later:
+// every directory on the way is root's or ours, and others cannot write to it, or it is sticky, so that they can
+// only add to it.
 func checkDir(e endpoint) error {
 	var dir place
 	for p, err := range wayTo(filepath.Dir(e.Path)) {
@@ -200,7 +201,7 @@ func checkDir(e endpoint) error {
 	return nil
 }
 
-// dirFault is for a directory that cannot be looked at.
+// dirFault says that the directory at cannot be examined.
 func dirFault(e endpoint, at string, err error) *fault {
 	if errors.Is(err, fs.ErrNotExist) {
 		return listenFault(e, "there is no directory %s", at).withHint("make it: mkdir -p -m 700 %s", filepath.Dir(e.Path))
@@ -208,8 +209,8 @@ func dirFault(e endpoint, at string, err error) *fault {
 	return listenFault(e, "%w", err).withHint("choose a directory of your own")
 }
 
-// checkOneDir looks at one place on the way to the socket of e. A link that is not the system's is refused,
-// whosever it is: who can change it decides where the socket is.
+// checkOneDir examines one place on the way to the socket of e. It refuses a link that is not the system's,
+// whoever owns it: whoever can change the link decides where the socket is.
 func checkOneDir(e endpoint, p place) error {
 	danger, mode := p.risk(os.Getuid()), p.info.Mode()
 	switch {
@@ -240,8 +241,8 @@ func checkOneDir(e endpoint, p place) error {
 	return nil
 }
 
-// isFallbackDir reports whether at, the directory of e, is that of a default endpoint of the user's,
-// which is nobody else's to look into.
+// isFallbackDir reports whether at, the directory of e, is that of a user's default endpoint, which nobody else may
+// look into.
 func isFallbackDir(e endpoint, at string) bool {
 	name, ok := instanceOf(e)
 	if !ok {
@@ -251,8 +252,8 @@ func isFallbackDir(e endpoint, at string) bool {
 	return err == nil && filepath.Dir(own.Path) == at
 }
 
-// clearPath makes room for the socket. Only a dead socket of our own is removed. We hold the
-// lock, so that a live one here belongs to somebody who does not know of it.
+// clearPath makes room for the socket. It removes a dead socket of our own, and nothing else. We hold the lock, so
+// a live one belongs to a program that does not know of it.
 func clearPath(e endpoint) error {
 	info, err := os.Lstat(e.Path)
 	switch {
@@ -285,13 +286,13 @@ func clearPath(e endpoint) error {
 // movedSuffix names the directory in which bindMoved binds, and the socket in it.
 const movedSuffix = ".d/s"
 
-// bindMoved binds in a directory that only we can enter, gives the socket its mode and moves it
-// to path: a socket is its inode, and connect(2) finds it wherever that is linked. Setting the
-// umask around bind would do too, but for every file that another thread creates meanwhile.
+// bindMoved binds in a directory that only we can enter, sets the mode of the socket and moves it to path: connect(2)
+// finds a socket by its inode, wherever that is linked. Setting the umask around bind would work as well, but also
+// apply to every file that another thread creates meanwhile.
 func bindMoved(path string) (*net.UnixListener, error) {
 	tmp := path + movedSuffix
 	dir := filepath.Dir(tmp)
-	os.Remove(tmp) // of one who was killed here; we hold the lock
+	os.Remove(tmp) // left by one that was killed; we hold the lock
 	os.Remove(dir)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
@@ -314,7 +315,7 @@ func bindMoved(path string) (*net.UnixListener, error) {
 	return l, nil
 }
 
-// identifyUnix asks the kernel for the other end.
+// identifyUnix asks the kernel who is at the other end.
 func identifyUnix(conn net.Conn) (peer, error) {
 	p := peer{Transport: "unix", UID: -1, GID: -1}
 	err := withFD(conn, func(fd int) error { return p.ask(fd) })
@@ -325,7 +326,7 @@ func identifyUnix(conn net.Conn) (peer, error) {
 	return p, nil
 }
 
-// withFD lends f the descriptor of conn.
+// withFD calls f with the descriptor of conn.
 func withFD(conn net.Conn, f func(fd int) error) error {
 	s, ok := conn.(syscall.Conn)
 	if !ok {
@@ -342,9 +343,9 @@ func withFD(conn net.Conn, f func(fd int) error) error {
 	return inner
 }
 
-// peerGone tells, after the end of the input, a peer that has closed from one that has only shut
-// its sending side and waits for answers. POLLHUP comes when both directions are shut: always on
-// Linux (poll(2)) and FreeBSD; macOS reports it for the direction asked for, hence POLLOUT.
+// peerGone reports, after the end of the input, whether the peer has closed the connection, or only shut down its
+// sending side and waits for answers. POLLHUP means that both directions are shut down; so it does on Linux
+// (poll(2)) and FreeBSD. macOS reports it for the direction asked for, hence POLLOUT.
 func peerGone(conn net.Conn) bool {
 	gone := false
 	err := withFD(conn, func(fd int) error {

@@ -1,7 +1,7 @@
 package main
 
-// This file owns the local transport on Windows: named pipes, who may use them, and who is at
-// the other end. Its twin is pipe_unix.go.
+// This file is the local transport on Windows: named pipes, who may use them, and who is at the other end. Whom
+// we trust with one is in sys_trust_windows.go. Its twin is pipe_unix.go.
 
 import (
 	"context"
@@ -22,17 +22,17 @@ func init() {
 	addTransport("unix", transport{lacking: noSockets})
 }
 
-// noSockets: Windows has sockets in the file system, but no SO_PEERCRED to go with them.
+// noSockets refuses Unix sockets. Windows has them, but nothing like SO_PEERCRED to go with them.
 func noSockets(e endpoint) *fault {
 	return usagef("the endpoint %s is a Unix socket, whose callers Windows does not name; it has named pipes instead", e).
 		withHint("use a pipe here: %s", serviceEndpoint(defaultName))
 }
 
-// A pipeListener is a named pipe with us behind it.
+// A pipeListener is a named pipe that we serve.
 type pipeListener struct {
 	net.Listener
 	endpoint endpoint
-	closing  context.Context // ends with Close, for callers that are not identified yet
+	closing  context.Context // ends with Close; ends the wait for callers that are not identified yet
 	close    context.CancelFunc
 }
 
@@ -49,8 +49,8 @@ func (l *pipeListener) Close() error {
 	return l.Listener.Close()
 }
 
-// letIn opens the pipe to the members of another group than before, or of none. All instances of a pipe
-// share one security descriptor, and go-winio does not show its own: the way to it is to connect.
+// letIn opens the pipe to the members of another group than before, or to no group. All instances of a pipe share
+// one security descriptor. go-winio does not give us its handles, so we connect to get one.
 func (l *pipeListener) letIn(allow group) error {
 	own, err := ownPeer()
 	if err != nil {
@@ -74,11 +74,11 @@ func (l *pipeListener) letIn(allow group) error {
 	return windows.SetSecurityInfo(handleOf(conn), windows.SE_KERNEL_OBJECT, windows.DACL_SECURITY_INFORMATION|windows.PROTECTED_DACL_SECURITY_INFORMATION, nil, nil, dacl, nil)
 }
 
-// A pipeConn is a caller of whom something may have been read already: see identifyPipe.
+// A pipeConn is a connection from which the first bytes may have been read already, see identifyPipe.
 type pipeConn struct {
 	net.Conn
 	closing context.Context
-	first   []byte // read, and not yet given to whoever reads
+	first   []byte // read from Conn, and not yet by our reader
 }
 
 func (c *pipeConn) Read(b []byte) (int, error) {
@@ -90,15 +90,15 @@ func (c *pipeConn) Read(b []byte) (int, error) {
 	return c.Conn.Read(b)
 }
 
-// listenPipe listens on the pipe e.Path. The first instance of a pipe decides who may make
-// others and who may connect, and go-winio asks for that one or fails: there is no lock file
-// here, and nothing is left behind by a daemon that was killed.
+// listenPipe listens on the pipe e.Path. The first instance of a pipe decides who may create others and who may
+// connect, and go-winio creates the first one or fails. So there is no need of a lock file, and a daemon that
+// was killed leaves nothing behind.
 func listenPipe(e endpoint, allow group) (net.Listener, error) {
 	own, err := ownPeer()
 	if err != nil {
 		return nil, listenFault(e, "%w", err)
 	}
-	// Bytes without borders, as on every other transport; remote clients are always rejected.
+	// A stream of bytes, as on every other transport; go-winio always rejects remote clients.
 	config := &winio.PipeConfig{
 		SecurityDescriptor: pipeSecurity(e, own, allow),
 		InputBufferSize:    pipeBuffer,
@@ -117,7 +117,7 @@ func listenPipe(e endpoint, allow group) (net.Listener, error) {
 		closing, cancel := context.WithCancel(context.Background())
 		return &pipeListener{Listener: l, endpoint: e, closing: closing, close: cancel}, nil
 	case isAny(err, windows.ERROR_ACCESS_DENIED, windows.ERROR_PIPE_BUSY, windows.ERROR_ALREADY_EXISTS, windows.ERROR_FILE_EXISTS):
-		// Microsoft's pipes say that access is denied when the name is taken.
+		// Windows says that access is denied if the name is taken.
 		return nil, pipeTaken(e, own)
 	case isAny(err, windows.ERROR_INVALID_NAME, windows.ERROR_PATH_NOT_FOUND, windows.ERROR_BAD_PATHNAME):
 		return nil, listenFault(e, "no pipe can have that name: %w", err).withHint("choose a name such as %s", serviceEndpoint(defaultName))
@@ -126,13 +126,13 @@ func listenPipe(e endpoint, allow group) (net.Listener, error) {
 }
 
 const (
-	leftPatience = 3 * time.Second // for callers of a daemon that has ended to see that
+	leftPatience = 3 * time.Second // for callers of a daemon that has ended to notice and close
 	leftLook     = 20 * time.Millisecond
 )
 
-// isLeft tells that nobody serves the pipe. Its name is still taken then if a caller of a daemon that has ended
-// has not closed its end yet: "An instance of a named pipe is always deleted when the last handle to the instance
-// of the named pipe is closed" ("CreateNamedPipeW function"), and that may be the caller's.
+// isLeft reports whether nobody serves the pipe. If its name is taken all the same, a caller of a daemon that has
+// ended has not closed its end yet: "An instance of a named pipe is always deleted when the last handle to the
+// instance of the named pipe is closed" ("CreateNamedPipeW function"), and that may be the caller's.
 func isLeft(e endpoint) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), takenPatience)
 	defer cancel()
@@ -143,7 +143,7 @@ func isLeft(e endpoint) bool {
 	return isAny(err, windows.ERROR_FILE_NOT_FOUND)
 }
 
-const pipeBuffer = 64 << 10 // bytes that wait in a pipe each way, as in a socket
+const pipeBuffer = 64 << 10 // bytes that a pipe holds each way, about as many as a socket does
 
 // pipeTaken says who serves the pipe.
 func pipeTaken(e endpoint, own peer) error {
@@ -165,9 +165,9 @@ func pipeTaken(e endpoint, own peer) error {
 		withHint("call it, stop it (taskkill /pid %d), or name another endpoint with --listen", pid)
 }
 
-const takenPatience = 300 * time.Millisecond // for one who serves the pipe to let us look, and for ourselves
+const takenPatience = 300 * time.Millisecond // for whoever serves the pipe, ourselves included, to accept a connection that only looks
 
-// startOf is when a process began, for people; nothing where it may not be asked.
+// startOf says when a process began, for people; nothing if we may not ask.
 func startOf(pid uint32) string {
 	began, err := processStart(pid)
 	if err != nil {
@@ -176,7 +176,7 @@ func startOf(pid uint32) string {
 	return " since " + began.Format(time.DateTime)
 }
 
-// processStart is when a process began.
+// processStart returns when a process began.
 func processStart(pid uint32) (time.Time, error) {
 	h, err := windows.OpenProcess(windows.PROCESS_QUERY_LIMITED_INFORMATION, false, pid)
 	if err != nil {
@@ -190,7 +190,7 @@ func processStart(pid uint32) (time.Time, error) {
 	return time.Unix(0, began.Nanoseconds()), nil
 }
 
-// handleOf is the handle of a connection of go-winio.
+// handleOf returns the handle of a connection of go-winio.
 func handleOf(conn net.Conn) windows.Handle {
 	if c, ok := conn.(*pipeConn); ok {
 		conn = c.Conn
@@ -201,11 +201,11 @@ func handleOf(conn net.Conn) windows.Handle {
 	return windows.InvalidHandle
 }
 
-// dialPatience is how long a busy daemon is asked again; --wait makes it longer.
+// dialPatience is how long to keep trying while a daemon is busy; --wait makes it longer.
 const dialPatience = 900 * time.Millisecond
 
-// dialPipe connects to the pipe e.Path and makes sure whose it is. The daemon may see who we
-// are and nothing more: at Identification level it cannot act as us.
+// dialPipe connects to the pipe e.Path and makes sure who serves it. The daemon learns who we are and no more: at
+// Identification level it cannot act as us.
 func dialPipe(ctx context.Context, e endpoint) (net.Conn, error) {
 	limited, cancel := context.WithTimeout(ctx, dialPatience)
 	defer cancel()
@@ -220,8 +220,8 @@ func dialPipe(ctx context.Context, e endpoint) (net.Conn, error) {
 	return conn, nil
 }
 
-// whosePipe says, for one who is not let in, whose the pipe is. The pipe itself tells nobody who may not
-// open it; its name has the SID of a user in it or is that of a service, which the system knows.
+// whosePipe says whose the pipe is, for somebody who may not open it, and so cannot ask the pipe. But its name
+// contains the SID of a user, or is that of a service, which the system knows.
 func whosePipe(e endpoint) string {
 	if i := strings.LastIndex(e.Path, "-S-1-"); i >= 0 {
 		if sid, err := windows.StringToSid(e.Path[i+1:]); err == nil {
@@ -242,7 +242,7 @@ func whosePipe(e endpoint) string {
 	return fmt.Sprintf(": it is that of the service %s (pid %d)", name, status.ProcessId)
 }
 
-// dialPipeFault says what happened to the connection and what can be done about it.
+// dialPipeFault says why the connection failed and what can be done about it.
 func dialPipeFault(ctx context.Context, e endpoint, err error) *fault {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
@@ -258,9 +258,9 @@ func dialPipeFault(ctx context.Context, e endpoint, err error) *fault {
 	return dialFault(err, "cannot reach %s: %v", e, err).withHint("name another endpoint with -e")
 }
 
-// identifyPipe asks the kernel for the caller. "Unable to impersonate using a named pipe until
-// data has been read from that pipe" is what it says to one who asks before that, so that the
-// first bytes are read here and kept for whoever reads next.
+// identifyPipe asks the kernel who the caller is. Until something has been read, the answer is "Unable to impersonate
+// using a named pipe until data has been read from that pipe"; so the first bytes are read here, and kept for
+// whoever reads next.
 func identifyPipe(conn net.Conn, wait time.Duration) (peer, error) {
 	p := peer{Transport: "npipe", UID: -1, GID: -1}
 	c, ok := conn.(*pipeConn)
@@ -283,6 +283,7 @@ func identifyPipe(conn net.Conn, wait time.Duration) (peer, error) {
 	return p, nil
 }
 
+// readFirst reads the first bytes of the caller into c.first, unless the listener closes before they come.
 func (c *pipeConn) readFirst(wait time.Duration) error {
 	if err := c.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return err
@@ -308,15 +309,14 @@ func (c *pipeConn) readFirst(wait time.Duration) error {
 }
 
 const (
-	inputFirst      = 512         // a small call; more waits in the pipe
-	closingPatience = time.Second // for one who has just connected and is about to speak, when the listener closes: as server_drain.go has it
+	inputFirst      = 512         // bytes of a small call; the rest waits in the pipe
+	closingPatience = time.Second // for a caller who has just connected to speak, after the listener closes: as server_drain.go has it
 )
 
 var impersonateNamedPipeClient = windows.NewLazySystemDLL("advapi32.dll").NewProc("ImpersonateNamedPipeClient")
 
-// impersonate takes on the identity of the caller for as long as it takes to look at it. It must
-// run in a goroutine of its own: where the thread cannot be given back its own identity, it ends
-// with that goroutine.
+// impersonate takes on the identity of the caller for as long as it takes to read its token. It must run in a
+// goroutine of its own: a thread that cannot be given back its own identity ends with that goroutine.
 func (p *peer) impersonate(pipe windows.Handle) (err error) {
 	runtime.LockOSThread()
 	if ok, _, err := impersonateNamedPipeClient.Call(uintptr(pipe)); ok == 0 {
@@ -336,8 +336,8 @@ func (p *peer) impersonate(pipe windows.Handle) (err error) {
 	return p.describe(token)
 }
 
-// peerGone: a pipe cannot be closed in one direction alone, as TCP can, so that the end of the
-// input is the end of the caller. The channel of a fork is a pipe, too.
+// peerGone reports, after the end of the input, whether the peer has closed the connection. It has, unless that is
+// TCP: a pipe cannot be closed in one direction alone. The channel of a fork is a pipe as well.
 func peerGone(conn net.Conn) bool {
 	_, tcp := conn.LocalAddr().(*net.TCPAddr)
 	return !tcp
