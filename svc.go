@@ -1,9 +1,11 @@
 package main
 
-// This file owns what it means to be a service of the operating system: what is installed, which
-// parts that has on a system, and in which order they come and go. How each service manager
-// has it is in svc_systemd.go, svc_openrc.go, svc_launchd.go, svc_rcd.go and svc_scm_windows.go; the commands are in
-// cmd_service.go. It is the only one that sees kardianos/service, which carries the installation.
+// This file owns what it means to be a service of the operating system: a deployment, which is what install was
+// asked for, and the interface of a service manager, which is where the next one plugs in. There are
+// svc_systemd.go, svc_openrc.go, svc_launchd.go, svc_rcd.go and svc_scm_windows.go. What is installed
+// consists of the parts in svc_part.go; svc_install.go puts them into the system and takes them out, and
+// svc_remains.go clears up behind a service. svc_unix.go and its twin svc_windows.go say what may be a service at
+// all. The commands are in cmd_service.go.
 
 import (
 	"context"
@@ -17,29 +19,29 @@ import (
 )
 
 const (
-	stepLimit   = 100 * time.Second // for one command of the service manager; systemd's own limit for a start is 90 s
-	answerLimit = 20 * time.Second  // for a service that was started to answer
-	askLimit    = 5 * time.Second   // for the answer to one question
+	stepLimit   = 100 * time.Second // for one command of the service manager; systemd gives a start 90 s
+	answerLimit = 20 * time.Second  // for a service to answer after it was started
+	askLimit    = 5 * time.Second   // for one answer
 	lockLimit   = 3 * time.Minute   // for another install or uninstall to end
 	lockLook    = 50 * time.Millisecond
-	tailLines   = 10 // of the log of a service that does not answer
+	tailLines   = 10 // shown of the log of a service that does not answer
 )
 
-// A deployment is a service as install was asked for it.
+// A deployment is a service as install was asked to install it.
 type deployment struct {
 	instance
 	Program    string     // absolute path of ipcd
-	CopyOf     string     // what install copies to Program; empty where it does not
-	Copied     bool       // install has put Program there, now or earlier
-	Config     string     // absolute path of the configuration, as it was typed; empty for the default
-	ConfigFile string     // the one that is there; empty for none
+	CopyOf     string     // what install copies to Program; empty if it copies nothing
+	Copied     bool       // install put Program there, now or earlier
+	Config     string     // --config as an absolute path; empty for the default
+	ConfigFile string     // the configuration that exists; empty for none
 	Given      []given    // the settings on the command line
-	RunAs      string     // the user it runs as; empty for the least that the system offers
+	RunAs      string     // the user it runs as; empty for the one with the fewest rights that the system offers
 	AllowGroup string     // whose members may call; empty for none
 	Delayed    bool       // Windows: start it after the others
-	Endpoints  []endpoint // what it will serve, the configuration included; the first is the one that is asked
+	Endpoints  []endpoint // what it will serve, from flags and configuration; the first is the one to ask
 	Settings   settings   // what it will run with
-	Wrong      error      // why the settings of a service that is installed cannot be had
+	Wrong      error      // why the settings of an installed service cannot be read
 }
 
 // command is the command line that the service manager runs, the program included.
@@ -48,7 +50,7 @@ func (d *deployment) command() []string {
 	return append(args, d.options()...)
 }
 
-// options are the arguments that install was given for the daemon.
+// options are the arguments of install that the daemon gets.
 func (d *deployment) options() []string {
 	var args []string
 	if d.user {
@@ -69,56 +71,54 @@ func (d *deployment) options() []string {
 	return args
 }
 
-// stopLimit is how long a manager waits for the daemon to stop: its drain limit, and some for
-// what comes after it.
+// stopLimit is how long a manager waits for the daemon to stop: its drain limit, and some for what follows.
 func (d *deployment) stopLimit() time.Duration { return d.Settings.Limits.Drain + 5*time.Second }
 
 // A supervisor is the service manager of a system.
 type supervisor interface {
 	// title is its name for people.
 	title() string
-	// missing says why it cannot be used here and now, or is nil.
+	// missing returns why it cannot be used here and now, or nil.
 	missing(user bool) *fault
-	// listens tells that it opens the sockets itself, with its own rights.
+	// listens reports whether it opens the sockets itself, with its own rights.
 	listens() bool
-	// parts is all that an installation puts into the system, in the order in which it comes; it goes
-	// in the opposite one.
+	// parts returns all that an installation puts into the system, in that order; they are removed in reverse.
 	parts(d *deployment) ([]part, error)
-	// possible are all parts that a deployment of this name may have, whatever its settings.
+	// possible returns all parts that a deployment of this name may have, whatever its settings.
 	possible(d *deployment) []part
-	// foreign says whose the service of that name is, if it is not one of ours; else it is empty.
+	// foreign says whose the service of that name is, if it is not ours; otherwise it returns nothing.
 	foreign(ctx context.Context, d *deployment) string
-	// enable makes the manager read the parts, and start the service at the next boot, or login;
-	// disable takes that back, and is run before the parts go. Both may be run twice.
+	// enable makes the manager read the parts, and start the service at the next boot or login. disable undoes
+	// that, before the parts are removed. Both may be run twice.
 	enable(d *deployment) []step
 	disable(d *deployment) []step
-	// forget makes it notice that the parts have gone.
+	// forget makes it notice that the parts are gone.
 	forget(d *deployment) []step
-	// start, stop and restart return once it has been done, or failed. None minds that there is
-	// nothing to do.
+	// start, stop and restart return once that is done, or has failed. None is an error if there is nothing to
+	// do.
 	start(d *deployment) []step
 	stop(d *deployment) []step
 	restart(d *deployment) []step
-	// state is how the manager sees the service.
+	// state returns the service as the manager sees it.
 	state(ctx context.Context, d *deployment) (unitState, error)
-	// tail is the end of its log, or nothing.
+	// tail returns the last lines of its log, or nothing.
 	tail(ctx context.Context, d *deployment, lines int) []string
-	// advice is what whoever has installed wants to know next, a line each.
+	// advice returns what one wants to know after installing, a line each.
 	advice(d *deployment) []string
-	// remains are the files and directories that a run leaves behind: kept is what a user may want
-	// (--purge removes it), the rest goes with the service.
+	// remains returns the files and directories that a run leaves behind: gone is removed with the service, kept
+	// is what a user may want (--purge removes it).
 	remains(d *deployment) (gone, kept []string)
 }
 
-// supervisors are the service managers that this system may have; the first that is there is
-// used. Each system has its own.
+// supervisors are the service managers that this system may have, set by its own file; the first one found is
+// used.
 var supervisors []supervisor
 
-// mayBeForged tells whether others could have written what uninstall has left to say that a directory is ours. It
-// is nil where they can make no directory beside those of services.
+// mayBeForged reports whether somebody else could have forged the receipt at path. It is nil where nobody else can
+// create a directory next to those of services.
 var mayBeForged func(path string) bool
 
-// findSupervisor returns the one that is there, or says that there is none.
+// findSupervisor returns the service manager of this system, or a fault if there is none.
 func findSupervisor(user bool) (supervisor, error) {
 	var names []string
 	for _, s := range supervisors {
@@ -126,7 +126,7 @@ func findSupervisor(user bool) (supervisor, error) {
 		if f == nil {
 			return s, nil
 		}
-		if f.hint != "" { // it is there, and something else is in the way
+		if f.hint != "" { // it is here, and something else is in the way
 			return nil, f
 		}
 		names = append(names, s.title())
@@ -135,19 +135,19 @@ func findSupervisor(user bool) (supervisor, error) {
 		withHint(`"ipcd run" serves in the foreground; in a container make it the container's command`)
 }
 
-// A unitState is how a service manager sees a service.
+// A unitState is a service as its manager sees it.
 type unitState struct {
 	Installed bool      `json:"installed"`
-	Enabled   bool      `json:"enabled"`            // starts with the system, or at login
+	Enabled   bool      `json:"enabled"`            // starts at boot, or at login
 	Active    active    `json:"active"`             // see below
 	PID       int       `json:"pid,omitempty"`      // of the daemon
-	Since     time.Time `json:"since,omitzero"`     // when it came into this state
-	Restarts  int       `json:"restarts,omitempty"` // by the manager, since it was started
-	Why       string    `json:"why,omitempty"`      // it failed: what the manager says
-	Waiting   bool      `json:"waiting,omitempty"`  // the manager listens, and starts it with the first call
+	Since     time.Time `json:"since,omitzero"`     // when it entered this state
+	Restarts  int       `json:"restarts,omitempty"` // by the manager, since the start
+	Why       string    `json:"why,omitempty"`      // if it failed: what the manager says
+	Waiting   bool      `json:"waiting,omitempty"`  // the manager listens, and starts it at the first call
 }
 
-// active is what the manager says of the process.
+// active is what the manager says about the process.
 type active string
 
 const (
@@ -155,22 +155,22 @@ const (
 	activeStarting active = "starting"
 	activeRunning  active = "running"
 	activeStopping active = "stopping"
-	activeFailed   active = "failed" // and is not started again by itself
+	activeFailed   active = "failed" // and will not be restarted
 )
 
-// ourMark begins a line of every part, so that what is ours is told from what is another's. Behind
-// it stands the command line of the daemon, from which the other commands know its endpoints.
+// ourMark begins a line in every part, which tells what is ours from what is another's. After it comes the command
+// line of the daemon, from which the other commands learn its endpoints.
 const (
 	ourMark   = `Written by "ipcd install`
 	markCopy  = " --copy-to="
 	markForIt = `" for: ipcd `
-	// hiddenDashes stand for -- in a comment of XML, where that must not be. joinWords makes no such
-	// thing, and to a shell it is the same.
+	// hiddenDashes stand for --, which a comment in XML must not contain. To a shell it is the same, and
+	// joinWords never writes it.
 	hiddenDashes = `-'-'`
 )
 
-// mark is that line, without what makes it a comment. The program is not in it, but where install
-// has put it.
+// mark is that line, without what makes it a comment. It does not have the program, only where install put a copy
+// of it, if it did.
 func (d *deployment) mark() string {
 	m := ourMark
 	if d.Copied {
@@ -179,11 +179,11 @@ func (d *deployment) mark() string {
 	return m + markForIt + joinWords(d.command()[1:])
 }
 
-// isOurText tells whether a text was written by us.
+// isOurText reports whether we wrote a text.
 func isOurText(text string) bool { return strings.Contains(text, ourMark) }
 
-// readMark returns the command line of the daemon that a text of ours has, without the program,
-// and where install has put that, if it has.
+// readMark returns the command line of the daemon from a text of ours, without the program, and where install put
+// a copy of that, if it did.
 func readMark(text string) (command []string, copied string, err error) {
 	_, rest, ok := strings.Cut(text, ourMark)
 	line, _, _ := strings.Cut(rest, "\n")
@@ -199,8 +199,8 @@ func readMark(text string) (command []string, copied string, err error) {
 	return command, copied, err
 }
 
-// commandLine is how we were called, for hints: with the path that was typed, since there may be another
-// ipcd in $PATH, or none.
+// commandLine is how we were called, for hints. A path that was typed stays: the ipcd in $PATH may be another one,
+// or none.
 func commandLine() []string {
 	words := slices.Clone(os.Args)
 	if !strings.Contains(words[0], "/") {
@@ -209,8 +209,8 @@ func commandLine() []string {
 	return words
 }
 
-// versioned matches a directory that package managers make for one version of a program, and remove
-// with the next: Homebrew's Cellar, the store of Nix and Guix, asdf's installs.
+// versioned matches a directory that a package manager makes for one version of a program and removes with the
+// next: Homebrew's Cellar, the store of Nix or Guix, asdf's installs.
 var versioned = regexp.MustCompile(`/Cellar/|/(nix|gnu)/store/|/installs/|/v?[0-9]+(\.[0-9]+)+[^/]*/`)
 
 // checkPlace refuses a program whose path will not last.

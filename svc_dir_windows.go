@@ -1,7 +1,6 @@
 package main
 
-// This file owns the directories that a service of Windows has of its own, and that nobody else has
-// anything to do in.
+// This file owns the directories of a service on Windows: where they are, and that nobody else gets into them.
 
 import (
 	"errors"
@@ -12,8 +11,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// programDir is where install puts a copy of the program: Program Files, whatever it is called here, has
-// a directory for each.
+// programDir is where install puts a copy of the program: our directory in Program Files, whatever that is called here.
 func programDir() (string, error) {
 	dir, err := windows.KnownFolderPath(windows.FOLDERID_ProgramFiles, 0)
 	if err != nil {
@@ -22,12 +20,12 @@ func programDir() (string, error) {
 	return filepath.Join(dir, "ipcd"), nil
 }
 
-// A dirPart is a directory of the service that is closed to others: everybody may make directories in
-// %ProgramData%, and read what is there.
+// A dirPart is a directory of the service that is closed to others. In %ProgramData% everybody may create directories,
+// and by default read what is in them.
 type dirPart struct {
 	path    string
-	service string // whose SID gets rights in it, whatever account the service has
-	rights  string
+	service string // its SID gets rights, under whatever account the service runs
+	rights  string // of the service: rightsRead or rightsModify
 }
 
 func (p *dirPart) name() string   { return p.path }
@@ -35,7 +33,7 @@ func (p *dirPart) does() []string { return nil }
 
 func (p *dirPart) want() string { return "a directory that is closed to others\n" }
 
-// have looks at who is let in, rather than how the list of those is spelled.
+// have compares who has access, not how the list is spelled.
 func (p *dirPart) have() (string, error) {
 	info, err := os.Lstat(p.path)
 	if err != nil {
@@ -54,13 +52,13 @@ func (p *dirPart) have() (string, error) {
 	return p.want(), nil
 }
 
-// put makes the directory as it should be, or closes one of ours. What is in a directory of another's
-// is theirs too.
+// put creates the directory as it should be, or closes one of ours. It refuses one that belongs to somebody else, to
+// whom everything in it may belong as well.
 func (p *dirPart) put() error {
 	if have, err := p.have(); err == nil && have == p.want() {
 		return nil
 	}
-	// Its owner is the administrators, and not the one of them who installs: the service would not trust that one's.
+	// The owner is the group of administrators, not the one who installs: the service would not trust that user.
 	sd, err := windows.SecurityDescriptorFromString("O:BAD:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;" + p.rights + ";;;" + serviceSID(p.service) + ")")
 	if err != nil {
 		return fmt.Errorf("make %s: %w", p.path, err)
@@ -98,13 +96,13 @@ func (p *dirPart) put() error {
 	return nil
 }
 
-// remove takes it away when nothing is in it.
+// remove removes the directory if it is empty.
 func (p *dirPart) remove() error {
 	os.Remove(p.path)
 	return nil
 }
 
-// save: to have closed one that was there does no harm.
+// save leaves a directory that was there closed: that does no harm.
 func (p *dirPart) save() (restore func() error) {
 	if _, err := os.Lstat(p.path); err != nil {
 		return p.remove

@@ -1,7 +1,7 @@
 package main
 
-// This file owns how a service comes into the system and how it leaves it: each step can be
-// repeated, an installation that fails half way is taken back, and what is another's is left alone.
+// This file owns how a service comes into the system and how it leaves: every step can be repeated, an installation
+// that fails half way is undone, and what belongs to others is left alone.
 
 import (
 	"context"
@@ -21,14 +21,14 @@ type installer struct {
 	sup supervisor
 	d   *deployment
 	out io.Writer
-	had []endpoint // what the service that is installed serves; for install
+	had []endpoint // what the installed service serves; for install
 
 	force bool // change what is installed with other settings
 	start bool // start it, and wait until it answers
 	purge bool // remove what a user may want, too
 }
 
-// newInstaller finds the service manager and makes sure that we may ask it for something.
+// newInstaller finds the service manager and makes sure that we may use it.
 func newInstaller(d *deployment, out io.Writer) (*installer, error) {
 	sup, err := findSupervisor(d.user)
 	if err != nil {
@@ -40,17 +40,17 @@ func newInstaller(d *deployment, out io.Writer) (*installer, error) {
 	return &installer{sup: sup, d: d, out: out}, nil
 }
 
-// say tells the user what has been done.
+// say prints a line about what has been done.
 func (i *installer) say(format string, args ...any) { fmt.Fprintf(i.out, format+"\n", args...) }
 
 // A change is a part that is not as it should be.
 type change struct {
 	part part
-	had  string // what was there; with there
+	had  string // what was there; see was
 	was  bool   // something was there
 }
 
-// parts is all that the installation has: the program first, where it is copied.
+// parts returns all parts of the installation: first the program, if it is copied.
 func (i *installer) parts() ([]part, error) {
 	parts, err := i.sup.parts(i.d)
 	if i.d.CopyOf != "" {
@@ -59,15 +59,15 @@ func (i *installer) parts() ([]part, error) {
 	return parts, err
 }
 
-// besides tells a part that is neither the service nor its program: a restart is not enough for it.
+// besides reports whether the part is neither the service nor its program: then a restart is not enough.
 func (c change) besides() bool {
 	_, service := c.part.(*carriedPart)
 	_, program := c.part.(*copyPart)
 	return !service && !program
 }
 
-// changes compares what is installed with parts, which should be. What a deployment with other settings has
-// left comes last.
+// changes compares what is installed with parts, which should be. What a deployment with other settings left behind
+// comes last.
 func (i *installer) changes(parts []part) (changes []change, installed bool, err error) {
 	for _, p := range parts {
 		have, err := p.have()
@@ -94,8 +94,8 @@ func (i *installer) changes(parts []part) (changes []change, installed bool, err
 	return changes, installed, nil
 }
 
-// install brings the system to where the service is as it should be, or leaves it as it was. What is
-// only missing, since an installation was cut, is put there.
+// install makes the service what it should be, or leaves the system as it was. Parts that are missing because an
+// installation was interrupted are added.
 func (i *installer) install(ctx context.Context) error {
 	unlock, err := lockServices(ctx, i.d.user)
 	if err != nil {
@@ -136,14 +136,16 @@ func (i *installer) what() string {
 	return fmt.Sprintf("%s %s (%s)", kind, i.d.name, i.sup.title())
 }
 
-// unchanged is an installation that is there already. It runs when it should.
+// unchanged handles a service that is installed with these settings already: it makes sure that it is enabled, and
+// runs if it should.
+
 func (i *installer) unchanged(ctx context.Context) error {
 	i.say("%s is installed already, with these settings: unchanged", i.what())
 	u, err := i.sup.state(ctx, i.d)
 	if err != nil {
 		return err
 	}
-	if !u.Enabled { // somebody has switched it off
+	if !u.Enabled { // somebody has disabled it
 		if err := perform(ctx, i.sup.enable(i.d)); err != nil {
 			return err
 		}
@@ -161,7 +163,7 @@ func (i *installer) unchanged(ctx context.Context) error {
 	return i.answers(ctx)
 }
 
-// refuseForeign keeps our hands off what another has installed.
+// refuseForeign returns an error if somebody else installed a service of that name.
 func (i *installer) refuseForeign(ctx context.Context) error {
 	if at := i.sup.foreign(ctx, i.d); at != "" {
 		return faultf(codeApplication, "there is a service %s that ipcd has not installed (%s); nothing was changed", i.d.name, at).
@@ -170,8 +172,8 @@ func (i *installer) refuseForeign(ctx context.Context) error {
 	return nil
 }
 
-// checkTaken looks for others at the endpoints that the service does not have yet: it would have to share
-// them, and systemd even takes a socket away from whoever listens there.
+// checkTaken returns an error if somebody else listens at an endpoint that the service does not have yet. Two would
+// have to share it; and systemd takes a socket away from whoever listens there.
 func (i *installer) checkTaken(ctx context.Context, installed bool) error {
 	for _, e := range i.d.Endpoints {
 		if installed && slices.ContainsFunc(i.had, func(had endpoint) bool { return same(had, e) }) {
@@ -205,13 +207,13 @@ func (i *installer) showChanges(changes []change) {
 	}
 }
 
-// A strayPart is one that another deployment of this name has, and this one has not.
+// A strayPart is left by another deployment of this name, and no part of this one.
 type strayPart struct{ part }
 
 func (strayPart) want() string { return "" }
 func (p strayPart) put() error { return p.remove() }
 
-// apply makes the changes, one after another, and takes them back if one fails.
+// apply makes the changes one after another, and undoes them if one fails.
 func (i *installer) apply(ctx context.Context, changes []change, installed bool) (err error) {
 	u, _ := i.sup.state(ctx, i.d)
 	ran := installed && (u.Active == activeRunning || u.Waiting)
@@ -238,7 +240,7 @@ func (i *installer) apply(ctx context.Context, changes []change, installed bool)
 	}
 	i.say("installed %s", i.what())
 	switch {
-	case ran && i.start && slices.ContainsFunc(changes, change.besides): // such as what is listened on
+	case ran && i.start && slices.ContainsFunc(changes, change.besides): // such as a socket unit
 		err = perform(ctx, append(i.sup.stop(i.d), i.sup.start(i.d)...))
 	case ran && i.start:
 		err = perform(ctx, i.sup.restart(i.d))
@@ -253,7 +255,7 @@ func (i *installer) apply(ctx context.Context, changes []change, installed bool)
 	return i.answers(ctx)
 }
 
-// undoOf remembers how a part was.
+// undoOf returns a function that restores the part to what it is now.
 func undoOf(c change) func() error {
 	if s, ok := c.part.(interface{ save() func() error }); ok {
 		return s.save()
@@ -264,9 +266,9 @@ func undoOf(c change) func() error {
 	return func() error { return fmt.Errorf("%s stays as it was changed", c.part.name()) }
 }
 
-// takeBack ends an installation that has failed, or was given up.
+// takeBack undoes an installation that has failed or was interrupted.
 func (i *installer) takeBack(ctx context.Context, why error, undo []func() error, installed, ran bool) error {
-	if ctx.Err() != nil { // Ctrl-C reaches the manager's commands as well, and they complain first
+	if ctx.Err() != nil { // Ctrl-C reaches the manager's commands too, and they fail first
 		why = faultf(codeCancelled, "it was interrupted")
 	}
 	ctx = context.WithoutCancel(ctx)
@@ -337,7 +339,7 @@ func (i *installer) waitForAnswer(ctx context.Context, e endpoint) (Status, erro
 	return s, faultf(codeApplication, "the service %s was started and does not answer within %s: %w", i.d.name, answerLimit, err)
 }
 
-// explain shows the end of the log of a service that did not come up.
+// explain shows the end of the log of a service that did not start.
 func (i *installer) explain(ctx context.Context, err error) error {
 	lines := i.sup.tail(ctx, i.d, tailLines)
 	if len(lines) > 0 {
@@ -347,14 +349,14 @@ func (i *installer) explain(ctx context.Context, err error) error {
 		}
 	}
 	f := *asFault(err)
-	if f.Code == codeNotReachable { // it was there to be reached; that is what failed
+	if f.Code == codeNotReachable { // the service was to be reached, and that it is not is the failure
 		f.Code = codeApplication
 	}
 	f.err = err
 	return &f
 }
 
-// uninstall stops the service and takes away what install, and the service itself, have made.
+// uninstall stops the service and removes what install, and the service itself, created.
 func (i *installer) uninstall(ctx context.Context) error {
 	unlock, err := lockServices(ctx, i.d.user)
 	if err != nil {
@@ -401,7 +403,7 @@ func (i *installer) plan() error {
 		return err
 	}
 	switch changes, installed, err := i.changes(parts); {
-	case err != nil: // perhaps because it takes more rights to look
+	case err != nil: // perhaps it takes more rights to look
 	case installed && len(changes) == 0:
 		i.say("%s is installed already, with these settings: nothing would be changed", i.what())
 	case installed:

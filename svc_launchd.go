@@ -1,8 +1,7 @@
 package main
 
-// This file owns the service under launchd, the service manager of macOS: its property lists for
-// launchd.plist(5), and how launchctl(1) is asked: bootstrap, bootout, kickstart and print, which
-// came with macOS 10.10.
+// This file owns the service under launchd, the service manager of macOS: the property lists for launchd.plist(5),
+// and the use of launchctl(1): bootstrap, bootout, kickstart and print, which came with macOS 10.10.
 
 import (
 	"context"
@@ -19,19 +18,19 @@ import (
 type launchd struct{}
 
 const (
-	// launchdAccount is whom a service of the system runs as without --run-as: of the accounts that
-	// every Mac has, one with no rights that is not nobody, whose processes are everyone's.
+	// launchdAccount is the user of a service of the system without --run-as: of the accounts that every Mac
+	// has, one without rights. Not nobody, which processes of all sorts run as.
 	launchdAccount = "daemon"
-	// launchdFiles is how many files a service may have open; 256 is macOS's own limit.
+	// launchdFiles is how many files the service may have open; the default of macOS is 256.
 	launchdFiles      = 65536
 	launchdInProgress = 36                     // EINPROGRESS of macOS, as the exit code of launchctl
-	launchdPause      = 100 * time.Millisecond // between two looks at something that launchd does later
+	launchdPause      = 100 * time.Millisecond // between two looks at something that launchd does in its own time
 )
 
 func (launchd) title() string { return "launchd" }
 func (launchd) listens() bool { return false }
 
-// missing asks for the domain of a user: there is one from log-in to log-out at the screen.
+// missing looks for the domain of the user, which exists while the user is logged in at the screen.
 func (l launchd) missing(user bool) *fault {
 	if !hasTool("launchctl") {
 		return faultf(codeApplication, "launchd does not run here")
@@ -51,7 +50,7 @@ func (l launchd) missing(user bool) *fault {
 	return nil
 }
 
-// domain is where launchd has the service.
+// domain is the domain of launchd that the service is in.
 func (launchd) domain(d *deployment) string {
 	if d.user {
 		return "gui/" + strconv.Itoa(os.Getuid())
@@ -63,7 +62,7 @@ func (l launchd) target(d *deployment) string     { return l.domain(d) + "/" + d
 func (l launchd) dirsTarget(d *deployment) string { return l.domain(d) + "/" + l.dirsName(d) }
 func (launchd) dirsName(d *deployment) string     { return d.name + ".dirs" }
 
-// ownHome is the user's home as kardianos/service finds it: sudo may leave another $HOME.
+// ownHome is the user's home as kardianos/service finds it: after sudo, $HOME may be another.
 func ownHome() string {
 	if u, err := user.Current(); err == nil {
 		return u.HomeDir
@@ -71,7 +70,7 @@ func ownHome() string {
 	return os.Getenv("HOME")
 }
 
-// place is where the property list of a name is.
+// place is the path of the property list of a name.
 func (launchd) place(d *deployment, name string) string {
 	if d.user {
 		return ownHome() + "/Library/LaunchAgents/" + name + ".plist"
@@ -103,7 +102,7 @@ var plistEscaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `
 // plistString is a string in a property list.
 func plistString(s string) string { return "<string>" + plistEscaper.Replace(s) + "</string>" }
 
-// plistStrings is an array of strings as the value of a key on the first level.
+// plistStrings is an array of strings, as the value of a key on the first level.
 func plistStrings(words []string) string {
 	var b strings.Builder
 	b.WriteString("<array>\n")
@@ -114,8 +113,7 @@ func plistStrings(words []string) string {
 	return b.String()
 }
 
-// plist is a whole property list, from keys and their values in turn. Two dashes may not stand in
-// its comment.
+// plist is a whole property list, from keys and values in turn. Its comment must not contain two dashes.
 func plist(d *deployment, keysAndValues ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<?xml version="1.0" encoding="UTF-8"?>
@@ -136,11 +134,10 @@ func plistLimit(n int) string {
 	return fmt.Sprintf("<dict>\n\t\t<key>NumberOfFiles</key>\n\t\t<integer>%d</integer>\n\t</dict>", n)
 }
 
-// mainPlist is the service itself. launchd restarts what ends with an error, and cannot tell one
-// exit code from another: bad configuration (2) is tried again every 10 s, which is the least that
-// it throttles to, and its own default. A service of type Background would wait for the disk and the
-// processor while somebody waits for its answer. Umask is 077, which a property list has no
-// octal for.
+// mainPlist is the property list of the service itself. launchd restarts what ends with an error, and makes no
+// difference between exit codes: with bad configuration (2) it tries again every 10 s, its default, and the
+// shortest interval it takes. A service of type Background would be held back at the disk and the processor while
+// somebody waits for its answer. Umask 63 is 077; a property list has no octal numbers.
 func (l launchd) mainPlist(d *deployment) string {
 	keys := []string{
 		"Label", plistString(d.name),
@@ -161,14 +158,14 @@ func (l launchd) mainPlist(d *deployment) string {
 	}
 	keys = append(keys, "UserName", plistString(l.account(d)))
 	if d.AllowGroup != "" {
-		keys = append(keys, "GroupName", plistString(d.AllowGroup)) // its sockets are that group's, then
+		keys = append(keys, "GroupName", plistString(d.AllowGroup)) // so that its sockets belong to that group
 	}
 	return plist(d, append(keys, "InitGroups", "<true/>", "EnvironmentVariables",
 		"<dict>\n\t\t<key>STATE_DIRECTORY</key>\n\t\t"+plistString(l.statePath(d))+"\n\t</dict>")...)
 }
 
-// dirsPlist is what makes the directories of a service that is not root: /var/run is emptied at
-// each start of the system, and launchd can run nothing as root before the service.
+// dirsPlist is the property list of a job that makes the directories of the service: /var/run is emptied at each boot,
+// the service is not root, and launchd can run nothing else as root before it.
 func (l launchd) dirsPlist(d *deployment) string {
 	owner := "-o " + l.account(d)
 	group := ""
@@ -184,7 +181,7 @@ func (l launchd) dirsPlist(d *deployment) string {
 	)
 }
 
-// parts has kardianos/service write the service itself.
+// parts has kardianos/service write the property list of the service itself.
 func (l launchd) parts(d *deployment) ([]part, error) {
 	if err := checkScript(d); err != nil {
 		return nil, err
@@ -207,7 +204,7 @@ func (l launchd) possible(d *deployment) []part {
 	return parts
 }
 
-// foreign looks at the files of the name, and at a service of that name from another file.
+// foreign looks for files of the name, and for a job of that name from another file.
 func (l launchd) foreign(ctx context.Context, d *deployment) string {
 	if path := foreignFile("/System/Library/LaunchDaemons/"+d.name+".plist", l.plistPath(d), l.dirsPath(d)); path != "" {
 		return path
@@ -219,7 +216,7 @@ func (l launchd) foreign(ctx context.Context, d *deployment) string {
 	return job.path
 }
 
-// A launchdJob is what print tells of a service.
+// A launchdJob is what print says about a service.
 type launchdJob struct {
 	path  string // of its property list
 	state string // "running", "not running", "spawn scheduled" and others
@@ -236,9 +233,8 @@ func (launchd) print(ctx context.Context, target string) (launchdJob, error) {
 	return parseJob(out), nil
 }
 
-// parseJob reads the output of launchctl print, of which launchctl(1) says that it is no API. A
-// line is "key = value", indented once for the service itself and more for what it has; what is not
-// known is passed over.
+// parseJob reads the output of launchctl print, which is no API, as launchctl(1) says. A line is "key = value", indented
+// once for the service itself and more for what belongs to it. What is unknown is skipped.
 func parseJob(out string) (job launchdJob) {
 	for line := range strings.Lines(out) {
 		line, ok := strings.CutPrefix(strings.TrimRight(line, " \r\n"), "\t")
@@ -269,7 +265,7 @@ func parseJob(out string) (job launchdJob) {
 	return job
 }
 
-// unit is how the job looks to people who know other managers.
+// unit describes the job in the terms that all managers share.
 func (job launchdJob) unit() unitState {
 	st := unitState{Installed: true, PID: job.pid, Restarts: max(0, job.runs-1)}
 	failed := job.ended != "" && job.ended != "with the exit code 0"
@@ -280,7 +276,7 @@ func (job launchdJob) unit() unitState {
 		st.Active = activeStopped
 	case job.state == "not running":
 		st.Active = activeFailed
-	default: // "spawn scheduled": it waits for its turn, after a failure for 10 s
+	default: // "spawn scheduled": it waits for its start, after a failure for 10 s
 		st.Active = activeStarting
 	}
 	if failed && st.Active != activeRunning {
@@ -294,8 +290,8 @@ func (l launchd) loaded(ctx context.Context, target string) bool {
 	return err == nil
 }
 
-// disabled reads launchctl print-disabled, where somebody has said so by name: a line is
-// "NAME" => disabled, in older systems "NAME" => true. What was never said is enabled.
+// disabled reports whether somebody has disabled the service by name. In the output of launchctl print-disabled, a line
+// is "NAME" => disabled, on older systems "NAME" => true. What is not listed is enabled.
 func (l launchd) disabled(ctx context.Context, d *deployment, name string) bool {
 	out, err := runCommand(ctx, "launchctl", "print-disabled", l.domain(d))
 	return err == nil && parseDisabled(out, name)
@@ -311,8 +307,8 @@ func parseDisabled(out, name string) bool {
 	return false
 }
 
-// enable has little to do: what lies in those directories is started with the system, or at
-// log-in, unless it was disabled by name. To say so where it was not would leave a trace for ever.
+// enable has little to do: what is in those directories is started at boot, or at login, unless it was disabled by name.
+// To enable what was not disabled would leave an entry for ever.
 func (l launchd) enable(d *deployment) []step {
 	var steps []step
 	for _, name := range l.names(d) {
@@ -330,7 +326,7 @@ func (l launchd) names(d *deployment) []string {
 	return []string{l.dirsName(d), d.name}
 }
 
-// disable takes both out of launchd; without their files they do not come back.
+// disable unloads both jobs; without their files they do not come back.
 func (l launchd) disable(d *deployment) []step {
 	steps := l.stop(d)
 	if d.user {
@@ -348,8 +344,8 @@ func (launchd) advice(d *deployment) []string {
 	return []string{"it runs while you are logged in at the screen"}
 }
 
-// start makes the directories first, and waits for them: a service that comes too early is
-// tried again after 10 s only.
+// start has the directories made first, and waits for them: a service that starts too early is restarted only after
+// 10 s.
 func (l launchd) start(d *deployment) []step {
 	var steps []step
 	if !d.user {
@@ -362,20 +358,20 @@ func (l launchd) start(d *deployment) []step {
 	return append(steps, l.bootstrap(d, l.target(d), l.plistPath(d)), l.kickstart(l.target(d)))
 }
 
-// kickstart does nothing to what runs.
+// kickstart does nothing to a job that runs.
 func (launchd) kickstart(target string) step { return commandStep("launchctl", "kickstart", target) }
 
 func (l launchd) stop(d *deployment) []step { return []step{l.bootout(d, l.target(d))} }
 
-// restart reads the property list anew; kickstart -k would not, and kills.
+// restart reads the property list anew; kickstart -k would not, and would kill the daemon.
 func (l launchd) restart(d *deployment) []step { return append(l.stop(d), l.start(d)...) }
 
 func (l launchd) bootstrap(d *deployment, target, path string) step {
 	return commandStep("launchctl", "bootstrap", l.domain(d), path).when(func(ctx context.Context) bool { return !l.loaded(ctx, target) })
 }
 
-// bootout returns before the service has gone, or says so (36, "Operation now in progress"). Until
-// then it cannot be loaded again.
+// bootout waits until the service is gone, and can be loaded again. launchctl may return before that, with or without
+// saying so (36, "Operation now in progress").
 func (l launchd) bootout(d *deployment, target string) step {
 	asked := commandStep("launchctl", "bootout", target)
 	return step{text: asked.text, do: func(ctx context.Context) error {
@@ -389,7 +385,7 @@ func (l launchd) bootout(d *deployment, target string) step {
 	}}
 }
 
-// until waits for what launchd does in its own time.
+// until waits for something that launchd does in its own time.
 func (launchd) until(ctx context.Context, limit time.Duration, otherwise string, done func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

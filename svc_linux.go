@@ -1,9 +1,9 @@
 package main
 
-// This file owns which service managers Linux may have. One that is installed beside another is
-// told by what has brought the system up; SysV's scripts, which every manager can run, are none.
+// This file owns which service managers Linux may have. If two are installed, the one that booted the system counts.
+// SysV's scripts, which every manager can run, are not a manager.
 
 func init() { supervisors = []supervisor{systemd{}, openRC{}} }
 
-// copyPlace is where --copy-to puts the program unless it is told.
+// copyPlace is where --copy-to puts the program by default.
 const copyPlace = "/usr/local/bin/ipcd"

@@ -1,8 +1,7 @@
 package main
 
-// This file owns the service under OpenRC, the service manager of Alpine, Gentoo and others: its script
-// for openrc-run(8), and how rc-service(8) and rc-update(8) are asked. supervise-daemon(8) runs the
-// daemon and starts it again.
+// This file owns the service under OpenRC, the service manager of Alpine, Gentoo and others: the script for
+// openrc-run(8), and the use of rc-service(8) and rc-update(8). supervise-daemon(8) runs the daemon and restarts it.
 
 import (
 	"context"
@@ -14,16 +13,16 @@ import (
 	"time"
 )
 
-// openRC is the supervisor of such a system.
+// openRC is the supervisor of a system with OpenRC.
 type openRC struct{}
 
-const openRCLevel = "default" // the runlevel in which a machine does its work
+const openRCLevel = "default" // the runlevel of normal operation
 
 func (openRC) title() string { return "OpenRC" }
 func (openRC) listens() bool { return false }
 
-// missing asks whether OpenRC has brought this system up; that it is installed says little,
-// since it may stand beside another init. See rc-status(8) for the softlevel.
+// missing finds out whether OpenRC booted this system. That it is installed says little, since it may be so next to
+// another init. For the softlevel see rc-status(8).
 func (openRC) missing(user bool) *fault {
 	if !fileThere("/run/openrc/softlevel") {
 		return faultf(codeApplication, "OpenRC does not run here")
@@ -45,7 +44,7 @@ func (openRC) runPath(d *deployment) string    { return "/run/" + d.name }
 func (openRC) statePath(d *deployment) string  { return "/var/lib/" + d.name }
 func (openRC) logPath(d *deployment) string    { return "/var/log/" + d.name + ".log" }
 
-// account is the user it runs as.
+// account is the user that the service runs as.
 func (openRC) account(d *deployment) string {
 	if d.RunAs != "" {
 		return d.RunAs
@@ -53,13 +52,13 @@ func (openRC) account(d *deployment) string {
 	return d.name
 }
 
-// script is the whole of /etc/init.d/NAME. openrc-run gives command and command_args to eval, so
-// that what needs quotes is quoted twice. There is no word for an exit code after which a
-// restart makes no sense (2, bad configuration): what ends ten times in a minute is given up.
+// script is the whole of /etc/init.d/NAME. openrc-run passes command and command_args to eval, so they are quoted
+// twice. It has no setting for an exit code after which a restart makes no sense (2, bad configuration): what
+// ends ten times in a minute is given up.
 func (o openRC) script(d *deployment) string {
 	owner := o.account(d)
 	if d.AllowGroup != "" {
-		owner += ":" + d.AllowGroup // its sockets are that group's, then
+		owner += ":" + d.AllowGroup // so that its sockets belong to that group
 	}
 	command := d.command()
 	return fmt.Sprintf(`#!/sbin/openrc-run
@@ -112,12 +111,12 @@ reload()
 		o.runPath(d), o.statePath(d), o.logPath(d), seconds(d.stopLimit()))
 }
 
-// seconds rounds up: managers know no less.
+// seconds rounds up to whole seconds, the unit of the managers.
 func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
-// parts writes the script without kardianos/service. That recognises OpenRC by openrc-init or
-// /etc/inittab and takes SysV's directories on a machine that starts OpenRC in another way, as
-// Debian does; and its rc-update names no runlevel, so that the one of this moment is taken.
+// parts writes the script without kardianos/service. That one recognises OpenRC by openrc-init or /etc/inittab, and
+// uses SysV's directories on a machine that starts OpenRC in another way, as Debian does. Its rc-update also
+// names no runlevel, and so takes the current one.
 func (o openRC) parts(d *deployment) ([]part, error) {
 	if err := checkScript(d); err != nil {
 		return nil, err
@@ -133,8 +132,8 @@ func (o openRC) possible(d *deployment) []part {
 	return []part{linuxAccount(d.name, o.statePath(d)), &filePart{path: o.scriptPath(d), mode: 0o755}}
 }
 
-// linuxAccount is a user of the system with the tools of shadow(5), or with those of busybox
-// where there are no others. It has no password, no home and no shell.
+// linuxAccount is a system user, made with the tools of shadow(5), or else with those of busybox. It has no password,
+// no home and no shell.
 func linuxAccount(name, state string) *accountPart {
 	p := &accountPart{user: name, state: state}
 	shell := firstThere("/usr/sbin/nologin", "/sbin/nologin", "/bin/false")
@@ -162,8 +161,7 @@ func (o openRC) enable(d *deployment) []step {
 	return []step{commandStep("rc-update", "add", d.name, openRCLevel)}
 }
 
-// disable takes it out of every runlevel that has it, whoever put it there. "rc-update --all" fails
-// where one has it not.
+// disable removes it from every runlevel that has it, whoever put it there. "rc-update --all" would fail if one has not.
 func (o openRC) disable(d *deployment) []step {
 	return []step{{text: "rc-update delete " + d.name + " " + openRCLevel, do: func(ctx context.Context) error {
 		levels := o.levels(d)
@@ -175,12 +173,12 @@ func (o openRC) disable(d *deployment) []step {
 	}}}
 }
 
-// forget has OpenRC read anew who needs whom.
+// forget makes OpenRC read the dependencies anew.
 func (openRC) forget(*deployment) []step { return []step{commandStep("rc-update", "--update")} }
 
 func (openRC) advice(*deployment) []string { return nil }
 
-// levels are the runlevels that have the service: rc-update makes links.
+// levels returns the runlevels that have the service, by the links that rc-update makes.
 func (openRC) levels(d *deployment) []string {
 	links, _ := filepath.Glob("/etc/runlevels/*/" + d.name)
 	for i, link := range links {
@@ -196,8 +194,8 @@ const (
 	openRCStopping     = 4
 	openRCStarting     = 8
 	openRCInactive     = 16
-	openRCCrashed      = 32 // and supervise-daemon does not know it yet
-	openRCUnsupervised = 64 // supervise-daemon itself has gone
+	openRCCrashed      = 32 // and supervise-daemon has not noticed yet
+	openRCUnsupervised = 64 // supervise-daemon itself is gone
 )
 
 func (openRC) status(ctx context.Context, d *deployment) int {
@@ -205,7 +203,7 @@ func (openRC) status(ctx context.Context, d *deployment) int {
 	return commandCode(err)
 }
 
-// start takes what has crashed for started, as OpenRC does, unless it is stopped first.
+// start first resets a service that has crashed, which OpenRC takes for started.
 func (o openRC) start(d *deployment) []step {
 	crashed := func(ctx context.Context) bool {
 		code := o.status(ctx, d)
@@ -214,7 +212,7 @@ func (o openRC) start(d *deployment) []step {
 	return []step{commandStep("rc-service", d.name, "zap").when(crashed), commandStep("rc-service", d.name, "start")}
 }
 
-// stop has OpenRC forget that it has failed, too: that would outlive the script.
+// stop also makes OpenRC forget that the service has failed: the mark would outlive the script.
 func (o openRC) stop(d *deployment) []step {
 	return []step{
 		commandStep("rc-service", d.name, "stop").when(func(ctx context.Context) bool {
@@ -226,7 +224,7 @@ func (o openRC) stop(d *deployment) []step {
 	}
 }
 
-// failed tells whether OpenRC has given it up: it is stopped then, with a mark.
+// failed reports whether OpenRC has given the service up: it is stopped then, with a mark.
 func (openRC) failed(d *deployment) bool { return fileThere("/run/openrc/failed/" + d.name) }
 
 func (o openRC) restart(d *deployment) []step { return append(o.stop(d), o.start(d)...) }
@@ -247,7 +245,7 @@ func (o openRC) state(ctx context.Context, d *deployment) (unitState, error) {
 	return st, nil
 }
 
-// openRCState reads the exit code of status, and what supervise-daemon notes of its child.
+// openRCState interprets the exit code of status, and what supervise-daemon records about its child.
 func openRCState(code int, failed bool, option func(name string) string) (st unitState, known bool) {
 	switch code {
 	case openRCStarted:

@@ -1,7 +1,8 @@
 package main
 
-// This file owns the parts that a service is made of, and the steps in which they come and go: files, a copy
-// of the program, an account, what kardianos/service carries, commands of a service manager.
+// This file owns the parts that a service is made of, and the steps in which they come and go: files, a copy of the
+// program, an account, commands of a service manager, and the file that kardianos/service installs. Besides
+// svc_scm_windows.go it is the only one of svc that imports that package.
 
 import (
 	"bytes"
@@ -29,9 +30,9 @@ import (
 type part interface {
 	name() string          // where it is, for people
 	want() string          // its whole text, mark included
-	have() (string, error) // what is there; fs.ErrNotExist where nothing is
-	put() error            // in place of what is there, if anything is
-	remove() error         // nothing may be there
+	have() (string, error) // what is there; fs.ErrNotExist if nothing is
+	put() error            // replaces what is there, if anything is
+	remove() error         // is no error if nothing is there
 	does() []string        // the commands that put runs besides, for --dry-run
 }
 
@@ -54,11 +55,11 @@ func (p *filePart) want() string { return p.text }
 
 func (p *filePart) does() []string { return nil }
 
-const maxUnit = 1 << 20 // bytes of a file that stands in the place of one of ours
+const maxUnit = 1 << 20 // bytes of a file that we wrote; a larger one is not ours
 
 func (p *filePart) have() (string, error) { return readUnit(p.path) }
 
-// readUnit reads what is in the place of one of our files; what is no small file is not ours.
+// readUnit reads what is at the path of one of our files. Anything but a small regular file is not ours.
 func readUnit(path string) (string, error) {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -71,7 +72,7 @@ func readUnit(path string) (string, error) {
 	return string(b), err
 }
 
-// put writes beside the file and renames, so that there is never a half of it.
+// put writes a temporary file next to it and renames that, so that the file is never half written.
 func (p *filePart) put() (err error) {
 	if err := os.MkdirAll(filepath.Dir(p.path), 0o755); err != nil {
 		return err
@@ -98,7 +99,7 @@ func (p *filePart) put() (err error) {
 	if err = os.Rename(f.Name(), p.path); err == nil || !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	// Windows does not replace a program that runs, but lets it have another name.
+	// Windows does not replace a running program, but lets it be renamed.
 	os.Remove(p.path + ".old")
 	if err := os.Rename(p.path, p.path+".old"); err != nil {
 		return err
@@ -106,7 +107,7 @@ func (p *filePart) put() (err error) {
 	return os.Rename(f.Name(), p.path)
 }
 
-// save remembers what is there.
+// save returns a function that restores what is there now.
 func (p *filePart) save() (restore func() error) {
 	old, err := p.have()
 	if err != nil {
@@ -123,7 +124,7 @@ func (p *filePart) remove() error {
 	return nil
 }
 
-// A copyPart is the program, where install puts it somewhere else.
+// A copyPart is the copy of the program that install makes.
 type copyPart struct{ from, path string }
 
 func (p *copyPart) name() string { return p.path }
@@ -136,7 +137,7 @@ func (p *copyPart) does() []string { return nil }
 
 func (p *copyPart) remove() error { return (&filePart{path: p.path}).remove() }
 
-// digest is what a program is told by: its SHA-256.
+// digest identifies a program by its SHA-256.
 func digest(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -150,7 +151,7 @@ func digest(path string) (string, error) {
 	return fmt.Sprintf("program, sha256 %x\n", h.Sum(nil)), nil
 }
 
-// isOurProgram tells ipcd, of any version, from other files: Go's linker has noted what it was built from.
+// isOurProgram reports whether the file is ipcd, of any version: Go's linker records what a program was built from.
 func isOurProgram(path string) bool {
 	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
 		return false
@@ -168,13 +169,13 @@ func (p *copyPart) put() error {
 	return (&filePart{path: p.path, text: string(program), mode: 0o755}).put()
 }
 
-// save keeps the program that is there in memory: it has some ten megabytes.
+// save keeps the program that is there in memory, some ten megabytes.
 func (p *copyPart) save() (restore func() error) {
 	old, err := os.ReadFile(p.path)
 	if err == nil {
 		return (&filePart{path: p.path, text: string(old), mode: 0o755}).put
 	}
-	var made []string // directories, by put
+	var made []string // directories that put will create
 	for dir := filepath.Dir(p.path); ; dir = filepath.Dir(dir) {
 		if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
 			break
@@ -190,17 +191,17 @@ func (p *copyPart) save() (restore func() error) {
 	}
 }
 
-// A carriedPart is the file that kardianos/service writes, from our text: it knows where the
-// manager of this system wants it, and tells the manager.
+// A carriedPart is a file with our text that kardianos/service writes: it knows where the manager of this system
+// wants it, and tells the manager.
 type carriedPart struct {
 	filePart
 	service  osservice.Service
-	commands []string     // that its Install runs, for --dry-run
-	again    func() error // does what they do, and tells why it fails; may be nil
+	commands []string     // run by its Install, for --dry-run
+	again    func() error // does the same as they do, and returns why it fails; may be nil
 }
 
-// newCarriedPart makes the part for a deployment. scriptOption is the option of kardianos/service
-// by which it takes a whole text; one without "{{" is written as it is.
+// newCarriedPart makes the part of a deployment. scriptOption is the option of kardianos/service for a template; a
+// text without "{{" is written as it is.
 func newCarriedPart(d *deployment, file filePart, scriptOption string, commands ...string) (*carriedPart, error) {
 	if strings.Contains(file.text, "{{") {
 		return nil, usagef("%q cannot stand in a service's file", "{{").withHint("choose other names for the files that the service uses")
@@ -217,8 +218,8 @@ func newCarriedPart(d *deployment, file filePart, scriptOption string, commands 
 
 func (p *carriedPart) does() []string { return p.commands }
 
-// put has to remove what is there first: Install refuses otherwise. What Install leaves behind
-// when it fails half way goes.
+// put removes what is there first, or Install would refuse. It also removes what Install leaves behind when it fails
+// half way.
 func (p *carriedPart) put() error {
 	if err := p.filePart.remove(); err != nil {
 		return err
@@ -232,7 +233,7 @@ func (p *carriedPart) put() error {
 	case err == nil && readErr == nil && have == p.text:
 		return os.Chmod(p.path, p.mode) // whatever the umask
 	case err != nil && have == p.text && p.again != nil:
-		err = cmp.Or(p.again(), err) // it drops what the command complained of
+		err = cmp.Or(p.again(), err) // Install drops what the command complained of
 	case err == nil:
 		err = cmp.Or(readErr, errors.New("it is not what was written"))
 	}
@@ -240,7 +241,7 @@ func (p *carriedPart) put() error {
 	return fmt.Errorf("write %s: %w", p.path, err)
 }
 
-// remove goes on where Uninstall does not: it fails when there is nothing to disable.
+// remove goes on where Uninstall gives up, which it does if there is nothing to disable.
 func (p *carriedPart) remove() error {
 	if _, err := os.Lstat(p.path); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -251,7 +252,7 @@ func (p *carriedPart) remove() error {
 	return p.filePart.remove()
 }
 
-// perform takes steps until one fails.
+// perform runs the steps until one fails.
 func perform(ctx context.Context, steps []step) error {
 	for _, s := range steps {
 		if err := s.do(ctx); err != nil {
@@ -261,7 +262,7 @@ func perform(ctx context.Context, steps []step) error {
 	return nil
 }
 
-// commandStep runs a command of the service manager.
+// commandStep is the step that runs a command of the service manager.
 func commandStep(words ...string) step {
 	return step{text: joinWords(words), do: func(ctx context.Context) error {
 		_, err := runCommand(ctx, words...)
@@ -269,17 +270,17 @@ func commandStep(words ...string) step {
 	}}
 }
 
-// runCommand runs a command and returns what it printed. What it complained of is in the error.
+// runCommand runs a command and returns what it printed. What it printed on stderr is in the error.
 func runCommand(ctx context.Context, words ...string) (string, error) {
 	return runCommandWithin(ctx, stepLimit, words...)
 }
 
-// runCommandWithin is for one that may take longer: the end of a service, which waits for calls in flight.
+// runCommandWithin is runCommand for one that may take longer: to stop a service, which waits for calls in flight.
 func runCommandWithin(ctx context.Context, limit time.Duration, words ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, toolPath(words[0]), words[1:]...)
-	cmd.WaitDelay = time.Second // for one that has left a child with its output
+	cmd.WaitDelay = time.Second // for a child that has inherited its output and lives on
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	err := cmd.Run()
@@ -306,8 +307,7 @@ func (e *commandError) Error() string { return e.text }
 
 func (e *commandError) Unwrap() error { return e.err }
 
-// commandCode is the exit code of the command that err comes from: 0 without an error, -1 where there
-// is none.
+// commandCode is the exit code of the command that err comes from: 0 without an error, -1 if it did not exit.
 func commandCode(err error) int {
 	if err == nil {
 		return 0
@@ -318,8 +318,8 @@ func commandCode(err error) int {
 	return -1
 }
 
-// toolPath finds a tool of the system where it is, although $PATH may name no sbin, as a user's does
-// not on some systems; a name that is nowhere is left as it is.
+// toolPath finds a tool of the system even if $PATH has no sbin, as on some systems a user's has not. A name that is
+// found nowhere is returned as it is.
 func toolPath(name string) string {
 	if _, err := exec.LookPath(name); err == nil {
 		return name
@@ -332,7 +332,7 @@ func toolPath(name string) string {
 	return name
 }
 
-// when is a step that is taken only where it has something to do.
+// when returns a step that is taken only if needed says so.
 func (s step) when(needed func(context.Context) bool) step {
 	return step{text: s.text, do: func(ctx context.Context) error {
 		if !needed(ctx) {
@@ -342,15 +342,15 @@ func (s step) when(needed func(context.Context) bool) step {
 	}}
 }
 
-// fileThere tells whether there is anything of that name.
+// fileThere reports whether anything of that name exists.
 func fileThere(name string) bool {
 	_, err := os.Lstat(name)
 	return err == nil
 }
 
-// An accountPart is the user that a service runs as, where the system has no way to make one for
-// as long as the service runs: one's own, so that no other service can reach what it owns. Its
-// comment says that it is ours.
+// An accountPart is the user that a service runs as, where the system cannot provide one for just as long as the
+// service runs. Each service has its own, so that no other service can reach its files. The comment says that
+// the user is ours.
 type accountPart struct {
 	user  string
 	add   [][]string // the commands that make it
@@ -358,14 +358,14 @@ type accountPart struct {
 	state string     // the directory of its files, which may outlive it
 }
 
-// accountMark is the comment of such a user, see passwd(5).
+// accountMark is that comment, see passwd(5).
 const accountMark = "made by ipcd install"
 
 func (p *accountPart) name() string { return "the user " + p.user }
 
 func (p *accountPart) want() string { return p.user + ": " + accountMark + "\n" }
 
-// have looks for a user of ours; see foreignUser for others.
+// have looks for a user of ours; for others see foreignUser.
 func (p *accountPart) have() (string, error) {
 	u, err := user.Lookup(p.user)
 	if _, unknown := errors.AsType[user.UnknownUserError](err); unknown || err == nil && u.Name != accountMark {
@@ -374,7 +374,7 @@ func (p *accountPart) have() (string, error) {
 	return p.want(), err
 }
 
-// foreignUser names the user that is in the way of the account, if there is one.
+// foreignUser names the user that has the name of the account and is not ours, if there is one.
 func foreignUser(name string) string {
 	if u, err := user.Lookup(name); err == nil && u.Name != accountMark {
 		return "the user " + name
@@ -389,7 +389,7 @@ func (p *accountPart) put() error {
 	return p.run(p.add)
 }
 
-// remove gives what stays to root: the next user may get the same number.
+// remove gives what is kept to root: the next user may get the same number.
 func (p *accountPart) remove() error {
 	if _, err := p.have(); err != nil {
 		return ignoreAbsent(err)

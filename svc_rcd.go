@@ -1,7 +1,7 @@
 package main
 
-// This file owns the service on FreeBSD: its script for rc.subr(8), and how service(8) and
-// sysrc(8) are asked. daemon(8) runs ipcd and starts it again.
+// This file owns the service on FreeBSD: the script for rc.subr(8), and the use of service(8) and sysrc(8). daemon(8)
+// runs ipcd and restarts it.
 
 import (
 	"context"
@@ -12,10 +12,10 @@ import (
 	"strings"
 )
 
-// rcD is the supervisor of such a system.
+// rcD is the supervisor of FreeBSD.
 type rcD struct{}
 
-// Where the scripts are: the system's own, and those of what was added, see rc(8).
+// The directories of scripts: the system's own, and that of what was added, see rc(8).
 const (
 	rcdSystem = "/etc/rc.d"
 	rcdLocal  = "/usr/local/etc/rc.d"
@@ -48,7 +48,7 @@ func (rcD) managerPID(d *deployment) string    { return "/var/run/" + d.name + "
 func (rcD) daemonPID(d *deployment) string     { return "/var/run/" + d.name + ".child.pid" }
 func (rcD) enableSetting(d *deployment) string { return rcVariable(d.name) + "_enable" }
 
-// rcVariable is the name as rc.subr puts it before those of its settings: a shell variable has no "-".
+// rcVariable is the name as a prefix of its settings in rc.subr: a shell variable has no "-".
 func rcVariable(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
 func (rcD) account(d *deployment) string {
@@ -58,10 +58,10 @@ func (rcD) account(d *deployment) string {
 	return d.name
 }
 
-// script is the whole of /usr/local/etc/rc.d/NAME. daemon(8) is root and gives up its rights in the
-// child alone, so that the files of its pids stay root's; no exit code stops it, and bad
-// configuration (2) is tried again with every delay. It has no option for a group: what is made
-// in a directory takes the directory's on a BSD, see open(2).
+// script is the whole of /usr/local/etc/rc.d/NAME. daemon(8) stays root and gives up its rights in the child only, so
+// its pid files stay root's. No exit code stops it: with bad configuration (2) it tries again after each delay.
+// It has no option for a group, and needs none: on a BSD what is created in a directory gets the group of that
+// directory, see open(2).
 func (r rcD) script(d *deployment) string {
 	group := ""
 	if d.AllowGroup != "" {
@@ -129,8 +129,8 @@ run_rc_command "$1"
 		r.account(d), group, r.statePath(d), r.runPath(d), seconds(d.stopLimit()))
 }
 
-// rotate is the line for newsyslog.conf(5): seven files of at most 1 MB. The signal 1, a hang-up, has
-// daemon(8) open the log anew (its -H); it does not reach ipcd.
+// rotate is the file for newsyslog.conf(5): seven logs of at most 1 MB each. Signal 1, SIGHUP, makes daemon(8) reopen
+// the log (its -H); it does not reach ipcd.
 func (r rcD) rotate(d *deployment) string {
 	return fmt.Sprintf("# %s\n# logfile mode count size when flags pid_file sig_num\n%s 600 7 1000 * JC %s 1\n",
 		d.mark(), r.logPath(d), r.managerPID(d))
@@ -163,8 +163,8 @@ func (r rcD) possible(d *deployment) []part {
 	return []part{r.userPart(d), &filePart{path: r.scriptPath(d), mode: 0o755}, &filePart{path: r.rotatePath(d), mode: 0o644}}
 }
 
-// foreign looks among the system's own services too, which service(8) takes first, and for
-// one whose settings would have the same names.
+// foreign also looks among the system's own services, which service(8) prefers, and for one whose settings would have
+// the same names.
 func (r rcD) foreign(_ context.Context, d *deployment) string {
 	if path := foreignFile(rcdSystem+"/"+d.name, r.scriptPath(d)); path != "" {
 		return path
@@ -175,7 +175,7 @@ func (r rcD) foreign(_ context.Context, d *deployment) string {
 	return foreignUser(d.name)
 }
 
-// sameVariable is the script, in one of the directories, of another service with the same rcVariable.
+// sameVariable returns the script of another service in one of the directories that has the same rcVariable.
 func sameVariable(name string, dirs ...string) string {
 	for _, dir := range dirs {
 		entries, _ := os.ReadDir(dir)
@@ -192,7 +192,7 @@ func (r rcD) enable(d *deployment) []step {
 	return []step{commandStep("sysrc", r.enableSetting(d)+"=YES")}
 }
 
-// disable removes the setting: NO would be a trace.
+// disable removes the setting: with NO it would stay behind.
 func (r rcD) disable(d *deployment) []step {
 	return []step{commandStep("sysrc", "-x", r.enableSetting(d)).when(func(ctx context.Context) bool {
 		_, err := runCommand(ctx, "sysrc", "-n", r.enableSetting(d))
@@ -208,7 +208,7 @@ func (rcD) running(ctx context.Context, d *deployment) bool {
 	return err == nil
 }
 
-// start and stop are those of rc.subr that do not ask whether the service is enabled.
+// start and stop use the commands of rc.subr that do not depend on whether the service is enabled.
 func (r rcD) start(d *deployment) []step {
 	return []step{commandStep("service", d.name, "onestart").when(func(ctx context.Context) bool { return !r.running(ctx, d) })}
 }
@@ -221,7 +221,7 @@ func (r rcD) stop(d *deployment) []step {
 
 func (r rcD) restart(d *deployment) []step { return append(r.stop(d), r.start(d)...) }
 
-// state asks for daemon(8); between two runs of its child there is no pid.
+// state is that of daemon(8); between two runs of its child there is no pid.
 func (r rcD) state(ctx context.Context, d *deployment) (unitState, error) {
 	st := unitState{Active: activeStopped}
 	if !fileThere(r.scriptPath(d)) {
@@ -242,7 +242,7 @@ func (r rcD) state(ctx context.Context, d *deployment) (unitState, error) {
 	return st, nil
 }
 
-// rcYes reads a setting as checkyesno of rc.subr(8) does.
+// rcYes interprets a setting as checkyesno of rc.subr(8) does.
 func rcYes(value string) bool {
 	switch strings.ToLower(strings.TrimSpace(value)) {
 	case "yes", "true", "on", "1":
@@ -255,7 +255,7 @@ func (r rcD) tail(_ context.Context, d *deployment, lines int) []string {
 	return lastLines(r.logPath(d), lines)
 }
 
-// remains names the logs that were rotated away, too.
+// remains includes the logs that were rotated.
 func (r rcD) remains(d *deployment) (gone, kept []string) {
 	rotated, _ := filepath.Glob(r.logPath(d) + ".*")
 	return append(socketsOf(d), r.runPath(d)), append([]string{r.statePath(d), r.logPath(d)}, rotated...)

@@ -1,7 +1,7 @@
 package main
 
-// This file owns what a service leaves behind when it goes: what is removed with it, what is kept for the
-// user, and how that is told from what another has.
+// This file owns what a service leaves behind: what is removed with it, what is kept for the user, and how that is
+// told from what belongs to others.
 
 import (
 	"errors"
@@ -12,9 +12,8 @@ import (
 	"slices"
 )
 
-// clean removes what a service has left behind, and tells what it leaves to the user. Of a system
-// where no service was installed it takes nothing that has no receipt: names are short, and /var/lib
-// has directories of others.
+// clean removes what a service has left behind, and says what it keeps. If no service was installed, it removes nothing
+// that has no receipt: names are short, and /var/lib has directories of others.
 func (i *installer) clean(installed bool) (removed bool) {
 	gone, kept := i.sup.remains(i.d)
 	if claimed := i.claimed(kept); !claimed && !installed && !i.d.user {
@@ -49,15 +48,15 @@ func (i *installer) clean(installed bool) (removed bool) {
 				i.say("removed %s", path)
 			}
 			removed = true
-		case info.Mode()&fs.ModeSymlink != 0 && slices.Contains(kept, resolved(path)): // told of as what it leads to
-		case info.IsDir() && !left: // it has nothing but the receipt, which nobody needs
+		case info.Mode()&fs.ModeSymlink != 0 && slices.Contains(kept, resolved(path)): // what it leads to is reported
+		case info.IsDir() && !left: // nothing is in it but the receipt, which nobody needs
 			os.Remove(filepath.Join(path, receipt))
 			os.Remove(path)
 		default:
 			i.say("left %s; \"ipcd uninstall%s --purge\" removes it", path, i.d.flags())
 		}
 	}
-	for _, path := range kept { // what led to a directory that has gone just now
+	for _, path := range kept { // a link to a directory that has just been removed
 		if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
 			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 				os.Remove(path)
@@ -68,7 +67,7 @@ func (i *installer) clean(installed bool) (removed bool) {
 	return removed
 }
 
-// removeKept removes what --purge is for. The program may be another one by now.
+// removeKept removes what --purge is for. What is at the path of the program may be another one by now.
 func (i *installer) removeKept(path string) (later bool, err error) {
 	switch {
 	case !i.d.Copied || path != i.d.Program:
@@ -79,13 +78,13 @@ func (i *installer) removeKept(path string) (later bool, err error) {
 	return removeProgram(path)
 }
 
-// receipt is a file in each directory that uninstall leaves. With it a later one, which finds no service,
-// knows whose the directory was.
+// receipt is a file in each directory that uninstall keeps. By it, a later uninstall, which finds no service, knows
+// whose the directory was.
 const receipt = ".ipcd"
 
-// claim writes receipts. It has to come before the parts go, from which the same can be told.
+// claim writes receipts. Call it before the parts are removed: until then they show that the directories are ours.
 func (i *installer) claim() {
-	if i.d.user { // whose places are the user's anyway
+	if i.d.user { // the directories are the user's anyway
 		return
 	}
 	_, kept := i.sup.remains(i.d)
@@ -100,7 +99,7 @@ func (i *installer) claim() {
 	}
 }
 
-// claimed looks for a receipt, and learns from it where the program was put.
+// claimed reports whether there is a receipt, and learns from it where the program was copied to.
 func (i *installer) claimed(kept []string) bool {
 	for _, dir := range kept {
 		text, err := readUnit(filepath.Join(dir, receipt))
@@ -115,7 +114,7 @@ func (i *installer) claimed(kept []string) bool {
 	return false
 }
 
-// onlyHas tells whether a directory has nothing in it but the receipt, and these.
+// onlyHas reports whether a directory contains nothing but the receipt and paths.
 func onlyHas(dir string, paths ...string) bool {
 	entries, err := os.ReadDir(dir)
 	return err == nil && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
@@ -131,14 +130,14 @@ func resolved(path string) string {
 	return to
 }
 
-// sweep removes files and empty directories.
+// sweep removes files and empty directories, and ignores what it cannot remove.
 func sweep(paths []string) {
 	for _, p := range paths {
-		os.Remove(p) // what is not there, or has something in it, stays
+		os.Remove(p) // what does not exist, or is not empty, is no error
 	}
 }
 
-// undoRemains removes what a service that did not come up has made, and was not there before.
+// undoRemains returns a function that removes what a service that did not start has created since.
 func (i *installer) undoRemains() func() error {
 	gone, kept := i.sup.remains(i.d)
 	paths := slices.DeleteFunc(append(gone, kept...), func(p string) bool {
@@ -154,8 +153,8 @@ func (i *installer) undoRemains() func() error {
 	}
 }
 
-// checkState refuses the name of a directory that another has: the service manager would give that, with all
-// that is in it, to the service.
+// checkState refuses a name that another program's directory has: the service manager would give the service that
+// directory, with all that is in it.
 func (i *installer) checkState(installed bool) error {
 	gone, kept := i.sup.remains(i.d)
 	if installed || i.d.user || i.claimed(kept) {

@@ -1,8 +1,8 @@
 package main
 
-// This file owns the entry of a service in the database of the service control manager: what we want
-// it to say, the same read back, and how the one is made the other. kardianos/service makes the
-// entry; what it has no words for is added here.
+// This file owns the entry of a service in the database of the service control manager: what we want in it, what is in
+// it, and how to get from the one to the other. kardianos/service creates the entry; what it has no options for
+// is added here.
 
 import (
 	"context"
@@ -22,31 +22,30 @@ import (
 	"golang.org/x/sys/windows/svc/mgr"
 )
 
-// restarts are the waits before the manager starts a service again that has failed; after the last
-// there is no more, until failureReset has passed without a failure. The manager cannot be told to look
-// at the exit code: what fails for a wrong configuration (exit code 2) is started so often, too, and
-// then left alone. With "for ever" in the place of the end, it would not be.
+// restarts are the delays before the manager restarts a service that has failed. After the last there is no further
+// restart until failureReset has passed without a failure. The manager cannot be told to look at the exit code,
+// so a service with a wrong configuration (exit code 2) is restarted as often. That is why the list ends.
 var restarts = []time.Duration{time.Second, 5 * time.Second, 30 * time.Second, time.Minute, 5 * time.Minute}
 
 const failureReset = 24 * time.Hour
 
-// requiredPrivileges are those that the process keeps, of the many that its account has. This one is
-// never taken away ("SERVICE_REQUIRED_PRIVILEGES_INFO structure"), but a list must not be empty. To
-// look at callers at Identification level takes none ("ImpersonateNamedPipeClient function").
+// requiredPrivileges are the privileges that the process keeps, of the many that its account has. This one is never
+// taken away ("SERVICE_REQUIRED_PRIVILEGES_INFO structure"), and the list must not be empty. Identifying
+// callers takes none ("ImpersonateNamedPipeClient function").
 const requiredPrivileges = "SeChangeNotifyPrivilege"
 
-// eventMessages is the file with texts for the numbers 1 to 1000, each of which is "%1"; every Windows has it.
+// eventMessages has the text "%1" for each of the event numbers 1 to 1000; every Windows has the file.
 const eventMessages = `%SystemRoot%\System32\EventCreate.exe`
 
-// The words for a source of events.
+// How text describes an event source.
 const (
 	ourEvents = "messages of " + eventMessages
 	noEvents  = "none"
 )
 
-const eventSources = `SYSTEM\CurrentControlSet\Services\EventLog\Application\` // in HKEY_LOCAL_MACHINE, and the name
+const eventSources = `SYSTEM\CurrentControlSet\Services\EventLog\Application\` // in HKEY_LOCAL_MACHINE; the name follows
 
-// A scmEntry is what an entry says, in words that can be compared.
+// An scmEntry is what an entry says, in words that can be compared and shown.
 type scmEntry struct {
 	name        string
 	display     string
@@ -57,12 +56,12 @@ type scmEntry struct {
 	sid         string
 	privileges  string
 	onFailure   string
-	onError     string // whether an exit with an error is a failure, too
+	onError     string // whether an exit with an error counts as a failure
 	preshutdown string
 	events      string
 }
 
-// The words for the start, and others.
+// The words for the values of some fields.
 const (
 	startAuto    = "automatic"
 	startDelayed = "automatic, delayed"
@@ -73,7 +72,7 @@ const (
 	wordNo       = "no"
 )
 
-// text has one line for each: this is what --dry-run and a difference show.
+// text has a line for each field; --dry-run shows it, and differences are shown in it.
 func (e scmEntry) text() string {
 	var b strings.Builder
 	for _, row := range [][2]string{
@@ -87,7 +86,7 @@ func (e scmEntry) text() string {
 	return b.String()
 }
 
-// entryFor is what install wants of the manager.
+// entryFor is the entry that the deployment wants.
 func entryFor(d *deployment) (scmEntry, error) {
 	account, err := serviceAccount(d.RunAs)
 	if err != nil {
@@ -98,7 +97,7 @@ func entryFor(d *deployment) (scmEntry, error) {
 	}
 	var line []string
 	for _, arg := range d.command() {
-		line = append(line, syscall.EscapeArg(arg)) // a program with a space in its path is quoted: else the system would try C:\Program first
+		line = append(line, syscall.EscapeArg(arg)) // quotes a path with a space, of which the system would otherwise try C:\Program first
 	}
 	e := scmEntry{
 		name: d.name, display: d.name, command: strings.Join(line, " "), account: account,
@@ -113,10 +112,10 @@ func entryFor(d *deployment) (scmEntry, error) {
 	return e, nil
 }
 
-const virtualAccounts = `NT SERVICE\` // each service has one of its name, made by the system
+const virtualAccounts = `NT SERVICE\` // the system makes one for each service, of its name
 
-// serviceAccount is what the manager calls the account of --run-as. Those that the system itself has
-// need no password, nor do group managed ones; of others one would have to be asked, kept and renewed.
+// serviceAccount is what the manager calls the account of --run-as. The accounts of the system, and group managed ones,
+// need no password. For others we would have to ask for one, store it and renew it.
 func serviceAccount(runAs string) (string, error) {
 	bare := strings.ToLower(strings.ReplaceAll(runAs, " ", ""))
 	bare = strings.TrimPrefix(bare, `ntauthority\`)
@@ -141,8 +140,8 @@ func serviceAccount(runAs string) (string, error) {
 	return "", f.withHint(`use LocalService, NetworkService, LocalSystem, NT SERVICE\NAME or DOMAIN\ACCOUNT$ (group managed)`)
 }
 
-// restartActions are restarts as the manager has them. It repeats the last action for ever, which is why
-// that one is to do nothing ("SERVICE_FAILURE_ACTIONS structure").
+// restartActions are restarts in the form of the manager. It repeats the last action for ever, so the last one is to do
+// nothing ("SERVICE_FAILURE_ACTIONS structure").
 func restartActions() []mgr.RecoveryAction {
 	var list []mgr.RecoveryAction
 	for _, wait := range restarts {
@@ -175,7 +174,7 @@ func failureText(actions []mgr.RecoveryAction, reset uint32) string {
 	return fmt.Sprintf("%s; from the beginning after %v without one", strings.Join(list, ", "), time.Duration(reset)*time.Second)
 }
 
-// A scmPart is the entry as a part of an installation.
+// An scmPart is the entry as a part of an installation.
 type scmPart struct{ entry scmEntry }
 
 func (p *scmPart) name() string   { return "the service " + p.entry.name }
@@ -193,8 +192,8 @@ func (p *scmPart) have() (string, error) {
 	return e.text(), nil
 }
 
-// put makes the entry, or changes the one that is there. One that has been deleted stays, for as long
-// as anyone has it open or its process runs; nothing can be done with it before it is gone.
+// put creates the entry, or changes the one that is there. A deleted entry stays for as long as somebody has it open or
+// its process runs, and until it is gone nothing can be done with it.
 func (p *scmPart) put() error {
 	name := p.entry.name
 	err := waitGone(func() error {
@@ -214,8 +213,8 @@ func (p *scmPart) put() error {
 	return nil
 }
 
-// save remembers what the entry says. What it says of failures, privileges and its SID is the same in
-// all that install has written.
+// save returns a function that restores what the entry says now. What it says about failures, privileges and the SID is
+// the same in every entry that install writes.
 func (p *scmPart) save() (restore func() error) {
 	old, err := readEntry(p.entry.name, p.entry)
 	if err != nil {
@@ -224,7 +223,7 @@ func (p *scmPart) save() (restore func() error) {
 	return (&scmPart{old}).put
 }
 
-// create leaves nothing behind when it fails.
+// create creates the entry, and leaves nothing behind when it fails.
 func (p *scmPart) create() error {
 	carrier, err := p.entry.carrier()
 	if err != nil {
@@ -244,7 +243,7 @@ func (p *scmPart) create() error {
 	return nil
 }
 
-// remove deletes the entry. Nothing may be there, or an entry that is deleted already.
+// remove deletes the entry. It is no error if there is none, or if it is being deleted already.
 func (p *scmPart) remove() error {
 	name := p.entry.name
 	s, err := openService(name, windows.DELETE)
@@ -275,7 +274,7 @@ func (p *scmPart) remove() error {
 	return nil
 }
 
-// waitGone does it again until the entry that stood in the way is gone, or goneLimit has passed.
+// waitGone repeats do while a deleted entry is in the way, for at most goneLimit.
 func waitGone(do func() error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), goneLimit)
 	defer cancel()
@@ -286,8 +285,8 @@ func waitGone(do func() error) error {
 	return err
 }
 
-// readEntry reads an entry. A manager that does not know of something, because it is older than we are,
-// cannot have it otherwise than wanted: that is taken from there.
+// readEntry reads an entry. An older Windows does not know every field; such a field cannot differ from what is wanted,
+// and is taken from there.
 func readEntry(name string, wanted scmEntry) (scmEntry, error) {
 	s, err := openService(name, windows.SERVICE_QUERY_CONFIG|windows.SERVICE_QUERY_STATUS)
 	if err != nil {
@@ -328,8 +327,8 @@ func readEntry(name string, wanted scmEntry) (scmEntry, error) {
 	return e, nil
 }
 
-// takers are those who read what QueryServiceConfig2 says, by its level. The pointers in that lead
-// into the same memory.
+// takers are the functions that read the answers of QueryServiceConfig2 into e, by level. The pointers in an answer
+// lead into the same memory.
 func (e *scmEntry) takers(auto bool) map[uint32]func(unsafe.Pointer) {
 	yes := map[bool]string{true: wordYes, false: wordNo}
 	return map[uint32]func(unsafe.Pointer){
@@ -390,7 +389,7 @@ type preshutdownInfo struct{ PreshutdownTimeout uint32 }
 // write makes an entry say what e says.
 func (e scmEntry) write(h windows.Handle) error {
 	text := func(s string) *uint16 { p, _ := windows.UTF16PtrFromString(s); return p }
-	// No password: those accounts have none that we could know.
+	// No password: these accounts have none, or none that we could know.
 	err := windows.ChangeServiceConfig(h, windows.SERVICE_WIN32_OWN_PROCESS, e.startType(), windows.SERVICE_ERROR_NORMAL,
 		text(e.command), nil, nil, nil, text(e.account), nil, text(e.display))
 	if err != nil {
@@ -408,7 +407,7 @@ func (e scmEntry) write(h windows.Handle) error {
 	if e.start == startDelayed {
 		delayed = 1
 	}
-	privileges := utf16.Encode([]rune(requiredPrivileges + "\x00\x00")) // a list of texts, each ended by a zero, and one more
+	privileges := utf16.Encode([]rune(requiredPrivileges + "\x00\x00")) // a list of strings, each with a zero at its end, and a last zero
 	for _, change := range []struct {
 		level uint32
 		info  unsafe.Pointer
@@ -441,7 +440,7 @@ func (e scmEntry) startType() uint32 {
 	return windows.SERVICE_AUTO_START
 }
 
-// queryConfig is QueryServiceConfig. What it points to is in the same memory.
+// queryConfig is QueryServiceConfig. The pointers in its result lead into the same memory.
 func queryConfig(h windows.Handle) (*windows.QUERY_SERVICE_CONFIG, error) {
 	size := uint32(8 << 10) // "The maximum size of this array is 8K bytes."
 	b := make([]byte, size)
@@ -457,7 +456,7 @@ func queryConfig2(h windows.Handle, level uint32) ([]byte, error) {
 	return b, os.NewSyscallError("QueryServiceConfig2", err)
 }
 
-// multiText reads a list of texts that ends with an empty one.
+// multiText reads a list of strings that ends with an empty one.
 func multiText(p *uint16) []string {
 	var list []string
 	for p != nil && *p != 0 {
@@ -468,7 +467,7 @@ func multiText(p *uint16) []string {
 	return list
 }
 
-// eventsOf says where the texts for events of that source are, or that nobody knows.
+// eventsOf says where the event source has its messages, or that there is no such source.
 func eventsOf(name string) string {
 	k, err := registry.OpenKey(registry.LOCAL_MACHINE, eventSources+name, registry.QUERY_VALUE)
 	if err != nil {
@@ -482,7 +481,7 @@ func eventsOf(name string) string {
 	return "messages of " + file
 }
 
-// writeEvents makes the source of our events what it should be: kardianos/service leaves one alone that is there.
+// writeEvents makes our event source what it should be: kardianos/service does not touch one that exists.
 func writeEvents(name string) error {
 	if eventsOf(name) == ourEvents {
 		return nil
@@ -496,7 +495,7 @@ func writeEvents(name string) error {
 	return nil
 }
 
-// removeEvents takes the source away; there may be none, or another's.
+// removeEvents removes our event source; it is no error if there is none, or it is another program's.
 func removeEvents(name string) error {
 	if eventsOf(name) != ourEvents {
 		return nil

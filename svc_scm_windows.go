@@ -1,8 +1,8 @@
 package main
 
-// This file owns the service control manager (SCM) of Windows: what the entry of a service says
-// there, how it is made, compared and taken away, how the service is started and stopped, and what the
-// manager knows of it. The side that runs under it is in daemon_scm_windows.go.
+// This file owns the service under the service control manager (SCM) of Windows: its parts, how it is started and
+// stopped, and its state as the manager sees it. Its entry in the manager's database is in
+// svc_scm_entry_windows.go, the daemon that runs under the manager in daemon_scm_windows.go.
 
 import (
 	"cmp"
@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	goneLimit = 10 * time.Second // for an entry that was deleted to go, and a process that has stopped to end
+	goneLimit = 10 * time.Second // for a deleted entry to disappear, and for the process of a stopped service to end
 	scmLook   = 50 * time.Millisecond
 )
 
@@ -44,8 +44,8 @@ func (scm) missing(user bool) *fault {
 	return nil
 }
 
-// parts are the two directories of the service, which have to be closed before anything is written into
-// them, and its entry.
+// parts returns the two directories of the service, which have to be closed before anything is written into them, and
+// its entry.
 func (scm) parts(d *deployment) ([]part, error) {
 	dir, err := serviceDir(d.name)
 	if err != nil {
@@ -62,12 +62,11 @@ func (scm) parts(d *deployment) ([]part, error) {
 	}, nil
 }
 
-// possible is the entry: the directories stay where something is in them, see remains.
+// possible returns the entry only: directories that are not empty stay, see remains.
 func (scm) possible(d *deployment) []part { return []part{&scmPart{scmEntry{name: d.name}}} }
 
-// foreign says whose an entry is that is neither marked nor started like ours, or that we cannot read. The
-// manager has the names of drivers in the same table; and where there is no entry, a source of events with
-// that name is another program's.
+// foreign says whose an entry is that has neither our mark nor our command line, or that we cannot read. Drivers share
+// the namespace of services. If there is no entry, an event source of that name is another program's.
 func (scm) foreign(_ context.Context, d *deployment) string {
 	have, err := readEntry(d.name, scmEntry{})
 	switch {
@@ -84,14 +83,14 @@ func (scm) foreign(_ context.Context, d *deployment) string {
 	return fmt.Sprintf("%q, which runs %s", have.display, have.command)
 }
 
-// isOurCommand tells a command line that install writes, whatever it has been changed to since.
+// isOurCommand reports whether install has written the command line, even if it was changed since.
 func isOurCommand(command, name string) bool {
 	args, err := windows.DecomposeCommandLine(command)
 	return err == nil && len(args) > 3 && args[1] == "run" && args[2] == "--service" && args[3] == name
 }
 
-// enable and disable have nothing to do: the type of the start is in the entry, which the manager reads
-// as it is written.
+// enable, disable and forget have nothing to do: the start type is in the entry, and the manager notices at once when
+// that is written or deleted.
 func (scm) enable(*deployment) []step  { return nil }
 func (scm) disable(*deployment) []step { return nil }
 func (scm) forget(*deployment) []step  { return nil }
@@ -114,7 +113,7 @@ func (s scm) stop(d *deployment) []step {
 
 func (s scm) restart(d *deployment) []step { return append(s.stop(d), s.start(d)...) }
 
-// startService returns once the service has said that it runs.
+// startService starts the service, and returns once it has reported that it runs.
 func startService(ctx context.Context, d *deployment) error {
 	service, err := openService(d.name, windows.SERVICE_START|windows.SERVICE_QUERY_STATUS)
 	if err != nil {
@@ -141,9 +140,8 @@ func startService(ctx context.Context, d *deployment) error {
 	return err
 }
 
-// stopService returns once the process of the service has ended, which the service sees to within
-// its drain limit. One that does not is left to the user: ended by force, it would count as failed, and
-// the manager would start it again.
+// stopService stops the service, and returns once its process has ended, as it should within the drain limit. One that
+// does not end is left to the user: if we killed it, it would count as failed, and the manager would restart it.
 func stopService(ctx context.Context, d *deployment) error {
 	service, err := openService(d.name, windows.SERVICE_STOP|windows.SERVICE_QUERY_STATUS)
 	if isAny(err, windows.ERROR_SERVICE_DOES_NOT_EXIST) {
@@ -159,7 +157,7 @@ func stopService(ctx context.Context, d *deployment) error {
 	if err != nil {
 		return scmFault("stop", d.name, err)
 	}
-	defer openProcess(status.ProcessId).wait() // its program cannot be replaced before that
+	defer openProcess(status.ProcessId).wait() // until then its program cannot be replaced
 	asked := false
 	done, err := again(ctx, scmLook, scmLook, func() (bool, error) {
 		status, err = queryStatus(service.Handle)
@@ -176,7 +174,7 @@ func stopService(ctx context.Context, d *deployment) error {
 		case err == nil:
 			asked = true
 		case isAny(err, windows.ERROR_SERVICE_CANNOT_ACCEPT_CTRL, windows.ERROR_INVALID_SERVICE_CONTROL, windows.ERROR_SERVICE_NOT_ACTIVE):
-			// It starts, or stops already: ask again.
+			// It is starting, or stopping already: ask again.
 		default:
 			return true, scmFault("stop", d.name, err)
 		}
@@ -189,13 +187,13 @@ func stopService(ctx context.Context, d *deployment) error {
 	return err
 }
 
-// A process is one that is going to end.
+// A process is one that is about to end.
 type process struct {
 	pid    uint32
-	handle windows.Handle // 0 where there is none, or none that we may wait for
+	handle windows.Handle // 0 if there is none, or we may not wait for it
 }
 
-// openProcess keeps hold of a process.
+// openProcess opens a process to wait for it.
 func openProcess(pid uint32) process {
 	h, err := windows.OpenProcess(windows.SYNCHRONIZE, false, pid)
 	if err != nil {
@@ -204,8 +202,8 @@ func openProcess(pid uint32) process {
 	return process{pid, h}
 }
 
-// wait returns when it has ended, or goneLimit has passed. Whom a service lets wait for it is in the token that
-// it was started with; where that is not us, "denied" says at least that it is still there.
+// wait returns when the process has ended, or goneLimit has passed. Who may wait for a service is up to the token that it
+// was started with. If we may not, "access denied" says at least that the process still exists.
 func (p process) wait() {
 	if p.handle != 0 {
 		windows.WaitForSingleObject(p.handle, uint32(goneLimit/time.Millisecond))
@@ -216,14 +214,14 @@ func (p process) wait() {
 	defer cancel()
 	again(ctx, scmLook, scmLook, func() (bool, error) {
 		h, err := windows.OpenProcess(windows.SYNCHRONIZE, false, p.pid)
-		if err == nil { // another's, with the same number
+		if err == nil { // another process with the same pid
 			windows.CloseHandle(h)
 		}
 		return !isAny(err, windows.ERROR_ACCESS_DENIED), nil
 	})
 }
 
-// openService opens an entry with no more rights than are needed: Service.Open of x/sys asks for all.
+// openService opens an entry with no more rights than needed: OpenService of x/sys's mgr asks for all.
 func openService(name string, access uint32) (*mgr.Service, error) {
 	manager, err := windows.OpenSCManager(nil, nil, windows.SC_MANAGER_CONNECT)
 	if err != nil {
@@ -241,7 +239,7 @@ func openService(name string, access uint32) (*mgr.Service, error) {
 	return &mgr.Service{Name: name, Handle: h}, nil
 }
 
-// scmFault says what the manager has refused, and why.
+// scmFault says what the manager refused, and why.
 func scmFault(verb, name string, err error) error {
 	f := faultf(codeApplication, "%s the service %s: %w", verb, name, err)
 	switch {
@@ -259,7 +257,7 @@ func scmFault(verb, name string, err error) error {
 	return f
 }
 
-// state is how the manager sees the service.
+// state returns the service as the manager sees it.
 func (scm) state(_ context.Context, d *deployment) (unitState, error) {
 	service, err := openService(d.name, windows.SERVICE_QUERY_STATUS|windows.SERVICE_QUERY_CONFIG)
 	if isAny(err, windows.ERROR_SERVICE_DOES_NOT_EXIST) {
@@ -285,7 +283,7 @@ func (scm) state(_ context.Context, d *deployment) (unitState, error) {
 	return u, nil
 }
 
-// stateOf is a status in our words. How often the manager has started it again it tells nobody.
+// stateOf translates a status. The manager does not reveal how often it has restarted the service.
 func stateOf(status windows.SERVICE_STATUS_PROCESS) unitState {
 	u := unitState{Installed: true, PID: int(status.ProcessId)}
 	switch svc.State(status.CurrentState) {
@@ -298,7 +296,7 @@ func stateOf(status windows.SERVICE_STATUS_PROCESS) unitState {
 		if u.Why = exitWhy(status); u.Why != "" {
 			u.Active = activeFailed
 		}
-	default: // running, or somebody pauses what cannot be paused
+	default: // running; we do not accept a pause
 		u.Active = activeRunning
 	}
 	return u
@@ -319,7 +317,7 @@ func exitWhy(status windows.SERVICE_STATUS_PROCESS) string {
 	}
 }
 
-// tail is the end of the log, for those who may read it.
+// tail returns the end of the log, to those who may read it.
 func (scm) tail(_ context.Context, d *deployment, lines int) []string {
 	dir, err := serviceDir(d.name)
 	if err != nil {
@@ -328,11 +326,11 @@ func (scm) tail(_ context.Context, d *deployment, lines int) []string {
 	return lastLines(serviceLogFile(dir, d.name), lines)
 }
 
-// remains: what the service has written is its log, in the directory in which its configuration may be.
-// The directory of the program goes when it is empty, if it is the one that install has made.
+// remains: the service has written its log, which is in the directory that its configuration may be in as well. The
+// directory of the program is removed if it is empty, and if it is the one that install creates.
 func (scm) remains(d *deployment) (gone, kept []string) {
 	if d.Copied {
-		gone = append(gone, d.Program+".old") // of an upgrade while it ran, see filePart
+		gone = append(gone, d.Program+".old") // left by an upgrade of a running service, see filePart.put
 	}
 	if own, err := programDir(); err == nil && d.Copied && strings.EqualFold(filepath.Dir(d.Program), own) {
 		gone = append(gone, own)
@@ -344,7 +342,7 @@ func (scm) remains(d *deployment) (gone, kept []string) {
 	return append(gone, serviceLogDir(dir)), []string{dir}
 }
 
-// carrier is kardianos/service with the entry that it is to make.
+// carrier is kardianos/service set up to create the entry.
 func (e scmEntry) carrier() (osservice.Service, error) {
 	args, err := windows.DecomposeCommandLine(e.command)
 	if err != nil {

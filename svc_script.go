@@ -1,8 +1,7 @@
 package main
 
-// This file owns what service managers have in common that take a script or a list of properties: words
-// that a shell takes as they are, the tools of the system, the account that a service runs as, the
-// end of its log.
+// This file owns what the service managers have in common that take a script or a property list: quoting for a shell,
+// names that may stand in such a file, the end of a log, and the sockets that a service leaves behind.
 
 import (
 	"bytes"
@@ -19,11 +18,11 @@ import (
 	"time"
 )
 
-// plainWord is what no shell treats in a special way, wherever in a script it stands.
+// plainWord matches what means itself to every shell, wherever in a script it stands.
 var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+,-]+$`)
 
-// shellWord quotes s for a shell, where it needs that. joinWords quotes what cutWords would take apart, and to
-// a shell more than that is special.
+// shellWord quotes s for a shell, if needed. joinWords quotes only what cutWords would take apart; to a shell, more
+// characters are special.
 func shellWord(s string) string {
 	if plainWord.MatchString(s) {
 		return s
@@ -31,7 +30,7 @@ func shellWord(s string) string {
 	return quoteWord(s)
 }
 
-// shellLine is a command as it would be typed.
+// shellLine is a command as it would be typed to a shell.
 func shellLine(words ...string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {
@@ -40,12 +39,12 @@ func shellLine(words ...string) string {
 	return strings.Join(quoted, " ")
 }
 
-// managerAccount is what useradd(8), pw(8) and macOS take for a user or a group. It begins with no dash
-// and has nothing that a shell, a colon-separated table or an option could take for its own.
+// managerAccount matches names of users and groups that useradd(8), pw(8) and macOS accept. They do not begin with a
+// dash, and have no character that is special to a shell or in a colon-separated table.
 var managerAccount = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,31}$`)
 
-// checkScript refuses what cannot stand in a script or a property list: names of users that are none,
-// and characters that end a line or are not to be seen.
+// checkScript refuses what must not be in a script or a property list: names that no user can have, and characters
+// that end a line or are invisible.
 func checkScript(d *deployment) error {
 	if d.RunAs != "" && !managerAccount.MatchString(d.RunAs) {
 		return usagef("--run-as: %q cannot be the name of a user", shorten(d.RunAs, 60)).withHint("name a user that the system has: id NAME")
@@ -65,13 +64,13 @@ func checkScript(d *deployment) error {
 	return nil
 }
 
-// hasTool tells whether the system has a tool.
+// hasTool reports whether the system has a tool.
 func hasTool(name string) bool {
 	_, err := exec.LookPath(toolPath(name))
 	return err == nil
 }
 
-// foreignFile is the first of the files that is there and was not written by us, for people.
+// foreignFile returns the first of the files that exists and that we did not write, or nothing.
 func foreignFile(names ...string) string {
 	for _, name := range names {
 		text, err := readUnit(name)
@@ -83,9 +82,9 @@ func foreignFile(names ...string) string {
 	return ""
 }
 
-const maxTail = 64 << 10 // bytes at the end of a log that are looked at for its last lines
+const maxTail = 64 << 10 // bytes at the end of a log that are searched for its last lines
 
-// lastLines are at most n lines of the end of a file; none where it cannot be read.
+// lastLines returns at most n lines from the end of a file; none if it cannot be read.
 func lastLines(name string, n int) []string {
 	f, err := os.Open(name)
 	if err != nil {
@@ -103,12 +102,12 @@ func lastLines(name string, n int) []string {
 	}
 	lines := strings.Split(strings.TrimRight(string(b), "\r\n"), "\n")
 	if from > 0 {
-		lines = lines[1:] // the first is the end of one
+		lines = lines[1:] // the first one is incomplete
 	}
 	return lines[max(len(lines)-n, 0):]
 }
 
-// firstThere is the first of the files that is there, or the last.
+// firstThere returns the first of the files that exists, or else the last name.
 func firstThere(names ...string) string {
 	if i := slices.IndexFunc(names, fileThere); i >= 0 {
 		return names[i]
@@ -116,8 +115,8 @@ func firstThere(names ...string) string {
 	return names[len(names)-1]
 }
 
-// socketsOf are the sockets of a service that are in a directory of its name, and what goes with them.
-// One that somebody serves is not among them: it is that of a daemon that is no service.
+// socketsOf returns the sockets of a service that are in a directory of its name, with their locks and directories. It
+// leaves out one that somebody serves: that belongs to a daemon that is no service.
 func socketsOf(d *deployment) []string {
 	var paths []string
 	own, err := d.endpoint()
@@ -132,7 +131,7 @@ func socketsOf(d *deployment) []string {
 	return paths
 }
 
-// isServed tells whether somebody accepts connections at a socket; one that is left over refuses them.
+// isServed reports whether somebody accepts connections at a socket; one that is left over refuses them.
 func isServed(path string) bool {
 	conn, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {

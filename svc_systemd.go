@@ -1,8 +1,8 @@
 package main
 
-// This file owns ipcd as a service of systemd: the text of its units, and what is asked of
-// systemctl. What each line of a unit means is in systemd.service(5), systemd.socket(5),
-// systemd.exec(5) and systemd.unit(5); contrib/ has the units as they come out.
+// This file owns the service under systemd: the text of its units, and the use of systemctl(1). What the lines of a
+// unit mean is in systemd.service(5), systemd.socket(5), systemd.exec(5) and systemd.unit(5); contrib/ has the
+// units as they come out.
 
 import (
 	"context"
@@ -25,8 +25,8 @@ type systemd struct{}
 func (systemd) title() string { return "systemd" }
 func (systemd) listens() bool { return true }
 
-// missing asks as sd_booted(3) does. Each user has a manager of their own, with a socket in
-// $XDG_RUNTIME_DIR; sudo and su lead to a user without one.
+// missing finds out whether systemd runs, as sd_booted(3) does. Each user who has logged in has a manager of their own,
+// with a socket in $XDG_RUNTIME_DIR; after sudo or su there may be none.
 func (systemd) missing(user bool) *fault {
 	if info, err := os.Lstat("/run/systemd/system"); err != nil || !info.IsDir() {
 		return faultf(codeApplication, "systemd does not run here")
@@ -49,7 +49,7 @@ func (systemd) missing(user bool) *fault {
 	return nil
 }
 
-// nameOfUser is whom a command line would name.
+// nameOfUser is our name for a command line, or our number.
 func nameOfUser() string {
 	if own, err := ownPeer(); err == nil && own.User != "" {
 		return own.User
@@ -57,7 +57,7 @@ func nameOfUser() string {
 	return strconv.Itoa(os.Getuid())
 }
 
-// unitDir is where administrators, and users, have units of their own: systemd.unit(5).
+// unitDir is where administrators, or users, put units of their own, see systemd.unit(5).
 func (systemd) unitDir(d *deployment) (string, error) {
 	if !d.user {
 		return "/etc/systemd/system", nil
@@ -109,7 +109,7 @@ func (s systemd) possible(d *deployment) []part {
 	return []part{service, &filePart{path: filepath.Join(dir, d.name+".socket"), mode: 0o644}}
 }
 
-// typed is a command as a person would type it.
+// typed is a command of systemctl as one would type it.
 func (s systemd) typed(d *deployment, args ...string) string {
 	return joinWords(s.systemctl(d, args...))
 }
@@ -121,7 +121,7 @@ func (systemd) systemctl(d *deployment, args ...string) []string {
 	return append([]string{"systemctl"}, args...)
 }
 
-// units are those that the installation has, or had, or will have.
+// units returns the units that the installation has, had, or will have.
 func (s systemd) units(d *deployment) []string {
 	units := []string{d.name + ".service"}
 	text, err := systemdSocket(d)
@@ -134,7 +134,7 @@ func (s systemd) units(d *deployment) []string {
 	return units
 }
 
-// foreign looks for a unit of that name in all places that systemd knows.
+// foreign looks for a unit of that name wherever systemd does.
 func (s systemd) foreign(ctx context.Context, d *deployment) string {
 	dir, err := s.unitDir(d)
 	if err != nil {
@@ -164,7 +164,7 @@ func (s systemd) enable(d *deployment) []step {
 	}
 }
 
-// disable removes the links of each unit alone: systemctl fails where a unit is not there.
+// disable removes the links of each unit in a command of its own: systemctl fails if a unit does not exist.
 func (s systemd) disable(d *deployment) []step {
 	var steps []step
 	for _, unit := range s.units(d) {
@@ -180,10 +180,10 @@ func (s systemd) disable(d *deployment) []step {
 	return steps
 }
 
-// forget is for what failed in the past as well: systemd keeps a unit in mind that has.
+// forget also resets units that have failed, which systemd would keep in memory.
 func (s systemd) forget(d *deployment) []step {
 	steps := []step{commandStep(s.systemctl(d, "daemon-reload")...)}
-	for _, unit := range []string{d.name + ".service", d.name + ".socket"} { // each alone: it fails where one has not
+	for _, unit := range []string{d.name + ".service", d.name + ".socket"} { // one by one: it fails for a unit that is not loaded
 		steps = append(steps, step{text: s.typed(d, "reset-failed", unit), do: func(ctx context.Context) error {
 			runCommand(ctx, s.systemctl(d, "reset-failed", unit)...)
 			return nil
@@ -192,20 +192,19 @@ func (s systemd) forget(d *deployment) []step {
 	return steps
 }
 
-// start begins with the socket, which the service needs. A unit that was given up has to be
-// forgiven first.
+// start starts the socket first, which the service needs. A unit that was given up has to be reset before that.
 func (s systemd) start(d *deployment) []step {
 	return []step{
 		{text: s.typed(d, append([]string{"reset-failed"}, s.units(d)...)...), do: func(ctx context.Context) error {
-			runCommand(ctx, append(s.systemctl(d, "reset-failed"), s.units(d)...)...) // fails where nothing has
+			runCommand(ctx, append(s.systemctl(d, "reset-failed"), s.units(d)...)...) // fails for a unit that is not loaded
 			return nil
 		}},
 		commandStep(append(s.systemctl(d, "start"), reversed(s.units(d))...)...),
 	}
 }
 
-// stop takes the socket along: with it alone the next call would start the service again.
-// Of an installation that was cut there may be one of the two.
+// stop stops the socket too: otherwise the next call would start the service again. After an installation that was
+// interrupted, there may be only one of the two.
 func (s systemd) stop(d *deployment) []step {
 	words := append(s.systemctl(d, "stop"), reversed(s.units(d))...)
 	return []step{{text: joinWords(words), do: func(ctx context.Context) error {
@@ -217,7 +216,7 @@ func (s systemd) stop(d *deployment) []step {
 	}}}
 }
 
-const notLoaded = 5 // systemctl's exit code where there is no such unit; those that are there it has stopped
+const notLoaded = 5 // systemctl's exit code if there is no such unit; it has stopped the others
 
 // restart leaves the socket open, so that no call is lost.
 func (s systemd) restart(d *deployment) []step {
@@ -239,7 +238,7 @@ func reversed(list []string) []string {
 	return r
 }
 
-// show asks for properties of a unit, see systemctl(1) and org.freedesktop.systemd1(5).
+// show returns properties of a unit, see systemctl(1) and org.freedesktop.systemd1(5).
 func (s systemd) show(ctx context.Context, d *deployment, unit string, properties ...string) (map[string]string, error) {
 	out, err := runCommand(ctx, s.systemctl(d, "show", "--property="+strings.Join(properties, ","), unit)...)
 	if err != nil {
@@ -266,7 +265,7 @@ func (s systemd) state(ctx context.Context, d *deployment) (unitState, error) {
 	return systemdState(show, socket), nil
 }
 
-// systemdState reads what systemctl show says of the service and of its socket.
+// systemdState interprets what systemctl show says about the service and its socket.
 func systemdState(show, socket map[string]string) unitState {
 	u := unitState{Installed: show["LoadState"] == "loaded" || show["ActiveState"] == "active"}
 	u.Enabled = show["UnitFileState"] == "enabled"
@@ -288,14 +287,14 @@ func systemdState(show, socket map[string]string) unitState {
 		u.Active, u.Why, u.Waiting = activeFailed, systemdResult(show), false
 	default:
 		u.Active = activeStopped
-		if socket["ActiveState"] == "failed" { // which the service needs
+		if socket["ActiveState"] == "failed" { // without which the service does not start
 			u.Active, u.Why = activeFailed, "systemd cannot listen for it: "+systemdResult(socket)
 		}
 	}
 	return u
 }
 
-// systemdResult is why a service has failed, in words: "Result" in org.freedesktop.systemd1(5).
+// systemdResult says in words why a service has failed: "Result" in org.freedesktop.systemd1(5).
 func systemdResult(show map[string]string) string {
 	switch result := show["Result"]; result {
 	case "exit-code":
@@ -317,7 +316,7 @@ func systemdResult(show map[string]string) string {
 	}
 }
 
-// tail reads the journal, which shows a user what is theirs alone; root sees all.
+// tail reads the journal, which shows users only what is theirs, and root everything.
 func (s systemd) tail(ctx context.Context, d *deployment, lines int) []string {
 	flag := "--unit="
 	if d.user {
@@ -331,7 +330,7 @@ func (s systemd) tail(ctx context.Context, d *deployment, lines int) []string {
 	return strings.Split(strings.TrimRight(out, "\n"), "\n")
 }
 
-// advice: a user's systemd runs from the first login to the last logout, unless it lingers.
+// advice: a user's systemd runs from the first login to the last logout, unless the user lingers.
 func (systemd) advice(d *deployment) []string {
 	if !d.user {
 		return nil
@@ -339,11 +338,11 @@ func (systemd) advice(d *deployment) []string {
 	return []string{"it runs while you are logged in; to have it from boot on: loginctl enable-linger"}
 }
 
-// remains: a dynamic user's state is in /var/lib/private, with a link to it (systemd.exec(5)).
+// remains: the state of a dynamic user is in /var/lib/private, and /var/lib has a link to it (systemd.exec(5)).
 func (s systemd) remains(d *deployment) (gone, kept []string) {
 	gone = socketsOf(d)
 	if dir, err := s.unitDir(d); err == nil {
-		if d.user { // whose directories install has made where there were none
+		if d.user { // install may have created the directories for units
 			gone = append(gone, dir, filepath.Dir(dir), filepath.Dir(filepath.Dir(dir)))
 		}
 		for _, unit := range []string{d.name + ".service.d", d.name + ".socket.d"} {
@@ -356,8 +355,7 @@ func (s systemd) remains(d *deployment) (gone, kept []string) {
 	return gone, kept
 }
 
-// systemdSocket is the text of the socket's unit. It is empty where systemd can listen for no
-// endpoint.
+// systemdSocket is the text of the socket unit. It is empty if there is no endpoint that systemd can listen on.
 func systemdSocket(d *deployment) (string, error) {
 	var streams []string
 	for _, e := range d.Endpoints {
@@ -391,14 +389,14 @@ func systemdSocket(d *deployment) (string, error) {
 	return b.String(), nil
 }
 
-// systemdStream is where systemd listens for the endpoint; empty where it cannot.
+// systemdStream is the value of ListenStream= for an endpoint; empty if systemd cannot listen there.
 func systemdStream(e endpoint) (string, error) {
 	switch e.Scheme {
 	case "unix":
 		if strings.ContainsFunc(e.Path, isControl) {
 			return "", usagef("the path of %s has a control character, which no unit of systemd can have", e).withHint("choose another path")
 		}
-		if strings.HasSuffix(e.Path, `\`) || strings.TrimSpace(e.Path) != e.Path { // goes on in the next line, or is cut off
+		if strings.HasSuffix(e.Path, `\`) || strings.TrimSpace(e.Path) != e.Path { // would continue on the next line, or be trimmed
 			return "", usagef("the path of %s ends as no line in a unit of systemd can", e).withHint("choose another path")
 		}
 		return e.Path, nil
@@ -413,7 +411,7 @@ func systemdStream(e endpoint) (string, error) {
 	return "", nil
 }
 
-// systemdUnit is the text of the service's unit.
+// systemdUnit is the text of the service unit.
 func systemdUnit(d *deployment, socket bool) (string, error) {
 	start, err := systemdCommand(d.command())
 	if err != nil {
@@ -442,7 +440,7 @@ func systemdUnit(d *deployment, socket bool) (string, error) {
 	b.line("# A configuration that is wrong is refused before the daemon hears of it.")
 	b.line("ExecReload=%s", check)
 	b.line("ExecReload=/bin/sh -c 'kill -HUP $MAINPID'")
-	if d.Settings.Idle > 0 { // it has a reason to end, and the first call starts it again
+	if d.Settings.Idle > 0 { // it may end by itself, and the next call starts it again
 		b.line("Restart=on-failure")
 	} else {
 		b.line("Restart=always")
@@ -468,8 +466,8 @@ func systemdUnit(d *deployment, socket bool) (string, error) {
 	return b.String(), nil
 }
 
-// checkDynamicUser refuses the name of a user or a group that is there for good: a service with DynamicUser=
-// has the name of its unit, and systemd takes for it whoever has that name already, root too.
+// checkDynamicUser refuses the name of a permanent user or group. With DynamicUser= the user has the name of the unit,
+// and if there is a user of that name already, even root, systemd runs the service as that one.
 func checkDynamicUser(d *deployment) error {
 	if d.user || d.RunAs != "" {
 		return nil
@@ -480,16 +478,16 @@ func checkDynamicUser(d *deployment) error {
 	} else if g, err := user.LookupGroup(d.name); err == nil {
 		what, id = "group", g.Gid
 	}
-	if n, err := strconv.Atoi(id); err != nil || n >= dynamicFirst && n <= dynamicLast { // one that runs
+	if n, err := strconv.Atoi(id); err != nil || n >= dynamicFirst && n <= dynamicLast { // the dynamic user of a service that runs
 		return nil
 	}
 	return usagef("--name: there is a %s %s, and the service would run with what that may", what, d.name).
 		withHint("choose another name: --name ipcd-2")
 }
 
-const dynamicFirst, dynamicLast = 61184, 65519 // the users that systemd makes, see systemd.exec(5)
+const dynamicFirst, dynamicLast = 61184, 65519 // the range of dynamic users, see systemd.exec(5)
 
-// systemdAccount says who the service of the system is.
+// systemdAccount writes which user a service of the system runs as, and its directories.
 func systemdAccount(b *unitText, d *deployment) {
 	if d.RunAs != "" {
 		b.line("User=%s", systemdWord(d.RunAs))
@@ -497,14 +495,14 @@ func systemdAccount(b *unitText, d *deployment) {
 		b.line("# A user that is there while the service runs.")
 		b.line("DynamicUser=yes")
 	}
-	// No RuntimeDirectory: systemd removes that one when the service stops, and the socket stays.
+	// No RuntimeDirectory: systemd would remove it when the service stops, while the socket in it stays.
 	b.line("StateDirectory=%s", d.name)
 	b.line("StateDirectoryMode=0700")
 	b.line("")
 }
 
-// systemdSandbox takes away what the daemon does not need: see systemd-analyze security. PrivateUsers is
-// not there because the kernel would no longer say who calls: each caller would be "nobody".
+// systemdSandbox takes away what the daemon does not need, see "systemd-analyze security". PrivateUsers= is missing
+// because with it the kernel would no longer say who calls: every caller would be "nobody".
 func systemdSandbox(b *unitText, d *deployment) {
 	network := false
 	for _, e := range d.Endpoints {
@@ -519,7 +517,7 @@ func systemdSandbox(b *unitText, d *deployment) {
 	} else {
 		b.line("RestrictAddressFamilies=AF_UNIX")
 	}
-	if d.user { // whose systemd has no rights to take away
+	if d.user { // a user's systemd has no privileges to take away
 		return
 	}
 	b.lines("CapabilityBoundingSet=", "AmbientCapabilities=", "ProtectSystem=strict", "ProtectHome=yes", "ProtectProc=invisible",
@@ -527,7 +525,7 @@ func systemdSandbox(b *unitText, d *deployment) {
 		"ProtectKernelModules=yes", "ProtectKernelTunables=yes", "PrivateDevices=yes", "DevicePolicy=closed", "PrivateTmp=yes",
 		"KeyringMode=private", "IPAddressDeny=any")
 	if d.RunAs == "" {
-		b.line("RemoveIPC=yes") // all that the user has, not the service alone
+		b.line("RemoveIPC=yes") // it removes all IPC objects of the user, not only those of the service
 	}
 	if network {
 		b.line("IPAddressAllow=localhost")
@@ -536,7 +534,7 @@ func systemdSandbox(b *unitText, d *deployment) {
 	}
 }
 
-// A unitText is the text of a unit as it grows.
+// A unitText builds the text of a unit.
 type unitText struct{ strings.Builder }
 
 // newUnitText begins a unit of the service.
@@ -560,11 +558,11 @@ func (b *unitText) lines(lines ...string) {
 	}
 }
 
-// systemdWord writes a word so that systemd takes no part of it for a specifier (systemd.unit(5)).
+// systemdWord escapes a word so that systemd takes no part of it for a specifier (systemd.unit(5)).
 func systemdWord(s string) string { return strings.ReplaceAll(s, "%", "%%") }
 
-// systemdCommand writes a command line as systemd reads it: "COMMAND LINES" and "QUOTING" in
-// systemd.service(5) and systemd.syntax(7). In the path of the program it puts no variables.
+// systemdCommand writes a command line as systemd reads it: "COMMAND LINES" and "QUOTING" in systemd.service(5) and
+// systemd.syntax(7). It does not expand variables in the path of the program.
 func systemdCommand(words []string) (string, error) {
 	var quoted []string
 	for i, w := range words {

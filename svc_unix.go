@@ -2,9 +2,8 @@
 
 package main
 
-// This file owns what service managers on Unix have in common: who may ask them for something, who
-// may change the program of a service and its configuration, and one installation at a time.
-// Its twin is svc_windows.go.
+// This file owns what Unix demands of a service before it is installed: who may install it, who could change its
+// program, configuration and sockets, and that there is one installation at a time. Its twin is svc_windows.go.
 
 import (
 	"context"
@@ -20,7 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkRights makes sure that we may change services. su(1) leaves $XDG_RUNTIME_DIR as it was.
+// checkRights makes sure that we may change services, and for the right user: su(1) leaves $XDG_RUNTIME_DIR as it
+// was.
 func checkRights(user bool) error {
 	run := os.Getenv("XDG_RUNTIME_DIR")
 	info, err := os.Stat(run)
@@ -38,7 +38,7 @@ func checkRights(user bool) error {
 	return nil
 }
 
-// checkAccount makes sure that there is a user as whom the service can run.
+// checkAccount makes sure that the user exists as which the service is to run.
 func checkAccount(name string) error {
 	if _, err := user.Lookup(name); err != nil {
 		return usagef("--run-as: there is no user %q", shorten(name, 60)).withHint("leave it out: the service then has no more rights than it needs")
@@ -46,8 +46,8 @@ func checkAccount(name string) error {
 	return nil
 }
 
-// checkProgram refuses a program that others could put something else in the place of: what the
-// system runs as a service must be as safe as what root runs.
+// checkProgram refuses a program that others could replace: what the system runs as a service has to be as safe as
+// what root runs.
 func checkProgram(d *deployment) error {
 	if err := checkPlace(d.Program); err != nil {
 		return d.copyInstead(err)
@@ -58,7 +58,7 @@ func checkProgram(d *deployment) error {
 	return checkOwners(d.Program, d.owner(), d.copyInstead)
 }
 
-// owner is who besides root may own what the service uses.
+// owner is the user who may own what the service uses, besides root.
 func (d *deployment) owner() int {
 	if d.user {
 		return os.Getuid()
@@ -66,8 +66,8 @@ func (d *deployment) owner() int {
 	return 0
 }
 
-// checkHidden refuses a path that the service does not see, or that goes sooner or later: what is in a
-// home, or for temporary files.
+// checkHidden refuses a path that the service cannot see, or that will not last: in a home, or in a directory for
+// temporary files.
 func checkHidden(d *deployment, path string) error {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
@@ -85,7 +85,7 @@ func checkHidden(d *deployment, path string) error {
 	return nil
 }
 
-// checkCopy refuses a place for the program that others could change, or that has another one.
+// checkCopy refuses a place for the program that others could change, or where another program is.
 func checkCopy(d *deployment) error {
 	advise := d.copyInstead
 	switch info, err := os.Lstat(d.Program); {
@@ -101,8 +101,8 @@ func checkCopy(d *deployment) error {
 	return checkFuture(filepath.Dir(d.Program), d.owner(), false, advise)
 }
 
-// checkFuture is checkOwners for a directory that need not be there yet. Then nobody else may make it
-// first, which in a sticky directory they may.
+// checkFuture is checkOwners for a directory that need not exist yet. If it does not, nobody else may be able to make
+// it first; in a sticky directory everybody is. With shared, dir itself may be sticky.
 func checkFuture(dir string, uid int, shared bool, advise func(error) error) error {
 	at := dir
 	for _, err := os.Stat(at); errors.Is(err, fs.ErrNotExist) && at != "/"; _, err = os.Stat(at) {
@@ -114,8 +114,8 @@ func checkFuture(dir string, uid int, shared bool, advise func(error) error) err
 	return checkWay(at, uid, !(shared && at == dir), advise)
 }
 
-// checkSockets refuses sockets in places that others could change, or where something else is: systemd,
-// which listens as root, would remove that.
+// checkSockets refuses sockets in places that others could change, or where something else is: systemd, which
+// listens as root, would remove it.
 func checkSockets(d *deployment) error {
 	for _, e := range d.Endpoints {
 		if e.Scheme != "unix" {
@@ -138,10 +138,10 @@ func checkSockets(d *deployment) error {
 	return nil
 }
 
-// removeProgram removes a program, which may be running.
+// removeProgram removes a program, even one that is running.
 func removeProgram(path string) (later bool, err error) { return false, os.Remove(path) }
 
-// copyPlaceFor is where the program goes unless somebody says otherwise.
+// copyPlaceFor is where --copy-to puts the program by default.
 func copyPlaceFor(user bool) string {
 	if home, err := os.UserHomeDir(); user && err == nil {
 		return filepath.Join(home, ".local", "bin", "ipcd") // file-hierarchy(7)
@@ -149,13 +149,13 @@ func copyPlaceFor(user bool) string {
 	return copyPlace
 }
 
-// homes are what ProtectHome= of systemd.exec(5) hides, and the homes of other systems.
+// homes are the directories that ProtectHome= of systemd.exec(5) hides, and the homes of other systems.
 var homes = []string{"/home", "/root", "/run/user", "/Users", "/usr/home"}
 
-// temporary are directories whose files go by themselves; a service of systemd has some of its own.
+// temporary are directories that are emptied now and then; a service of systemd sees its own in their place.
 var temporary = []string{"/tmp", "/var/tmp", "/dev/shm"}
 
-// copyInstead adds to err where the program could be.
+// copyInstead adds the hint where the program could be instead.
 func (d *deployment) copyInstead(err error) error {
 	switch place := copyPlaceFor(d.user); {
 	case d.Copied && d.Program == place:
@@ -168,13 +168,13 @@ func (d *deployment) copyInstead(err error) error {
 
 func within(path, dir string) bool { return strings.HasPrefix(path, dir+"/") }
 
-// checkOwners makes sure that nobody but root and uid can change path, or lead it somewhere else. advise
-// adds what can be done.
+// checkOwners makes sure that nobody but root and uid can change what is at path, or make path lead somewhere else.
+// advise adds the hint.
 func checkOwners(path string, uid int, advise func(error) error) error {
 	return checkWay(path, uid, false, advise)
 }
 
-// checkWay is checkOwners; with closed nobody else may even add to what path leads to.
+// checkWay is checkOwners. With closed, nobody else may even add to the directory that path leads to.
 func checkWay(path string, uid int, closed bool, advise func(error) error) error {
 	for p, err := range wayTo(path) {
 		switch {
@@ -193,8 +193,7 @@ func checkWay(path string, uid int, closed bool, advise func(error) error) error
 	return nil
 }
 
-// checkServiceConfig makes sure that the configuration is there for the service, and not for
-// others to change.
+// checkServiceConfig makes sure that the service can read its configuration, and that nobody else can change it.
 func checkServiceConfig(d *deployment) error {
 	path := d.ConfigFile
 	if path == "" {
@@ -210,7 +209,7 @@ func checkServiceConfig(d *deployment) error {
 	if err := checkHidden(d, path); err != nil {
 		return usagef("%w", err).withHint("put it where services are configured: %s", serviceConfigFile(d.name))
 	}
-	if err := checkOwners(path, 0, func(err error) error { // the path, not what it leads to now: the service gets the path
+	if err := checkOwners(path, 0, func(err error) error { // path, not what it leads to now: the service is given path
 		return usagef("%w", err).withHint("make it root's: chown root %s && chmod 644 %s", real, real)
 	}); err != nil {
 		return err
@@ -223,8 +222,8 @@ func checkServiceConfig(d *deployment) error {
 	return nil
 }
 
-// lockServices lets one installation at a time go on. The lock is a file in a directory where
-// only those can make one who may install.
+// lockServices makes installations take turns. The lock is a file in a directory where only those can create one who
+// may install.
 func lockServices(ctx context.Context, user bool) (unlock func(), err error) {
 	dir := runDir
 	if user {

@@ -1,8 +1,7 @@
 package main
 
-// This file owns what a service needs of Windows before it is installed: who may, who may change the
-// program of the service and its configuration, and one installation at a time.
-// Its twin is svc_unix.go.
+// This file owns what Windows demands of a service before it is installed: who may install it, who could change its
+// program and configuration, and that there is one installation at a time. Its twin is svc_unix.go.
 
 import (
 	"context"
@@ -19,18 +18,18 @@ import (
 
 func init() {
 	supervisors = []supervisor{scm{}}
-	mayBeForged = func(path string) bool { // everybody may make directories in %ProgramData%
+	mayBeForged = func(path string) bool { // everybody may create directories in %ProgramData%
 		others, err := othersIn(path, fileReplace)
 		return err != nil || len(others) > 0
 	}
 }
 
-// copyPlace is where --copy-to puts the program unless it is told, on most machines: see copyPlaceFor.
+// copyPlace is where --copy-to puts the program by default on most machines, see copyPlaceFor.
 const copyPlace = `C:\Program Files\ipcd\ipcd.exe`
 
-// removeProgram removes a program. The one that runs, ourselves, stays until the next start of the system
-// ("MoveFileExW function", MOVEFILE_DELAY_UNTIL_REBOOT), and so does its directory, which goes if nothing
-// else is in it then. It has another name by then: what is installed at path in the meantime is to stay.
+// removeProgram removes a program. If that is ourselves, it is removed at the next boot ("MoveFileExW function",
+// MOVEFILE_DELAY_UNTIL_REBOOT), and its directory too, if it is empty then. Until then it has another name, so that
+// what is installed at path in the meantime stays.
 func removeProgram(path string) (later bool, err error) {
 	err = os.Remove(path)
 	own, ownErr := os.Executable()
@@ -50,13 +49,14 @@ func removeProgram(path string) (later bool, err error) {
 			return false, fmt.Errorf("it is %s now, and stays: %w", aside, os.NewSyscallError("MoveFileEx", err))
 		}
 		if dir, err := programDir(); err != nil || !strings.EqualFold(filepath.Dir(path), dir) {
-			break // a directory that install has not made
+			break // install did not create this directory
 		}
 	}
 	return true, nil
 }
 
-// copyPlaceFor is below Program Files, wherever that is. Only Administrators can write there.
+// copyPlaceFor is where --copy-to puts the program by default: below Program Files, wherever that is, where only
+// administrators can write.
 func copyPlaceFor(bool) string {
 	dir, err := programDir()
 	if err != nil {
@@ -65,7 +65,7 @@ func copyPlaceFor(bool) string {
 	return filepath.Join(dir, filepath.Base(copyPlace))
 }
 
-// checkRights makes sure that we may change services: what administrators may, once they have said so.
+// checkRights makes sure that we may change services, as elevated administrators may.
 func checkRights(bool) error {
 	manager, err := windows.OpenSCManager(nil, nil, windows.SC_MANAGER_CONNECT|windows.SC_MANAGER_CREATE_SERVICE)
 	switch {
@@ -79,14 +79,14 @@ func checkRights(bool) error {
 	return faultf(codeApplication, "ask the service control manager: %w", err)
 }
 
-// checkAccount makes sure that the service can run as this user.
+// checkAccount makes sure that the service can run under this account.
 func checkAccount(name string) error {
 	_, err := serviceAccount(name)
 	return err
 }
 
-// checkProgram refuses a program that others could put something else in the place of: what the
-// system runs as a service must be as safe as what administrators run.
+// checkProgram refuses a program that others could replace: what the system runs as a service has to be as safe as
+// what administrators run.
 func checkProgram(d *deployment) error {
 	advise := func(err error) error {
 		return asFault(err).withHint("let install copy the program to a place that lasts: %s --copy-to", joinWords(commandLine()))
@@ -97,7 +97,7 @@ func checkProgram(d *deployment) error {
 	if err := checkLocal(d.Program); err != nil {
 		return advise(err)
 	}
-	return checkWriters(d.Program, dirAdd, advise) // a library beside the program may be loaded into it
+	return checkWriters(d.Program, dirAdd, advise) // the program may load a library next to it
 }
 
 // checkCopy refuses a place for the program that others could change.
@@ -116,10 +116,10 @@ func checkCopy(d *deployment) error {
 		return advise(err)
 	}
 	at := filepath.Dir(d.Program)
-	for _, err := os.Lstat(at); errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at); _, err = os.Lstat(at) { // install makes it
+	for _, err := os.Lstat(at); errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at); _, err = os.Lstat(at) { // install creates it
 		at = filepath.Dir(at)
 	}
-	if at != filepath.Dir(d.Program) { // what is made there gets what it hands down
+	if at != filepath.Dir(d.Program) { // what is created there inherits from it
 		others, err := othersIn(at, handedDown|fileReplace|dirReplace|dirAdd)
 		if err != nil || len(others) > 0 {
 			return advise(writersFault(at, others, err))
@@ -128,11 +128,10 @@ func checkCopy(d *deployment) error {
 	return checkWriters(filepath.Join(at, filepath.Base(d.Program)), dirAdd, advise)
 }
 
-// checkSockets has nothing to do: a pipe has no place among the files.
+// checkSockets has nothing to do: pipes are not in the file system.
 func checkSockets(*deployment) error { return nil }
 
-// checkServiceConfig makes sure that the configuration is there for the service, and not for others
-// to change.
+// checkServiceConfig makes sure that the service can reach its configuration, and that nobody else can change it.
 func checkServiceConfig(d *deployment) error {
 	path := d.ConfigFile
 	if path == "" {
@@ -146,8 +145,8 @@ func checkServiceConfig(d *deployment) error {
 	})
 }
 
-// checkLocal refuses what is there for one who has logged in, and not for a service: the letters of
-// network drives ("Services and Redirected Drives"), and shares, whose files another machine decides.
+// checkLocal refuses network drives, which only those who have logged in see, and not a service ("Services and
+// Redirected Drives"), and shares, whose files are in the hands of another machine.
 func checkLocal(path string) error {
 	volume := filepath.VolumeName(path)
 	root, err := windows.UTF16PtrFromString(volume + `\`)
@@ -160,10 +159,9 @@ func checkLocal(path string) error {
 	return nil
 }
 
-// checkWriters makes sure that nobody but the system and administrators can change path, which need not
-// be there yet, or what is on the way to it; nobody else may have one of the rights beside to its
-// directory. That users may make directories in the root of a drive, as they may by default, does no harm.
-// advise adds what can be done.
+// checkWriters makes sure that nobody but the system and administrators can change path, which need not exist yet, or
+// anything on the way to it, or has any of the rights beside to its directory. Users may by default create
+// directories in the root of a drive, which does no harm. advise adds the hint.
 func checkWriters(path string, beside uint32, advise func(error) error) error {
 	for at := path; ; at = filepath.Dir(at) {
 		info, err := os.Lstat(at)
@@ -173,7 +171,7 @@ func checkWriters(path string, beside uint32, advise func(error) error) error {
 		if err != nil {
 			return advise(fmt.Errorf("look at %s: %w", at, err))
 		}
-		if info.Mode()&(fs.ModeSymlink|fs.ModeIrregular) != 0 { // a junction is irregular
+		if info.Mode()&(fs.ModeSymlink|fs.ModeIrregular) != 0 { // as a junction is
 			return advise(faultf(codeApplication, "%s is a link", at))
 		}
 		rights := uint32(dirReplace)
@@ -199,9 +197,9 @@ func writersFault(path string, others []string, err error) error {
 	return faultf(codeApplication, "%s can change %s, and so what the service does", nameSIDs(others), path)
 }
 
-// lockServices lets one installation at a time go on. The lock is a file that nobody else may have open,
-// in a directory where only administrators can make one; the system removes it with the process. (A mutex
-// by name could be made by any user first.)
+// lockServices makes installations take turns. The lock is a file that nobody else may have open, in a directory
+// where only administrators can create one; the system removes it when the process ends. (A named mutex could
+// be created first by any user.)
 func lockServices(ctx context.Context, _ bool) (unlock func(), err error) {
 	dir, err := windows.KnownFolderPath(windows.FOLDERID_ProgramFiles, 0)
 	if err != nil {
@@ -217,7 +215,7 @@ func lockServices(ctx context.Context, _ bool) (unlock func(), err error) {
 	done, err := again(ctx, lockLook, lockLook, func() (bool, error) {
 		var err error
 		h, err = windows.CreateFile(name, windows.GENERIC_WRITE|windows.DELETE, 0, nil, windows.OPEN_ALWAYS, windows.FILE_FLAG_DELETE_ON_CLOSE, 0)
-		// Denied is what one hears in the moment in which the file goes.
+		// Access is denied at the moment at which the file is being removed.
 		return !isAny(err, windows.ERROR_SHARING_VIOLATION, windows.ERROR_ACCESS_DENIED, windows.ERROR_DELETE_PENDING), err
 	})
 	switch {
