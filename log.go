@@ -1,11 +1,11 @@
 package main
 
-// This file owns the log: its levels, and what it does with a flood of the same complaint and with a
-// reader that does not read. What a line looks like is in log_line.go; no other file imports logrus.
+// This file owns the log: its levels, and what happens when the same complaint comes in a flood, or when nobody reads
+// the log. What a line looks like is in log_line.go. These two are the only files that import logrus.
+// log_journal_linux.go sends lines to systemd's journal, log_file_windows.go writes the log of a Windows service.
 //
-// Messages are constants of ours; what varies goes into fields. Those that every line may
-// have are endpoint, conn, peer, method, call and error, and they are printed in that order.
-// Payloads are for the debug level only.
+// Messages are constants; what varies goes into fields. endpoint, conn, peer, method, call and error may be in every
+// line, and are printed in that order. Payloads are logged at the debug level only.
 
 import (
 	"bytes"
@@ -35,7 +35,7 @@ const (
 	levelError logLevel = "error"
 )
 
-// logLevels are those of logrus; it calls the third "warning", and we never print that.
+// logLevels are our levels in logrus, which calls the third one "warning"; we never print that.
 var logLevels = map[logLevel]logrus.Level{
 	levelDebug: logrus.DebugLevel, levelInfo: logrus.InfoLevel,
 	levelWarn: logrus.WarnLevel, levelError: logrus.ErrorLevel,
@@ -50,13 +50,13 @@ const (
 	formatJSON logFormat = "json"
 )
 
-// A logger writes lines that carry its fields. A nil one writes nothing.
+// A logger writes lines with its fields. A nil logger writes nothing.
 type logger struct {
 	s      *logSink
-	fields logrus.Fields // never changed once a logger has it
+	fields logrus.Fields // shared, so never changed
 }
 
-// newLogger logs to w what is at the level or above it. Whoever makes it closes it.
+// newLogger returns a logger that writes to w what is at level or above. The caller closes it.
 func newLogger(w io.Writer, format logFormat, level logLevel) *logger {
 	l := newLoggerWith(w, lineFormat{}, level)
 	l.s.terminal = isTerminal(w)
@@ -67,10 +67,10 @@ func newLogger(w io.Writer, format logFormat, level logLevel) *logger {
 	return l
 }
 
-// change has the log go on in another format, and from another level on.
+// change sets the format and the level of the log.
 func (l *logger) change(format logFormat, level logLevel) {
 	l.s.setLevel(level)
-	f, _ := l.s.log.Formatter.(lineFormat) // which nobody else changes
+	f, _ := l.s.log.Formatter.(lineFormat) // nobody else sets it
 	f.json = format == formatJSON || format != formatText && !l.s.terminal
 	f.colour = l.s.terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" // no-color.org
 	l.s.log.SetFormatter(f)
@@ -84,7 +84,7 @@ func newLoggerWith(w io.Writer, f lineFormat, level logLevel) *logger {
 		s.file = &logFile{f: file}
 		w = s.file
 	}
-	s.log = &logrus.Logger{Out: quiet{w}, Formatter: f, Hooks: logrus.LevelHooks{}, Level: logrus.DebugLevel} // what is too low does not come so far
+	s.log = &logrus.Logger{Out: quiet{w}, Formatter: f, Hooks: logrus.LevelHooks{}, Level: logrus.DebugLevel} // logSink.level decides before
 	return &logger{s: s}
 }
 
@@ -96,9 +96,9 @@ func (s *logSink) setLevel(level logLevel) {
 	s.level.Store(uint32(max))
 }
 
-// isTerminal tells whether w is a terminal that understands colours. logrus has no name for
-// that, but its own formatter knows; on Windows asking also switches the console to escape
-// sequences (ENABLE_VIRTUAL_TERMINAL_PROCESSING), which nothing else here does.
+// isTerminal reports whether w is a terminal that understands colours. logrus does not export that, but its formatter
+// knows. On Windows, asking also turns on escape sequences in the console (ENABLE_VIRTUAL_TERMINAL_PROCESSING),
+// which nothing else here does.
 func isTerminal(w io.Writer) bool {
 	if _, ok := w.(*os.File); !ok {
 		return false
@@ -115,8 +115,8 @@ func (l *logger) with(key string, value any, more ...any) *logger {
 	return &logger{s: l.s, fields: l.merge(append([]any{key, value}, more...))}
 }
 
-// debugging guards calls of debug where a message passes: boxing their values would
-// cost an allocation each even when the level is off.
+// debugging guards calls of debug on the path of every message: without it, each would allocate for its arguments even
+// when the level is off.
 func (l *logger) debugging() bool { return l != nil && l.s.logs(logrus.DebugLevel) }
 
 func (l *logger) debug(msg string, kv ...any) {
@@ -129,22 +129,22 @@ func (l *logger) info(msg string, kv ...any)  { l.write(logrus.InfoLevel, msg, k
 func (l *logger) warn(msg string, kv ...any)  { l.write(logrus.WarnLevel, msg, kv) }
 func (l *logger) error(msg string, kv ...any) { l.write(logrus.ErrorLevel, msg, kv) }
 
-// close reports what a flood has held back and waits, not for ever, until all is written.
-// What is logged later goes nowhere.
+// close reports what floods have held back, and waits until everything is written, but no longer than logEnd. Lines that
+// come later are dropped.
 func (l *logger) close() {
 	if l != nil {
 		l.s.close()
 	}
 }
 
-// write logs one line unless the level or a flood is against it.
+// write logs one line unless its level is too low or it is part of a flood.
 func (l *logger) write(level logrus.Level, msg string, kv []any) {
 	if l == nil || !l.s.logs(level) {
 		return
 	}
 	fields := l.merge(kv)
-	// Only complaints come in floods. What is logged below a warning was asked for: each
-	// line of an echo endpoint says something new.
+	// Only complaints come in floods. Lines below a warning were asked for: each line of an echo endpoint says
+	// something new.
 	if level <= logrus.WarnLevel {
 		endpoint, _ := fieldText(fields["endpoint"])
 		if !l.s.admit(complaint{level, msg, endpoint}) {
@@ -154,8 +154,8 @@ func (l *logger) write(level logrus.Level, msg string, kv []any) {
 	l.s.emit(level, msg, fields)
 }
 
-// merge adds fields to those of the logger. A nil value is a field that is not there, so
-// that a caller can pass an error that may be none.
+// merge adds fields to those of the logger. A nil value removes the field, so that a caller can pass an error that may
+// be nil.
 func (l *logger) merge(kv []any) logrus.Fields {
 	if len(kv) == 0 {
 		return l.fields
@@ -178,47 +178,47 @@ func (l *logger) merge(kv []any) logrus.Fields {
 	return fields
 }
 
-// A flood is a complaint that comes too often: after floodFirst of it within floodWindow the
-// rest is counted and reported once.
+// A flood is a complaint that comes too often: after floodFirst times within floodWindow, the others are counted and
+// reported once.
 type flood struct {
 	began time.Time
 	seen  int
 	held  int
-	timer *time.Timer // set while something is held
+	timer *time.Timer // set once something is held back
 }
 
 const (
 	floodFirst  = 5
 	floodWindow = 10 * time.Second
-	floodKinds  = 256 // different complaints told apart; a message should be a constant, this is for when one is not
+	floodKinds  = 256 // different complaints that are kept apart, in case some message is not a constant
 )
 
-// A complaint is what makes two lines the same.
+// A complaint identifies a line: two with the same complaint say the same.
 type complaint struct {
 	level    logrus.Level
 	msg      string
 	endpoint string
 }
 
-// A logSink is what all loggers made from one share.
+// A logSink is what a logger shares with all loggers made from it.
 type logSink struct {
 	log       *logrus.Logger
 	level     atomic.Uint32 // a logrus.Level
-	file      *logFile      // nil where the log goes into memory
+	file      *logFile      // nil if the log is not a file
 	terminal  bool
-	journal   func(journalEntry) error // nil where the log does not go to the journal
-	journaled atomic.Bool              // it goes there by its own protocol, not as text
+	journal   func(journalEntry) error // nil if the file does not lead to the journal
+	journaled atomic.Bool              // lines go there by its own protocol, not as text
 
 	// mu guards the fields below. It is not held while a line is written.
 	mu     sync.Mutex
 	floods map[complaint]*flood
 	closed bool
-	firing sync.WaitGroup // reports of timers that are being written
+	firing sync.WaitGroup // timers that are writing their reports
 }
 
 func (s *logSink) logs(level logrus.Level) bool { return level <= logrus.Level(s.level.Load()) }
 
-// emit writes one line, after one that says how many were lost before it.
+// emit writes one line; if some were lost before, it first writes how many.
 func (s *logSink) emit(level logrus.Level, msg string, fields logrus.Fields) {
 	if n := s.file.takeLost(); n > 0 {
 		s.line(logrus.WarnLevel, "log lines were lost because nobody read the log in time", logrus.Fields{"lines": n})
@@ -233,13 +233,13 @@ func (s *logSink) line(level logrus.Level, msg string, fields logrus.Fields) {
 	}
 	e := entryOf(level, msg, fields)
 	s.file.put(func() {
-		if s.journal(e) != nil { // it may be there again in a moment, as the other end of stderr
+		if s.journal(e) != nil { // it may be back in a moment, as the other end of stderr
 			io.WriteString(s.file.f, e.message+"\n")
 		}
 	})
 }
 
-// admit tells whether a complaint may be written, and counts it if not.
+// admit reports whether a complaint may be written, and counts it if not.
 func (s *logSink) admit(c complaint) bool {
 	now := time.Now()
 	s.mu.Lock()
@@ -256,7 +256,7 @@ func (s *logSink) admit(c complaint) bool {
 		}
 	}
 	held := 0
-	if f != nil && now.Sub(f.began) >= floodWindow { // its timer is about to say so
+	if f != nil && now.Sub(f.began) >= floodWindow { // its timer is about to fire
 		held = f.takeHeld()
 		f = nil
 	}
@@ -277,7 +277,7 @@ func (s *logSink) admit(c complaint) bool {
 	return ok
 }
 
-// takeHeld ends the flood and returns how many lines it held back.
+// takeHeld ends the flood and returns how many lines it held back. logSink.mu must be held.
 func (f *flood) takeHeld() int {
 	if f.timer != nil {
 		f.timer.Stop()
@@ -287,7 +287,7 @@ func (f *flood) takeHeld() int {
 	return n
 }
 
-// over ends the window of a flood that held something back.
+// over ends a flood that held something back, at the end of its window.
 func (s *logSink) over(c complaint, f *flood) {
 	s.mu.Lock()
 	if s.closed || s.floods[c] != f {
@@ -302,7 +302,7 @@ func (s *logSink) over(c complaint, f *flood) {
 	s.report(c, held)
 }
 
-// report says once what was held back n times.
+// report writes that a complaint was held back n times, if it was.
 func (s *logSink) report(c complaint, n int) {
 	if n == 0 {
 		return
@@ -337,8 +337,8 @@ func (s *logSink) close() {
 	s.file.close()
 }
 
-// quiet is a writer whose errors nobody hears: logrus would print them on stderr, which is
-// the very thing that does not work then.
+// quiet hides the errors of a writer: logrus would print them on stderr, which is the very thing that does not work
+// then.
 type quiet struct{ w io.Writer }
 
 func (q quiet) Write(p []byte) (int, error) {
@@ -347,34 +347,34 @@ func (q quiet) Write(p []byte) (int, error) {
 }
 
 const (
-	logQueue = 256                    // lines that wait for a slow reader
-	logWait  = 100 * time.Millisecond // for room among them, once, before lines are dropped
-	logEnd   = time.Second            // for the last of them at close
+	logQueue = 256                    // lines that may wait for a slow reader
+	logWait  = 100 * time.Millisecond // for room in the queue, before lines are dropped
+	logEnd   = time.Second            // for the queue to be written at close
 )
 
-// A logFile writes lines to a file that may take none: a full pipe whose reader sleeps, a
-// terminal stopped with Ctrl-S. The daemon must go on all the same, so a goroutine of its own
-// writes, and when its queue is full, lines are counted instead.
+// A logFile writes lines to a file that may block: a full pipe whose reader sleeps, a terminal stopped with Ctrl-S. The
+// daemon must go on all the same, so a goroutine of its own writes, and when its queue is full, lines are dropped
+// and counted.
 type logFile struct {
 	f *os.File
 
 	// mu guards the fields below. Lock order: logrus's own mutex, then this one.
 	mu     sync.Mutex
-	lines  chan func()    // each writes one; made with the first
+	lines  chan func()    // each writes one line; created with the first
 	done   chan struct{}  // closed when the writer has ended
 	pipe   chan os.Signal // see start
-	stuck  bool           // the last line found no room; no other waits until one does
+	stuck  bool           // the last line found no room; until one does, none waits for room
 	lost   int
 	closed bool
 }
 
 func (l *logFile) Write(p []byte) (int, error) {
-	line := bytes.Clone(p) // logrus uses p again
+	line := bytes.Clone(p) // logrus reuses p
 	l.put(func() { l.f.Write(line) })
 	return len(p), nil
 }
 
-// put queues what writes one line.
+// put queues a function that writes one line.
 func (l *logFile) put(write func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -403,10 +403,9 @@ func (l *logFile) put(write func()) {
 	l.lost++
 }
 
-// start starts the writer. A Go program dies of SIGPIPE when it writes to a closed stderr,
-// unless it has asked to be told of that signal (os/signal, "SIGPIPE"); nobody listens,
-// because the error of the write says it too. Ignoring it instead would be inherited by
-// every program that we start.
+// start starts the writer. A Go program dies of SIGPIPE when it writes to a closed stderr, unless it has called Notify
+// for that signal (os/signal, "SIGPIPE"). Nobody reads the channel, since the write also returns an error. To ignore
+// the signal instead would be inherited by every program that we start.
 func (l *logFile) start() {
 	l.pipe = make(chan os.Signal, 1)
 	signal.Notify(l.pipe, syscall.SIGPIPE)
@@ -419,7 +418,7 @@ func (l *logFile) start() {
 	}(l.lines)
 }
 
-// takeLost returns how many lines were lost, once there is room to say so.
+// takeLost returns how many lines were lost since the last call, if there is room to say so.
 func (l *logFile) takeLost() int {
 	if l == nil {
 		return 0
@@ -434,8 +433,8 @@ func (l *logFile) takeLost() int {
 	return n
 }
 
-// close waits for the lines that are queued. A reader that does not read gets logEnd; the
-// goroutine that is then stuck in the system's write ends with the process.
+// close waits for the queued lines to be written, for at most logEnd. If the writer is stuck in write(2) then, it ends
+// with the process.
 func (l *logFile) close() {
 	if l == nil {
 		return
@@ -457,8 +456,7 @@ func (l *logFile) close() {
 	signal.Stop(l.pipe)
 }
 
-// standard is the logger for packages that write lines to one of their own: what they have to
-// say is a warning.
+// standard returns a logger of the standard library for packages that want one; each line becomes a warning.
 func (l *logger) standard() *stdlog.Logger { return stdlog.New(warnings{l}, "", 0) }
 
 type warnings struct{ l *logger }

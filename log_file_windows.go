@@ -1,7 +1,7 @@
 package main
 
-// This file owns where the log of a Windows service goes, which has no stderr that anyone could read:
-// all of it to a file that is begun anew before it is long, warnings and errors also to the event log.
+// This file owns where a Windows service logs, which has no stderr that anybody could read: everything goes to a file
+// that is rotated, warnings and errors also to the event log. It is the only one that imports lumberjack.
 
 import (
 	"bytes"
@@ -17,25 +17,25 @@ import (
 )
 
 const (
-	maxServiceLog  = 10       // megabytes of the file before it is put aside
-	keptServiceLog = 5        // files that were put aside; the oldest goes
-	maxCrashLog    = 1 << 20  // bytes after which the file for crashes is begun anew
+	maxServiceLog  = 10       // megabytes of the file, then it is rotated
+	keptServiceLog = 5        // rotated files that are kept
+	maxCrashLog    = 1 << 20  // bytes of the file for crashes, then it is truncated
 	maxEvent       = 16 << 10 // bytes of an event: ReportEvent takes 31,839 characters, and half of that is more than anyone reads
 )
 
-// The numbers of our events: EventCreate.exe has texts for 1 to 1000, and each is what we say.
+// The numbers of our events. EventCreate.exe has message texts for 1 to 1000, each of which is just our text.
 const (
 	eventWarning = 2
 	eventError   = 3
 )
 
-// serviceLogDir and serviceLogFile are where a service logs that has the directory dir. The file has a
-// directory of its own because the service may write there, and nowhere else.
+// serviceLogDir and serviceLogFile are where a service with the directory dir logs. The log has a directory of its own,
+// the only one that the service may write to.
 func serviceLogDir(dir string) string        { return filepath.Join(dir, "log") }
 func serviceLogFile(dir, name string) string { return filepath.Join(serviceLogDir(dir), name+".log") }
 
-// keepCrash has the runtime write what it says of a program that breaks to a file beside the log: on
-// stderr nobody would see it. Where that cannot be, nobody does.
+// keepCrash makes the runtime write the report of a crash to a file next to the log as well: on stderr nobody would see
+// it. If the file cannot be opened, there is no such report.
 func keepCrash(dir string) {
 	name := filepath.Join(serviceLogDir(dir), "crash.log")
 	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
@@ -46,11 +46,11 @@ func keepCrash(dir string) {
 	if err != nil {
 		return
 	}
-	debug.SetCrashOutput(f, debug.CrashOptions{}) // which keeps a handle of its own
+	debug.SetCrashOutput(f, debug.CrashOptions{}) // it duplicates the handle
 	f.Close()
 }
 
-// events is the event log, as far as we need it.
+// events is what we need of the event log.
 type events interface {
 	Warning(id uint32, text string) error
 	Error(id uint32, text string) error
@@ -61,11 +61,11 @@ type events interface {
 type serviceLog struct {
 	*logger
 	file   io.WriteCloser
-	events events // nil where the system has none for us
+	events events // nil if it cannot be opened
 }
 
-// openServiceLog opens the log of the service of that name, which has the directory dir. A file that
-// cannot be written is found out with the first line, and then there are still the events.
+// openServiceLog opens the log of the service name, whose directory is dir. It does not open the file: if that cannot be
+// written, the first line will show it, and there are still the events.
 func openServiceLog(dir, name string, format logFormat, level logLevel) *serviceLog {
 	s := &serviceLog{file: rotatedLog{&lumberjack.Logger{Filename: serviceLogFile(dir, name), MaxSize: maxServiceLog, MaxBackups: keptServiceLog}}}
 	if log, err := eventlog.Open(name); err == nil {
@@ -75,9 +75,9 @@ func openServiceLog(dir, name string, format logFormat, level logLevel) *service
 	return s
 }
 
-// A rotatedLog is the file, and those that were put aside. It cannot be put aside while a program has it open
-// that does not share its deletion ("Creating and Opening Files"), as those do that show the end of a file:
-// until then it goes on, in the room that is there for all of them.
+// A rotatedLog is the file and its rotated predecessors. It cannot be rotated while a program has it open without
+// FILE_SHARE_DELETE ("Creating and Opening Files"), as those do that follow a log. Until they close it, it grows
+// on, up to the size that all of the files may have together.
 type rotatedLog struct{ *lumberjack.Logger }
 
 func (l rotatedLog) Write(b []byte) (int, error) {
@@ -96,7 +96,7 @@ func (l rotatedLog) Write(b []byte) (int, error) {
 	return f.Write(b)
 }
 
-// report makes an event of what is worth one.
+// report writes warnings and errors to the event log.
 func (s *serviceLog) report(level logLevel, line []byte) {
 	if s.events == nil {
 		return
@@ -110,10 +110,10 @@ func (s *serviceLog) report(level logLevel, line []byte) {
 	}
 }
 
-// placeholder is what the viewer of events takes for the place of another text ("ReportEventW function").
+// placeholder matches what the event viewer would replace with an inserted string ("ReportEventW function").
 var placeholder = regexp.MustCompile(`%+([0-9])`)
 
-// eventText is a line as an event has it.
+// eventText is a line as the text of an event.
 func eventText(line []byte) string {
 	text := placeholder.ReplaceAllString(string(bytes.TrimSpace(line)), "% $1")
 	if len(text) <= maxEvent {
@@ -126,7 +126,7 @@ func eventText(line []byte) string {
 	return text[:cut] + "..."
 }
 
-// close says what is still to be said and gives the file back.
+// close writes what is still held back, and closes the file and the event log.
 func (s *serviceLog) close() {
 	s.logger.close()
 	s.file.Close()

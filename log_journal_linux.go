@@ -1,7 +1,7 @@
 package main
 
-// This file owns the journal of systemd as a place for the log: its native protocol, which keeps
-// level and fields apart. It is the only one that knows go-systemd's journal.
+// This file owns logging to systemd's journal by its native protocol, which keeps the level and the fields apart from
+// the text. It is the only one that imports go-systemd's journal.
 
 import (
 	"os"
@@ -11,8 +11,8 @@ import (
 
 func init() { openJournal = journalBehind }
 
-// journalBehind returns what sends a line to the journal, where that is what f leads to: systemd says so
-// in $JOURNAL_STREAM, and a file that has been redirected since is another one (systemd.exec(5)).
+// journalBehind returns a function that sends a line to the journal, if f leads there. systemd says so in
+// $JOURNAL_STREAM, with the identity of the file, by which a later redirection shows (systemd.exec(5)).
 func journalBehind(f *os.File) func(journalEntry) error {
 	if f != os.Stderr {
 		return nil

@@ -1,7 +1,7 @@
 package main
 
-// This file owns what a line of the log looks like: its two formats, the journal's fields, and what becomes of
-// text from outside in them.
+// This file owns what a line of the log looks like: as text, as JSON and as an entry of the journal, and how text from
+// outside is made safe in it.
 
 import (
 	"fmt"
@@ -15,19 +15,19 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// lineFormat is both formats. logrus's own were tried: its text escapes twice what has been
-// made safe already, on a terminal it prints messages raw, its JSON lets C1 and direction
-// marks through, and both call our levels by other names.
+// lineFormat is both formats, text and JSON. logrus's own were tried: the text escapes twice what has been made safe
+// already, and prints messages raw on a terminal; the JSON lets C1 and direction marks through; and both have other
+// names for our levels.
 type lineFormat struct {
 	json, colour bool
-	bare         bool                              // no time and no level: whoever keeps the line has them
-	also         func(level logLevel, line []byte) // is given each line, bare
+	bare         bool                              // no time and no level: where the line goes, they are recorded anyway
+	also         func(level logLevel, line []byte) // gets each line as well, bare
 }
 
 // logTime has a fixed width, so that lines sort.
 const logTime = "2006-01-02T15:04:05.000Z07:00"
 
-// fieldOrder is that of the fields with fixed names; others follow by name.
+// fieldOrder is the order of the fields with fixed names; others follow, sorted by name.
 var fieldOrder = []string{"endpoint", "conn", "peer", "method", "call", "error"}
 
 // levelNames and levelColours (ECMA-48 SGR) are for people.
@@ -100,12 +100,12 @@ func (f lineFormat) appendField(b []byte, key string, v any) []byte {
 	return strconv.AppendQuote(b, text)
 }
 
-// openJournal returns what sends a line to the journal where f leads there, else nil. It is nil itself
-// on systems without a journal.
+// openJournal returns a function that sends a line to the journal if f leads there, otherwise nil. It is nil itself on
+// systems without a journal.
 var openJournal func(f *os.File) func(journalEntry) error
 
-// An errorStream takes what a program says on standard error before it ends, a line in each write. The journal
-// takes the number before it for its level: sd-daemon(3).
+// An errorStream is standard error for the last words of a command, a line in each write. The journal takes a number
+// before the line for its level: sd-daemon(3).
 type errorStream struct{ f *os.File }
 
 func (w errorStream) Write(line []byte) (int, error) {
@@ -115,7 +115,7 @@ func (w errorStream) Write(line []byte) (int, error) {
 	return w.f.Write(line)
 }
 
-// A journalEntry is one line as the journal takes it: systemd.journal-fields(7).
+// A journalEntry is one line in the form of the journal: systemd.journal-fields(7).
 type journalEntry struct {
 	priority int // of syslog(3)
 	message  string
@@ -127,8 +127,8 @@ var priorities = map[logrus.Level]int{logrus.DebugLevel: 7, logrus.InfoLevel: 6,
 
 const maxFieldName = 64 // bytes: the journal drops a field whose name is longer
 
-// entryOf is a line for the journal, which has the time by itself. The fields are in the message too,
-// for people, but for what has several lines.
+// entryOf makes an entry for the journal, which adds the time. For people, the message also has the fields, except those
+// of several lines.
 func entryOf(level logrus.Level, msg string, data logrus.Fields) journalEntry {
 	e := journalEntry{priority: priorities[level], fields: map[string]string{"SYSLOG_IDENTIFIER": defaultIdentifier}}
 	short := maps.Clone(data)
@@ -154,11 +154,10 @@ func entryOf(level logrus.Level, msg string, data logrus.Fields) journalEntry {
 
 const defaultIdentifier = "ipcd" // by which "journalctl -t" finds our lines
 
-// maxField bounds one value in a line: a method's name may be as long as a message.
-// It has room for the stack of a panic.
+// maxField bounds a value in a line, since a method's name may be as long as a message. The stack of a panic fits in it.
 const maxField = 8 << 10
 
-// fieldText is a value as text; bare is one that JSON writes without quotes.
+// fieldText returns a value as text; bare reports whether JSON writes it without quotes.
 func fieldText(v any) (text string, bare bool) {
 	defer func() {
 		if r := recover(); r != nil { // a nil pointer with a String method, say
@@ -191,7 +190,7 @@ func fieldText(v any) (text string, bare bool) {
 	return text, false
 }
 
-// isPlain tells a value that needs no quotes in the text format.
+// isPlain reports whether a value needs no quotes in the text format.
 func isPlain(s string) bool {
 	if s == "" || !utf8.ValidString(s) {
 		return false
@@ -204,8 +203,8 @@ func isPlain(s string) bool {
 	return true
 }
 
-// safeText is oneLine for text that may not even be UTF-8: a lone 0x9b begins an escape
-// sequence on some terminals (ECMA-48 §5.4).
+// safeText is oneLine for text that may not even be UTF-8: a lone 0x9b begins an escape sequence on some terminals
+// (ECMA-48 §5.4).
 func safeText(s string) string {
 	if utf8.ValidString(s) {
 		return oneLine(s)
@@ -223,9 +222,9 @@ func safeText(s string) string {
 	return oneLine(string(b))
 }
 
-// appendJSONText writes s as a JSON string (RFC 8259 §7) that no terminal obeys: a program
-// that parses the line gets the characters, a person sees their numbers. A byte that is no
-// UTF-8 has no place in JSON and becomes the four characters \xNN.
+// appendJSONText writes s as a JSON string (RFC 8259 §7) that does nothing to a terminal: a program that parses the line
+// gets the control characters, a person sees their numbers. A byte that is not UTF-8 cannot be in JSON, and becomes
+// the four characters \xNN.
 func appendJSONText(b []byte, s string) []byte {
 	b = append(b, '"')
 	for len(s) > 0 {
