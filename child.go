@@ -57,9 +57,8 @@ func startChild(command []string, l limits, log *logger) (*forked, error) {
 }
 
 // dialFork starts the program of a fork: endpoint, for a client.
-func dialFork(_ context.Context, e endpoint) (net.Conn, error) {
-	l := defaultLimits()
-	f, err := startChild(e.Command, l, newLogger(os.Stderr, formatAuto, levelWarn))
+func dialFork(_ context.Context, e endpoint, o dialOptions) (net.Conn, error) {
+	f, err := startChild(e.Command, o.limits, o.log)
 	if err != nil {
 		return nil, err
 	}

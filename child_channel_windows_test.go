@@ -527,7 +527,7 @@ func TestChannelKnowsTheParent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := dial(t.Context(), e, defaultLimits())
+	c, err := dial(t.Context(), e, dialOptions{limits: defaultLimits()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,9 +23,10 @@ type caller interface {
 
 // dial connects to an endpoint and speaks the protocol that it names; where it leaves the
 // choice, JSON-RPC. The error is a fault with a hint.
-func dial(ctx context.Context, e endpoint, l limits) (caller, error) {
+func dial(ctx context.Context, e endpoint, o dialOptions) (caller, error) {
+	l := o.limits
 	if e.isHTTP() || e.Proto == protoHTTP {
-		return newWebClient(e, l), nil
+		return newWebClient(e, o), nil
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, asFault(err)
@@ -34,7 +35,7 @@ func dial(ctx context.Context, e endpoint, l limits) (caller, error) {
 	if !ok {
 		return nil, usagef("there is no way to dial %s", e)
 	}
-	conn, err := t.dial(ctx, e)
+	conn, err := t.dial(ctx, e, o)
 	if err != nil {
 		return nil, err
 	}
@@ -398,7 +399,7 @@ func (c *client) close() error {
 // connect dials e; where nobody is there and wait is not zero, it tries again until then: a
 // daemon may be coming up.
 func connect(ctx context.Context, e endpoint, l limits, wait time.Duration) (caller, error) {
-	return persist(ctx, wait, func() (caller, error) { return dial(ctx, e, l) })
+	return persist(ctx, wait, func() (caller, error) { return dial(ctx, e, dialOptions{limits: l}) })
 }
 
 // persist tries for as long as nobody is there. One who is there and does not let us in stays so.

@@ -22,9 +22,9 @@ type webClient struct {
 	limits   limits
 }
 
-func newWebClient(e endpoint, l limits) *webClient {
-	dialer := func(ctx context.Context, _, _ string) (net.Conn, error) { return transports[e.Scheme].dial(ctx, e) }
-	return &webClient{endpoint: e, limits: l, http: http.Client{Transport: &http.Transport{DialContext: dialer, DisableCompression: true}}}
+func newWebClient(e endpoint, o dialOptions) *webClient {
+	dialer := func(ctx context.Context, _, _ string) (net.Conn, error) { return transports[e.Scheme].dial(ctx, e, o) }
+	return &webClient{endpoint: e, limits: o.limits, http: http.Client{Transport: &http.Transport{DialContext: dialer, DisableCompression: true}}}
 }
 
 func (c *webClient) call(ctx context.Context, method string, arg, result any) error {

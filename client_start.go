@@ -38,7 +38,7 @@ func startDaemon(ctx context.Context, e endpoint, set settings) (caller, error) 
 	var c caller
 	connect := func() (bool, error) {
 		var err error
-		c, err = dial(ctx, e, set.Limits)
+		c, err = dial(ctx, e, dialOptions{limits: set.Limits})
 		return err == nil || ctx.Err() == nil && !errors.Is(err, &fault{Code: codeNotReachable}), err
 	}
 	done, err := again(running, 2*time.Millisecond, 50*time.Millisecond, connect)

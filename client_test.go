@@ -67,7 +67,7 @@ func TestClientTellsWhoAnswers(t *testing.T) {
 			e.Proto = test.proto
 			ctx, cancel := context.WithTimeout(t.Context(), testPatience)
 			defer cancel()
-			c, err := dial(ctx, e, defaultLimits())
+			c, err := dial(ctx, e, dialOptions{limits: defaultLimits()})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -87,7 +87,7 @@ func TestClientGivesUpOnOneWhoNeverAnswers(t *testing.T) {
 		io.Copy(io.Discard, conn) // until the client goes
 		close(gone)
 	})
-	c, err := dial(t.Context(), e, defaultLimits())
+	c, err := dial(t.Context(), e, dialOptions{limits: defaultLimits()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestClientOfAnEchoReadsWhileItWrites(t *testing.T) {
 	s := startServerWith(t, nil, e)
 	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
 	defer cancel()
-	c, err := dial(ctx, s.endpoints[0], defaultLimits())
+	c, err := dial(ctx, s.endpoints[0], dialOptions{limits: defaultLimits()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -37,7 +38,7 @@ func addClientFlags(cmd *cobra.Command, f *clientFlags) {
 }
 
 // reach connects to the daemon that the settings mean.
-func (f *clientFlags) reach(ctx context.Context, set settings) (caller, error) {
+func (f *clientFlags) reach(ctx context.Context, set settings, log *logger) (caller, error) {
 	var own endpoint
 	var err error
 	text := set.Endpoint
@@ -50,13 +51,14 @@ func (f *clientFlags) reach(ctx context.Context, set settings) (caller, error) {
 		return nil, err
 	}
 	nobody := &fault{Code: codeNotReachable}
+	options := dialOptions{limits: set.Limits, log: log}
 	var serviceErr error // nil where the service was not asked
 	try := func() (caller, error) {
-		c, err := dial(ctx, own, set.Limits)
+		c, err := dial(ctx, own, options)
 		if text != "" || !errors.Is(err, nobody) {
 			return c, err
 		}
-		c, serviceErr = dial(ctx, serviceEndpoint(defaultName), set.Limits)
+		c, serviceErr = dial(ctx, serviceEndpoint(defaultName), options)
 		if !errors.Is(serviceErr, nobody) || errors.Is(serviceErr, fs.ErrPermission) { // it is there, perhaps not for us
 			return c, serviceErr
 		}
@@ -85,7 +87,9 @@ func (f *clientFlags) do(ctx context.Context, set settings, method string, arg, 
 		ctx, cancel = context.WithTimeout(ctx, set.Timeout+f.wait)
 		defer cancel()
 	}
-	c, err := f.reach(ctx, set)
+	log := newLogger(os.Stderr, set.LogFormat, set.LogLevel)
+	defer log.close()
+	c, err := f.reach(ctx, set, log)
 	if err != nil {
 		return err
 	}
@@ -248,7 +252,7 @@ func completeMethods(f *clientFlags) cobra.CompletionFunc {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		f.start, f.wait = false, 0
-		c, err := f.reach(ctx, set)
+		c, err := f.reach(ctx, set, nil)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

@@ -118,7 +118,7 @@ func (m *managed) exits(code int) {
 
 func (m *managed) dial() caller {
 	m.Helper()
-	c, err := dial(m.Context(), m.endpoint, defaultLimits())
+	c, err := dial(m.Context(), m.endpoint, dialOptions{limits: defaultLimits()})
 	must(m, err)
 	m.Cleanup(func() { c.close() })
 	return c

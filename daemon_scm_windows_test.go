@@ -194,7 +194,7 @@ func TestServiceServes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer first.Close()
-	c, err := dial(t.Context(), e, defaultLimits())
+	c, err := dial(t.Context(), e, dialOptions{limits: defaultLimits()})
 	if err != nil {
 		t.Fatal(err)
 	}

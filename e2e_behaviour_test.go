@@ -258,7 +258,7 @@ func rawDial(t testing.TB, e endpoint) net.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), testPatience)
 	defer cancel()
-	conn, err := transports[e.Scheme].dial(ctx, e)
+	conn, err := transports[e.Scheme].dial(ctx, e, dialOptions{})
 	if err != nil {
 		t.Fatalf("dial %s: %v", e, err)
 	}

@@ -166,7 +166,7 @@ func ours(path, query string) func() (echoer, error) {
 		if err != nil {
 			return nil, err
 		}
-		c, err := dial(context.Background(), e, defaultLimits())
+		c, err := dial(context.Background(), e, dialOptions{limits: defaultLimits()})
 		return ourClient{c}, err
 	}
 }
@@ -461,7 +461,7 @@ func BenchmarkStart(b *testing.B) {
 		}
 		var c caller
 		for {
-			if c, err = dial(context.Background(), e, defaultLimits()); err == nil {
+			if c, err = dial(context.Background(), e, dialOptions{limits: defaultLimits()}); err == nil {
 				break
 			}
 		}

@@ -223,7 +223,7 @@ func TestConsoleDoesNotReachTheDaemonInTheBackground(t *testing.T) {
 func callPing(e endpoint) error {
 	ctx, cancel := context.WithTimeout(context.Background(), testPatience)
 	defer cancel()
-	c, err := dial(ctx, e, defaultLimits())
+	c, err := dial(ctx, e, dialOptions{limits: defaultLimits()})
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func TestDialWaitsForRoom(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		close(begun)
-		conn, err := dialUnix(context.Background(), at(path))
+		conn, err := dialUnix(context.Background(), at(path), dialOptions{})
 		if err == nil {
 			err = conn.Close()
 		}
@@ -94,7 +94,7 @@ func TestLongestPath(t *testing.T) {
 	words := fmt.Sprintf("has %d bytes; a socket's may have %d", len(long.Path), len(longest.Path))
 	_, err := listenUnix(long, group{})
 	checkRefused(t, "listen", err, words, "choose a shorter one")
-	_, err = dialUnix(t.Context(), long)
+	_, err = dialUnix(t.Context(), long, dialOptions{})
 	checkRefused(t, "dial", err, words, "choose a shorter one")
 	if exitCode(err) != exitUsage {
 		t.Errorf("exit code %d; want %d", exitCode(err), exitUsage)

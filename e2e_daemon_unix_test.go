@@ -415,7 +415,7 @@ func TestClientGivesUpOnOneWhoNeverReads(t *testing.T) {
 	gone := make(chan struct{})
 	e := startStranger(t, func(conn net.Conn) { <-gone })
 	defer close(gone)
-	c, err := dial(t.Context(), e, defaultLimits())
+	c, err := dial(t.Context(), e, dialOptions{limits: defaultLimits()})
 	must(t, err)
 	defer c.close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

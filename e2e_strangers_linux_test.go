@@ -109,7 +109,7 @@ func TestNoProtocolSendsToAForeignDaemon(t *testing.T) {
 	for _, p := range []proto{protoGob, protoJSON, protoHTTP} {
 		e := at(path)
 		e.Proto = p
-		c, err := dial(t.Context(), e, defaultLimits())
+		c, err := dial(t.Context(), e, dialOptions{limits: defaultLimits()})
 		if err == nil { // HTTP dials when it calls
 			err = c.call(t.Context(), "Echo.Say", "a secret", nil)
 			c.close()
@@ -239,7 +239,7 @@ func TestConnectionsAreCountedForEachUser(t *testing.T) {
 		}
 	}
 	// Our own client does not call it: whoever trusts a daemon trusts its user.
-	_, err = dialUnix(t.Context(), e)
+	_, err = dialUnix(t.Context(), e, dialOptions{})
 	checkRefused(t, "dial by root", err, "belongs to user nobody (uid 65534); nothing was sent to it", "call as that user")
 }
 

@@ -34,7 +34,7 @@ func settle(e endpoint) (io.Closer, error) {
 	}
 	var conn net.Conn
 	err := poll(func() (err error) {
-		conn, err = dialPipe(context.Background(), e)
+		conn, err = dialPipe(context.Background(), e, dialOptions{})
 		return err
 	})
 	return conn, err

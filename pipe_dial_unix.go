@@ -21,7 +21,7 @@ import (
 )
 
 // dialUnix connects to the socket at e.Path and makes sure who serves it.
-func dialUnix(ctx context.Context, e endpoint) (net.Conn, error) {
+func dialUnix(ctx context.Context, e endpoint, _ dialOptions) (net.Conn, error) {
 	if err := checkLength(e); err != nil {
 		return nil, err
 	}

@@ -119,7 +119,7 @@ func TestClientSendsNothingToAForeignDaemon(t *testing.T) {
 	path := dir + "/s"
 	sent := listenAsNobody(t, path)
 	call := func() error {
-		c, err := dial(t.Context(), at(path), defaultLimits())
+		c, err := dial(t.Context(), at(path), dialOptions{limits: defaultLimits()})
 		if err != nil {
 			return err
 		}
@@ -241,7 +241,7 @@ func TestGroupMayCall(t *testing.T) {
 	if !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("a stranger connects: %v", err)
 	}
-	err = asNobody(t, func() error { _, err := dialUnix(t.Context(), at(path)); return err })
+	err = asNobody(t, func() error { _, err := dialUnix(t.Context(), at(path), dialOptions{}); return err })
 	checkRefused(t, "a stranger", err, "no permission for unix://"+path+": "+path+" belongs to user root (uid 0)", "--allow-group")
 	// What the kernel says counts, whatever the mode of the socket lets through.
 	must(t, os.Chmod(path, 0o666))
@@ -388,7 +388,7 @@ func TestDialTellsWhoKeepsUsOut(t *testing.T) {
 		dir + "/closed/s":   "closed belongs to user root (uid 0)",
 	} {
 		err := asNobody(t, func() error {
-			conn, err := dialUnix(t.Context(), at(path))
+			conn, err := dialUnix(t.Context(), at(path), dialOptions{})
 			if err == nil {
 				conn.Close()
 				return errors.New("connected")

@@ -200,12 +200,12 @@ func TestListenReplacesTheSocketOfOneWhoIsGone(t *testing.T) {
 	dead.SetUnlinkOnClose(false)
 	dead.Close()
 	must(t, os.WriteFile(path+".lock", []byte(`{"pid":1,"since":"2020-01-01T00:00:00Z"}`), 0o600)) // which nobody holds
-	_, err = dialUnix(t.Context(), at(path))
+	_, err = dialUnix(t.Context(), at(path), dialOptions{})
 	checkRefused(t, "dial", err, "", "")
 	l, err := listenUnix(at(path), group{})
 	must(t, err)
 	defer l.Close()
-	conn, err := dialUnix(t.Context(), at(path))
+	conn, err := dialUnix(t.Context(), at(path), dialOptions{})
 	must(t, err)
 	conn.Close()
 }
@@ -283,7 +283,7 @@ func TestDialTellsTheCausesApart(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			e := at(filepath.Join(dir, test.name))
 			test.make(t, e.Path)
-			conn, err := dialUnix(t.Context(), e) // who is busy is asked for dialPatience
+			conn, err := dialUnix(t.Context(), e, dialOptions{}) // who is busy is asked for dialPatience
 			if err == nil {
 				conn.Close()
 			}

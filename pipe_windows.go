@@ -206,7 +206,7 @@ const dialPatience = 900 * time.Millisecond
 
 // dialPipe connects to the pipe e.Path and makes sure who serves it. The daemon learns who we are and no more: at
 // Identification level it cannot act as us.
-func dialPipe(ctx context.Context, e endpoint) (net.Conn, error) {
+func dialPipe(ctx context.Context, e endpoint, _ dialOptions) (net.Conn, error) {
 	limited, cancel := context.WithTimeout(ctx, dialPatience)
 	defer cancel()
 	conn, err := winio.DialPipeAccessImpLevel(limited, e.Path, rightsCall, winio.PipeImpLevelIdentification)

@@ -26,7 +26,7 @@ func dialSoon(t testing.TB, e endpoint) net.Conn {
 	t.Helper()
 	var conn net.Conn
 	waitFor(t, func() (err error) {
-		conn, err = dialPipe(t.Context(), e)
+		conn, err = dialPipe(t.Context(), e, dialOptions{})
 		return err
 	})
 	t.Cleanup(func() { conn.Close() })
@@ -189,7 +189,7 @@ func TestPipeLetsAnotherGroupIn(t *testing.T) {
 }
 
 func TestPipeDialTellsThatNobodyIsThere(t *testing.T) {
-	_, err := dialPipe(t.Context(), pipeEndpoint(t))
+	_, err := dialPipe(t.Context(), pipeEndpoint(t), dialOptions{})
 	if f := asFault(err); f.Code != codeNotReachable || !strings.Contains(f.Text, "no daemon at npipe:") {
 		t.Errorf("dial = %v", err)
 	}
@@ -212,7 +212,7 @@ func TestPipeServesCalls(t *testing.T) {
 	for _, p := range []proto{protoAuto, protoGob, protoHTTP} {
 		at := e
 		at.Proto = p
-		c, err := dial(t.Context(), at, defaultLimits())
+		c, err := dial(t.Context(), at, dialOptions{limits: defaultLimits()})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -431,7 +431,7 @@ func (i *installer) plan() error {
 func askOnce(ctx context.Context, e endpoint, l limits, s any) error {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	c, err := dial(ctx, e, l)
+	c, err := dial(ctx, e, dialOptions{limits: l})
 	if err != nil {
 		return err
 	}

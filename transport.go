@@ -26,10 +26,16 @@ type transport struct {
 	inherits func(e endpoint, l net.Listener) (net.Listener, error)
 	// dial connects, and makes sure who is at the other end before a byte is sent. Its errors are faults with
 	// hints, see dialFault.
-	dial func(ctx context.Context, e endpoint) (net.Conn, error)
+	dial func(ctx context.Context, e endpoint, o dialOptions) (net.Conn, error)
 	// identify returns what the kernel knows about the other end. If that takes the first bytes of the peer, it
 	// waits for them no longer than wait, and leaves them to be read.
 	identify func(conn net.Conn, wait time.Duration) (peer, error)
+}
+
+// dialOptions are the settings of a client that a transport may need to carry its bytes.
+type dialOptions struct {
+	limits limits
+	log    *logger // of whoever dials, who closes it after the connection; nil writes nothing
 }
 
 // transports are the rows by the scheme of an endpoint, see addTransport.
@@ -43,7 +49,7 @@ func addTransport(scheme string, t transport) {
 		t.check = func(e endpoint) error { return t.lacking(e) }
 	}
 	if t.dial == nil {
-		t.dial = func(_ context.Context, e endpoint) (net.Conn, error) { return nil, t.lacking(e) }
+		t.dial = func(_ context.Context, e endpoint, _ dialOptions) (net.Conn, error) { return nil, t.lacking(e) }
 	}
 	transports[scheme] = t
 }

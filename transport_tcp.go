@@ -130,7 +130,7 @@ func listenerEndpoint(e endpoint, l net.Listener) endpoint {
 	return e
 }
 
-func dialTCP(ctx context.Context, e endpoint) (net.Conn, error) {
+func dialTCP(ctx context.Context, e endpoint, _ dialOptions) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(e.Host)
 	if err != nil || port == "0" {
 		return nil, usagef("the endpoint %s names no port to call", e).withHint("take the port from the log of the daemon, or from its status")

@@ -25,7 +25,7 @@ func TestEveryTransportAnswers(t *testing.T) {
 		checkCode(t, "listen on "+scheme, err, codeUsage, "")
 		checkCode(t, "check "+scheme, row.check(e), codeUsage, "")
 		if scheme != "fork" {
-			_, err = row.dial(t.Context(), e)
+			_, err = row.dial(t.Context(), e, dialOptions{})
 			checkCode(t, "dial "+scheme, err, codeUsage, "")
 		}
 	}
