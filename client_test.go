@@ -63,8 +63,7 @@ func TestClientTellsWhoAnswers(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			e := startStranger(t, test.server)
-			e.Proto = test.proto
+			e := startStranger(t, test.server).withProto(test.proto)
 			ctx, cancel := context.WithTimeout(t.Context(), testPatience)
 			defer cancel()
 			c, err := dial(ctx, e, dialOptions{limits: defaultLimits()})
@@ -160,8 +159,7 @@ func TestClientReadsWhileItWrites(t *testing.T) {
 
 // An echo gives back what comes in while it comes in: the client must read before it has sent all.
 func TestClientOfAnEchoReadsWhileItWrites(t *testing.T) {
-	e := localEndpoint(t)
-	e.Proto = protoEcho
+	e := localEndpoint(t).withProto(protoEcho)
 	s := startServerWith(t, nil, e)
 	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
 	defer cancel()

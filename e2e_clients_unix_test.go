@@ -62,8 +62,7 @@ func TestClientsOfPython(t *testing.T) {
 
 // TestClientFromTheDocument runs a client that was written from docs/protocol.md alone.
 func TestClientFromTheDocument(t *testing.T) {
-	echo := localEndpoint(t)
-	echo.Proto = protoEcho
+	echo := localEndpoint(t).withProto(protoEcho)
 	s := startServer(t, localEndpoint(t).String(), "tcp://127.0.0.1:0?auth=none", "http://127.0.0.1:0?auth=none", echo.String())
 	args := []string{"testdata/clients/protocol.py"}
 	for _, e := range s.endpoints {

@@ -106,8 +106,7 @@ func TestSocketInTmp(t *testing.T) {
 	e := at(filepath.Join("/tmp", fmt.Sprintf("ipcd-test-%d.sock", os.Getpid())))
 	_, err := listenUnix(e, group{})
 	checkRefused(t, "without ?dir=shared", err, "everybody can put files into the directory", e.Path+"?dir=shared")
-	e.Shared = true
-	s := startServerWith(t, nil, e)
+	s := startServerWith(t, nil, e.withShared())
 	info, err := os.Lstat(e.Path)
 	must(t, err)
 	if mode := info.Mode().Perm(); mode != 0o600 {

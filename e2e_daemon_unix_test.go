@@ -373,8 +373,7 @@ func TestCallThatBreaksFails(t *testing.T) {
 		conn.Read(make([]byte, 1))
 	})
 	for _, p := range []proto{protoJSON, protoGob, protoHTTP} {
-		e.Proto = p
-		cmd := exec.Command("ipcd", "call", "-e", e.String(), "hello")
+		cmd := exec.Command("ipcd", "call", "-e", e.withProto(p).String(), "hello")
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
 		cmd.Run()

@@ -209,7 +209,7 @@ func TestReadmeWays(t *testing.T) {
 		elsewhere := strings.NewReplacer(":8888", ":0", "/tmp/unix.sock", tempSocket(t))
 		s := startServer(t, elsewhere.Replace(served[i][1]))
 		e := mustParse(t, called[i][1])
-		e.Host, e.Path = s.endpoints[0].Host, s.endpoints[0].Path
+		e = e.withHost(s.endpoints[0].Host).withPath(s.endpoints[0].Path)
 		want := called[i][2] + "\n"
 		if e.isHTTP() {
 			want = "/" + want

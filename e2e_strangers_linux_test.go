@@ -107,8 +107,7 @@ func TestNoProtocolSendsToAForeignDaemon(t *testing.T) {
 	sent := listenAsNobody(t, path)
 	must(t, os.Lchown(path, 0, 0)) // so that it is the kernel that says who listens
 	for _, p := range []proto{protoGob, protoJSON, protoHTTP} {
-		e := at(path)
-		e.Proto = p
+		e := at(path).withProto(p)
 		c, err := dial(t.Context(), e, dialOptions{limits: defaultLimits()})
 		if err == nil { // HTTP dials when it calls
 			err = c.call(t.Context(), "Echo.Say", "a secret", nil)

@@ -21,7 +21,8 @@ import (
 	"unicode/utf8"
 )
 
-// An endpoint says where and how to talk, in every flag, setting, log line and reply.
+// An endpoint says where and how to talk, in every flag, setting, log line and reply. Its fields are never
+// assigned once it is made: withHost and its like return a changed copy, so that text stays true.
 type endpoint struct {
 	Scheme  string   // unix, npipe, tcp, tls, http, https, fork
 	Path    string   // unix: absolute and clean; npipe: \\.\pipe\NAME
@@ -31,7 +32,7 @@ type endpoint struct {
 	NoAuth  bool     // ?auth=none
 	Shared  bool     // ?dir=shared
 
-	text string // what parseEndpoint took; empty in an endpoint that the program made
+	text string // what parseEndpoint took; empty in an endpoint that the program made or changed
 }
 
 const (
@@ -364,13 +365,33 @@ func (e *endpoint) setProto(value string) *fault {
 	return nil
 }
 
-// String gives back what parseEndpoint took, as long as the fields still say the same;
-// otherwise their canonical form, which parses to the same endpoint.
+// changed is a copy of e that f has changed.
+func (e endpoint) changed(f func(*endpoint)) endpoint {
+	f(&e)
+	e.text = ""
+	return e
+}
+
+func (e endpoint) withScheme(scheme string) endpoint {
+	return e.changed(func(c *endpoint) { c.Scheme = scheme })
+}
+
+func (e endpoint) withPath(path string) endpoint {
+	return e.changed(func(c *endpoint) { c.Path = path })
+}
+
+func (e endpoint) withHost(host string) endpoint {
+	return e.changed(func(c *endpoint) { c.Host = host })
+}
+
+func (e endpoint) withNoAuth() endpoint { return e.changed(func(c *endpoint) { c.NoAuth = true }) }
+func (e endpoint) withShared() endpoint { return e.changed(func(c *endpoint) { c.Shared = true }) }
+
+// String gives back what parseEndpoint took. An endpoint that the program made or changed has the
+// canonical form, which parses to the same endpoint.
 func (e endpoint) String() string {
 	if e.text != "" {
-		if p, err := parse(e.text); err == nil && e.equal(p) {
-			return e.text
-		}
+		return e.text
 	}
 	var b strings.Builder
 	b.WriteString(e.Scheme)
@@ -396,12 +417,6 @@ func (e endpoint) String() string {
 		put("dir=shared")
 	}
 	return b.String()
-}
-
-// equal tells whether a and b say the same, however they were typed.
-func (e endpoint) equal(b endpoint) bool {
-	return e.Scheme == b.Scheme && e.Path == b.Path && e.Host == b.Host && slices.Equal(e.Command, b.Command) &&
-		e.Proto == b.Proto && e.NoAuth == b.NoAuth && e.Shared == b.Shared
 }
 
 // same tells whether a and b are one place, whatever is spoken there, so that one daemon cannot

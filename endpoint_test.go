@@ -4,6 +4,9 @@ package main
 
 import (
 	"errors"
+	"go/ast"
+	"go/token"
+	"go/types"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -238,11 +241,17 @@ func TestEndpointNearestNames(t *testing.T) {
 	}
 }
 
-// An endpoint whose fields were changed prints what they say.
+// withProto is for tests: the program itself never speaks anything but what was asked for.
+func (e endpoint) withProto(p proto) endpoint { return e.changed(func(c *endpoint) { c.Proto = p }) }
+
+// A copy that was changed prints what it says, and the endpoint itself what was typed.
 func TestEndpointPrintsItsFields(t *testing.T) {
 	e := mustParse(t, "tcp://LOCALHOST:0?auth=none")
-	if e.Host = "127.0.0.1:4711"; e.String() != "tcp://127.0.0.1:4711?auth=none" {
-		t.Errorf("with its real port it prints as %s", e)
+	if got := e.withHost("127.0.0.1:4711").String(); got != "tcp://127.0.0.1:4711?auth=none" {
+		t.Errorf("with its real port it prints as %s", got)
+	}
+	if e.String() != "tcp://LOCALHOST:0?auth=none" {
+		t.Errorf("after a copy of it was changed it prints as %s", e)
 	}
 	for text, want := range map[string]string{
 		"UNIX:///a//b/../c%41":                     "unix:///a/cA",
@@ -258,6 +267,50 @@ func TestEndpointPrintsItsFields(t *testing.T) {
 		e.text = ""
 		if e.String() != want {
 			t.Errorf("%q prints from its parts as %q; want %q", text, e, want)
+		}
+	}
+}
+
+// TestEndpointsStayAsTheyAre wants no file but endpoint.go to assign a field: what was typed would go on
+// being printed.
+func TestEndpointsStayAsTheyAre(t *testing.T) {
+	for _, goos := range goosList {
+		fset := token.NewFileSet()
+		info := &types.Info{Selections: map[*ast.SelectorExpr]*types.Selection{}}
+		conf := types.Config{Importer: noImports{}, Error: func(error) {}}
+		files := parseFiles(t, fset, ourFiles(t, goos))
+		self, _ := conf.Check("main", fset, files, info)
+		kind := self.Scope().Lookup("endpoint").Type()
+		seen := 0
+		for _, f := range files {
+			if fset.Position(f.Pos()).Filename == "endpoint.go" {
+				continue
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				var places []ast.Expr
+				switch n := n.(type) {
+				case *ast.SelectorExpr:
+					if s := info.Selections[n]; s != nil && types.Identical(s.Recv(), kind) {
+						seen++
+					}
+				case *ast.AssignStmt:
+					places = n.Lhs
+				case *ast.UnaryExpr:
+					if n.Op == token.AND {
+						places = []ast.Expr{n.X}
+					}
+				}
+				for _, place := range places {
+					sel, ok := place.(*ast.SelectorExpr)
+					if s := info.Selections[sel]; ok && s != nil && types.Identical(s.Recv(), kind) {
+						t.Errorf("%s: the field %s of an endpoint is assigned; want a copy, see withHost", fset.Position(sel.Pos()), sel.Sel.Name)
+					}
+				}
+				return true
+			})
+		}
+		if seen == 0 {
+			t.Errorf("%s: no use of an endpoint was seen; want many", goos)
 		}
 	}
 }

@@ -70,7 +70,7 @@ func dialRPCByHTTP(t testing.TB, e endpoint) caller {
 func dialOurs(p proto) func(t testing.TB, e endpoint) caller {
 	return func(t testing.TB, e endpoint) caller {
 		t.Helper()
-		e.Proto = p
+		e = e.withProto(p)
 		ctx, cancel := context.WithTimeout(context.Background(), testPatience)
 		defer cancel()
 		c, err := dial(ctx, e, dialOptions{limits: defaultLimits()})

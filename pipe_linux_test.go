@@ -141,9 +141,7 @@ func TestListenRefusesWhatIsAnotherUsers(t *testing.T) {
 	needRoot(t)
 	dir := openDir(t, 0o777|fs.ModeSticky)
 	shared := func(name string) endpoint {
-		e := at(filepath.Join(dir, name))
-		e.Shared = true
-		return e
+		return at(filepath.Join(dir, name)).withShared()
 	}
 	listenAsNobody(t, dir+"/live")
 	_, err := listenUnix(shared("live"), group{})

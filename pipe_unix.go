@@ -219,7 +219,7 @@ func checkOneDir(e endpoint, p place) error {
 	case p.to != "":
 		direct := e
 		if real, err := filepath.EvalSymlinks(filepath.Dir(e.Path)); err == nil {
-			direct.Path = filepath.Join(real, filepath.Base(e.Path))
+			direct = e.withPath(filepath.Join(real, filepath.Base(e.Path)))
 		}
 		return listenFault(e, "%s on its way is a symbolic link to %s, which can be changed", p.path, p.to).
 			withHint("name the place itself: %s", direct)
@@ -232,9 +232,8 @@ func checkOneDir(e endpoint, p place) error {
 		return listenFault(e, "the directory %s is open to the writing of others (mode %04o), who could replace the socket", p.path, mode.Perm()).
 			withHint("close it: chmod go-w %s", p.path)
 	case danger == riskAdded && p.end && !e.Shared:
-		e.Shared = true
 		return listenFault(e, "everybody can put files into the directory %s", p.path).
-			withHint("choose a directory of your own, or say that you know: %s", e)
+			withHint("choose a directory of your own, or say that you know: %s", e.withShared())
 	case danger == riskNone && p.end && isFallbackDir(e, p.path) && mode.Perm()&0o067 != 0: // a group that may call can enter it
 		return listenFault(e, "the directory %s is open to others (mode %04o)", p.path, mode.Perm()).withHint("close it: chmod 700 %s", p.path)
 	}

@@ -158,8 +158,7 @@ func TestListenRefuses(t *testing.T) {
 func TestListenInASharedDirectoryThatWasAskedFor(t *testing.T) {
 	dir := tempDir(t)
 	must(t, os.Chmod(dir, 0o777|fs.ModeSticky))
-	e := at(dir + "/s")
-	e.Shared = true
+	e := at(dir + "/s").withShared()
 	l, err := listenUnix(e, group{})
 	must(t, err)
 	must(t, l.Close())

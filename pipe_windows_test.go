@@ -210,8 +210,7 @@ func TestPipeServesCalls(t *testing.T) {
 	srv.start(l)
 	dialSoon(t, e).Close()
 	for _, p := range []proto{protoAuto, protoGob, protoHTTP} {
-		at := e
-		at.Proto = p
+		at := e.withProto(p)
 		c, err := dial(t.Context(), at, dialOptions{limits: defaultLimits()})
 		if err != nil {
 			t.Fatal(err)

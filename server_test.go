@@ -267,8 +267,7 @@ func TestLeavesInMidCall(t *testing.T) {
 
 // TestEcho has the echo server of the article on each transport.
 func TestEcho(t *testing.T) {
-	local := localEndpoint(t)
-	local.Proto = protoEcho
+	local := localEndpoint(t).withProto(protoEcho)
 	for _, e := range []endpoint{local, mustParse(t, "tcp://127.0.0.1:0?auth=none&proto=echo")} {
 		s := startServerWith(t, func(l *limits) {
 			if e.Scheme != "npipe" { // whose caller is known only after its first bytes
@@ -381,8 +380,7 @@ func TestStopDoesNotWaitForHalfARequest(t *testing.T) {
 func TestStopHearsThoseWhoHaveJustCome(t *testing.T) {
 	ping := `{"jsonrpc":"2.0","id":2,"method":"Ipcd.Ping"}`
 	post := fmt.Sprintf("POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(sayRequest+ping), sayRequest+ping)
-	echo := localEndpoint(t)
-	echo.Proto = protoEcho
+	echo := localEndpoint(t).withProto(protoEcho)
 	for name, test := range map[string]struct {
 		e            endpoint
 		before, text string // sent before the stop and after

@@ -35,9 +35,7 @@ func init() {
 }
 
 func noTLS(e endpoint) *fault {
-	plain := e
-	plain.Scheme = map[string]string{"tls": "tcp", "https": "http"}[e.Scheme]
-	plain.NoAuth = true
+	plain := e.withScheme(map[string]string{"tls": "tcp", "https": "http"}[e.Scheme]).withNoAuth()
 	return usagef("the endpoint %s wants TLS, which comes in a later release", e).
 		withHint("on this machine use %s, or the local endpoint", plain)
 }
@@ -54,8 +52,7 @@ func listenTCP(e endpoint) (net.Listener, error) {
 	case err == nil:
 		return l, nil
 	case isPortTaken(err):
-		free := e
-		free.Host = net.JoinHostPort(host, "0")
+		free := e.withHost(net.JoinHostPort(host, "0"))
 		return nil, listenFault(e, "the port is taken by another program").withHint("choose another port, or a free one with %s", free)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, listenFault(e, "the system does not let us have port %s", port).withHint("choose a port from 1024 on")
@@ -83,10 +80,8 @@ func inheritsTCP(e endpoint, l net.Listener) (net.Listener, error) {
 // addressTCP returns the address of e, having made sure that it may be served.
 func addressTCP(e endpoint) (addr netip.Addr, host, port string, err error) {
 	if !e.NoAuth {
-		open := e
-		open.NoAuth = true
 		return addr, "", "", usagef("cannot listen on %s: callers there cannot prove yet who they are", e).
-			withHint("use the local endpoint, or let every program on this machine call: %s", open)
+			withHint("use the local endpoint, or let every program on this machine call: %s", e.withNoAuth())
 	}
 	host, port, err = net.SplitHostPort(e.Host)
 	if err != nil {
@@ -109,9 +104,8 @@ func loopbackAddress(e endpoint, host string) (netip.Addr, error) {
 	for _, a := range addrs {
 		a = a.Unmap()
 		if !a.IsLoopback() {
-			local := e
 			_, port, _ := net.SplitHostPort(e.Host)
-			local.Host = net.JoinHostPort("127.0.0.1", port)
+			local := e.withHost(net.JoinHostPort("127.0.0.1", port))
 			return netip.Addr{}, usagef("cannot listen on %s: %s is reached by other machines, and without TLS only loopback is served", e, a).
 				withHint("write %s", local)
 		}
@@ -125,7 +119,7 @@ func loopbackAddress(e endpoint, host string) (netip.Addr, error) {
 // listenerEndpoint returns e with the port that the system chose for :0.
 func listenerEndpoint(e endpoint, l net.Listener) endpoint {
 	if a, ok := l.Addr().(*net.TCPAddr); ok && strings.HasSuffix(e.Host, ":0") {
-		e.Host = a.String()
+		return e.withHost(a.String())
 	}
 	return e
 }
