@@ -76,7 +76,7 @@ func TestConfigRefusesBadFile(t *testing.T) {
 		{"listen = \"unix:///a\"\n", `c.toml:1: listen: is a string; ` + lists, ""},
 		{"listen = [\"unix:///a\", 5]\n", `c.toml:1: listen: its element 2 is an integer; ` + lists, ""},
 		{"listen = [\"\"]\n", `c.toml:1: listen: an endpoint is empty; ` + lists, ""},
-		{"listen = [\"unix:///a\", \"unix:/a\"]\n", `c.toml:1: listen: the endpoint unix:/a lacks two slashes; ` + lists, "write unix:///a"},
+		{"listen = [\"unix:///a\", \"unix:/a\"]\n", `c.toml:1: listen: the endpoint unix:/a lacks two slashes; ` + lists, hintHere("write unix:///a")},
 		{"log_level = true\n", `c.toml:1: log_level: is a boolean; expected debug, info, warn or error`, ""},
 		{"log_level = \"loud\"\n", `c.toml:1: log_level: "loud" is not one of its values; expected debug, info, warn or error`, ""},
 		{"log_format = \"\"\n", `c.toml:1: log_format: "" is not one of its values; expected auto, text or json`, ""},

@@ -75,7 +75,7 @@ func parse(text string) (endpoint, *fault) {
 	e := endpoint{Proto: protoAuto, text: text}
 	switch {
 	case text == "":
-		return e, usagef("the endpoint is empty").withHint("write one such as unix:///run/ipcd/ipcd.sock or tcp://127.0.0.1:8888")
+		return e, usagef("the endpoint is empty").withHint("write one such as %s or tcp://127.0.0.1:8888", exampleEndpoint)
 	case len(text) > maxEndpoint:
 		return e, usagef("the endpoint has %d bytes; at most %d are allowed", len(text), maxEndpoint)
 	case !utf8.ValidString(text):
@@ -88,12 +88,20 @@ func parse(text string) (endpoint, *fault) {
 	if !ok || !slices.Contains(schemes, e.Scheme) || len(e.Scheme) != len(scheme) { // the Kelvin sign becomes a k
 		return e, badScheme(text, e.Scheme, ok)
 	}
+	f := e.parseRest(rest)
+	if f != nil && e.isForeign() && strings.Contains(f.hint, e.Scheme+":") {
+		f = f.withHint("use a %s, such as %s", localPlace, exampleEndpoint)
+	}
+	return e, f
+}
+
+// parseRest reads what stands behind the scheme.
+func (e *endpoint) parseRest(rest string) *fault {
 	if e.Scheme == "fork" {
-		f := e.parseFork(rest)
-		return e, f
+		return e.parseFork(rest)
 	}
 	if place, _, found := strings.Cut(rest, "#"); found {
-		return e, usagef("the endpoint %s has a # in it", text).withHint("if it belongs to the name, write %%23: %s:%s", e.Scheme, place+"%23"+rest[len(place)+1:])
+		return usagef("the endpoint %s has a # in it", e.text).withHint("if it belongs to the name, write %%23: %s:%s", e.Scheme, place+"%23"+rest[len(place)+1:])
 	}
 	place, query, found := strings.Cut(rest, "?")
 	var f *fault
@@ -108,7 +116,7 @@ func parse(text string) (endpoint, *fault) {
 	if f == nil && found {
 		f = e.parseQuery(query)
 	}
-	return e, f
+	return f
 }
 
 // badScheme guesses what was meant by a text that begins with no scheme.
@@ -118,28 +126,38 @@ func badScheme(text, scheme string, colon bool) *fault {
 	switch {
 	case text[0] == '@':
 		return abstract(text)
-	case text[0] == '/', strings.HasPrefix(text, "./"), strings.HasPrefix(text, "../"):
-		return usagef("the endpoint %s has no scheme", text).withHint("write %s", unixHint(name))
-	case len(text) >= len(pipePrefix) && strings.EqualFold(text[:len(pipePrefix)], pipePrefix):
-		return usagef("the endpoint %s has no scheme", text).withHint("write npipe:////./pipe/%s", escape(text[len(pipePrefix):]))
+	case text[0] == '/', strings.HasPrefix(text, "./"), strings.HasPrefix(text, "../"), isPipePath(text):
+		return usagef("the endpoint %s has no scheme", text).withHint("write %s", localHint(name))
 	case !colon:
-		return usagef("the endpoint %s has no scheme", text).withHint("write one such as %s or tcp://127.0.0.1:8888", unixHint(name))
+		return usagef("the endpoint %s has no scheme", text).withHint("write one such as %s or tcp://127.0.0.1:8888", localHint(name))
 	}
 	if rest != "" && strings.Trim(rest, "0123456789") == "" {
 		return usagef("the endpoint %s has no scheme", text).withHint("write tcp://%s", text)
 	}
 	f := usagef("the endpoint %s has the unknown scheme %q", text, scheme)
-	if near := nearest(scheme, schemes); near != "" {
-		return f.withHint("did you mean %s:%s?", near, rest)
+	near := nearest(scheme, schemes)
+	switch {
+	case near == "", len(scheme) == 1: // a drive of Windows
+		return f.withHint("the schemes are %s", strings.Join(schemes, ", "))
+	case (endpoint{Scheme: near}).isForeign():
+		return f.withHint("use a %s, such as %s", localPlace, exampleEndpoint)
 	}
-	return f.withHint("the schemes are %s", strings.Join(schemes, ", "))
+	if _, also := parse(near + ":" + rest); also != nil && also.hint != "" {
+		return f.withHint("%s", also.hint)
+	}
+	return f.withHint("did you mean %s:%s?", near, rest)
 }
 
 // abstract refuses the sockets of Linux that have no file: anyone may bind their names, and
 // no permission guards them (unix(7)).
 func abstract(text string) *fault {
 	return usagef("%s is an abstract socket, which no permission guards: any user may take its name", text).
-		withHint("name a socket in the file system, such as unix:///run/ipcd/ipcd.sock")
+		withHint("name a %s, such as %s", localPlace, exampleEndpoint)
+}
+
+// isPipePath tells the name of a pipe as Windows has it.
+func isPipePath(text string) bool {
+	return len(text) >= len(pipePrefix) && strings.EqualFold(text[:len(pipePrefix)], pipePrefix)
 }
 
 // unixHint is the endpoint of a path as it should have been typed.
@@ -212,7 +230,10 @@ func (e *endpoint) parsePipe(place, query string) *fault {
 
 func (e *endpoint) parseHost(place, query string) *fault {
 	typed, slashes := strings.CutPrefix(place, "//")
-	if !slashes {
+	switch {
+	case strings.Trim(place, "/") == "":
+		return usagef("the endpoint %s names no host", e.text).withHint("write %s://127.0.0.1:8888", e.Scheme)
+	case !slashes:
 		return usagef("the endpoint %s lacks two slashes", e.text).withHint("write %s://%s", e.Scheme, strings.TrimLeft(place, "/")+query)
 	}
 	typed = strings.TrimSuffix(typed, "/") // what a browser shows
@@ -237,9 +258,6 @@ func (e *endpoint) parseHost(place, query string) *fault {
 
 // splitHost takes HOST:PORT apart and checks the host.
 func (e *endpoint) splitHost(typed, query string) (host, port string, _ *fault) {
-	if typed == "" {
-		return "", "", usagef("the endpoint %s names no host", e.text).withHint("write %s://127.0.0.1:8888", e.Scheme)
-	}
 	if addr, err := netip.ParseAddr(typed); err == nil && addr.Is6() {
 		return "", "", usagef("the IPv6 address of the endpoint %s has no brackets and no port", e.text).withHint("write %s://[%s]:8888", e.Scheme, typed)
 	}
@@ -536,6 +554,9 @@ func quoteWord(w string) string { return "'" + strings.ReplaceAll(w, "'", `'\''`
 
 // isLocal tells an endpoint whose kernel says who calls.
 func (e endpoint) isLocal() bool { return e.Scheme == "unix" || e.Scheme == "npipe" }
+
+// isForeign tells a local endpoint of the other kind of system: it parses, and is refused when it is used.
+func (e endpoint) isForeign() bool { return e.isLocal() && e.Scheme != localScheme }
 
 // isHTTP tells an endpoint that speaks HTTP alone.
 func (e endpoint) isHTTP() bool { return e.Scheme == "http" || e.Scheme == "https" }
