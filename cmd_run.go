@@ -35,11 +35,9 @@ signal cuts them at once.`,
 			if err != nil {
 				return err
 			}
-			serve := func(ctx context.Context, n notices) error { return serveCommand(ctx, cmd, n) }
-			if who.name != "" && !who.user && underManager != nil {
-				return underManager(cmd.Context(), who.name, serve)
-			}
-			return serve(cmd.Context(), notices{})
+			return oversee(cmd.Context(), who, cmd.ErrOrStderr(), func(ctx context.Context, o overseer) error {
+				return serveCommand(ctx, cmd, o)
+			})
 		},
 	}
 	addSettingFlags(cmd, "listen", "allow_group", "idle")
@@ -47,8 +45,8 @@ signal cuts them at once.`,
 	return cmd
 }
 
-// serveCommand is "ipcd run", from the settings on.
-func serveCommand(ctx context.Context, cmd *cobra.Command, n notices) error {
+// serveCommand is "ipcd run", once it is known who oversees it.
+func serveCommand(ctx context.Context, cmd *cobra.Command, o overseer) error {
 	load := func() (settings, error) {
 		set, from, err := settingsFrom(cmd)
 		if err == nil {
@@ -59,22 +57,11 @@ func serveCommand(ctx context.Context, cmd *cobra.Command, n notices) error {
 		}
 		return set, err
 	}
-	set, err := load()
-	if err != nil {
-		return err
-	}
-	var log *logger
-	if n.log != nil {
-		log = n.log(set)
-	} else {
-		log = newLogger(cmd.ErrOrStderr(), set.LogFormat, set.LogLevel)
-		defer log.close()
-	}
 	router, err := newBuiltins()
 	if err != nil {
 		return err
 	}
-	return runUnderManager(ctx, &daemon{set: set, load: load, log: log, router: router, notices: n})
+	return (&daemon{overseer: o, load: load, router: router}).run(ctx)
 }
 
 // checkServicePaths: a service begins in a directory that its manager chooses.

@@ -30,6 +30,12 @@ type settings struct {
 	allow    group // AllowGroup, once resolve has looked it up
 }
 
+// A reloader keeps something of the settings. prepare looks at others, changes nothing, and returns what puts
+// them into force, or why they cannot be: then none of them comes into force anywhere.
+type reloader interface {
+	prepare(old, now settings) (commit func(), err error)
+}
+
 // limits bounds every message, queue, count and wait. A zero is never "no limit".
 type limits struct {
 	MaxMessage     int           // bytes of one message, framing excluded
@@ -93,6 +99,8 @@ const (
 )
 
 // settingTable is every setting, in the order in which people read them.
+// Tables of which there may be several, such as [[rule]], will be a table of records beside this one: tomlKeys
+// marks them as arrays already, and loadKey is where they come in.
 var settingTable = []setting{
 	{key: "listen", kind: ofEndpoints, at: func(s *settings) any { return &s.Listen },
 		doc: "Endpoints that the daemon serves; an empty list is the default endpoint of the user or the service."},

@@ -1,172 +1,163 @@
 package main
 
-// This file owns the life of a daemon: "ipcd run", what it does in which order, and the
-// daemon in the background that a client starts for itself.
+// This file owns the life of a daemon: what it does in which order, what ends it, and how it takes over
+// settings that have changed. Who has started it, and wants to know how it is, is its overseer;
+// oversee, which each system has in a file of its own, finds out who that is.
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
 	"time"
-
-	osservice "github.com/kardianos/service"
 )
 
 const (
-	idleLooks   = 20               // how often in the idle time a daemon looks whether anybody is there
-	placeLooks  = time.Second      // how often it looks whether its sockets are where callers look
-	statusLooks = 10 * time.Second // how often it tells the service manager how it is
+	placeLooks  = time.Second      // how often a daemon checks that its sockets are where callers look
+	statusLooks = 10 * time.Second // how often it reports its status to the overseer
+	never       = 365 * 24 * time.Hour
 )
 
-// runUnderManager runs the daemon, and where it is a service, answers the manager's stop as it
-// does a signal. That it is one is said by a flag: kardianos/service guesses by the parent, which in a
-// container tells nothing.
-func runUnderManager(ctx context.Context, d *daemon) error {
-	if d.set.instance.name == "" || underManager != nil {
-		return d.run(ctx)
-	}
-	p := &program{daemon: d, done: make(chan struct{})}
-	p.ctx, p.cancel = context.WithCancel(ctx)
-	s, err := osservice.New(p, &osservice.Config{Name: d.set.instance.name, Option: osservice.KeyValue{"RunWait": func() { <-p.done }}})
-	if err != nil {
-		return fmt.Errorf("talk to the service manager: %w", err)
-	}
-	if err := s.Run(); err != nil && p.err == nil {
-		return fmt.Errorf("run as a service: %w", err)
-	}
-	return p.err
-}
+// An overseer is whoever has started the daemon and wants to know how it is: systemd (daemon_notify_unix.go),
+// the SCM (daemon_scm_windows.go), or nobody (daemon_foreground.go). What one of them has no word for, it ignores.
+type overseer interface {
+	reloader // for what it keeps of the settings
 
-// A program is the daemon as kardianos/service sees it.
-type program struct {
-	ctx    context.Context
-	cancel context.CancelFunc
-	daemon *daemon
-	done   chan struct{}
-	err    error // valid once done is closed
-}
+	logger(set settings) *logger // where the daemon logs; the overseer closes it
+	stops() <-chan os.Signal     // the first stops the daemon, the second cuts its calls; nil where ctx stops it
+	reloads() <-chan os.Signal   // each has the settings read again
+	watchdog() time.Duration     // alive is expected this often; 0 is never
 
-// Start must return at once.
-func (p *program) Start(osservice.Service) error {
-	go func() {
-		defer close(p.done)
-		p.err = p.daemon.run(p.ctx)
-	}()
-	return nil
-}
-
-// Stop waits for the drain, which has a limit.
-func (p *program) Stop(osservice.Service) error {
-	p.cancel()
-	<-p.done
-	return nil
+	ready(status string) // every endpoint listens, or the settings have been read again
+	status(text string)
+	reloading()
+	stopping()
+	alive()
 }
 
 // A daemon is one that runs, or is about to.
 type daemon struct {
-	set    settings
-	load   func() (settings, error) // reads the settings again; nil where nobody asks for that
-	log    *logger
-	router *router
-	notices
+	overseer overseer
+	load     func() (settings, error) // reads the settings, now and at each reload
+	router   *router
 
+	set       settings
+	log       *logger
 	server    *server
 	endpoints []endpoint // as they were asked for
-	herald    herald
-	refused   error // what was wrong with the settings when they were read again
+	refused   error      // why the last reload was refused
 }
 
 // run serves what the router has, and Ipcd, until ctx ends, a signal comes or the idle time is
-// over. What had to be cut in the end is errForced.
+// over. The error is errForced if calls had to be cut.
 func (d *daemon) run(ctx context.Context) (err error) {
-	signals, reloads := make(chan os.Signal, 2), make(chan os.Signal, 1)
-	if !d.noSignals {
-		signal.Notify(signals, d.set.stopSignals()...)
-		defer signal.Stop(signals)
-		if d.set.instance.name != "" && len(reloadSignals) > 0 {
-			signal.Notify(reloads, reloadSignals...)
-			defer signal.Stop(reloads)
+	stops, reloads := d.overseer.stops(), d.overseer.reloads()
+
+	if d.set, err = d.load(); err != nil {
+		return err
+	}
+	d.log = d.overseer.logger(d.set)
+
+	if d.server, err = newDaemonServer(d.router, d.set, d.log); err != nil {
+		return err
+	}
+	if err := d.listen(ctx); err != nil {
+		return err
+	}
+	var asked os.Signal // to stop
+	defer func() { err = cmp.Or(d.stop(asked, stops), err) }()
+	d.overseer.ready(d.status())
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d.watchItself(ctx)
+	places := time.NewTicker(placeLooks)
+	defer places.Stop()
+	status := time.NewTicker(statusLooks)
+	defer status.Stop()
+	idle := time.NewTimer(d.untilIdle())
+	defer idle.Stop()
+
+	for {
+		select {
+		case <-ctx.Done():
+			d.log.info("stopping")
+			return nil
+		case asked = <-stops:
+			d.log.info("stopping", "signal", asked.String())
+			return nil
+		case <-places.C:
+			if e := d.server.lost(); e != "" {
+				d.log.error("stopping: the socket was removed or replaced", "endpoint", e)
+				return fmt.Errorf("the socket of %s was removed or replaced, and no caller can find this daemon", e)
+			}
+		case <-idle.C:
+			left := d.untilIdle()
+			if left <= 0 {
+				d.log.info("stopping: nobody was here for the idle time", "idle", d.set.Idle)
+				return nil
+			}
+			idle.Reset(left)
+		case <-status.C:
+			d.overseer.status(d.status())
+		case <-reloads:
+			d.reload()
+			idle.Reset(d.untilIdle())
 		}
 	}
-	if d.set.instance.name != "" {
-		crashAsSignal()
-	}
+}
+
+// newDaemonServer makes a server for what the router has, and adds Ipcd.
+func newDaemonServer(r *router, set settings, log *logger) (*server, error) {
+	s := newServer(newHub(r, set.Limits, log))
+	s.letIn(set.allow)
+	return s, addReceiver(r, &Ipcd{server: s, began: time.Now()}, ipcdDocs)
+}
+
+// listen opens the endpoints, and serves them once all are open. Those that the service manager has
+// opened are taken over.
+func (d *daemon) listen(ctx context.Context) (err error) {
 	if d.endpoints, err = endpointsOf(d.set); err != nil {
 		return err
 	}
-	d.server = newServer(newHub(d.router, d.set.Limits, d.log))
-	d.server.letIn(d.set.allow)
-	if err := addReceiver(d.router, &Ipcd{server: d.server, began: time.Now()}, ipcdDocs); err != nil {
+	defer func() {
+		if err != nil {
+			d.server.stop(ctx)
+		}
+	}()
+	if inheritListeners != nil {
+		if d.server.inherited, err = inheritListeners(); err != nil {
+			return err
+		}
+	}
+	var opened []*listener
+	for _, e := range d.endpoints {
+		l, err := d.server.listen(e)
+		if err != nil {
+			return err
+		}
+		opened = append(opened, l)
+	}
+	if err := d.server.unclaimed(); err != nil {
 		return err
 	}
-	listeners, err := openAll(d.server, d.endpoints)
-	if err != nil {
-		d.server.stop(ctx)
-		return err
-	}
-	for _, l := range listeners {
+	for _, l := range opened {
 		d.server.start(l)
 	}
-	d.herald.log = d.log
-	d.herald.ready(d.status())
-	tell(d.ready)
-	told, lost := d.wait(ctx, signals, reloads)
-	d.herald.stopping()
-	tell(d.stopping)
-	force, cancel := untilForced(told, signals)
-	defer cancel()
-	if err := d.server.stop(force); err != nil {
-		return fmt.Errorf("calls were cut: %w", err)
+	return nil
+}
+
+// untilIdle is how long the daemon still stays if nobody comes.
+func (d *daemon) untilIdle() time.Duration {
+	if d.set.Idle <= 0 {
+		return never
 	}
-	d.log.info("stopped")
-	return lost
+	return d.set.Idle - d.server.idleFor()
 }
 
-// wait returns when the daemon is to stop, with the signal that has said so, if it was one. The error is
-// why it should not have had to.
-func (d *daemon) wait(ctx context.Context, signals, reloads <-chan os.Signal) (told os.Signal, lost error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	places := d.server.watchPlaces(ctx)
-	d.server.watchItself(ctx, &d.herald)
-	idle, forget := d.watchIdle(ctx)
-	status := time.NewTicker(statusLooks)
-	defer status.Stop()
-	for {
-		select {
-		case e := <-places:
-			d.log.error("stopping: the socket was removed or replaced", "endpoint", e)
-			return nil, fmt.Errorf("the socket of %s was removed or replaced, and no caller can find this daemon", e)
-		case <-ctx.Done():
-			d.log.info("stopping")
-			return nil, nil
-		case <-idle:
-			d.log.info("stopping: nobody was here for the idle time", "idle", d.set.Idle)
-			return nil, nil
-		case sig := <-signals:
-			d.log.info("stopping", "signal", sig.String())
-			return sig, nil
-		case <-status.C:
-			d.herald.status(d.status())
-			continue
-		case <-reloads:
-		case <-d.reload:
-		}
-		d.reread()
-		forget()
-		idle, forget = d.watchIdle(ctx)
-	}
-}
-
-func (d *daemon) watchIdle(ctx context.Context) (<-chan struct{}, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	return d.server.watchIdle(ctx, d.set.Idle), cancel
-}
-
-// status is how the daemon is, for whoever asks the service manager.
+// status is how the daemon is, for whoever asks the overseer.
 func (d *daemon) status() string {
 	text := fmt.Sprintf("serving %s; %d connections, %d calls",
 		strings.Join(d.server.endpoints(), ", "), d.server.counts.connections.Load(), d.server.counts.calls.Load())
@@ -176,10 +167,10 @@ func (d *daemon) status() string {
 	return text
 }
 
-// reread reads the settings again and goes on with them, or, where something is wrong with them, with
+// reload reads the settings again and goes on with them, or, where something is wrong with them, with
 // those that it has.
-func (d *daemon) reread() {
-	d.herald.reloading()
+func (d *daemon) reload() {
+	d.overseer.reloading()
 	set, err := d.load()
 	if err == nil {
 		err = d.apply(set)
@@ -189,96 +180,81 @@ func (d *daemon) reread() {
 	} else {
 		d.log.info("the settings were read again")
 	}
-	d.herald.ready(d.status())
+	d.overseer.ready(d.status())
 }
 
-// apply puts settings into force. Connections that are there keep the limits that they have.
-func (d *daemon) apply(set settings) error {
-	endpoints, err := endpointsOf(set)
-	if err != nil {
-		return err
+// apply puts settings into force, all of them or, where a room refuses its own, none.
+func (d *daemon) apply(now settings) error {
+	var commits []func()
+	for _, r := range d.reloaders() {
+		commit, err := r.prepare(d.set, now)
+		if err != nil {
+			return err
+		}
+		commits = append(commits, commit)
 	}
-	if !slices.EqualFunc(endpoints, d.endpoints, same) {
-		return usagef("listen: the endpoints cannot change while the daemon runs").
-			withHint(`restart the service; where it was installed with its sockets, "ipcd install --force" opens others`)
+	for _, commit := range commits {
+		commit()
 	}
-	d.log.change(set.LogFormat, set.LogLevel)
-	d.server.inForce.Store(&set.Limits)
-	if set.allow != d.set.allow {
-		d.server.letIn(set.allow)
-	}
-	d.set = set
-	if d.notices.inForce != nil {
-		d.notices.inForce(set)
-	}
+	d.set = now
 	return nil
 }
 
-// openAll opens the endpoints: those that the service manager has opened are taken over.
-func openAll(srv *server, endpoints []endpoint) (list []*listener, err error) {
-	if inheritListeners != nil {
-		if srv.inherited, err = inheritListeners(); err != nil {
-			return nil, err
-		}
+// reloaders are those who keep something of the settings. What is not among them, such as the idle time, is
+// read from d.set where it is needed.
+func (d *daemon) reloaders() []reloader {
+	return []reloader{servedEndpoints(d.endpoints), daemonLog{d.log}, d.server, d.overseer}
+}
+
+// servedEndpoints are those that the daemon serves to its end.
+type servedEndpoints []endpoint
+
+func (served servedEndpoints) prepare(_, now settings) (commit func(), err error) {
+	endpoints, err := endpointsOf(now)
+	if err != nil {
+		return nil, err
 	}
-	for _, e := range endpoints {
-		l, err := srv.listen(e)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, l)
+	if !slices.EqualFunc(endpoints, served, same) {
+		return nil, usagef("listen: the endpoints cannot change while the daemon runs").
+			withHint(`restart the service; where it was installed with its sockets, "ipcd install --force" opens others`)
 	}
-	return list, srv.unclaimed()
+	return func() {}, nil
+}
+
+// daemonLog is the log as a reloader, which it cannot be itself: it is below the settings.
+type daemonLog struct{ *logger }
+
+func (l daemonLog) prepare(_, now settings) (commit func(), err error) {
+	return func() { l.change(now.LogFormat, now.LogLevel) }, nil
+}
+
+// stop lets calls in flight finish, until the next signal or as long as the one that asked to stop leaves.
+func (d *daemon) stop(asked os.Signal, stops <-chan os.Signal) error {
+	d.overseer.stopping()
+	force, cancel := untilForced(asked, stops)
+	defer cancel()
+	if err := d.server.stop(force); err != nil {
+		return fmt.Errorf("calls were cut: %w", err)
+	}
+	d.log.info("stopped")
+	return nil
 }
 
 // untilForced ends at the next signal, or when the system has no more patience with one that
 // it has told to stop.
-func untilForced(told os.Signal, signals <-chan os.Signal) (context.Context, context.CancelFunc) {
+func untilForced(asked os.Signal, stops <-chan os.Signal) (context.Context, context.CancelFunc) {
 	force, cancel := context.WithCancel(context.Background())
-	if patience := signalPatience(told); patience > 0 {
+	if patience := signalPatience(asked); patience > 0 {
 		force, cancel = context.WithTimeout(context.Background(), patience)
 	}
 	go func() {
 		select {
-		case <-signals:
+		case <-stops:
 			cancel()
 		case <-force.Done():
 		}
 	}()
 	return force, cancel
-}
-
-// serveChannel answers calls of the parent until it disconnects, or ctx ends.
-func serveChannel(ctx context.Context, set settings, log *logger, ch *channel) error {
-	router, err := newBuiltins()
-	if err != nil {
-		return err
-	}
-	srv := newServer(newHub(router, set.Limits, log))
-	if err := addReceiver(router, &Ipcd{server: srv, began: time.Now()}, ipcdDocs); err != nil {
-		return err
-	}
-	p, err := identifyChannel(ch)
-	if err != nil {
-		return err
-	}
-	done := srv.adopt(ch, p)
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
-	if err := srv.stop(context.Background()); err != nil {
-		return fmt.Errorf("calls were cut: %w", err)
-	}
-	return nil
-}
-
-// stopSignals are those that end this daemon. A service reads its settings again at the others.
-func (set settings) stopSignals() []os.Signal {
-	if set.instance.name == "" {
-		return stopSignals
-	}
-	return slices.DeleteFunc(slices.Clone(stopSignals), func(s os.Signal) bool { return slices.Contains(reloadSignals, s) })
 }
 
 // endpointsOf reads the endpoints to serve; without any it is that of the service, or the user's own.
@@ -296,46 +272,4 @@ func endpointsOf(set settings) ([]endpoint, error) {
 		list = append(list, e)
 	}
 	return list, nil
-}
-
-// watchPlaces names an endpoint that callers no longer find, once there is one.
-func (s *server) watchPlaces(ctx context.Context) <-chan string {
-	lost := make(chan string, 1)
-	look := time.NewTicker(placeLooks)
-	s.wg.Go(func() {
-		defer look.Stop()
-		for {
-			select {
-			case <-look.C:
-			case <-ctx.Done():
-				return
-			}
-			if e := s.lost(); e != "" {
-				lost <- e
-				return
-			}
-		}
-	})
-	return lost
-}
-
-// watchIdle closes the channel when there was no connection for d. With 0 it never does.
-func (s *server) watchIdle(ctx context.Context, d time.Duration) <-chan struct{} {
-	if d <= 0 {
-		return nil
-	}
-	idle := make(chan struct{})
-	look := time.NewTicker(max(d/idleLooks, time.Millisecond))
-	s.wg.Go(func() {
-		defer look.Stop()
-		for s.idleFor() < d {
-			select {
-			case <-look.C:
-			case <-ctx.Done():
-				return
-			}
-		}
-		close(idle)
-	})
-	return idle
 }

@@ -18,7 +18,7 @@ import (
 // A fakeSCM is the service control manager of one service, in this process.
 type fakeSCM struct {
 	t        *testing.T
-	handler  *scmHandler
+	handler  *scmOverseer
 	requests chan svc.ChangeRequest
 	reports  chan svc.Status
 	ended    chan exit
@@ -30,11 +30,12 @@ type exit struct {
 }
 
 // startFake starts a service whose daemon is serve.
-func startFake(t *testing.T, serve func(context.Context, notices) error) *fakeSCM {
+func startFake(t *testing.T, serve func(context.Context, overseer) error) *fakeSCM {
 	m := &fakeSCM{
-		t: t, handler: &scmHandler{ctx: t.Context(), name: "ipcd-test", dir: t.TempDir(), serve: serve, limit: 20 * time.Second},
+		t: t, handler: newSCMOverseer(t.Context(), "ipcd-test", t.TempDir(), serve),
 		requests: make(chan svc.ChangeRequest), reports: make(chan svc.Status), ended: make(chan exit, 1),
 	}
+	m.handler.limit.Store(int64(20 * time.Second))
 	go func() {
 		specific, code := m.handler.Execute([]string{"ipcd-test"}, m.requests, m.reports)
 		m.ended <- exit{specific, code}
@@ -79,13 +80,13 @@ func TestServiceSaysInWhichStateItIs(t *testing.T) {
 		t.Run(fmt.Sprint(stop), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				listens, drained, reloaded := make(chan struct{}), make(chan struct{}), make(chan struct{})
-				m := startFake(t, func(ctx context.Context, n notices) error {
+				m := startFake(t, func(ctx context.Context, o overseer) error {
 					<-listens
-					n.ready()
-					<-n.reload
+					o.ready("")
+					<-o.reloads()
 					close(reloaded)
 					<-ctx.Done()
-					n.stopping()
+					o.stopping()
 					<-drained
 					return fmt.Errorf("calls were cut: %w", errForced)
 				})
@@ -125,8 +126,8 @@ func (discard) Close() error                { return nil }
 func TestServiceThatDoesNotStopEndsAllTheSame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		end := make(chan struct{})
-		m := startFake(t, func(ctx context.Context, n notices) error {
-			n.ready()
+		m := startFake(t, func(ctx context.Context, o overseer) error {
+			o.ready("")
 			<-end
 			return nil
 		})
@@ -160,7 +161,7 @@ func TestServiceEndsWithTheCodeOfTheDaemon(t *testing.T) {
 		{errors.New("the socket was removed"), exit{true, exitFailed}},
 		{usagef("config.toml:3: idle: is wrong").withHint("expected a duration"), exit{true, exitUsage}},
 	} {
-		m := startFake(t, func(context.Context, notices) error { return test.err })
+		m := startFake(t, func(context.Context, overseer) error { return test.err })
 		m.wantState(svc.StartPending, 1)
 		m.wantEnd(test.want)
 		lines := lastLines(serviceLogFile(m.handler.dir, "ipcd-test"), 10)
@@ -186,7 +187,7 @@ func TestServiceServes(t *testing.T) {
 	if err := cmd.ParseFlags([]string{"--service", "ipcd-test", "--listen", e.String(), "--config", config}); err != nil {
 		t.Fatal(err)
 	}
-	m := startFake(t, func(ctx context.Context, n notices) error { return serveCommand(ctx, cmd, n) })
+	m := startFake(t, func(ctx context.Context, o overseer) error { return serveCommand(ctx, cmd, o) })
 	m.wantState(svc.StartPending, 1)
 	m.wantState(svc.Running, 0)
 	first, err := settle(e)
@@ -229,8 +230,8 @@ func TestServiceServes(t *testing.T) {
 			}
 		}
 	}
-	if m.handler.limit != 4*time.Second+scmLate {
-		t.Errorf("it may take %v to stop; want what the settings say that were read again", m.handler.limit)
+	if got := m.handler.stopLimit(); got != 4*time.Second+scmLate {
+		t.Errorf("it may take %v to stop; want what the settings say that were read again", got)
 	}
 	lines := lastLines(file, 10)
 	if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, `"msg":"listening"`) }) ||

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"reflect"
 	"strings"
 	"sync"
@@ -48,6 +49,20 @@ type TrialParcel struct {
 type TrialPlace struct {
 	N     int `json:"n"`
 	Place int `json:"place"`
+}
+
+// serveTrial is "ipcd run" with these settings and the service of the tests.
+func serveTrial(set settings) error {
+	router, err := newBuiltins()
+	if err == nil {
+		err = addReceiver(router, newTrial(), nil)
+	}
+	if err != nil {
+		return err
+	}
+	return oversee(context.Background(), set.instance, os.Stderr, func(ctx context.Context, o overseer) error {
+		return (&daemon{overseer: o, load: func() (settings, error) { return set, nil }, router: router}).run(ctx)
+	})
 }
 
 func newTrial() *Trial {

@@ -33,15 +33,7 @@ func init() {
 func consoleDaemon() {
 	set := defaultSettings()
 	set.Listen, set.LogFormat = os.Args[1:2], formatText
-	log := newLogger(os.Stderr, set.LogFormat, set.LogLevel)
-	router, err := newBuiltins()
-	if err == nil {
-		err = addReceiver(router, newTrial(), nil)
-	}
-	if err == nil {
-		err = (&daemon{set: set, log: log, router: router}).run(context.Background())
-	}
-	log.close()
+	err := serveTrial(set)
 	complain(os.Stderr, err)
 	os.Exit(exitCode(err))
 }

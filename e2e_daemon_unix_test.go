@@ -39,15 +39,9 @@ func trialDaemon() {
 		set.Limits.Drain, most.Max = drain, most.Cur
 		err = unix.Setrlimit(unix.RLIMIT_NOFILE, &most)
 	}
-	log := newLogger(os.Stderr, set.LogFormat, set.LogLevel)
-	router, err2 := newBuiltins()
-	if err = errors.Join(err, err2); err == nil {
-		err = addReceiver(router, newTrial(), nil)
-	}
 	if err == nil {
-		err = (&daemon{set: set, log: log, router: router}).run(context.Background())
+		err = serveTrial(set)
 	}
-	log.close()
 	complain(os.Stderr, err)
 	os.Exit(exitCode(err))
 }

@@ -45,10 +45,10 @@ func roomOf(file string) string {
 // soleImporters are packages that can be replaced by editing the files named here.
 var soleImporters = map[string][]string{
 	"github.com/sirupsen/logrus":                  {"log", "log_line"},
-	"github.com/kardianos/service":                {"daemon", "svc_part", "svc_scm_windows"},
+	"github.com/kardianos/service":                {"svc_part", "svc_scm_windows"},
 	"gopkg.in/natefinch/lumberjack.v2":            {"log_file_windows"},
 	"github.com/coreos/go-systemd/v22/activation": {"transport_inherit_unix"},
-	"github.com/coreos/go-systemd/v22/daemon":     {"daemon_manager"},
+	"github.com/coreos/go-systemd/v22/daemon":     {"daemon_notify_unix"},
 	"github.com/coreos/go-systemd/v22/journal":    {"log_journal_linux"},
 	"github.com/Microsoft/go-winio":               {"pipe_windows", "child_channel_windows"},
 	"github.com/pelletier/go-toml/v2":             {"config_file"},

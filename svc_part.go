@@ -206,7 +206,7 @@ func newCarriedPart(d *deployment, file filePart, scriptOption string, commands 
 	if strings.Contains(file.text, "{{") {
 		return nil, usagef("%q cannot stand in a service's file", "{{").withHint("choose other names for the files that the service uses")
 	}
-	s, err := osservice.New(&program{}, &osservice.Config{
+	s, err := osservice.New(nil, &osservice.Config{
 		Name: d.name, Executable: d.Program,
 		Option: osservice.KeyValue{scriptOption: file.text, "UserService": d.user},
 	})

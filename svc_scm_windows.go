@@ -348,7 +348,7 @@ func (e scmEntry) carrier() (osservice.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return osservice.New(&program{}, &osservice.Config{
+	return osservice.New(nil, &osservice.Config{
 		Name: e.name, DisplayName: e.display, Description: e.description,
 		Executable: args[0], Arguments: args[1:], UserName: e.account,
 		Option: osservice.KeyValue{"StartType": "automatic"},

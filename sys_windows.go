@@ -68,9 +68,6 @@ func signalPatience(sig os.Signal) time.Duration {
 	return 0
 }
 
-// crashAsSignal has nothing to do: the service control manager can tell a crash from an exit.
-func crashAsSignal() {}
-
 // detach gives cmd a hidden console of its own, out of reach of Ctrl-C and of a terminal that closes. Without
 // any console, every console program that it starts would open a window.
 func detach(cmd *exec.Cmd) {

@@ -1,0 +1,33 @@
+package main
+
+// This file owns the daemon of "ipcd child": it has one caller, the parent that forked it, and ends with it.
+
+import (
+	"context"
+	"fmt"
+)
+
+// serveChannel answers calls of the parent until it disconnects, or ctx ends.
+func serveChannel(ctx context.Context, set settings, log *logger, ch *channel) error {
+	router, err := newBuiltins()
+	if err != nil {
+		return err
+	}
+	srv, err := newDaemonServer(router, set, log)
+	if err != nil {
+		return err
+	}
+	p, err := identifyChannel(ch)
+	if err != nil {
+		return err
+	}
+	done := srv.adopt(ch, p)
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	if err := srv.stop(context.Background()); err != nil {
+		return fmt.Errorf("calls were cut: %w", err)
+	}
+	return nil
+}
