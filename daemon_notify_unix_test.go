@@ -147,14 +147,60 @@ func TestDaemonServesTheWatchdog(t *testing.T) {
 func TestCallItself(t *testing.T) {
 	s := startServerWith(t, nil)
 	must(t, s.callItself(t.Context(), testPatience))
-	if n := s.counts.calls.Load() + s.counts.connections.Load() + s.counts.accepted.Load(); n != 0 {
-		t.Errorf("calling itself has counted %d calls and connections; want none", n)
-	}
 	s.mu.Lock() // what a connection needs is not to be had
 	err := s.callItself(t.Context(), 10*time.Millisecond)
 	s.mu.Unlock()
 	checkCode(t, "a call where a lock is held", err, codeDeadline, "deadline")
 	must(t, s.callItself(t.Context(), testPatience))
+}
+
+// TestCallItselfCountsNowhere looks at the counts while a daemon calls itself and after, for each end that a call
+// can have.
+func TestCallItselfCountsNowhere(t *testing.T) {
+	s := startServerWith(t, nil, localEndpoint(t))
+	c, err := dial(t.Context(), s.endpoints[0], defaultLimits())
+	must(t, err)
+	defer c.close()
+	checkSay(t, c, "hello")
+	ping, f := s.router.find("Ipcd.Ping")
+	if f != nil {
+		t.Fatal(f)
+	}
+	counted := func() [4]int64 {
+		status, err := (&Ipcd{server: s.server}).Status(t.Context())
+		must(t, err)
+		return [4]int64{status.Connections, status.Accepted, status.Calls, status.Errors}
+	}
+	want, during := counted(), make(chan [4]int64, 1)
+	for _, test := range []struct {
+		end   string
+		limit time.Duration
+		ping  func(ctx context.Context) error
+		code  int
+	}{
+		{"an answer", testPatience, func(context.Context) error { return nil }, 0},
+		{"an error", testPatience, func(context.Context) error { return errInternal }, codeInternal},
+		{"no answer in time", 100 * time.Millisecond, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, codeDeadline},
+	} {
+		ping.invoke = func(ctx context.Context, _ any) (any, error) {
+			during <- counted()
+			return "pong", test.ping(ctx)
+		}
+		if err := s.callItself(t.Context(), test.limit); test.code != 0 {
+			checkCode(t, test.end, err, test.code, "")
+		} else {
+			must(t, err)
+		}
+		if got := receive(t, during); got != want {
+			t.Errorf("%s: while the daemon calls itself, connections, accepted, calls and errors are %d; want %d", test.end, got, want)
+		}
+	}
+	c.close()
+	s.halt() // which waits for all of it
+	want[0] = 0
+	if got := counted(); got != want {
+		t.Errorf("the daemon has called itself, and connections, accepted, calls and errors are %d; want %d", got, want)
+	}
 }
 
 func TestReloadAppliesTheSettings(t *testing.T) {

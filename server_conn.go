@@ -4,6 +4,7 @@ package main
 // is not served.
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net"
@@ -21,6 +22,7 @@ type connection struct {
 	endpoint endpoint
 	peer     peer
 	log      *logger
+	hub      *hub        // where its calls count; nil for the server's
 	session  *session    // nil while it is not known what is spoken, and where it is no session
 	web      *webConn    // where http.Server has it
 	heard    atomic.Bool // echo: something has come
@@ -74,14 +76,17 @@ func (s *server) adopt(ch *channel, p peer) <-chan struct{} {
 	return done
 }
 
-// attend serves a connection from within this process. It is nobody's, and counts nowhere.
+// attend serves a connection from within this process. It is nobody's, and counts nowhere: its hub is the
+// server's but for the counts, which are thrown away.
 func (s *server) attend(conn net.Conn) {
 	own, err := ownPeer()
 	if err != nil {
 		s.log.error("ask who we are", "error", err)
 		return
 	}
-	s.converse(&connection{Conn: conn, peer: own, endpoint: endpoint{Proto: protoAuto}, log: s.log.with("conn", "our own")})
+	apart := &hub{router: s.router, log: s.log, foreman: s.foreman}
+	apart.inForce.Store(s.limits())
+	s.converse(&connection{hub: apart, Conn: conn, peer: own, endpoint: endpoint{Proto: protoAuto}, log: s.log.with("conn", "our own")})
 }
 
 // admit counts the connection, or says which limit it goes beyond.
@@ -227,7 +232,7 @@ func (s *server) codecFor(p proto, in *input) codec {
 
 // session runs the calls of one connection.
 func (s *server) session(c *connection, conn net.Conn, in *input, codec codec) {
-	session := newSession(s.hub, &c.peer, codec, in, conn, c.log)
+	session := newSession(cmp.Or(c.hub, s.hub), &c.peer, codec, in, conn, c.log)
 	session.closed = func(err error) { s.halfway(c, session, err) }
 	s.mu.Lock()
 	c.session = session

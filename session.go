@@ -16,7 +16,7 @@ import (
 type hub struct {
 	router   *router
 	log      *logger
-	foreman  foreman
+	foreman  *foreman
 	counts   counts
 	draining atomic.Bool // new calls are answered with errShuttingDown
 	inForce  atomic.Pointer[limits]
@@ -24,7 +24,7 @@ type hub struct {
 }
 
 func newHub(r *router, l limits, log *logger) *hub {
-	h := &hub{router: r, log: log}
+	h := &hub{router: r, log: log, foreman: &foreman{}}
 	h.inForce.Store(&l)
 	return h
 }
