@@ -158,7 +158,7 @@ func TestCallItself(t *testing.T) {
 // can have.
 func TestCallItselfCountsNowhere(t *testing.T) {
 	s := startServerWith(t, nil, localEndpoint(t))
-	c, err := dial(t.Context(), s.endpoints[0], defaultLimits())
+	c, err := dial(t.Context(), s.endpoints[0], dialOptions{limits: defaultLimits()})
 	must(t, err)
 	defer c.close()
 	checkSay(t, c, "hello")

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/term"
 )
 
 // A logLevel is a value of log_level.
@@ -96,16 +97,14 @@ func (s *logSink) setLevel(level logLevel) {
 	s.level.Store(uint32(max))
 }
 
-// isTerminal reports whether w is a terminal that understands colours. logrus does not export that, but its formatter
-// knows. On Windows, asking also turns on escape sequences in the console (ENABLE_VIRTUAL_TERMINAL_PROCESSING),
-// which nothing else here does.
+// isTerminal reports whether w is a terminal that understands colours.
 func isTerminal(w io.Writer) bool {
-	if _, ok := w.(*os.File); !ok {
-		return false
-	}
-	line, err := new(logrus.TextFormatter).Format(logrus.NewEntry(&logrus.Logger{Out: w}))
-	return err == nil && bytes.IndexByte(line, 0x1b) >= 0
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd())) && (enableColours == nil || enableColours(f) == nil)
 }
+
+// enableColours makes a terminal obey escape sequences. It is nil where terminals do so unasked.
+var enableColours func(f *os.File) error
 
 // with returns a logger whose lines also have these fields: key, value, key, value.
 func (l *logger) with(key string, value any, more ...any) *logger {

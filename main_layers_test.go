@@ -60,7 +60,7 @@ var soleImporters = map[string][]string{
 	"reflect":                                     {"rpc", "rpc_schema", "wire_gob", "wire_json_value"},
 	"html/template":                               {"server_http"},
 	"text/tabwriter":                              {"cmd"},
-	"golang.org/x/term":                           {"cmd"},
+	"golang.org/x/term":                           {"log", "cmd"},
 }
 
 // goosList are the systems that ipcd is built for.
