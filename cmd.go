@@ -1,16 +1,20 @@
 package main
 
-// This file owns what the commands have in common: the flags of the settings, and how a result looks on a
-// terminal and as JSON.
+// This file owns what the commands have in common: the flags of the settings, the way to a daemon, and how a
+// result looks on a terminal and as JSON.
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -183,6 +187,105 @@ func givenFlags(cmd *cobra.Command) ([]given, error) {
 		all = append(all, g)
 	}
 	return all, nil
+}
+
+// clientFlags are those of all commands that call a daemon.
+type clientFlags struct {
+	start bool
+	wait  time.Duration
+	json  bool
+}
+
+// addClientFlags adds what reaching a daemon takes. --endpoint and --timeout are settings.
+func addClientFlags(cmd *cobra.Command, f *clientFlags) {
+	flags := cmd.Flags()
+	flags.StringP("endpoint", "e", "", "where the daemon is, as a `URL` (default: your own daemon, else the service)")
+	flags.BoolVar(&f.start, "start", false, "start a daemon in the background if none is there")
+	flags.DurationVar(&f.wait, "wait", 0, "how long to try while a daemon comes up")
+	addSettingFlags(cmd, "timeout", "idle")
+	cmd.Flag("idle").Usage = "with --start: the daemon leaves after so long without a connection (`duration`, default 15m)"
+}
+
+// reach connects to the daemon that the settings mean.
+func (f *clientFlags) reach(ctx context.Context, set settings, log *logger) (caller, error) {
+	var own endpoint
+	var err error
+	text := set.Endpoint
+	if text != "" {
+		own, err = parseEndpoint(text)
+	} else {
+		own, err = defaultEndpoint()
+	}
+	if err != nil {
+		return nil, err
+	}
+	nobody := &fault{Code: codeNotReachable}
+	options := dialOptions{limits: set.Limits, log: log}
+	var serviceErr error // nil where the service was not asked
+	try := func() (caller, error) {
+		c, err := dial(ctx, own, options)
+		if text != "" || !errors.Is(err, nobody) {
+			return c, err
+		}
+		c, serviceErr = dial(ctx, serviceEndpoint(defaultName), options)
+		if !errors.Is(serviceErr, nobody) || errors.Is(serviceErr, fs.ErrPermission) { // it is there, perhaps not for us
+			return c, serviceErr
+		}
+		return nil, asFault(err).withHint(`start one with "ipcd run", or let "ipcd call --start" do it, or name another endpoint with -e`)
+	}
+	var c caller
+	if f.start {
+		c, err = try()
+	} else {
+		c, err = persist(ctx, f.wait, try)
+	}
+	switch {
+	case !errors.Is(err, nobody):
+	case f.start:
+		return startDaemon(ctx, own, set)
+	case serviceErr != nil && !errors.Is(serviceErr, fs.ErrPermission) && serviceInstalled():
+		return nil, asFault(serviceErr).withHint(`the service is installed and does not run: ipcd start`)
+	}
+	return c, err
+}
+
+// do reaches a daemon, calls one method and decodes its result.
+func (f *clientFlags) do(ctx context.Context, set settings, method string, arg, result any) error {
+	if set.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, set.Timeout+f.wait)
+		defer cancel()
+	}
+	log := newLogger(os.Stderr, set.LogFormat, set.LogLevel)
+	defer log.close()
+	c, err := f.reach(ctx, set, log)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	err = c.call(ctx, method, arg, result)
+	name, own := strings.CutPrefix(method, "Ipcd.")
+	// Ipcd.Describe says the same of its argument; only the end of the text tells the two apart.
+	if _, known := ipcdDocs[name]; own && known && errors.Is(err, &fault{Code: codeNoMethod}) && strings.HasSuffix(err.Error(), method) {
+		return faultf(codeNoMethod, "%w: the daemon is older than this program, which speaks protocol %d", err, protocolVersion).
+			withHint(`restart the daemon; "ipcd version" and "ipcd status" tell the version of each`)
+	}
+	return err
+}
+
+// askJSON asks a daemon something whose answer is a T, and returns it as JSON. Over gob it comes with the names of
+// Go and without zeros, so that it is read as a T first.
+func askJSON[T any](ctx context.Context, f *clientFlags, set settings, method string, arg any) (json.RawMessage, error) {
+	if e, err := parseEndpoint(set.Endpoint); err != nil || e.Proto != protoGob {
+		var answer json.RawMessage
+		err := f.do(ctx, set, method, arg, &answer)
+		return answer, err
+	}
+	var answer T
+	if err := f.do(ctx, set, method, arg, &answer); err != nil {
+		return nil, err
+	}
+	return json.Marshal(answer)
 }
 
 func noArgs(cmd *cobra.Command, args []string) error {

@@ -1,17 +1,13 @@
 package main
 
-// This file owns the commands of a client: call, ls, describe, status, whoami, version, and
-// how their output looks.
+// This file owns "ipcd call": how a method and its argument are read from the command line, and completed.
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"strings"
 	"time"
 
@@ -19,90 +15,6 @@ import (
 )
 
 const completionLimit = 500 * time.Millisecond // the shell waits while we ask the daemon for names
-
-// clientFlags are those of all commands that call a daemon.
-type clientFlags struct {
-	start bool
-	wait  time.Duration
-	json  bool
-}
-
-// addClientFlags adds what reaching a daemon takes. --endpoint and --timeout are settings.
-func addClientFlags(cmd *cobra.Command, f *clientFlags) {
-	flags := cmd.Flags()
-	flags.StringP("endpoint", "e", "", "where the daemon is, as a `URL` (default: your own daemon, else the service)")
-	flags.BoolVar(&f.start, "start", false, "start a daemon in the background if none is there")
-	flags.DurationVar(&f.wait, "wait", 0, "how long to try while a daemon comes up")
-	addSettingFlags(cmd, "timeout", "idle")
-	cmd.Flag("idle").Usage = "with --start: the daemon leaves after so long without a connection (`duration`, default 15m)"
-}
-
-// reach connects to the daemon that the settings mean.
-func (f *clientFlags) reach(ctx context.Context, set settings, log *logger) (caller, error) {
-	var own endpoint
-	var err error
-	text := set.Endpoint
-	if text != "" {
-		own, err = parseEndpoint(text)
-	} else {
-		own, err = defaultEndpoint()
-	}
-	if err != nil {
-		return nil, err
-	}
-	nobody := &fault{Code: codeNotReachable}
-	options := dialOptions{limits: set.Limits, log: log}
-	var serviceErr error // nil where the service was not asked
-	try := func() (caller, error) {
-		c, err := dial(ctx, own, options)
-		if text != "" || !errors.Is(err, nobody) {
-			return c, err
-		}
-		c, serviceErr = dial(ctx, serviceEndpoint(defaultName), options)
-		if !errors.Is(serviceErr, nobody) || errors.Is(serviceErr, fs.ErrPermission) { // it is there, perhaps not for us
-			return c, serviceErr
-		}
-		return nil, asFault(err).withHint(`start one with "ipcd run", or let "ipcd call --start" do it, or name another endpoint with -e`)
-	}
-	var c caller
-	if f.start {
-		c, err = try()
-	} else {
-		c, err = persist(ctx, f.wait, try)
-	}
-	switch {
-	case !errors.Is(err, nobody):
-	case f.start:
-		return startDaemon(ctx, own, set)
-	case serviceErr != nil && !errors.Is(serviceErr, fs.ErrPermission) && serviceInstalled():
-		return nil, asFault(serviceErr).withHint(`the service is installed and does not run: ipcd start`)
-	}
-	return c, err
-}
-
-// do reaches a daemon, calls one method and decodes its result.
-func (f *clientFlags) do(ctx context.Context, set settings, method string, arg, result any) error {
-	if set.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, set.Timeout+f.wait)
-		defer cancel()
-	}
-	log := newLogger(os.Stderr, set.LogFormat, set.LogLevel)
-	defer log.close()
-	c, err := f.reach(ctx, set, log)
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	err = c.call(ctx, method, arg, result)
-	name, own := strings.CutPrefix(method, "Ipcd.")
-	// Ipcd.Describe says the same of its argument; only the end of the text tells the two apart.
-	if _, known := ipcdDocs[name]; own && known && errors.Is(err, &fault{Code: codeNoMethod}) && strings.HasSuffix(err.Error(), method) {
-		return faultf(codeNoMethod, "%w: the daemon is older than this program, which speaks protocol %d", err, protocolVersion).
-			withHint(`restart the daemon; "ipcd version" and "ipcd status" tell the version of each`)
-	}
-	return err
-}
 
 func newCallCmd() *cobra.Command {
 	var f clientFlags

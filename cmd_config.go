@@ -1,6 +1,6 @@
 package main
 
-// This file owns "ipcd config" and the flags by which every command takes its settings.
+// This file owns "ipcd config": show and check.
 
 import (
 	"encoding/json"

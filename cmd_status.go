@@ -197,17 +197,9 @@ type report struct {
 // gather asks whom the flags mean. What it returns beside an error is shown all the same.
 func (s *serviceFlags) gather(cmd *cobra.Command, f *clientFlags, set settings) (*report, error) {
 	r := &report{}
-	ask := func() error {
-		if e, err := parseEndpoint(set.Endpoint); err == nil && e.Proto == protoGob {
-			// gob has the names of Go, and leaves out zeros; the type knows better.
-			var status Status
-			err := f.do(cmd.Context(), set, "Ipcd.Status", nil, &status)
-			if err == nil {
-				r.daemon, err = json.Marshal(status)
-			}
-			return err
-		}
-		return f.do(cmd.Context(), set, "Ipcd.Status", nil, &r.daemon)
+	ask := func() (err error) {
+		r.daemon, err = askJSON[Status](cmd.Context(), f, set, "Ipcd.Status", nil)
+		return err
 	}
 	named := cmd.Flags().Changed("name") || s.user
 	if set.Endpoint != "" && !named {
