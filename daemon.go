@@ -1,8 +1,8 @@
 package main
 
-// This file owns the life of a daemon: what it does in which order, what ends it, and how it takes over
-// settings that have changed. Who has started it, and wants to know how it is, is its overseer;
-// oversee, which each system has in a file of its own, finds out who that is.
+// This file owns the life of a daemon: startup, the main loop, reload and shutdown. It also declares the
+// overseer, through which a daemon talks to whatever started it. oversee picks the overseer; each system has
+// its own, in daemon_notify_unix.go or daemon_scm_windows.go.
 
 import (
 	"cmp"
@@ -15,43 +15,44 @@ import (
 )
 
 const (
-	placeLooks  = time.Second      // how often a daemon checks that its sockets are where callers look
-	statusLooks = 10 * time.Second // how often it reports its status to the overseer
+	placeLooks  = time.Second      // between checks that the sockets are still where callers look
+	statusLooks = 10 * time.Second // between status reports to the overseer
 	never       = 365 * 24 * time.Hour
 )
 
-// An overseer is whoever has started the daemon and wants to know how it is: systemd (daemon_notify_unix.go),
-// the SCM (daemon_scm_windows.go), or nobody (daemon_foreground.go). What one of them has no word for, it ignores.
+// An overseer stands for whatever started the daemon and wants to know its state: systemd
+// (daemon_notify_unix.go), the service control manager (daemon_scm_windows.go), or nobody
+// (daemon_foreground.go). An overseer ignores what its manager has no notion of.
 type overseer interface {
-	reloader // for what it keeps of the settings
+	reloader // for the settings that it keeps itself
 
 	logger(set settings) *logger // where the daemon logs; the overseer closes it
-	stops() <-chan os.Signal     // the first stops the daemon, the second cuts its calls; nil where ctx stops it
-	reloads() <-chan os.Signal   // each has the settings read again
-	watchdog() time.Duration     // alive is expected this often; 0 is never
+	stops() <-chan os.Signal     // the first signal starts the shutdown, the second cuts the calls; nil if ctx does both
+	reloads() <-chan os.Signal   // each signal asks for a reload
+	watchdog() time.Duration     // the interval at which alive is expected; 0 for none
 
-	ready(status string) // every endpoint listens, or the settings have been read again
+	ready(status string) // every endpoint is listening, or a reload has ended
 	status(text string)
 	reloading()
 	stopping()
 	alive()
 }
 
-// A daemon is one that runs, or is about to.
+// A daemon serves the methods of a router until it is stopped.
 type daemon struct {
 	overseer overseer
-	load     func() (settings, error) // reads the settings, now and at each reload
+	load     func() (settings, error) // reads the settings, at startup and for each reload
 	router   *router
 
 	set       settings
 	log       *logger
 	server    *server
-	endpoints []endpoint // as they were asked for
+	endpoints []endpoint // as configured: a port may be 0
 	refused   error      // why the last reload was refused
 }
 
-// run serves what the router has, and Ipcd, until ctx ends, a signal comes or the idle time is
-// over. The error is errForced if calls had to be cut.
+// run serves until ctx ends, a signal arrives, the daemon has been idle for long enough, or one of its sockets
+// is gone. The error wraps errForced if calls had to be cut.
 func (d *daemon) run(ctx context.Context) (err error) {
 	stops, reloads := d.overseer.stops(), d.overseer.reloads()
 
@@ -66,7 +67,7 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	if err := d.listen(ctx); err != nil {
 		return err
 	}
-	var asked os.Signal // to stop
+	var asked os.Signal // the signal to stop, if there was one
 	defer func() { err = cmp.Or(d.stop(asked, stops), err) }()
 	d.overseer.ready(d.status())
 
@@ -96,7 +97,7 @@ func (d *daemon) run(ctx context.Context) (err error) {
 		case <-idle.C:
 			left := d.untilIdle()
 			if left <= 0 {
-				d.log.info("stopping: nobody was here for the idle time", "idle", d.set.Idle)
+				d.log.info("stopping: idle for too long", "idle", d.set.Idle)
 				return nil
 			}
 			idle.Reset(left)
@@ -109,15 +110,15 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	}
 }
 
-// newDaemonServer makes a server for what the router has, and adds Ipcd.
+// newDaemonServer returns a server for the methods of r, to which it adds Ipcd.
 func newDaemonServer(r *router, set settings, log *logger) (*server, error) {
 	s := newServer(newHub(r, set.Limits, log))
 	s.letIn(set.allow)
 	return s, addReceiver(r, &Ipcd{server: s, began: time.Now()}, ipcdDocs)
 }
 
-// listen opens the endpoints, and serves them once all are open. Those that the service manager has
-// opened are taken over.
+// listen opens every endpoint and then starts to serve them, so that a failure leaves no caller half served.
+// Sockets that the service manager has opened are taken over.
 func (d *daemon) listen(ctx context.Context) (err error) {
 	if d.endpoints, err = endpointsOf(d.set); err != nil {
 		return err
@@ -149,7 +150,7 @@ func (d *daemon) listen(ctx context.Context) (err error) {
 	return nil
 }
 
-// untilIdle is how long the daemon still stays if nobody comes.
+// untilIdle returns how much longer the daemon runs if nobody connects.
 func (d *daemon) untilIdle() time.Duration {
 	if d.set.Idle <= 0 {
 		return never
@@ -157,7 +158,7 @@ func (d *daemon) untilIdle() time.Duration {
 	return d.set.Idle - d.server.idleFor()
 }
 
-// status is how the daemon is, for whoever asks the overseer.
+// status describes the daemon in one line, for "systemctl status".
 func (d *daemon) status() string {
 	text := fmt.Sprintf("serving %s; %d connections, %d calls",
 		strings.Join(d.server.endpoints(), ", "), d.server.counts.connections.Load(), d.server.counts.calls.Load())
@@ -167,8 +168,7 @@ func (d *daemon) status() string {
 	return text
 }
 
-// reload reads the settings again and goes on with them, or, where something is wrong with them, with
-// those that it has.
+// reload reads the settings again. If they are invalid, the daemon keeps those that it has.
 func (d *daemon) reload() {
 	d.overseer.reloading()
 	set, err := d.load()
@@ -183,7 +183,7 @@ func (d *daemon) reload() {
 	d.overseer.ready(d.status())
 }
 
-// apply puts settings into force, all of them or, where a room refuses its own, none.
+// apply puts now into force. If any reloader refuses, nothing changes.
 func (d *daemon) apply(now settings) error {
 	var commits []func()
 	for _, r := range d.reloaders() {
@@ -200,13 +200,13 @@ func (d *daemon) apply(now settings) error {
 	return nil
 }
 
-// reloaders are those who keep something of the settings. What is not among them, such as the idle time, is
-// read from d.set where it is needed.
+// reloaders lists everything that holds a copy of some settings. Other settings, such as the idle time, are read
+// from d.set when they are needed.
 func (d *daemon) reloaders() []reloader {
 	return []reloader{servedEndpoints(d.endpoints), daemonLog{d.log}, d.server, d.overseer}
 }
 
-// servedEndpoints are those that the daemon serves to its end.
+// servedEndpoints refuses a reload that changes the endpoints.
 type servedEndpoints []endpoint
 
 func (served servedEndpoints) prepare(_, now settings) (commit func(), err error) {
@@ -221,14 +221,14 @@ func (served servedEndpoints) prepare(_, now settings) (commit func(), err error
 	return func() {}, nil
 }
 
-// daemonLog is the log as a reloader, which it cannot be itself: it is below the settings.
+// daemonLog makes the logger a reloader. The logger cannot be one itself, because its room is below config.
 type daemonLog struct{ *logger }
 
 func (l daemonLog) prepare(_, now settings) (commit func(), err error) {
 	return func() { l.change(now.LogFormat, now.LogLevel) }, nil
 }
 
-// stop lets calls in flight finish, until the next signal or as long as the one that asked to stop leaves.
+// stop shuts the server down. Calls in flight may finish within the drain limit, unless untilForced ends first.
 func (d *daemon) stop(asked os.Signal, stops <-chan os.Signal) error {
 	d.overseer.stopping()
 	force, cancel := untilForced(asked, stops)
@@ -240,8 +240,8 @@ func (d *daemon) stop(asked os.Signal, stops <-chan os.Signal) error {
 	return nil
 }
 
-// untilForced ends at the next signal, or when the system has no more patience with one that
-// it has told to stop.
+// untilForced returns a context that ends at the next signal. On some systems it also ends some time after the
+// signal asked, shortly before the system would kill the process.
 func untilForced(asked os.Signal, stops <-chan os.Signal) (context.Context, context.CancelFunc) {
 	force, cancel := context.WithCancel(context.Background())
 	if patience := signalPatience(asked); patience > 0 {
@@ -257,7 +257,7 @@ func untilForced(asked os.Signal, stops <-chan os.Signal) (context.Context, cont
 	return force, cancel
 }
 
-// endpointsOf reads the endpoints to serve; without any it is that of the service, or the user's own.
+// endpointsOf parses the endpoints to serve. The default is the endpoint of the service, or the user's own.
 func endpointsOf(set settings) ([]endpoint, error) {
 	if len(set.Listen) == 0 {
 		e, err := set.instance.endpoint()

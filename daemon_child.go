@@ -1,13 +1,13 @@
 package main
 
-// This file owns the daemon of "ipcd child": it has one caller, the parent that forked it, and ends with it.
+// This file owns the daemon behind "ipcd child". Its only caller is the parent that forked it.
 
 import (
 	"context"
 	"fmt"
 )
 
-// serveChannel answers calls of the parent until it disconnects, or ctx ends.
+// serveChannel serves the parent's calls until the parent disconnects or ctx ends.
 func serveChannel(ctx context.Context, set settings, log *logger, ch *channel) error {
 	router, err := newBuiltins()
 	if err != nil {

@@ -1,7 +1,7 @@
 package main
 
-// This file owns the overseer of a daemon in a terminal, in a container or in the background: signals stop
-// it, it logs to stderr, and nobody asks how it is.
+// This file owns the overseer of a daemon that no service manager has started: in a terminal, in a container,
+// or in the background of a client. Signals stop it, it logs to stderr, and nobody watches it.
 
 import (
 	"io"
@@ -11,19 +11,19 @@ import (
 	"time"
 )
 
-// A foreground is that overseer, and on Unix a part of the one that speaks to service managers.
+// A foreground handles signals and logs to stderr. On Unix a notifier embeds it.
 type foreground struct {
 	stderr       io.Writer
 	stop, reload chan os.Signal
-	log          *logger // nil until the daemon has settings
+	log          *logger // nil until the settings have been read
 }
 
-// newForeground takes the signals from here on. A service does not stop at those that have it read its
-// settings again. Whoever calls it calls close.
+// newForeground starts to catch signals. In a service those that ask for a reload do not stop it. The caller
+// has to call close.
 func newForeground(who instance, stderr io.Writer) *foreground {
 	f := &foreground{stderr: stderr, stop: make(chan os.Signal, 2), reload: make(chan os.Signal, 1)}
 	stop := stopSignals
-	if who.name != "" && len(reloadSignals) > 0 { // Notify takes none for all
+	if who.name != "" && len(reloadSignals) > 0 { // with no signals, Notify would relay all
 		stop = slices.DeleteFunc(slices.Clone(stop), func(s os.Signal) bool { return slices.Contains(reloadSignals, s) })
 		signal.Notify(f.reload, reloadSignals...)
 	}

@@ -2,8 +2,8 @@
 
 package main
 
-// This file owns the overseer that speaks sd_notify(3), as systemd does and managers after its example. It is
-// the only one that knows go-systemd's daemon. Where $NOTIFY_SOCKET names no manager, it says nothing. Its
+// This file owns the overseer for service managers that understand sd_notify(3), which are systemd and a few
+// others. Without $NOTIFY_SOCKET it notifies nobody. No other file imports go-systemd's daemon package. Its
 // twin is daemon_scm_windows.go.
 
 import (
@@ -15,9 +15,9 @@ import (
 	sdnotify "github.com/coreos/go-systemd/v22/daemon"
 )
 
-const maxStatus = 1 << 10 // bytes; "systemctl status" shows a line
+const maxStatus = 1 << 10 // bytes; "systemctl status" shows one line
 
-// oversee runs serve with the overseer of this process.
+// oversee calls serve with the overseer of this process.
 func oversee(ctx context.Context, who instance, stderr io.Writer, serve func(context.Context, overseer) error) error {
 	if who.name != "" {
 		crashAsSignal()
@@ -27,15 +27,15 @@ func oversee(ctx context.Context, who instance, stderr io.Writer, serve func(con
 	return serve(ctx, n)
 }
 
-// A notifier is a foreground that says how the daemon is.
+// A notifier is a foreground that reports the daemon's state to a service manager.
 type notifier struct {
 	*foreground
-	last string // the status that the manager knows
+	last string // the last status that was sent
 }
 
 func (n *notifier) notify(lines ...string) {
 	if _, err := sdnotify.SdNotify(false, strings.Join(lines, "\n")); err != nil {
-		n.log.warn("the service manager was not told how the daemon is", "error", err)
+		n.log.warn("the service manager could not be notified", "error", err)
 	}
 }
 
@@ -46,7 +46,7 @@ func (n *notifier) ready(status string) {
 	n.notify(sdnotify.SdNotifyReady, statusLine(status))
 }
 
-// status does not repeat itself.
+// status sends text unless it is the same as the last time.
 func (n *notifier) status(text string) {
 	if text != n.last {
 		n.last = text
@@ -54,7 +54,8 @@ func (n *notifier) status(text string) {
 	}
 }
 
-// reloading gives the time: a manager that has asked for the reload has to tell this answer from an old one.
+// reloading sends the time as well, by which the manager knows that this is the reload it asked for: see
+// RELOADING=1 in sd_notify(3).
 func (n *notifier) reloading() {
 	n.notify(sdnotify.SdNotifyReloading, strings.TrimSpace(sdnotify.SdNotifyMonotonicUsec()), statusLine("reading the settings again"))
 }
@@ -65,12 +66,12 @@ func (n *notifier) stopping() {
 
 func (n *notifier) alive() { n.notify(sdnotify.SdNotifyWatchdog) }
 
-// watchdog is a third of the interval after which the manager takes the daemon for dead:
-// sd_watchdog_enabled(3) advises half.
+// watchdog returns a third of the time after which the manager takes a silent daemon for dead.
+// sd_watchdog_enabled(3) recommends half.
 func (n *notifier) watchdog() time.Duration {
 	interval, err := sdnotify.SdWatchdogEnabled(false)
 	if err != nil {
-		n.log.warn("the watchdog of the service manager was not understood", "error", err)
+		n.log.warn("the watchdog interval of the service manager is invalid", "error", err)
 		return 0
 	}
 	return interval / 3

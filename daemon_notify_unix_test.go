@@ -2,7 +2,7 @@
 
 package main
 
-// This file owns what a service manager hears of the daemon, and has it do: the tests play one.
+// These tests play the service manager: they check what the daemon notifies it of, and how it reloads.
 
 import (
 	"context"
@@ -139,7 +139,7 @@ func TestDaemonServesTheWatchdog(t *testing.T) {
 	}
 	m.reload("idle = \"200ms\"")
 	m.exits(exitDone) // what it does for the watchdog does not keep it from being idle
-	if log := m.log.String(); !strings.Contains(log, "nobody was here for the idle time") {
+	if log := m.log.String(); !strings.Contains(log, "idle for too long") {
 		t.Error("it ended for another reason than the idle time")
 	}
 }
@@ -333,7 +333,7 @@ func TestNotifySocketThatIsGone(t *testing.T) {
 	c.close()
 	must(t, cmd.Process.Signal(syscall.SIGTERM))
 	cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != exitDone || !strings.Contains(log.String(), "the service manager was not told") {
+	if code := cmd.ProcessState.ExitCode(); code != exitDone || !strings.Contains(log.String(), "the service manager could not be notified") {
 		t.Errorf("exit code %d, log\n%s", code, log)
 	}
 }

@@ -1,9 +1,9 @@
 package main
 
-// This file owns the overseer of a Windows service, the service control manager: what it asks, in which
-// state the daemon says that it is, and with what it ends. kardianos/service has a side that runs, too, but
-// one that says "running" before anything listens, knows of no shutdown that waits and of no change of
-// settings, and does not end with a code. Its twin is daemon_notify_unix.go.
+// This file owns the overseer of a Windows service: it handles the requests of the service control manager
+// (SCM) and reports the daemon's state and exit code. kardianos/service could do so too, but it reports
+// "running" before anything listens, supports neither preshutdown nor reload, and returns no exit code.
+// Its twin is daemon_notify_unix.go.
 
 import (
 	"context"
@@ -18,19 +18,19 @@ import (
 	"golang.org/x/sys/windows/svc"
 )
 
-// scmAccepts is what the manager may ask of a daemon that runs. The preparation of a shutdown comes long
-// before the shutdown itself and lasts as long as install has said; the shutdown is for a system
-// that does not know of it. "Parameters have changed" is what SIGHUP is elsewhere.
+// scmAccepts lists the requests that a running daemon accepts. Preshutdown comes long before shutdown and may
+// last as long as install has configured; shutdown is for systems that lack it. "Parameters have changed"
+// is a reload, as SIGHUP is elsewhere.
 const scmAccepts = svc.AcceptStop | svc.AcceptShutdown | svc.AcceptPreShutdown | svc.AcceptParamChange
 
 const (
-	scmStep = time.Second     // between two signs of life while it starts or stops
-	scmHint = 5 * time.Second // within which the manager may expect the next ("SetServiceStatus function")
-	scmLate = 5 * time.Second // after the drain limit, for all else
+	scmStep = time.Second     // between progress reports while the service starts or stops
+	scmHint = 5 * time.Second // promised to the SCM as the time to the next one ("SetServiceStatus function")
+	scmLate = 5 * time.Second // for the rest of a shutdown, after the drain limit
 )
 
-// oversee runs serve with the overseer of this process. That a process is a service only the manager knows: one
-// that it has not started cannot connect, and is told so at once.
+// oversee calls serve with the overseer of this process. Only the SCM knows whether it has started the process:
+// if it has not, connecting fails at once and the daemon runs in the foreground.
 func oversee(ctx context.Context, who instance, stderr io.Writer, serve func(context.Context, overseer) error) error {
 	if who.name != "" && !who.user {
 		dir, err := serviceDir(who.name)
@@ -52,19 +52,19 @@ func oversee(ctx context.Context, who instance, stderr io.Writer, serve func(con
 	return serve(ctx, f)
 }
 
-// An scmOverseer stands between the manager and the daemon: to the one it is the service (svc.Handler), to
-// the other the overseer.
+// An scmOverseer stands between the SCM, for which it is a svc.Handler, and the daemon, for which it is the
+// overseer.
 type scmOverseer struct {
 	ctx   context.Context
 	name  string
 	dir   string // %ProgramData%\NAME
 	serve func(context.Context, overseer) error
-	alone bool         // nobody else is in this process, whose crash is ours
-	log   *serviceLog  // nil until the daemon has settings
-	limit atomic.Int64 // a time.Duration: from the request to stop to the end
-	err   error        // of serve
+	alone bool         // the process is ours alone, so its crash output is too
+	log   *serviceLog  // nil until the settings have been read
+	limit atomic.Int64 // a time.Duration: see stopLimit
+	err   error        // what serve returned
 
-	// Each has room for one: of two the second says nothing new.
+	// These channels hold one item; a second one would say nothing new.
 	isReady, isStopping chan struct{}
 	reload              chan os.Signal
 }
@@ -78,9 +78,9 @@ func newSCMOverseer(ctx context.Context, name, dir string, serve func(context.Co
 	return m
 }
 
-// Execute is what the manager has called: it answers it until the daemon has ended, and returns with
-// which code. A service that was asked to stop has not failed, whatever became of its last calls:
-// else the manager would start it again.
+// Execute implements svc.Handler. It runs the daemon, answers the SCM meanwhile, and returns the exit code. A
+// service that was asked to stop exits with 0 even if calls were cut, because the SCM would
+// otherwise restart it.
 func (m *scmOverseer) Execute(_ []string, requests <-chan svc.ChangeRequest, report chan<- svc.Status) (specific bool, code uint32) {
 	ctx, cancel := context.WithCancel(m.ctx)
 	defer cancel()
@@ -138,13 +138,13 @@ func (m *scmOverseer) Execute(_ []string, requests <-chan svc.ChangeRequest, rep
 	}
 }
 
-// run is the daemon. What it ends with is logged here: there is no terminal where main could say it.
+// run runs the daemon and logs its error: there is no terminal on which main could print it.
 func (m *scmOverseer) run(ctx context.Context) error {
 	if m.alone {
 		keepCrash(m.dir)
 	}
 	err := m.serve(ctx, m)
-	if m.log == nil && err != nil { // it ended before it knew where to log, and how much
+	if m.log == nil && err != nil { // it failed before the log was configured
 		m.log = openServiceLog(m.dir, m.name, formatAuto, levelInfo)
 	}
 	if m.log != nil {
@@ -156,6 +156,7 @@ func (m *scmOverseer) run(ctx context.Context) error {
 	return err
 }
 
+// stopLimit is the time from the request to stop to the end of the service, with or without the daemon.
 func (m *scmOverseer) stopLimit() time.Duration { return time.Duration(m.limit.Load()) }
 
 func (m *scmOverseer) logger(set settings) *logger {
@@ -164,13 +165,13 @@ func (m *scmOverseer) logger(set settings) *logger {
 	return m.log.logger
 }
 
-// prepare keeps the drain limit, which decides for how long a stop is waited for.
+// prepare implements reloader: the drain limit decides how long a stop may take.
 func (m *scmOverseer) prepare(_, now settings) (commit func(), err error) {
 	return func() { m.limit.Store(int64(now.Limits.Drain + scmLate)) }, nil
 }
 
-// stops is nothing: the manager stops the daemon by its context. Whenever anyone logs off, a service gets what
-// Go calls SIGTERM ("HandlerRoutine callback function").
+// stops returns nil: the SCM stops the daemon through its context. Signals must be ignored, because a service
+// receives what Go calls SIGTERM whenever any user logs off ("HandlerRoutine callback function").
 func (m *scmOverseer) stops() <-chan os.Signal { return nil }
 
 func (m *scmOverseer) reloads() <-chan os.Signal { return m.reload }
@@ -182,10 +183,10 @@ func (m *scmOverseer) reloading()    {}
 func (m *scmOverseer) stopping()     { note(m.isStopping, struct{}{}) }
 func (m *scmOverseer) alive()        {}
 
-// note leaves word in a channel that has room for one.
-func note[T any](c chan<- T, word T) {
+// note puts v into a channel that holds one item, unless it is full.
+func note[T any](c chan<- T, v T) {
 	select {
-	case c <- word:
+	case c <- v:
 	default:
 	}
 }

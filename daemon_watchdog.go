@@ -1,7 +1,7 @@
 package main
 
-// This file owns the daemon's look at itself: a call such as its clients make, whose answer tells the
-// overseer that the daemon lives.
+// This file owns the watchdog: the daemon calls itself as a client would, and an answer in time is what it
+// reports to the overseer as a sign of life.
 
 import (
 	"context"
@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// watchItself calls the daemon as often as the overseer expects, until ctx ends, and tells the overseer of each
-// answer that came in time. Once none comes any more, the overseer replaces the daemon.
+// watchItself starts the watchdog, which runs until ctx ends. A daemon that stops answering is replaced by the
+// service manager.
 func (d *daemon) watchItself(ctx context.Context) {
 	every := d.overseer.watchdog()
 	if every <= 0 {
@@ -27,7 +27,7 @@ func (d *daemon) watchItself(ctx context.Context) {
 			case err == nil:
 				d.overseer.alive()
 			default:
-				d.log.error("the daemon does not answer itself in time; the service manager is not told that it is well", "error", err, "max", every)
+				d.log.error("the watchdog call failed; the service manager is not notified", "error", err, "max", every)
 			}
 			select {
 			case <-tick.C:
@@ -38,9 +38,9 @@ func (d *daemon) watchItself(ctx context.Context) {
 	})
 }
 
-// callItself calls Ipcd.Ping by a connection in memory: through detection, codec, session and router,
-// and the locks on the way. It counts neither as a connection, which would keep the daemon from being
-// idle, nor as a call.
+// callItself calls Ipcd.Ping over a connection in memory. The call passes through detection, codec, session and
+// router, and takes the same locks as any other. It is not counted, neither as a call nor as a
+// connection: a connection would keep the daemon from becoming idle.
 func (s *server) callItself(ctx context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

@@ -130,7 +130,7 @@ func TestLogGoesToTheJournal(t *testing.T) {
 	}
 	want := []struct{ message, field, value string }{
 		{"listening endpoint=unix:///", "IPCD_ENDPOINT", "unix:///"},
-		{"stopping: nobody was here for the idle time idle=10ms", "IPCD_IDLE", "10ms"},
+		{"stopping: idle for too long idle=10ms", "IPCD_IDLE", "10ms"},
 		{"stopped", "SYSLOG_IDENTIFIER", "ipcd"},
 	}
 	if len(lines) != len(want) {

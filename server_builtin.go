@@ -27,9 +27,9 @@ type Ipcd struct {
 var ipcdDocs = map[string]string{
 	"Ping":     `answers "pong"`,
 	"List":     "lists all methods",
-	"Describe": "tells what a method or the methods of a service take and return, as JSON Schema",
-	"Status":   "tells how the daemon is",
-	"Whoami":   "tells what the kernel says of the caller",
+	"Describe": "describes a method, or each method of a service, as JSON Schema",
+	"Status":   "reports the daemon's status",
+	"Whoami":   "reports the caller's identity as the kernel sees it",
 }
 
 // A Listing is one method in the answer of List.

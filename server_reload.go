@@ -1,6 +1,6 @@
 package main
 
-// This file owns how a server goes on with other settings: connections keep the limits that they began with.
+// This file owns how a server applies reloaded settings. Open connections keep the limits they began with.
 
 // prepare implements reloader.
 func (s *server) prepare(old, now settings) (commit func(), err error) {

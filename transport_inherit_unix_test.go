@@ -137,7 +137,7 @@ func TestDaemonKeepsOutOfWhatIsTheManagers(t *testing.T) {
 	c.close()
 	must(t, os.Remove(path))
 	cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != exitDone || !strings.Contains(log.String(), "nobody was here for the idle time") {
+	if code := cmd.ProcessState.ExitCode(); code != exitDone || !strings.Contains(log.String(), "idle for too long") {
 		t.Errorf("exit code %d; want %d, and the end of the idle time\n%s", code, exitDone, log)
 	}
 }
