@@ -1,8 +1,8 @@
 package main
 
-// This file owns the settings: default < file < environment < flag. One table describes each
-// setting once; the file's checks, the names in the environment, the flags, "config show"
-// and contrib/config.toml follow from it. cmd_config.go holds the commands.
+// This file owns the settings. Each source overrides the ones before it: default, file, environment, flag.
+// settingTable describes every setting once; the checks, the names in the environment, the flags
+// and "config show" all follow from it, and a test compares it with contrib/config.toml.
 
 import (
 	"errors"
@@ -16,27 +16,27 @@ import (
 
 // settings is everything that can be configured.
 type settings struct {
-	Listen     []string // endpoints to serve; none is the default endpoint
-	Endpoint   string   // the endpoint that a client calls; empty is the default
-	AllowGroup string   // whose members may call, besides the daemon's user and root; empty is none
+	Listen     []string // endpoints to serve; empty for the default endpoint
+	Endpoint   string   // the endpoint that a client calls; empty for the default
+	AllowGroup string   // whose members may call, besides the daemon's user and root; empty for none
 	LogLevel   logLevel
 	LogFormat  logFormat
-	Idle       time.Duration // leave after so long without connections; 0 is never
-	Timeout    time.Duration // a client's call; 0 waits for ever
+	Idle       time.Duration // stop after this long without connections; 0 for never
+	Timeout    time.Duration // of a client's call; 0 for none
 	Limits     limits
 
-	// What is no setting, but decides the defaults of some: see instanceFrom.
-	instance instance
-	allow    group // AllowGroup, once resolve has looked it up
+	// These cannot be configured.
+	instance instance // decides some defaults; see instanceFrom
+	allow    group    // AllowGroup, once resolve has looked it up
 }
 
-// A reloader keeps something of the settings. prepare looks at others, changes nothing, and returns what puts
-// them into force, or why they cannot be: then none of them comes into force anywhere.
+// A reloader holds a copy of some settings. prepare checks new ones without changing anything, and returns the
+// function that puts them into force. If any reloader returns an error, no commit is called.
 type reloader interface {
 	prepare(old, now settings) (commit func(), err error)
 }
 
-// limits bounds every message, queue, count and wait. A zero is never "no limit".
+// limits bounds every message, queue, count and wait. Except in MaxCall, zero does not mean "no limit".
 type limits struct {
 	MaxMessage     int           // bytes of one message, framing excluded
 	MaxDepth       int           // nesting of a JSON value or a gob type
@@ -46,12 +46,12 @@ type limits struct {
 	FirstBytes     time.Duration // from accept to the first bytes
 	Message        time.Duration // from the first byte of a message to its last
 	Write          time.Duration // one blocked write
-	HalfClose      time.Duration // calls of a caller that has shut its sending side
-	Drain          time.Duration // calls in flight when the daemon is told to stop
-	MaxCall        time.Duration // one call, where the caller sets no deadline itself; 0 leaves it to the caller
+	HalfClose      time.Duration // calls of a caller that has closed its sending side
+	Drain          time.Duration // calls in flight once the daemon is told to stop
+	MaxCall        time.Duration // a call whose caller sets no deadline; 0 for no limit
 }
 
-// defaultLimits are those of docs/protocol.md.
+// defaultLimits returns the limits that docs/protocol.md documents.
 func defaultLimits() limits {
 	return limits{
 		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024,
@@ -60,12 +60,12 @@ func defaultLimits() limits {
 	}
 }
 
-// defaultSettings are in force where nobody says otherwise.
+// defaultSettings returns the settings before any source is read.
 func defaultSettings() settings {
 	return settings{LogLevel: levelInfo, LogFormat: formatAuto, Timeout: time.Minute, Limits: defaultLimits()}
 }
 
-// A settingKind says how a setting is written.
+// A settingKind is the syntax of a setting and the type of its field.
 type settingKind int
 
 const (
@@ -86,41 +86,41 @@ type setting struct {
 	min   int64
 	max   int64
 	words []string
-	doc   string // one line, for people
+	doc   string // one line
 }
 
 const (
 	oneDay     = int64(24 * time.Hour)
-	oneTick    = int64(time.Millisecond) // the shortest wait that means anything between two programs
+	oneTick    = int64(time.Millisecond) // the shortest useful wait between two programs
 	oneKiB     = 1 << 10
 	oneGiB     = 1 << 30
 	oneYear    = 365 * oneDay
 	maxCfgFile = 1 << 20 // bytes of a configuration file; a real one has a few thousand
 )
 
-// settingTable is every setting, in the order in which people read them.
-// Tables of which there may be several, such as [[rule]], will be a table of records beside this one: tomlKeys
-// marks them as arrays already, and loadKey is where they come in.
+// settingTable lists every setting, in the order in which people read them. Arrays of tables, such as [[rule]],
+// will need a table of their own beside this one: tomlKeys already marks their keys, and loadKey,
+// which refuses them today, is where they plug in.
 var settingTable = []setting{
 	{key: "listen", kind: ofEndpoints, at: func(s *settings) any { return &s.Listen },
-		doc: "Endpoints that the daemon serves; an empty list is the default endpoint of the user or the service."},
+		doc: "The endpoints that the daemon serves; an empty list means the default endpoint of the user or the service."},
 	{key: "endpoint", kind: ofEndpoint, at: func(s *settings) any { return &s.Endpoint },
-		doc: "The endpoint that a client calls; empty looks for the user's own daemon, then for the service."},
+		doc: "The endpoint that a client calls; if it is empty, the user's own daemon, or else the service."},
 	{key: "allow_group", kind: ofGroup, at: func(s *settings) any { return &s.AllowGroup },
-		doc: "A group whose members may call too, besides the user that the daemon runs as and root; empty is none."},
+		doc: "A group whose members may call, besides root and the user that the daemon runs as; empty for none."},
 	{key: "log_level", kind: ofWord, at: func(s *settings) any { return (*string)(&s.LogLevel) }, words: []string{"debug", "info", "warn", "error"},
-		doc: "What is logged: this level and those after it, of debug, info, warn, error."},
+		doc: "The lowest level that is logged: debug, info, warn or error."},
 	{key: "log_format", kind: ofWord, at: func(s *settings) any { return (*string)(&s.LogFormat) }, words: []string{"auto", "text", "json"},
-		doc: "How it is logged: text, json, or auto, which is text on a terminal, fields in the journal of systemd, and JSON otherwise."},
+		doc: "The format of the log: text, json, or auto, which is text on a terminal, fields in systemd's journal, and JSON elsewhere."},
 	{key: "idle", kind: ofDuration, at: func(s *settings) any { return &s.Idle }, max: oneYear,
-		doc: "The daemon leaves after so long without a connection; 0s is never."},
+		doc: "How long the daemon stays without a connection; 0s for ever."},
 	{key: "timeout", kind: ofDuration, at: func(s *settings) any { return &s.Timeout }, max: oneYear,
-		doc: "How long a client waits for the answer to a call; 0s is for ever."},
+		doc: "How long a client waits for the answer to a call; 0s for ever."},
 
 	{key: "limits.max_message", kind: ofSize, at: func(s *settings) any { return &s.Limits.MaxMessage }, min: oneKiB, max: oneGiB,
-		doc: "Bytes of one message."},
+		doc: "The size of one message."},
 	{key: "limits.max_depth", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxDepth }, min: 1, max: 1000,
-		doc: "How deep the values in a message may be nested."},
+		doc: "How deeply the values in a message may be nested."},
 	{key: "limits.max_batch", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxBatch }, min: 1, max: 100_000,
 		doc: "Requests in one JSON-RPC batch."},
 	{key: "limits.max_calls", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxCalls }, min: 1, max: 1_000_000,
@@ -128,17 +128,17 @@ var settingTable = []setting{
 	{key: "limits.max_connections", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxConnections }, min: 1, max: 1_000_000,
 		doc: "Connections of one user."},
 	{key: "limits.first_bytes", kind: ofDuration, at: func(s *settings) any { return &s.Limits.FirstBytes }, min: oneTick, max: oneDay,
-		doc: "How long a new connection may say nothing."},
+		doc: "How long a new connection may stay silent."},
 	{key: "limits.message", kind: ofDuration, at: func(s *settings) any { return &s.Limits.Message }, min: oneTick, max: oneDay,
-		doc: "How long a message that has begun may take to arrive."},
+		doc: "How long a message may take to arrive once it has begun."},
 	{key: "limits.write", kind: ofDuration, at: func(s *settings) any { return &s.Limits.Write }, min: oneTick, max: oneDay,
 		doc: "How long a peer may leave an answer unread."},
 	{key: "limits.half_close", kind: ofDuration, at: func(s *settings) any { return &s.Limits.HalfClose }, min: oneTick, max: oneDay,
-		doc: "How long the calls of a caller that has shut its sending side go on."},
+		doc: "How long calls may go on once their caller has closed its sending side."},
 	{key: "limits.drain", kind: ofDuration, at: func(s *settings) any { return &s.Limits.Drain }, min: oneTick, max: oneDay,
-		doc: "How long calls in flight may go on when the daemon is told to stop."},
+		doc: "How long calls in flight may go on once the daemon is told to stop."},
 	{key: "limits.max_call", kind: ofDuration, at: func(s *settings) any { return &s.Limits.MaxCall }, max: oneYear,
-		doc: "How long a call may take whose caller sets no deadline; 0s leaves it to the caller."},
+		doc: "How long a call may take if its caller sets no deadline; 0s for no limit."},
 }
 
 // findSetting returns the setting with the key, or nil.
@@ -151,27 +151,27 @@ func findSetting(key string) *setting {
 	return nil
 }
 
-// env is the setting's name in the environment.
+// env returns the setting's name in the environment.
 func (s *setting) env() string {
 	return "IPCD_" + strings.ToUpper(strings.ReplaceAll(s.key, ".", "_"))
 }
 
-// flag is its name on the command line, where a command has a flag of its own for it.
+// flag returns the name of the setting's own flag, which not every command has.
 func (s *setting) flag() string { return strings.ReplaceAll(s.key, "_", "-") }
 
-// origins says for each key where its value comes from: "default", "FILE:LINE",
+// origins maps each key to where its value comes from: "default", "FILE:LINE",
 // "environment IPCD_X" or "flag --x".
 type origins map[string]string
 
-// A given is a setting on the command line.
+// A given is a setting that was set on the command line.
 type given struct {
 	flag   string // "--log-level", "--set"
 	key    string
 	values []string // more than one for a list
 }
 
-// loadSettings merges all sources. The file must exist if it is explicit; an empty name is
-// no file. A fault among its errors is the user's: it ends in exit code 2.
+// loadSettings merges all sources. An empty file name stands for no file; the file must exist if it is
+// explicit. An error that is a fault was made by the user and leads to exit code 2.
 func loadSettings(file string, explicit bool, env func(string) (string, bool), flags []given) (settings, origins, error) {
 	st, from := defaultSettings(), origins{}
 	for i := range settingTable {
@@ -189,7 +189,7 @@ func loadSettings(file string, explicit bool, env func(string) (string, bool), f
 	for i := range settingTable {
 		s := &settingTable[i]
 		text, ok := env(s.env())
-		if !ok || text == "" { // set to nothing is how a unit file or a shell takes a variable away
+		if !ok || text == "" { // unit files and shells unset a variable by leaving it empty
 			continue
 		}
 		if wrong := s.set(&st, s.split(text)); wrong != nil {
@@ -214,7 +214,7 @@ func loadSettings(file string, explicit bool, env func(string) (string, bool), f
 	return st, from, nil
 }
 
-// resolve looks up what the settings name and only this system knows.
+// resolve looks up the names in the settings that only this system knows: the group.
 func (st *settings) resolve(from origins) error {
 	st.allow = group{}
 	if st.AllowGroup == "" {
@@ -229,7 +229,7 @@ func (st *settings) resolve(from origins) error {
 	return err
 }
 
-// place says where a setting stands whose value came from origin.
+// place returns where the user has set s, for an error message; origin is where its value came from.
 func (s *setting) place(origin string) string {
 	if name, ok := strings.CutPrefix(origin, "environment "); ok {
 		return name
@@ -246,7 +246,7 @@ func (s *setting) place(origin string) string {
 func parseSet(text string) (given, error) {
 	key, value, ok := strings.Cut(text, "=")
 	if key = strings.TrimSpace(key); !ok || key == "" {
-		return given{}, usagef("--set: %q is no setting; expected KEY=VALUE, such as limits.max_message=64KiB", text)
+		return given{}, usagef("--set: %q is not a setting; expected KEY=VALUE, such as limits.max_message=64KiB", text)
 	}
 	g := given{flag: "--set", key: key, values: []string{value}}
 	if s := findSetting(key); s != nil {
@@ -255,8 +255,8 @@ func parseSet(text string) (given, error) {
 	return g, nil
 }
 
-// split takes a list apart that stands in one text. An endpoint has no spaces: they are
-// percent-encoded in a URL.
+// split splits a list that is written as one text. Endpoints contain no spaces, because URLs
+// percent-encode them.
 func (s *setting) split(text string) []string {
 	if s.kind == ofEndpoints {
 		return strings.Fields(text)
@@ -264,7 +264,7 @@ func (s *setting) split(text string) []string {
 	return []string{text}
 }
 
-// set changes the field, or returns what is wrong with the values.
+// set sets the field, or returns what is wrong with the values.
 func (s *setting) set(st *settings, values []string) (wrong *fault) {
 	if s.kind == ofEndpoints {
 		for _, v := range values {
@@ -289,7 +289,7 @@ func (s *setting) set(st *settings, values []string) (wrong *fault) {
 	case ofDuration:
 		d, err := time.ParseDuration(text)
 		if err != nil {
-			return usagef("%q is no duration", text)
+			return usagef("%q is not a duration", text)
 		}
 		if wrong = s.inRange(int64(d), text); wrong == nil {
 			*s.at(st).(*time.Duration) = d
@@ -310,20 +310,20 @@ func (s *setting) set(st *settings, values []string) (wrong *fault) {
 	return wrong
 }
 
-// refuse is the fault for a value that is wrong, with the place where it stands.
+// refuse returns the error for an invalid value; where is the place at which the user has set it.
 func (s *setting) refuse(where string, wrong *fault) error {
 	f := usagef("%s: %s; expected %s", where, wrong.Text, s.expected())
 	f.hint = wrong.hint
 	return f
 }
 
-// sizeUnits are those of IEC 80000-13. "MB" and "M" mean two things, so they are none here.
+// sizeUnits are the binary units of IEC 80000-13. "MB" and "M" are ambiguous and therefore refused.
 var sizeUnits = []struct {
 	name string
 	size int64
 }{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
 
-// number reads a size or a count.
+// number parses a size or a count.
 func (s *setting) number(text string) (n int64, wrong *fault) {
 	digits, unit := text, int64(1)
 	if s.kind == ofSize {
@@ -341,10 +341,10 @@ func (s *setting) number(text string) (n int64, wrong *fault) {
 	case errors.Is(err, strconv.ErrRange), err == nil && n > s.max/unit:
 		return 0, usagef("%s is too large", text)
 	case err != nil && s.kind == ofSize:
-		return 0, usagef("%q is no size", text)
+		return 0, usagef("%q is not a size", text)
 	case err != nil:
-		return 0, usagef("%q is no whole number", text)
-	case n < 0: // times the unit it might be anything
+		return 0, usagef("%q is not a whole number", text)
+	case n < 0: // times the unit it could overflow
 		return 0, usagef("%s is too small", text)
 	}
 	return n * unit, s.inRange(n*unit, text)
@@ -360,7 +360,7 @@ func (s *setting) inRange(n int64, text string) (wrong *fault) {
 	return nil
 }
 
-// checkEndpoint returns what is wrong with an endpoint.
+// checkEndpoint returns what is wrong with an endpoint, or nil.
 func checkEndpoint(text string) (wrong *fault) {
 	if text == "" {
 		return usagef("an endpoint is empty")
@@ -370,7 +370,7 @@ func checkEndpoint(text string) (wrong *fault) {
 	return wrong
 }
 
-// expected says what would be right.
+// expected describes the valid values.
 func (s *setting) expected() string {
 	switch s.kind {
 	case ofSize:
@@ -390,7 +390,7 @@ func (s *setting) expected() string {
 	return fmt.Sprintf(`a list of endpoints, such as ["%s"]`, serviceEndpoint(defaultName))
 }
 
-// text is the setting's value as set takes it.
+// text returns the setting's value in the form that set takes.
 func (s *setting) text(st *settings) string {
 	switch v := s.at(st).(type) {
 	case *int:
@@ -408,7 +408,7 @@ func (s *setting) text(st *settings) string {
 	panic("setting " + s.key + " has a field of no known type")
 }
 
-// formatSize writes n with the largest unit that leaves it whole.
+// formatSize formats n in the largest unit of which it is a multiple.
 func formatSize(n int64) string {
 	for _, u := range sizeUnits {
 		if n >= u.size && n%u.size == 0 && u.size > 1 {
@@ -418,7 +418,7 @@ func formatSize(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// formatDuration writes 15m where Go writes 15m0s.
+// formatDuration formats d as time.Duration.String does, but writes 15m for 15m0s.
 func formatDuration(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
@@ -430,7 +430,7 @@ func formatDuration(d time.Duration) string {
 	return s
 }
 
-// unknownKey is the fault for a key that is none, with the nearest one as the hint.
+// unknownKey returns the error for an unknown key. Its hint is the nearest key that exists.
 func unknownKey(where, key string) error {
 	f := usagef(`%s: unknown key; expected one that "ipcd config show" lists`, where)
 	if near := nearestKey(key); near != "" {
@@ -440,8 +440,8 @@ func unknownKey(where, key string) error {
 	return f
 }
 
-// nearestKey finds the key or the table that was meant: by its letters, or by its last part
-// where it stands in the wrong table.
+// nearestKey guesses which key or table was meant: by its spelling, or by its last part if it is
+// in the wrong table.
 func nearestKey(key string) string {
 	names := map[string]bool{}
 	last := map[string]string{}

@@ -1,7 +1,7 @@
 package main
 
-// This file owns the configuration file: what is read, and what in it is no TOML, no key of ours or of the
-// wrong type, with its line. What the keys mean is in config.go.
+// This file owns the configuration file. It reads the TOML and reports what is not TOML, an unknown key, or of
+// the wrong type, with its line. What the keys mean is in config.go.
 
 import (
 	"bytes"
@@ -18,7 +18,7 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// readConfig reads the file. One that is not there and need not be is empty.
+// readConfig reads the file. A missing file counts as empty unless it was named explicitly.
 func readConfig(file string, explicit bool) ([]byte, error) {
 	info, err := os.Stat(file)
 	switch {
@@ -30,7 +30,7 @@ func readConfig(file string, explicit bool) ([]byte, error) {
 		return nil, cannotRead(file, err)
 	case info.IsDir():
 		return nil, usagef("%s: is a directory; expected a file", file)
-	case info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket) != 0: // opening one can wait for ever; a device such as /dev/null is fine
+	case info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket) != 0: // opening one can block for ever; a device such as /dev/null is fine
 		return nil, usagef("%s: is a pipe or a socket; expected a file", file)
 	}
 	f, err := os.Open(file)
@@ -45,12 +45,12 @@ func readConfig(file string, explicit bool) ([]byte, error) {
 	case len(data) > maxCfgFile:
 		return nil, usagef("%s: is larger than %s; expected a configuration in TOML", file, formatSize(maxCfgFile))
 	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
-		return nil, usagef("%s: is UTF-16; expected UTF-8", file) // what PowerShell 5's > writes
+		return nil, usagef("%s: is UTF-16; expected UTF-8", file) // written by > in PowerShell 5
 	}
-	return bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), nil // the mark that Windows editors put first
+	return bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), nil // the byte order mark of Windows editors
 }
 
-// cannotRead says without the name of the system call why a file cannot be read.
+// cannotRead returns why a file cannot be read, without the name of the system call.
 func cannotRead(file string, err error) error {
 	var p *fs.PathError
 	if errors.As(err, &p) {
@@ -59,15 +59,15 @@ func cannotRead(file string, err error) error {
 	return usagef("%s: %w; expected a file that can be read", file, err)
 }
 
-// A tomlKey is one key or table header of a file, with its place.
+// A tomlKey is a key or a table header in a file, with its position.
 type tomlKey struct {
 	path   []string
 	offset int
 	table  bool
-	array  bool // of tables: [[name]]
+	array  bool // it is an array of tables: [[name]]
 }
 
-// String is the key as the file would spell it.
+// String returns the key as TOML spells it.
 func (k tomlKey) String() string {
 	parts := make([]string, len(k.path))
 	for i, p := range k.path {
@@ -81,8 +81,8 @@ func (k tomlKey) String() string {
 	return strings.Join(parts, ".")
 }
 
-// tomlKeys lists the keys of a document in its order. go-toml's decoder knows the places of
-// what it does not like only; we want those of the values it likes as well.
+// tomlKeys lists the keys of a document in order. It uses go-toml's parser because its decoder
+// reports positions only for what it refuses, and valid TOML can still be an invalid setting.
 func tomlKeys(data []byte) ([]tomlKey, error) {
 	var p unstable.Parser
 	p.Reset(data)
@@ -118,14 +118,14 @@ func tomlKeys(data []byte) ([]tomlKey, error) {
 	return keys, p.Error()
 }
 
-// loadFile takes the settings of a file over.
+// loadFile sets the settings of a file.
 func (st *settings) loadFile(file string, data []byte, from origins) error {
 	line := func(offset int) string { return fmt.Sprintf("%s:%d", file, 1+bytes.Count(data[:offset], []byte("\n"))) }
 	keys, syntax := tomlKeys(data)
 	seen := map[string]int{}
 	for _, k := range keys {
 		name := k.String()
-		if k.array { // each [[name]] is a table of its own
+		if k.array { // each [[name]] begins a new table
 			clear(seen)
 			continue
 		}
@@ -138,7 +138,7 @@ func (st *settings) loadFile(file string, data []byte, from origins) error {
 	if err := toml.Unmarshal(data, &values); err != nil {
 		return notTOML(file, err)
 	}
-	if syntax != nil { // a disagreement of go-toml with itself; no input is known
+	if syntax != nil { // go-toml's two parsers disagree; no such input is known
 		return usagef("%s: %w; expected TOML", file, syntax)
 	}
 	for _, k := range keys {
@@ -149,7 +149,7 @@ func (st *settings) loadFile(file string, data []byte, from origins) error {
 	return nil
 }
 
-// notTOML says where a file is not TOML. The parser's words tell what it expected.
+// notTOML returns the error for invalid TOML, with its position and the parser's explanation.
 func notTOML(file string, err error) error {
 	var d *toml.DecodeError
 	if !errors.As(err, &d) {
@@ -160,7 +160,7 @@ func notTOML(file string, err error) error {
 	return usagef("%s:%d:%d: is not TOML: %s", file, row, column, what).withHint("https://toml.io has the rules; contrib/config.toml is an example")
 }
 
-// loadKey takes one key over.
+// loadKey sets one setting.
 func (st *settings) loadKey(where string, k tomlKey, values map[string]any, from origins) error {
 	name := k.String()
 	s := findSetting(name)
@@ -186,7 +186,7 @@ func (st *settings) loadKey(where string, k tomlKey, values map[string]any, from
 	return nil
 }
 
-// lookup finds a value in nested tables.
+// lookup returns a value from nested tables, or nil.
 func lookup(values map[string]any, path []string) any {
 	var v any = values
 	for _, p := range path {
@@ -196,7 +196,7 @@ func lookup(values map[string]any, path []string) any {
 	return v
 }
 
-// fromTOML turns a value of the file into the texts that set takes, if its type is right.
+// fromTOML converts a value of the file into the texts that set takes, or returns what is wrong with its type.
 func (s *setting) fromTOML(v any) (texts []string, wrong *fault) {
 	switch v := v.(type) {
 	case int64:
@@ -223,7 +223,7 @@ func (s *setting) fromTOML(v any) (texts []string, wrong *fault) {
 	return nil, usagef("is %s", tomlType(v))
 }
 
-// tomlType names the type of a value in TOML's words.
+// tomlType returns TOML's name for the type of a value.
 func tomlType(v any) string {
 	switch v.(type) {
 	case string:

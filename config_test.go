@@ -94,12 +94,12 @@ func TestConfigRefusesBadFile(t *testing.T) {
 		{"[limits]\nmax_message = \"99999999999999999999\"\n", `c.toml:2: limits.max_message: 99999999999999999999 is too large; ` + size, ""},
 		{"[limits]\nmax_message = \"-99999999999999999999\"\n", `c.toml:2: limits.max_message: -99999999999999999999 is too small; ` + size, ""},
 		{"[limits]\nmax_message = \"-9223372036854775808GiB\"\n", `c.toml:2: limits.max_message: -9223372036854775808GiB is too small; ` + size, ""},
-		{"[limits]\nmax_message = \"16MB\"\n", `c.toml:2: limits.max_message: "16MB" is no size; ` + size, ""},
-		{"[limits]\nmax_message = \"\"\n", `c.toml:2: limits.max_message: "" is no size; ` + size, ""},
+		{"[limits]\nmax_message = \"16MB\"\n", `c.toml:2: limits.max_message: "16MB" is not a size; ` + size, ""},
+		{"[limits]\nmax_message = \"\"\n", `c.toml:2: limits.max_message: "" is not a size; ` + size, ""},
 		{"[limits]\nmax_depth = \"64\"\n", `c.toml:2: limits.max_depth: is a string; expected a whole number from 1 to 1000`, ""},
 		{"[limits]\nmax_depth = 0\n", `c.toml:2: limits.max_depth: 0 is too small; expected a whole number from 1 to 1000`, ""},
 		{"[limits]\nmax_depth = 1001\n", `c.toml:2: limits.max_depth: 1001 is too large; expected a whole number from 1 to 1000`, ""},
-		{"[limits]\ndrain = \"10\"\n", `c.toml:2: limits.drain: "10" is no duration; ` + wait, ""},
+		{"[limits]\ndrain = \"10\"\n", `c.toml:2: limits.drain: "10" is not a duration; ` + wait, ""},
 		{"[limits]\ndrain = \"0s\"\n", `c.toml:2: limits.drain: 0s is too small; ` + wait, ""},
 		{"[limits]\ndrain = \"25h\"\n", `c.toml:2: limits.drain: 25h is too large; ` + wait, ""},
 		{"[limits]\ndrain = []\n", `c.toml:2: limits.drain: is an array; ` + wait, ""},
@@ -187,12 +187,12 @@ func TestConfigRefusesBadEnvironmentAndFlags(t *testing.T) {
 		want, hint string
 	}{
 		{map[string]string{"IPCD_LOG_LEVEL": "loud"}, nil, `IPCD_LOG_LEVEL: "loud" is not one of its values; expected debug, info, warn or error`, ""},
-		{map[string]string{"IPCD_LIMITS_MAX_BATCH": "1e3"}, nil, `IPCD_LIMITS_MAX_BATCH: "1e3" is no whole number; expected a whole number from 1 to 100000`, ""},
+		{map[string]string{"IPCD_LIMITS_MAX_BATCH": "1e3"}, nil, `IPCD_LIMITS_MAX_BATCH: "1e3" is not a whole number; expected a whole number from 1 to 100000`, ""},
 		{map[string]string{"IPCD_LIMITS_MAX_MESSAGE": "1"}, nil, `IPCD_LIMITS_MAX_MESSAGE: 1 is too small; expected a size from 1KiB to 1GiB, such as 65536 or "64KiB"`, ""},
 		{nil, []string{"--log-level", ""}, `--log-level: "" is not one of its values; expected debug, info, warn or error`, ""},
-		{nil, []string{"--idle", "x"}, `--idle: "x" is no duration; expected a duration from 0s to 8760h, such as "1m30s"`, ""},
-		{nil, []string{"--set", "limits.drain"}, `--set: "limits.drain" is no setting; expected KEY=VALUE, such as limits.max_message=64KiB`, ""},
-		{nil, []string{"--set", "=1"}, `--set: "=1" is no setting; expected KEY=VALUE, such as limits.max_message=64KiB`, ""},
+		{nil, []string{"--idle", "x"}, `--idle: "x" is not a duration; expected a duration from 0s to 8760h, such as "1m30s"`, ""},
+		{nil, []string{"--set", "limits.drain"}, `--set: "limits.drain" is not a setting; expected KEY=VALUE, such as limits.max_message=64KiB`, ""},
+		{nil, []string{"--set", "=1"}, `--set: "=1" is not a setting; expected KEY=VALUE, such as limits.max_message=64KiB`, ""},
 		{nil, []string{"--set", "drain=1s"}, `--set drain: unknown key; expected one that "ipcd config show" lists`, "did you mean limits.drain?"},
 		{nil, []string{"--set", "limits.max_calls=0"}, `--set limits.max_calls: 0 is too small; expected a whole number from 1 to 1000000`, ""},
 		{nil, []string{"--config", ""}, `--config: is empty; expected the name of a file`, ""},
@@ -394,10 +394,10 @@ func TestInstanceHasItsOwnPlaces(t *testing.T) {
 // exampleConfig is what contrib/config.toml must be.
 func exampleConfig() string {
 	var b strings.Builder
-	b.WriteString("# The configuration of ipcd. Every key is here, at its default: keep what you change.\n" +
-		"# \"ipcd config check FILE\" says whether a file is right, \"ipcd config show\" what is in\n" +
-		"# force and where it comes from. The environment (IPCD_LIMITS_DRAIN=3s) beats this file,\n" +
-		"# and flags (--set limits.drain=3s) beat both.\n")
+	b.WriteString("# The configuration of ipcd. Every key is here with its default; keep only those that you change.\n" +
+		"# \"ipcd config check FILE\" checks a file. \"ipcd config show\" shows the settings in force and\n" +
+		"# where each comes from. The environment (IPCD_LIMITS_DRAIN=3s) overrides this file, and\n" +
+		"# flags (--set limits.drain=3s) override both.\n")
 	st, table := defaultSettings(), ""
 	for i := range settingTable {
 		s := &settingTable[i]
@@ -405,7 +405,7 @@ func exampleConfig() string {
 		if in, name, ok := strings.Cut(s.key, "."); ok {
 			if key = name; in != table {
 				table = in
-				fmt.Fprintf(&b, "\n# What one message, one connection and one wait may cost. Reaching a limit is an error\n# that names it.\n[%s]\n", table)
+				fmt.Fprintf(&b, "\n# What one message, one connection and one wait may cost. The error for\n# exceeding a limit names it.\n[%s]\n", table)
 			}
 		}
 		value := fmt.Sprintf("%q", s.text(&st))
