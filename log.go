@@ -1,11 +1,11 @@
 package main
 
-// This file owns the log: its levels, and what happens when the same complaint comes in a flood, or when nobody reads
-// the log. What a line looks like is in log_line.go. These two are the only files that import logrus.
-// log_journal_linux.go sends lines to systemd's journal, log_file_windows.go writes the log of a Windows service.
+// This file owns the log: its levels, and how it survives floods of one complaint and readers that do not
+// read. log_line.go formats the lines; only these two files import logrus.
 //
-// Messages are constants; what varies goes into fields. endpoint, conn, peer, method, call and error may be in every
-// line, and are printed in that order. Payloads are logged at the debug level only.
+// A message is a constant; what varies goes into fields. The fields that any line may have are
+// endpoint, conn, peer, method, call and error, printed in that order. Payloads are logged
+// at the debug level only.
 
 import (
 	"bytes"
@@ -36,7 +36,7 @@ const (
 	levelError logLevel = "error"
 )
 
-// logLevels are our levels in logrus, which calls the third one "warning"; we never print that.
+// logLevels maps our levels to those of logrus, whose name for the third, "warning", is never printed.
 var logLevels = map[logLevel]logrus.Level{
 	levelDebug: logrus.DebugLevel, levelInfo: logrus.InfoLevel,
 	levelWarn: logrus.WarnLevel, levelError: logrus.ErrorLevel,
@@ -46,18 +46,18 @@ var logLevels = map[logLevel]logrus.Level{
 type logFormat string
 
 const (
-	formatAuto logFormat = "auto" // text on a terminal, fields in systemd's journal, JSON otherwise
+	formatAuto logFormat = "auto" // text on a terminal, fields in systemd's journal, JSON elsewhere
 	formatText logFormat = "text"
 	formatJSON logFormat = "json"
 )
 
-// A logger writes lines with its fields. A nil logger writes nothing.
+// A logger writes lines that carry its fields. A nil logger writes nothing.
 type logger struct {
 	s      *logSink
-	fields logrus.Fields // shared, so never changed
+	fields logrus.Fields // never modified: loggers share them
 }
 
-// newLogger returns a logger that writes to w what is at level or above. The caller closes it.
+// newLogger returns a logger that writes what is at or above the level to w. The caller has to close it.
 func newLogger(w io.Writer, format logFormat, level logLevel) *logger {
 	l := newLoggerWith(w, lineFormat{}, level)
 	l.s.terminal = isTerminal(w)
@@ -68,10 +68,10 @@ func newLogger(w io.Writer, format logFormat, level logLevel) *logger {
 	return l
 }
 
-// change sets the format and the level of the log.
+// change switches to another format and level.
 func (l *logger) change(format logFormat, level logLevel) {
 	l.s.setLevel(level)
-	f, _ := l.s.log.Formatter.(lineFormat) // nobody else sets it
+	f, _ := l.s.log.Formatter.(lineFormat) // only change sets it
 	f.json = format == formatJSON || format != formatText && !l.s.terminal
 	f.colour = l.s.terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" // no-color.org
 	l.s.log.SetFormatter(f)
@@ -85,7 +85,7 @@ func newLoggerWith(w io.Writer, f lineFormat, level logLevel) *logger {
 		s.file = &logFile{f: file}
 		w = s.file
 	}
-	s.log = &logrus.Logger{Out: quiet{w}, Formatter: f, Hooks: logrus.LevelHooks{}, Level: logrus.DebugLevel} // logSink.level decides before
+	s.log = &logrus.Logger{Out: quiet{w}, Formatter: f, Hooks: logrus.LevelHooks{}, Level: logrus.DebugLevel} // logSink.level filters before logrus does
 	return &logger{s: s}
 }
 
@@ -106,7 +106,7 @@ func isTerminal(w io.Writer) bool {
 // enableColours makes a terminal obey escape sequences. It is nil where terminals do so unasked.
 var enableColours func(f *os.File) error
 
-// with returns a logger whose lines also have these fields: key, value, key, value.
+// with returns a logger whose lines have these fields too. Keys and values alternate.
 func (l *logger) with(key string, value any, more ...any) *logger {
 	if l == nil {
 		return nil
@@ -114,8 +114,8 @@ func (l *logger) with(key string, value any, more ...any) *logger {
 	return &logger{s: l.s, fields: l.merge(append([]any{key, value}, more...))}
 }
 
-// debugging guards calls of debug on the path of every message: without it, each would allocate for its arguments even
-// when the level is off.
+// debugging reports whether debug lines are logged. It guards calls of debug on hot paths, which would
+// allocate for their arguments even when the level is off.
 func (l *logger) debugging() bool { return l != nil && l.s.logs(logrus.DebugLevel) }
 
 func (l *logger) debug(msg string, kv ...any) {
@@ -128,22 +128,22 @@ func (l *logger) info(msg string, kv ...any)  { l.write(logrus.InfoLevel, msg, k
 func (l *logger) warn(msg string, kv ...any)  { l.write(logrus.WarnLevel, msg, kv) }
 func (l *logger) error(msg string, kv ...any) { l.write(logrus.ErrorLevel, msg, kv) }
 
-// close reports what floods have held back, and waits until everything is written, but no longer than logEnd. Lines that
-// come later are dropped.
+// close reports what floods have held back and waits up to logEnd until everything is written.
+// What is logged later is lost.
 func (l *logger) close() {
 	if l != nil {
 		l.s.close()
 	}
 }
 
-// write logs one line unless its level is too low or it is part of a flood.
+// write logs one line, unless its level is too low or it is part of a flood.
 func (l *logger) write(level logrus.Level, msg string, kv []any) {
 	if l == nil || !l.s.logs(level) {
 		return
 	}
 	fields := l.merge(kv)
-	// Only complaints come in floods. Lines below a warning were asked for: each line of an echo endpoint says
-	// something new.
+	// Only warnings and errors flood. Lines of a lower level were asked for: each line of an
+	// echo endpoint says something new.
 	if level <= logrus.WarnLevel {
 		endpoint, _ := fieldText(fields["endpoint"])
 		if !l.s.admit(complaint{level, msg, endpoint}) {
@@ -153,8 +153,8 @@ func (l *logger) write(level logrus.Level, msg string, kv []any) {
 	l.s.emit(level, msg, fields)
 }
 
-// merge adds fields to those of the logger. A nil value removes the field, so that a caller can pass an error that may
-// be nil.
+// merge returns the logger's fields and these. A nil value removes the field, so that callers can
+// pass an error that may be nil.
 func (l *logger) merge(kv []any) logrus.Fields {
 	if len(kv) == 0 {
 		return l.fields
@@ -177,50 +177,50 @@ func (l *logger) merge(kv []any) logrus.Fields {
 	return fields
 }
 
-// A flood is a complaint that comes too often: after floodFirst times within floodWindow, the others are counted and
-// reported once.
+// A flood counts how often one complaint occurs. After floodFirst occurrences within floodWindow, the
+// rest are counted and reported once.
 type flood struct {
 	began time.Time
 	seen  int
 	held  int
-	timer *time.Timer // set once something is held back
+	timer *time.Timer // set while lines are held back
 }
 
 const (
 	floodFirst  = 5
 	floodWindow = 10 * time.Second
-	floodKinds  = 256 // different complaints that are kept apart, in case some message is not a constant
+	floodKinds  = 256 // complaints that are counted separately; a bound in case a message is not a constant
 )
 
-// A complaint identifies a line: two with the same complaint say the same.
+// A complaint identifies lines that count as the same.
 type complaint struct {
 	level    logrus.Level
 	msg      string
 	endpoint string
 }
 
-// A logSink is what a logger shares with all loggers made from it.
+// A logSink is shared by a logger and all loggers derived from it.
 type logSink struct {
 	log       *logrus.Logger
 	level     atomic.Uint32 // a logrus.Level
 	file      *logFile      // nil if the log is not a file
 	terminal  bool
-	journal   func(journalEntry) error // nil if the file does not lead to the journal
-	journaled atomic.Bool              // lines go there by its own protocol, not as text
+	journal   func(journalEntry) error // sends one line; nil if stderr does not lead to the journal
+	journaled atomic.Bool              // lines are sent by journal, not written as text
 
 	// mu guards the fields below. It is not held while a line is written.
 	mu     sync.Mutex
 	floods map[complaint]*flood
 	closed bool
-	firing sync.WaitGroup // timers that are writing their reports
+	firing sync.WaitGroup // reports that timers are writing
 }
 
 func (s *logSink) logs(level logrus.Level) bool { return level <= logrus.Level(s.level.Load()) }
 
-// emit writes one line; if some were lost before, it first writes how many.
+// emit writes one line. If lines were lost before it, it says so first.
 func (s *logSink) emit(level logrus.Level, msg string, fields logrus.Fields) {
 	if n := s.file.takeLost(); n > 0 {
-		s.line(logrus.WarnLevel, "log lines were lost because nobody read the log in time", logrus.Fields{"lines": n})
+		s.line(logrus.WarnLevel, "log lines were lost because the log was not read in time", logrus.Fields{"lines": n})
 	}
 	s.line(level, msg, fields)
 }
@@ -232,13 +232,13 @@ func (s *logSink) line(level logrus.Level, msg string, fields logrus.Fields) {
 	}
 	e := entryOf(level, msg, fields)
 	s.file.put(func() {
-		if s.journal(e) != nil { // it may be back in a moment, as the other end of stderr
+		if s.journal(e) != nil { // stderr leads to the journal too, and may work again by then
 			io.WriteString(s.file.f, e.message+"\n")
 		}
 	})
 }
 
-// admit reports whether a complaint may be written, and counts it if not.
+// admit reports whether a complaint may be written. If not, it is counted.
 func (s *logSink) admit(c complaint) bool {
 	now := time.Now()
 	s.mu.Lock()
@@ -276,7 +276,7 @@ func (s *logSink) admit(c complaint) bool {
 	return ok
 }
 
-// takeHeld ends the flood and returns how many lines it held back. logSink.mu must be held.
+// takeHeld stops the timer and returns how many lines were held back.
 func (f *flood) takeHeld() int {
 	if f.timer != nil {
 		f.timer.Stop()
@@ -286,7 +286,7 @@ func (f *flood) takeHeld() int {
 	return n
 }
 
-// over ends a flood that held something back, at the end of its window.
+// over ends the window of a flood that held lines back.
 func (s *logSink) over(c complaint, f *flood) {
 	s.mu.Lock()
 	if s.closed || s.floods[c] != f {
@@ -301,7 +301,7 @@ func (s *logSink) over(c complaint, f *flood) {
 	s.report(c, held)
 }
 
-// report writes that a complaint was held back n times, if it was.
+// report writes one line for a complaint that was held back n times.
 func (s *logSink) report(c complaint, n int) {
 	if n == 0 {
 		return
@@ -336,8 +336,8 @@ func (s *logSink) close() {
 	s.file.close()
 }
 
-// quiet hides the errors of a writer: logrus would print them on stderr, which is the very thing that does not work
-// then.
+// quiet is a writer that swallows errors. logrus would print them on stderr, which is just what
+// cannot be written to then.
 type quiet struct{ w io.Writer }
 
 func (q quiet) Write(p []byte) (int, error) {
@@ -347,22 +347,22 @@ func (q quiet) Write(p []byte) (int, error) {
 
 const (
 	logQueue = 256                    // lines that may wait for a slow reader
-	logWait  = 100 * time.Millisecond // for room in the queue, before lines are dropped
-	logEnd   = time.Second            // for the queue to be written at close
+	logWait  = 100 * time.Millisecond // for room in the queue, once, before lines are dropped
+	logEnd   = time.Second            // for the queue to empty at close
 )
 
-// A logFile writes lines to a file that may block: a full pipe whose reader sleeps, a terminal stopped with Ctrl-S. The
-// daemon must go on all the same, so a goroutine of its own writes, and when its queue is full, lines are dropped
-// and counted.
+// A logFile writes lines to a file that may block: a full pipe whose reader sleeps, or a terminal stopped
+// with Ctrl-S. The daemon must not block with it. A goroutine therefore does the writing, and once
+// its queue is full, lines are dropped and counted.
 type logFile struct {
 	f *os.File
 
 	// mu guards the fields below. Lock order: logrus's own mutex, then this one.
 	mu     sync.Mutex
-	lines  chan func()    // each writes one line; created with the first
-	done   chan struct{}  // closed when the writer has ended
+	lines  chan func()    // each func writes one line; nil before the first
+	done   chan struct{}  // closed when the goroutine has ended
 	pipe   chan os.Signal // see start
-	stuck  bool           // the last line found no room; until one does, none waits for room
+	stuck  bool           // the last line found no room; none waits again until one does
 	lost   int
 	closed bool
 }
@@ -373,7 +373,7 @@ func (l *logFile) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// put queues a function that writes one line.
+// put queues a func that writes one line.
 func (l *logFile) put(write func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -402,9 +402,9 @@ func (l *logFile) put(write func()) {
 	l.lost++
 }
 
-// start starts the writer. A Go program dies of SIGPIPE when it writes to a closed stderr, unless it has called Notify
-// for that signal (os/signal, "SIGPIPE"). Nobody reads the channel, since the write also returns an error. To ignore
-// the signal instead would be inherited by every program that we start.
+// start starts the goroutine that writes. A Go program that writes to a closed stderr dies of SIGPIPE unless
+// it has called Notify for that signal (os/signal, "SIGPIPE"). Nobody reads the channel: the
+// write's error says the same. Ignore would be inherited by every program that we start.
 func (l *logFile) start() {
 	l.pipe = make(chan os.Signal, 1)
 	signal.Notify(l.pipe, syscall.SIGPIPE)
@@ -417,7 +417,7 @@ func (l *logFile) start() {
 	}(l.lines)
 }
 
-// takeLost returns how many lines were lost since the last call, if there is room to say so.
+// takeLost returns how many lines were lost, and forgets them, once the queue has room to report it.
 func (l *logFile) takeLost() int {
 	if l == nil {
 		return 0
@@ -432,8 +432,8 @@ func (l *logFile) takeLost() int {
 	return n
 }
 
-// close waits for the queued lines to be written, for at most logEnd. If the writer is stuck in write(2) then, it ends
-// with the process.
+// close waits up to logEnd for the queued lines. If the reader does not read, the goroutine stays blocked in
+// its write until the process ends.
 func (l *logFile) close() {
 	if l == nil {
 		return
@@ -455,7 +455,7 @@ func (l *logFile) close() {
 	signal.Stop(l.pipe)
 }
 
-// standard returns a logger of the standard library for packages that want one; each line becomes a warning.
+// standard returns a logger of package log for packages that want one. Each of its lines becomes a warning.
 func (l *logger) standard() *stdlog.Logger { return stdlog.New(warnings{l}, "", 0) }
 
 type warnings struct{ l *logger }

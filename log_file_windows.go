@@ -1,7 +1,7 @@
 package main
 
-// This file owns where a Windows service logs, which has no stderr that anybody could read: everything goes to a file
-// that is rotated, warnings and errors also to the event log. It is the only one that imports lumberjack.
+// This file owns the log of a Windows service, which has no stderr that anyone could read. Everything goes to a
+// file that is rotated before it grows large; warnings and errors also go to the event log.
 
 import (
 	"bytes"
@@ -17,25 +17,25 @@ import (
 )
 
 const (
-	maxServiceLog  = 10       // megabytes of the file, then it is rotated
-	keptServiceLog = 5        // rotated files that are kept
-	maxCrashLog    = 1 << 20  // bytes of the file for crashes, then it is truncated
-	maxEvent       = 16 << 10 // bytes of an event: ReportEvent takes 31,839 characters, and half of that is more than anyone reads
+	maxServiceLog  = 10       // megabytes before the file is rotated
+	keptServiceLog = 5        // rotated files; then the oldest is removed
+	maxCrashLog    = 1 << 20  // bytes before the file for crashes is truncated
+	maxEvent       = 16 << 10 // bytes of an event; ReportEvent takes 31,839 characters, but nobody reads that much
 )
 
-// The numbers of our events. EventCreate.exe has message texts for 1 to 1000, each of which is just our text.
+// The ids of our events. EventCreate.exe provides message texts for 1 to 1000, which are just what is passed.
 const (
 	eventWarning = 2
 	eventError   = 3
 )
 
-// serviceLogDir and serviceLogFile are where a service with the directory dir logs. The log has a directory of its own,
-// the only one that the service may write to.
+// serviceLogDir and serviceLogFile are where the service with the directory dir logs. The file has its own
+// directory, because that is the only place where the service may write.
 func serviceLogDir(dir string) string        { return filepath.Join(dir, "log") }
 func serviceLogFile(dir, name string) string { return filepath.Join(serviceLogDir(dir), name+".log") }
 
-// keepCrash makes the runtime write the report of a crash to a file next to the log as well: on stderr nobody would see
-// it. If the file cannot be opened, there is no such report.
+// keepCrash makes the runtime write its crash report to a file beside the log, since nobody sees stderr. If the
+// file cannot be opened, the report is lost.
 func keepCrash(dir string) {
 	name := filepath.Join(serviceLogDir(dir), "crash.log")
 	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
@@ -46,11 +46,11 @@ func keepCrash(dir string) {
 	if err != nil {
 		return
 	}
-	debug.SetCrashOutput(f, debug.CrashOptions{}) // it duplicates the handle
+	debug.SetCrashOutput(f, debug.CrashOptions{}) // which duplicates the handle
 	f.Close()
 }
 
-// events is what we need of the event log.
+// events is the part of the event log that we use.
 type events interface {
 	Warning(id uint32, text string) error
 	Error(id uint32, text string) error
@@ -61,11 +61,11 @@ type events interface {
 type serviceLog struct {
 	*logger
 	file   io.WriteCloser
-	events events // nil if it cannot be opened
+	events events // nil if there is no event log for us
 }
 
-// openServiceLog opens the log of the service name, whose directory is dir. It does not open the file: if that cannot be
-// written, the first line will show it, and there are still the events.
+// openServiceLog opens the log of the service with that name and the directory dir. The file is opened with the
+// first line; if that fails, events are still logged.
 func openServiceLog(dir, name string, format logFormat, level logLevel) *serviceLog {
 	s := &serviceLog{file: rotatedLog{&lumberjack.Logger{Filename: serviceLogFile(dir, name), MaxSize: maxServiceLog, MaxBackups: keptServiceLog}}}
 	if log, err := eventlog.Open(name); err == nil {
@@ -75,9 +75,9 @@ func openServiceLog(dir, name string, format logFormat, level logLevel) *service
 	return s
 }
 
-// A rotatedLog is the file and its rotated predecessors. It cannot be rotated while a program has it open without
-// FILE_SHARE_DELETE ("Creating and Opening Files"), as those do that follow a log. Until they close it, it grows
-// on, up to the size that all of the files may have together.
+// A rotatedLog is the log file with its rotated predecessors. It cannot be rotated while another program has
+// it open without sharing deletion ("Creating and Opening Files"), as viewers do. Until then it
+// keeps growing, up to the size of all the files together.
 type rotatedLog struct{ *lumberjack.Logger }
 
 func (l rotatedLog) Write(b []byte) (int, error) {
@@ -96,7 +96,7 @@ func (l rotatedLog) Write(b []byte) (int, error) {
 	return f.Write(b)
 }
 
-// report writes warnings and errors to the event log.
+// report logs warnings and errors as events.
 func (s *serviceLog) report(level logLevel, line []byte) {
 	if s.events == nil {
 		return
@@ -110,10 +110,10 @@ func (s *serviceLog) report(level logLevel, line []byte) {
 	}
 }
 
-// placeholder matches what the event viewer would replace with an inserted string ("ReportEventW function").
+// placeholder matches what the event viewer would replace with another text ("ReportEventW function").
 var placeholder = regexp.MustCompile(`%+([0-9])`)
 
-// eventText is a line as the text of an event.
+// eventText returns a line as the text of an event.
 func eventText(line []byte) string {
 	text := placeholder.ReplaceAllString(string(bytes.TrimSpace(line)), "% $1")
 	if len(text) <= maxEvent {
@@ -126,7 +126,7 @@ func eventText(line []byte) string {
 	return text[:cut] + "..."
 }
 
-// close writes what is still held back, and closes the file and the event log.
+// close writes what is still queued and closes the file and the event log.
 func (s *serviceLog) close() {
 	s.logger.close()
 	s.file.Close()

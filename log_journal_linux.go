@@ -1,7 +1,7 @@
 package main
 
-// This file owns logging to systemd's journal by its native protocol, which keeps the level and the fields apart from
-// the text. It is the only one that imports go-systemd's journal.
+// This file owns logging to systemd's journal over its native protocol, which keeps level and fields separate. No
+// other file imports go-systemd's journal package.
 
 import (
 	"os"
@@ -11,8 +11,8 @@ import (
 
 func init() { openJournal = journalBehind }
 
-// journalBehind returns a function that sends a line to the journal, if f leads there. systemd says so in
-// $JOURNAL_STREAM, with the identity of the file, by which a later redirection shows (systemd.exec(5)).
+// journalBehind is openJournal for systemd. $JOURNAL_STREAM says which file leads to the journal, so that a stderr
+// that has been redirected since is noticed (systemd.exec(5)).
 func journalBehind(f *os.File) func(journalEntry) error {
 	if f != os.Stderr {
 		return nil

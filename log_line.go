@@ -1,7 +1,7 @@
 package main
 
-// This file owns what a line of the log looks like: as text, as JSON and as an entry of the journal, and how text from
-// outside is made safe in it.
+// This file owns the format of log lines: text, JSON and the journal's fields, and how text from outside is
+// escaped in each.
 
 import (
 	"fmt"
@@ -15,28 +15,28 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// lineFormat is both formats, text and JSON. logrus's own were tried: the text escapes twice what has been made safe
-// already, and prints messages raw on a terminal; the JSON lets C1 and direction marks through; and both have other
-// names for our levels.
+// lineFormat formats text and JSON. The formatters of logrus were tried and do not fit: text escapes our
+// escapes again, prints messages raw on a terminal, and JSON passes C1 controls and direction marks. Both
+// have other names for our levels.
 type lineFormat struct {
 	json, colour bool
-	bare         bool                              // no time and no level: where the line goes, they are recorded anyway
-	also         func(level logLevel, line []byte) // gets each line as well, bare
+	bare         bool                              // without time and level, which the receiver keeps itself
+	also         func(level logLevel, line []byte) // also gets each line, bare
 }
 
-// logTime has a fixed width, so that lines sort.
+// logTime has a fixed width, so that lines sort by time.
 const logTime = "2006-01-02T15:04:05.000Z07:00"
 
-// fieldOrder is the order of the fields with fixed names; others follow, sorted by name.
+// fieldOrder lists the fields that come first. The others follow in alphabetical order.
 var fieldOrder = []string{"endpoint", "conn", "peer", "method", "call", "error"}
 
-// levelNames and levelColours (ECMA-48 SGR) are for people.
+// levelNames are the names in the log, levelColours their colours (ECMA-48 SGR).
 var (
 	levelNames   = map[logrus.Level]string{logrus.DebugLevel: "debug", logrus.InfoLevel: "info", logrus.WarnLevel: "warn", logrus.ErrorLevel: "error"}
 	levelColours = map[logrus.Level]int{logrus.DebugLevel: 90, logrus.InfoLevel: 36, logrus.WarnLevel: 33, logrus.ErrorLevel: 31}
 )
 
-// Format is what logrus calls for each line.
+// Format implements logrus.Formatter.
 func (f lineFormat) Format(e *logrus.Entry) ([]byte, error) {
 	at, level := e.Time.UTC().Format(logTime), levelNames[e.Level]
 	if f.also != nil {
@@ -100,12 +100,12 @@ func (f lineFormat) appendField(b []byte, key string, v any) []byte {
 	return strconv.AppendQuote(b, text)
 }
 
-// openJournal returns a function that sends a line to the journal if f leads there, otherwise nil. It is nil itself on
-// systems without a journal.
+// openJournal returns a function that sends a line to the journal, or nil if f does not lead there. It is
+// itself nil on systems without a journal.
 var openJournal func(f *os.File) func(journalEntry) error
 
-// An errorStream is standard error for the last words of a command, a line in each write. The journal takes a number
-// before the line for its level: sd-daemon(3).
+// An errorStream is standard error for a program's last words; each write has to be one line. If stderr leads
+// to the journal, a prefix gives the line its level: sd-daemon(3).
 type errorStream struct{ f *os.File }
 
 func (w errorStream) Write(line []byte) (int, error) {
@@ -122,13 +122,13 @@ type journalEntry struct {
 	fields   map[string]string
 }
 
-// priorities are the levels of syslog(3).
+// priorities maps levels to those of syslog(3).
 var priorities = map[logrus.Level]int{logrus.DebugLevel: 7, logrus.InfoLevel: 6, logrus.WarnLevel: 4, logrus.ErrorLevel: 3}
 
-const maxFieldName = 64 // bytes: the journal drops a field whose name is longer
+const maxFieldName = 64 // bytes; the journal drops fields with longer names
 
-// entryOf makes an entry for the journal, which adds the time. For people, the message also has the fields, except those
-// of several lines.
+// entryOf returns a line in the form of the journal, which adds the time itself. For people the message
+// repeats the fields, except those of several lines.
 func entryOf(level logrus.Level, msg string, data logrus.Fields) journalEntry {
 	e := journalEntry{priority: priorities[level], fields: map[string]string{"SYSLOG_IDENTIFIER": defaultIdentifier}}
 	short := maps.Clone(data)
@@ -152,15 +152,16 @@ func entryOf(level logrus.Level, msg string, data logrus.Fields) journalEntry {
 	return e
 }
 
-const defaultIdentifier = "ipcd" // by which "journalctl -t" finds our lines
+const defaultIdentifier = "ipcd" // for "journalctl -t ipcd"
 
-// maxField bounds a value in a line, since a method's name may be as long as a message. The stack of a panic fits in it.
+// maxField bounds one value in a line, since the name of a method may be as long as a message.
+// The stack of a panic fits.
 const maxField = 8 << 10
 
-// fieldText returns a value as text; bare reports whether JSON writes it without quotes.
+// fieldText returns a value as text. If it is bare, JSON writes it without quotes.
 func fieldText(v any) (text string, bare bool) {
 	defer func() {
-		if r := recover(); r != nil { // a nil pointer with a String method, say
+		if r := recover(); r != nil { // for example, a nil pointer with a String method
 			text, bare = fmt.Sprintf("%T: %v", v, r), false
 		}
 	}()
@@ -203,8 +204,8 @@ func isPlain(s string) bool {
 	return true
 }
 
-// safeText is oneLine for text that may not even be UTF-8: a lone 0x9b begins an escape sequence on some terminals
-// (ECMA-48 §5.4).
+// safeText is oneLine for text that may be invalid UTF-8: on some terminals a lone byte 0x9b begins
+// an escape sequence (ECMA-48 §5.4).
 func safeText(s string) string {
 	if utf8.ValidString(s) {
 		return oneLine(s)
@@ -222,9 +223,9 @@ func safeText(s string) string {
 	return oneLine(string(b))
 }
 
-// appendJSONText writes s as a JSON string (RFC 8259 §7) that does nothing to a terminal: a program that parses the line
-// gets the control characters, a person sees their numbers. A byte that is not UTF-8 cannot be in JSON, and becomes
-// the four characters \xNN.
+// appendJSONText appends s as a JSON string (RFC 8259 §7) that is safe to print on a terminal: control
+// characters are written as escapes, which a parser turns back. A byte that is invalid UTF-8 cannot
+// be represented in JSON and becomes the four characters \xNN.
 func appendJSONText(b []byte, s string) []byte {
 	b = append(b, '"')
 	for len(s) > 0 {
@@ -236,7 +237,7 @@ func appendJSONText(b []byte, s string) []byte {
 			b = append(b, '\\', byte(r))
 		case r == '\n':
 			b = append(b, `\n`...)
-		case isControl(r) || r == 0x2028 || r == 0x2029: // the last two end a line in JavaScript
+		case isControl(r) || r == 0x2028 || r == 0x2029: // the last two end lines in JavaScript
 			b = fmt.Appendf(b, `\u%04x`, r)
 		default:
 			b = append(b, s[:n]...)

@@ -313,7 +313,7 @@ func TestLogSurvivesReaderThatSleeps(t *testing.T) {
 	l.close()
 	w.Close()
 	all := <-read
-	want := fmt.Sprintf("log lines were lost because nobody read the log in time lines=%d\n", lost)
+	want := fmt.Sprintf("log lines were lost because the log was not read in time lines=%d\n", lost)
 	if !strings.Contains(all, want) || !strings.HasSuffix(all, "awake\n") {
 		t.Errorf("log ends %q; want %q in it and awake at its end", all[max(0, len(all)-300):], want)
 	}
