@@ -434,7 +434,7 @@ func formatDuration(d time.Duration) string {
 func unknownKey(where, key string) error {
 	f := usagef(`%s: unknown key; expected one that "ipcd config show" lists`, where)
 	if near := nearestKey(key); near != "" {
-		f.Data = &faultData{Near: near}
+		f.Data = faultData{Near: near}.json()
 		return f.withHint("did you mean %s?", near)
 	}
 	return f

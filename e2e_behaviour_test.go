@@ -415,7 +415,7 @@ var behaviours = []behaviour{
 	}},
 	{name: "errors", run: func(t *testing.T, s *testServer, k clientKind, c caller) {
 		f := checkCode(t, "Echo.Sy", ask(c, "Echo.Sy", "a", nil), codeNoMethod, "Echo.Sy")
-		if k.data && (f.Data == nil || f.Data.Near != "Echo.Say") {
+		if k.data && (f.data().Near != "Echo.Say") {
 			t.Errorf("the data of the error is %+v; want Echo.Say as the nearest name", f.Data)
 		}
 		checkCode(t, "a number for a text", ask(c, "Echo.Say", 7, nil), codeBadArgument, "")
@@ -459,7 +459,7 @@ var behaviours = []behaviour{
 		}
 		s.begun(4)
 		f := checkCode(t, "the fifth call", ask(c, "Echo.Say", "a", nil), codeBusy, "max_calls")
-		if k.data && (f.Data == nil || f.Data.Limit != "max_calls" || f.Data.Max != 4 || !f.Data.Retry) {
+		if k.data && (f.data().Limit != "max_calls" || f.data().Max != 4 || !f.data().Retry) {
 			t.Errorf("the data of the error is %+v; want max_calls, 4 and retry", f.Data)
 		}
 		s.freeAll()
@@ -536,7 +536,7 @@ var behaviours = []behaviour{
 			checkSay(t, c, "just come")
 		} else {
 			f := checkCode(t, "a new call", ask(c, "Echo.Say", "a", nil), codeShuttingDown, "shutting down")
-			if k.data && (f.Data == nil || !f.Data.Retry) {
+			if k.data && (!f.data().Retry) {
 				t.Errorf("the data of the error is %+v; want retry", f.Data)
 			}
 		}

@@ -71,7 +71,7 @@ func TestDaemonFinishesWhatItHasBegun(t *testing.T) {
 			t.Fatalf("the call %d is answered twice", a.ID)
 		case a.Error == nil && a.Result != nil && *a.Result == "pong":
 			done++
-		case a.Error != nil && a.Error.Code == codeShuttingDown && a.Error.Data != nil && a.Error.Data.Retry && strings.Contains(a.Error.Text, "may be retried"):
+		case a.Error != nil && a.Error.Code == codeShuttingDown && a.Error.data().Retry && strings.Contains(a.Error.Text, "may be retried"):
 			if refused++; refused == 1 {
 				held.Close()
 			}

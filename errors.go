@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +28,7 @@ const (
 	codeShuttingDown  = -32003 // not begun; another daemon may take it
 	codeDeadline      = -32004
 	codeDenied        = -32005
+	codeGone          = -32006 // the provider has gone; without retry nobody knows whether the call was done
 	codeCancelled     = -32800
 	codeNotReachable  = -32010 // of the client alone: no daemon answered
 	codeConnection    = -32011 // of the client alone: the connection ended while a call waited
@@ -48,20 +50,38 @@ const (
 // A fault is the only error that crosses a connection. Its code is stable and documented
 // in docs/protocol.md; its text may change in any release.
 type fault struct {
-	Code int        `json:"code"`
-	Text string     `json:"message"`
-	Data *faultData `json:"data,omitempty"`
-	hint string     // what to do next; the command line's own, never sent
-	err  error      // what caused it, for errors.Is; never sent
+	Code int             `json:"code"`
+	Text string          `json:"message"`
+	Data json.RawMessage `json:"data,omitempty"` // whatever its maker says; ours is a faultData
+	hint string          // what to do next; the command line's own, never sent
+	err  error           // what caused it, for errors.Is; never sent
 }
 
-// faultData is what a program may want to know of a fault.
+// faultData is what a program may want to know of a fault of ours.
 type faultData struct {
 	Limit string `json:"limit,omitempty"` // the configuration key of the limit that was reached
 	Max   int64  `json:"max,omitempty"`   // its value: bytes, a count, or milliseconds for a wait
 	Retry bool   `json:"retry,omitempty"` // the call was not begun and may be sent again
 	Near  string `json:"near,omitempty"`  // the nearest name there is
 	Field string `json:"field,omitempty"` // which part of the argument
+}
+
+// json is d as the Data of a fault.
+func (d faultData) json() json.RawMessage {
+	b, err := json.Marshal(d)
+	if err != nil {
+		panic(err) // texts, numbers and booleans have a form
+	}
+	return b
+}
+
+// data reads what ipcd says with a fault. Where somebody else made the fault it may be anything, and what
+// is not there is zero.
+func (f *fault) data() (d faultData) {
+	if len(f.Data) > 0 && json.Unmarshal(f.Data, &d) != nil {
+		return faultData{}
+	}
+	return d
 }
 
 func (f *fault) Error() string { return f.Text }
@@ -74,7 +94,7 @@ func (f *fault) Is(target error) bool {
 }
 
 var (
-	errShuttingDown = &fault{Code: codeShuttingDown, Text: "the daemon is shutting down; the call was not begun and may be retried", Data: &faultData{Retry: true}}
+	errShuttingDown = &fault{Code: codeShuttingDown, Text: "the daemon is shutting down; the call was not begun and may be retried", Data: faultData{Retry: true}.json()}
 	errCutShort     = &fault{Code: codeShuttingDown, Text: "the daemon stopped while the call ran; whether it was done is not known"}
 	errCancelled    = &fault{Code: codeCancelled, Text: "the call was cancelled"}
 	errDeadline     = &fault{Code: codeDeadline, Text: "the deadline of the call has passed"}
@@ -99,14 +119,33 @@ func codeOnWire(code int) int {
 	return code
 }
 
+// passedOn is a fault of a provider as its caller sees it. A code that means something of this daemon's
+// would say so of the wrong program: one that it has made up must not have a call sent twice.
+func (f *fault) passedOn() *fault {
+	c := *f
+	if f.Code <= -32001 && f.Code >= -32019 {
+		c.Code = codeApplication
+	}
+	return &c
+}
+
+// gone is the fault for a call whose provider is not there any more. With retry the call was not begun.
+func gone(what string, retry bool) *fault {
+	f := &fault{Code: codeGone, Text: what}
+	if retry {
+		f.Data = faultData{Retry: true}.json()
+	}
+	return f
+}
+
 // tooLarge is the fault for a message that goes beyond a limit and always will.
 func tooLarge(limit string, max int64, what string) *fault {
-	return &fault{Code: codeTooLarge, Text: fmt.Sprintf("%s (limit %s = %d)", what, limit, max), Data: &faultData{Limit: limit, Max: max}}
+	return &fault{Code: codeTooLarge, Text: fmt.Sprintf("%s (limit %s = %d)", what, limit, max), Data: faultData{Limit: limit, Max: max}.json()}
 }
 
 // busy is the fault for a limit that passes.
 func busy(limit string, max int64, what string) *fault {
-	return &fault{Code: codeBusy, Text: fmt.Sprintf("%s (limit %s = %d)", what, limit, max), Data: &faultData{Limit: limit, Max: max, Retry: true}}
+	return &fault{Code: codeBusy, Text: fmt.Sprintf("%s (limit %s = %d)", what, limit, max), Data: faultData{Limit: limit, Max: max, Retry: true}.json()}
 }
 
 // withHint returns a copy that says what to do next.
@@ -181,8 +220,8 @@ func hintFor(err error) string {
 	}
 	switch f.Code {
 	case codeNoMethod:
-		if f.Data != nil && f.Data.Near != "" {
-			return fmt.Sprintf("did you mean %s? \"ipcd ls\" lists what there is", f.Data.Near)
+		if near := f.data().Near; near != "" {
+			return fmt.Sprintf("did you mean %s? \"ipcd ls\" lists what there is", near)
 		}
 		return `run "ipcd ls" to see what there is`
 	case codeBadArgument:
@@ -190,8 +229,8 @@ func hintFor(err error) string {
 	case codeBusy, codeShuttingDown:
 		return "try again; --wait 5s does it for you while a daemon comes up"
 	case codeTooLarge:
-		if f.Data != nil && f.Data.Limit != "" {
-			return fmt.Sprintf("send less, or raise limits.%s in the daemon's configuration", f.Data.Limit)
+		if limit := f.data().Limit; limit != "" {
+			return fmt.Sprintf("send less, or raise limits.%s in the daemon's configuration", limit)
 		}
 	case codeDenied:
 		return "the daemon serves its own user and " + masters + "; its --allow-group lets the members of a group call, too"

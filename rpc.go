@@ -116,7 +116,7 @@ func (r *router) find(name string) (*method, *fault) {
 	}
 	f := &fault{Code: codeNoMethod, Text: fmt.Sprintf("there is no method %s", shorten(name, 100))}
 	if near := nearest(shorten(name, 100), r.methods()); near != "" {
-		f.Data = &faultData{Near: near}
+		f.Data = faultData{Near: near}.json()
 	}
 	return nil, f
 }

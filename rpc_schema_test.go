@@ -200,7 +200,7 @@ func TestDescribe(t *testing.T) {
 			}
 		}
 		f := checkCode(t, k.name+": Describe(Trail)", ask(c, "Ipcd.Describe", "Trail", &one), codeNoMethod, "no service or method Trail")
-		if k.data && (f.Data == nil || f.Data.Near != "Trial") {
+		if k.data && (f.data().Near != "Trial") {
 			t.Errorf("%s: the nearest of Trail is %+v; want Trial", k.name, f.Data)
 		}
 		c.close()

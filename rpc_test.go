@@ -117,7 +117,7 @@ func TestRouter(t *testing.T) {
 		_, f := r.find(name)
 		got := ""
 		if f != nil && f.Data != nil {
-			got = f.Data.Near
+			got = f.data().Near
 		}
 		if f == nil || f.Code != codeNoMethod || got != near || len(f.Text) > 200 {
 			t.Errorf("find(%q) = %v, near %q; want near %q", shorten(name, 40), f, got, near)

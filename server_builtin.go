@@ -97,7 +97,7 @@ func (i *Ipcd) Describe(ctx context.Context, name string) ([]Description, error)
 	if list == nil {
 		f := &fault{Code: codeNoMethod, Text: fmt.Sprintf("there is no service or method %s", shorten(name, 100))}
 		if near := nearest(name, append(i.server.router.methods(), i.server.router.names()...)); near != "" {
-			f.Data = &faultData{Near: near}
+			f.Data = faultData{Near: near}.json()
 		}
 		return nil, f
 	}

@@ -438,7 +438,7 @@ func (w *web) wrongMethod(rw http.ResponseWriter, allowed string) {
 
 // problem answers with a fault as JSON: {"code":...,"message":...,"data":...}.
 func (w *web) problem(rw http.ResponseWriter, status int, f *fault) {
-	if f.Data != nil && f.Data.Retry {
+	if f.data().Retry {
 		rw.Header().Set("Retry-After", "1")
 	}
 	if status == http.StatusRequestEntityTooLarge {
@@ -458,7 +458,7 @@ func refuseHTTP(w io.Writer, f *fault) {
 		Header:        http.Header{"Content-Type": {jsonType}, "X-Content-Type-Options": {"nosniff"}},
 		ContentLength: int64(len(b)), Body: io.NopCloser(bytes.NewReader(b)),
 	}
-	if f.Data != nil && f.Data.Retry {
+	if f.data().Retry {
 		r.Header.Set("Retry-After", "1")
 	}
 	r.Write(w)

@@ -132,8 +132,8 @@ func (s *session) read() {
 // note logs a message that is answered with f in its place. That a limit was reached is for who
 // sets it to know; the rest is for who sent it.
 func (s *session) note(f *fault) {
-	if f.Data != nil && f.Data.Limit != "" {
-		s.log.warn("a message was refused", "limit", f.Data.Limit, "max", f.Data.Max)
+	if f.data().Limit != "" {
+		s.log.warn("a message was refused", "limit", f.data().Limit, "max", f.data().Max)
 		return
 	}
 	s.log.debug("bad message", "error", f)

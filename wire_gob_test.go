@@ -322,7 +322,7 @@ func TestGobSkipsAMessageOverTheLimit(t *testing.T) {
 	c := readGob(iotest.HalfReader(bytes.NewReader(stream)), l)
 	var m message
 	var bad *badMessage
-	if err := c.read(&m); !errors.As(err, &bad) || bad.fault.Data.Limit != "max_message" || bad.m.method != "Echo.Say" {
+	if err := c.read(&m); !errors.As(err, &bad) || bad.fault.data().Limit != "max_message" || bad.m.method != "Echo.Say" {
 		t.Fatalf("read = %v; want a bad message that names max_message", err)
 	}
 	var text string

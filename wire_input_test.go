@@ -253,7 +253,7 @@ func TestInputNamesTheLimitThatPassed(t *testing.T) {
 		in.opened()
 		_, err := in.need(4, true)
 		f := checkCode(t, "a message that stops", err, codeTooLarge, "not whole in time")
-		if f.Data == nil || f.Data.Limit != "message" || f.Data.Max != 1 {
+		if f.data().Limit != "message" || f.data().Max != 1 {
 			t.Errorf("it names %+v; want the limit message, 1", f.Data)
 		}
 		if got := string(in.bytes()); got != "abc" {

@@ -422,11 +422,10 @@ func parseFault(b []byte) *fault {
 			Data    json.RawMessage `json:"data"`
 		}
 		if json.Unmarshal(b, &f) == nil && f.Code != 0 {
-			var data *faultData // of some other server, it may be anything
-			if json.Unmarshal(f.Data, &data) != nil {
-				data = nil
+			if string(f.Data) == "null" {
+				f.Data = nil
 			}
-			return &fault{Code: codeOnWire(f.Code), Text: f.Message, Data: data}
+			return &fault{Code: codeOnWire(f.Code), Text: f.Message, Data: f.Data}
 		}
 	}
 	return &fault{Code: codeApplication, Text: string(b)}

@@ -129,7 +129,7 @@ func TestJSONScanAllowsTheDepthThatIsAllowed(t *testing.T) {
 			text := strings.Repeat(pair[0], depth) + "0" + strings.Repeat(pair[1], depth)
 			err := scanPieces([]byte(text), 3)
 			var f *fault
-			if ok && err != nil || !ok && (!errors.As(err, &f) || f.Code != codeTooLarge || f.Data.Limit != "max_depth") {
+			if ok && err != nil || !ok && (!errors.As(err, &f) || f.Code != codeTooLarge || f.data().Limit != "max_depth") {
 				t.Errorf("%d times %s: %v", depth, pair[0], err)
 			}
 		}

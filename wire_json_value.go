@@ -88,7 +88,7 @@ func decodeValue(what string, b []byte, v any) error {
 	f := faultf(codeBadArgument, "%s is %s; expected %s", what, article(wrong.Value), jsonKindFor(wrong.Type))
 	if wrong.Field != "" {
 		f.Text = fmt.Sprintf("the field %s of %s is %s; expected %s", wrong.Field, what, article(wrong.Value), jsonKindFor(wrong.Type))
-		f.Data = &faultData{Field: wrong.Field}
+		f.Data = faultData{Field: wrong.Field}.json()
 	}
 	return f
 }
