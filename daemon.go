@@ -112,7 +112,7 @@ func (d *daemon) run(ctx context.Context) (err error) {
 
 // newDaemonServer returns a server for the methods of r, to which it adds Ipcd.
 func newDaemonServer(r *router, set settings, log *logger) (*server, error) {
-	s := newServer(newHub(r, set.Limits, log))
+	s := newServer(r, set.Limits, log)
 	s.letIn(set.allow)
 	return s, addReceiver(r, &Ipcd{server: s, began: time.Now()}, ipcdDocs)
 }
@@ -161,7 +161,7 @@ func (d *daemon) untilIdle() time.Duration {
 // status describes the daemon in one line, for "systemctl status".
 func (d *daemon) status() string {
 	text := fmt.Sprintf("serving %s; %d connections, %d calls",
-		strings.Join(d.server.endpoints(), ", "), d.server.counts.connections.Load(), d.server.counts.calls.Load())
+		strings.Join(d.server.endpoints(), ", "), d.server.meter.connections.Load(), d.server.meter.calls.Load())
 	if d.refused != nil {
 		text += "; the settings were refused when they were read again: " + d.refused.Error()
 	}

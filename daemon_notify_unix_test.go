@@ -162,7 +162,7 @@ func TestCallItselfCountsNowhere(t *testing.T) {
 	must(t, err)
 	defer c.close()
 	checkSay(t, c, "hello")
-	ping, f := s.router.find("Ipcd.Ping")
+	ping, f := s.router.find("Ipcd.Ping", nil)
 	if f != nil {
 		t.Fatal(f)
 	}

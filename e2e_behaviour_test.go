@@ -192,7 +192,7 @@ func startServerWith(t testing.TB, change func(l *limits), endpoints ...endpoint
 	}
 	s := &testServer{t: t, trial: newTrial(), log: &logBuffer{}}
 	log := newLogger(s.log, formatText, levelDebug)
-	s.server = newServer(newHub(router, l, log))
+	s.server = newServer(router, l, log)
 	t.Cleanup(func() {
 		s.halt()
 		log.close()
@@ -258,7 +258,7 @@ func (s *testServer) begun(n int) {
 func (s *testServer) idle() {
 	s.t.Helper()
 	waitFor(s.t, func() error {
-		if n := s.counts.connections.Load(); n > 0 {
+		if n := s.meter.connections.Load(); n > 0 {
 			return errors.New("there are connections still")
 		}
 		return nil
@@ -339,6 +339,17 @@ func TestBehaviour(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// beginToStop does what stop does first.
+func (s *testServer) beginToStop() {
+	s.mu.Lock()
+	s.stopping = true
+	stages := s.stagesLocked()
+	s.mu.Unlock()
+	for _, stage := range stages {
+		stage.leave()
 	}
 }
 
@@ -531,8 +542,8 @@ var behaviours = []behaviour{
 	{name: "drain", run: func(t *testing.T, s *testServer, k clientKind, c caller) {
 		done := inBackground(context.Background(), c, "Trial.Block", "a")
 		s.begun(1)
-		s.draining.Store(true) // what stop does first
-		if k.oneByOne {        // it has a connection of its own, on which nothing has been asked yet
+		s.beginToStop()
+		if k.oneByOne { // it has a connection of its own, on which nothing has been asked yet
 			checkSay(t, c, "just come")
 		} else {
 			f := checkCode(t, "a new call", ask(c, "Echo.Say", "a", nil), codeShuttingDown, "shutting down")

@@ -160,12 +160,12 @@ func TestStrangersTakeNoConnections(t *testing.T) {
 	})
 	must(t, err)
 	waitFor(t, func() error {
-		if n := s.counts.refused.Load(); n < int64(len(open)) {
+		if n := s.meter.refused.Load(); n < int64(len(open)) {
 			return fmt.Errorf("%d of %d have been refused", n, len(open))
 		}
 		return nil
 	})
-	if n := s.counts.connections.Load(); n != 0 {
+	if n := s.meter.connections.Load(); n != 0 {
 		t.Errorf("%d strangers count among the connections", n)
 	}
 	for range 3 {

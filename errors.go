@@ -129,8 +129,8 @@ func (f *fault) passedOn() *fault {
 	return &c
 }
 
-// gone is the fault for a call whose provider is not there any more. With retry the call was not begun.
-func gone(what string, retry bool) *fault {
+// goneFault is the fault for a call whose provider is not there any more. With retry the call was not begun.
+func goneFault(what string, retry bool) *fault {
 	f := &fault{Code: codeGone, Text: what}
 	if retry {
 		f.Data = faultData{Retry: true}.json()

@@ -195,7 +195,7 @@ func startForGroup(t testing.TB, e endpoint) *testServer {
 	g, err := findGroup(strconv.Itoa(theirGroup))
 	must(t, err)
 	s := startServerWith(t, nil)
-	s.allow.Store(&g)
+	s.group.Store(&g)
 	l, err := s.listen(e)
 	must(t, err)
 	s.endpoints = append(s.endpoints, l.endpoint)

@@ -310,7 +310,7 @@ func (c *pipeConn) readFirst(wait time.Duration) error {
 
 const (
 	inputFirst      = 512         // bytes of a small call; the rest waits in the pipe
-	closingPatience = time.Second // for a caller who has just connected to speak, after the listener closes: as server_drain.go has it
+	closingPatience = time.Second // for a caller who has just connected to speak, after the listener closes: as session.go has it
 )
 
 var impersonateNamedPipeClient = windows.NewLazySystemDLL("advapi32.dll").NewProc("ImpersonateNamedPipeClient")

@@ -202,7 +202,7 @@ func TestPipeServesCalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := newServer(newHub(router, defaultLimits(), newLogger(testWriter{t}, formatText, levelWarn)))
+	srv := newServer(router, defaultLimits(), newLogger(testWriter{t}, formatText, levelWarn))
 	l, err := srv.listen(e)
 	if err != nil {
 		t.Fatal(err)

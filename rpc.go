@@ -23,6 +23,11 @@ func (Echo) Say(ctx context.Context, text string) (string, error) {
 	return text, nil
 }
 
+// A finder knows the methods that a peer may call. The router is the daemon's; a client has none.
+type finder interface {
+	find(name string, who *peer) (*method, *fault)
+}
+
 // A service answers the calls of one name. Go receivers are one kind; workers, registered
 // peers and other machines implement it too.
 type service interface {
@@ -32,15 +37,20 @@ type service interface {
 	method(name string) *method
 }
 
-// A method is one thing that can be called.
+// A method is one thing that can be called. It has either invoke or forward.
 type method struct {
 	name     string       // Service.Method
 	argument reflect.Type // what the codec decodes into; nil where no argument is taken
 	result   reflect.Type // nil where it cannot be known
 	doc      string       // one line; may be empty
 
-	// invoke runs it. arg is a pointer to an argument, or nil where none is taken.
+	// invoke runs it here, in the reader of the connection while it is quick. arg is a pointer to an
+	// argument, or nil where none is taken.
 	invoke func(ctx context.Context, arg any) (any, error)
+
+	// forward hands the call on and returns at once: pipelined calls of one method must all be under way
+	// together. c.reply answers, whenever and wherever. Its argument is a document.
+	forward func(c *call)
 
 	// slow counts down the calls that shall not hold up the reader of a connection; see
 	// session.handle. It is set when one of them did, and each quick one takes from it.
@@ -56,12 +66,14 @@ func (m *method) newArgument() any {
 		return new(string)
 	case bytesType:
 		return new([]byte)
+	case documentType:
+		return new(document)
 	}
 	return reflect.New(m.argument).Interface()
 }
 
-// call runs the method and survives it: a panic becomes an internal error.
-func (m *method) call(ctx context.Context, arg any, crashed func(method string, value any, stack []byte)) (result any, err error) {
+// run runs the method and survives it: a panic becomes an internal error.
+func (m *method) run(ctx context.Context, arg any, crashed func(method string, value any, stack []byte)) (result any, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			crashed(m.name, v, debug.Stack())
@@ -110,7 +122,7 @@ func (r *router) reindexLocked() {
 }
 
 // find returns the method for a name such as "Echo.Say".
-func (r *router) find(name string) (*method, *fault) {
+func (r *router) find(name string, _ *peer) (*method, *fault) {
 	if m := (*r.index.Load())[name]; m != nil {
 		return m, nil
 	}
@@ -161,6 +173,8 @@ var (
 	errorType   = reflect.TypeFor[error]()
 	stringType  = reflect.TypeFor[string]()
 	bytesType   = reflect.TypeFor[[]byte]()
+
+	documentType = reflect.TypeFor[document]()
 )
 
 // newReceiver makes a service of v, named for its type. The methods it takes are

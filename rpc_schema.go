@@ -44,7 +44,7 @@ func schemaInside(t reflect.Type, outer []reflect.Type) schema {
 	switch {
 	case t == timeType, t.Kind() == reflect.Pointer && t.Elem() == timeType:
 		return schema{"type": "string", "format": "date-time"}
-	case t == rawType, t.Implements(jsonMarshalerType):
+	case t == rawType, t == documentType, t.Implements(jsonMarshalerType):
 		return schema{}
 	case t.Implements(textMarshalerType):
 		return schema{"type": "string"}

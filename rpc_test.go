@@ -85,7 +85,7 @@ func TestReceiverTakesTheMethodsThatCanBeCalled(t *testing.T) {
 func TestMethodSurvivesItsPanic(t *testing.T) {
 	m := &method{name: "A.B", invoke: func(context.Context, any) (any, error) { panic("why") }}
 	var told string
-	_, err := m.call(t.Context(), nil, func(method string, value any, stack []byte) {
+	_, err := m.run(t.Context(), nil, func(method string, value any, stack []byte) {
 		told = fmt.Sprint(method, " ", value, " ", strings.Contains(string(stack), "TestMethodSurvivesItsPanic"))
 	})
 	if !errors.Is(err, errInternal) || told != "A.B why true" {
@@ -110,11 +110,11 @@ func TestRouter(t *testing.T) {
 	if err := r.add("Echo", echo); err == nil || !strings.Contains(err.Error(), "is there already") {
 		t.Errorf("a name that is taken: %v", err)
 	}
-	if m, f := r.find("Echo.Say"); f != nil || m != echo.method("Say") {
+	if m, f := r.find("Echo.Say", nil); f != nil || m != echo.method("Say") {
 		t.Errorf("find(Echo.Say) = %v, %v", m, f)
 	}
 	for name, near := range map[string]string{"Echo.Sya": "Echo.Say", "echo.say": "Echo.Say", "Eco.Sy": "Echo.Say", "Other.Thing": "", "": "", strings.Repeat("x", 1<<20): ""} {
-		_, f := r.find(name)
+		_, f := r.find(name, nil)
 		got := ""
 		if f != nil && f.Data != nil {
 			got = f.data().Near

@@ -1,39 +1,52 @@
 package main
 
-// This file owns the listeners and what becomes of a connection: who it is, what it speaks, and
-// how many there may be. How all of it ends is in server_drain.go.
+// This file owns the listeners, all connections, and how both end. What becomes of one connection is in
+// server_conn.go.
 
 import (
+	"context"
 	"errors"
+	"maps"
 	"net"
 	"os"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 const (
-	goneInterval = 100 * time.Millisecond // how often a half-closed local caller is looked for
-	lastWords    = time.Second            // for telling a caller that its call is cut
-	maxRefusals  = 64                     // connections over the limit that are told so; more are just closed
+	lastWords   = time.Second // for telling a caller that its call is cut
+	maxRefusals = 64          // connections over the limit that are told so; more are just closed
 )
 
 // A server owns the listeners of a daemon and all connections.
 type server struct {
-	*hub
-	web   *web
-	spare *os.File // closed to make room for one accept when descriptors run out
+	*shared
+	router *router
+	http   *httpServer
 
 	inherited []net.Listener // of a service manager; those that no endpoint has claimed yet
 
+	inForce atomic.Pointer[limits]
+	group   atomic.Pointer[group]
+
 	mu        sync.Mutex
+	stopping  bool
+	spare     *os.File // closed to make room for one accept when descriptors run out
 	listeners map[*listener]struct{}
 	conns     map[*connection]struct{}
-	users     map[string]int // open connections by peer.key
+	users     map[string]*userLoad // by peer.key
 	refusals  int
 	quiet     time.Time // since when there is no connection; zero while there are some
 	wg        sync.WaitGroup
+}
+
+// A userLoad is what the connections of one user have together.
+type userLoad struct {
+	connections int
+	account     account
 }
 
 // A listener is one endpoint that is served.
@@ -44,14 +57,27 @@ type listener struct {
 	log       *logger
 }
 
-func newServer(h *hub) *server {
+func newServer(r *router, l limits, log *logger) *server {
 	s := &server{
-		hub: h, listeners: map[*listener]struct{}{}, conns: map[*connection]struct{}{},
-		users: map[string]int{}, quiet: time.Now(),
+		shared: &shared{finder: r, log: log, meter: &meter{}, foreman: &foreman{}}, router: r,
+		listeners: map[*listener]struct{}{}, conns: map[*connection]struct{}{},
+		users: map[string]*userLoad{}, quiet: time.Now(),
 	}
+	s.inForce.Store(&l)
 	s.spare, _ = os.Open(os.DevNull)
-	s.web = newWeb(h, s.serveHijacked)
+	s.http = newHTTPServer(log)
 	return s
+}
+
+// limits are those in force now. Nobody changes them; a connection keeps to those that it began with.
+func (s *server) limits() *limits { return s.inForce.Load() }
+
+// allowed is the group whose members may call, besides the daemon's own user and root.
+func (s *server) allowed() group {
+	if g := s.group.Load(); g != nil {
+		return *g
+	}
+	return group{}
 }
 
 // listen opens an endpoint. Nothing is accepted before serve.
@@ -100,7 +126,7 @@ func (s *server) claim(t transport, e endpoint) (net.Listener, error) {
 // letIn opens the sockets to the members of the group, and to no other group's. Where that fails,
 // the service goes on without them.
 func (s *server) letIn(allow group) {
-	s.allow.Store(&allow)
+	s.group.Store(&allow)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for l := range s.listeners {
@@ -162,7 +188,7 @@ func (s *server) serve(l *listener) {
 			pause = 0
 			s.wg.Go(func() { s.handle(l, conn) })
 			continue
-		case errors.Is(err, net.ErrClosed) || s.draining.Load():
+		case errors.Is(err, net.ErrClosed):
 			return
 		case !isTemporaryAccept(err):
 			l.log.error("accept", "error", err)
@@ -181,7 +207,10 @@ func (s *server) serve(l *listener) {
 func (s *server) turnAway(l *listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.spare == nil {
+	switch {
+	case s.stopping:
+		return
+	case s.spare == nil:
 		s.spare, _ = os.Open(os.DevNull)
 		return
 	}
@@ -197,7 +226,7 @@ func (s *server) turnAway(l *listener) {
 			break
 		}
 		conn.Close()
-		s.counts.refused.Add(1)
+		s.meter.refused.Add(1)
 	}
 	deadline.SetDeadline(time.Time{})
 	s.spare, _ = os.Open(os.DevNull)
@@ -223,4 +252,77 @@ func (s *server) idleFor() time.Duration {
 		return 0
 	}
 	return time.Since(s.quiet)
+}
+
+// stop ends it all: nothing is accepted any more, calls in flight may finish within the drain
+// limit, new ones are told to try elsewhere. Whoever was accepted and has not asked anything yet is
+// heard for firstWords, and answered: it could not know. When ctx ends, or the limit passes, the rest is
+// cut and the error is errForced.
+func (s *server) stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.limits().Drain)
+	defer cancel()
+	s.mu.Lock()
+	s.stopping = true
+	for _, l := range s.inherited {
+		l.Close()
+	}
+	for l := range s.listeners {
+		l.Close()
+		delete(s.listeners, l)
+	}
+	if s.spare != nil {
+		s.spare.Close()
+		s.spare = nil
+	}
+	stages := s.stagesLocked()
+	s.mu.Unlock()
+	for _, stage := range stages {
+		stage.leave()
+	}
+	s.http.leave()
+	finished := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		s.http.end(ctx)
+		close(finished)
+	}()
+	select {
+	case <-finished:
+		return nil
+	case <-ctx.Done():
+	}
+	s.log.warn("calls in flight are cut", "limit", "drain", "max", s.limits().Drain, "connections", s.meter.connections.Load())
+	s.cut()
+	return errForced
+}
+
+// cut ends all connections. The callers are told why, as far as they read it at once.
+func (s *server) cut() {
+	s.mu.Lock()
+	stages, conns := s.stagesLocked(), slices.Collect(maps.Keys(s.conns))
+	s.mu.Unlock()
+	late := time.AfterFunc(lastWords, func() { closeAll(conns) })
+	var told sync.WaitGroup
+	for _, stage := range stages {
+		told.Go(func() { stage.cut(errCutShort) })
+	}
+	told.Wait()
+	late.Stop()
+	closeAll(conns)
+	s.http.cut()
+}
+
+func (s *server) stagesLocked() (list []stage) {
+	for c := range s.conns {
+		if c.stage != nil {
+			list = append(list, c.stage)
+		}
+	}
+	return list
+}
+
+func closeAll(conns []*connection) {
+	for _, c := range conns {
+		c.Conn.Close()
+	}
 }

@@ -70,7 +70,7 @@ func (i *Ipcd) Ping(ctx context.Context) (string, error) { return "pong", nil }
 func (i *Ipcd) List(ctx context.Context) ([]Listing, error) {
 	var list []Listing
 	for _, name := range i.server.router.methods() {
-		if m, f := i.server.router.find(name); f == nil {
+		if m, f := i.server.router.find(name, nil); f == nil {
 			list = append(list, Listing{Method: name, Doc: m.doc})
 		}
 	}
@@ -84,7 +84,7 @@ func (i *Ipcd) Describe(ctx context.Context, name string) ([]Description, error)
 		if full != name && !strings.HasPrefix(full, name+".") {
 			continue
 		}
-		m, f := i.server.router.find(full)
+		m, f := i.server.router.find(full, nil)
 		if f != nil {
 			continue // removed just now
 		}
@@ -114,8 +114,8 @@ func (i *Ipcd) Status(ctx context.Context) (Status, error) {
 	return Status{
 		Version: version(), Protocol: protocolVersion, PID: os.Getpid(),
 		Started: i.began.Format(time.RFC3339), Uptime: time.Since(i.began).Seconds(),
-		Endpoints: endpoints, Connections: s.counts.connections.Load(), Accepted: s.counts.accepted.Load(),
-		Refused: s.counts.refused.Load(), Calls: s.counts.calls.Load(), Errors: s.counts.errors.Load(),
+		Endpoints: endpoints, Connections: s.meter.connections.Load(), Accepted: s.meter.accepted.Load(),
+		Refused: s.meter.refused.Load(), Calls: s.meter.calls.Load(), Errors: s.meter.errors.Load(),
 		Memory: memory.HeapInuse + memory.StackInuse, Goroutines: runtime.NumGoroutine(),
 	}, nil
 }

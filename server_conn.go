@@ -1,16 +1,18 @@
 package main
 
 // This file owns what becomes of one connection: who it is, what it speaks, and what is said to one that
-// is not served.
+// is not served. A protocol that takes a whole connection plugs in at takers; one that has a codec is a row of
+// protocols in wire.go alone.
 
 import (
-	"cmp"
 	"errors"
 	"io"
 	"net"
 	"sync/atomic"
 	"time"
 )
+
+const goneInterval = 100 * time.Millisecond // how often a half-closed local caller is looked for
 
 // tlsAlert tells a TLS client that nobody here speaks TLS: a fatal handshake_failure
 // (RFC 8446 §6). It then says so, instead of waiting.
@@ -19,50 +21,70 @@ var tlsAlert = []byte{0x15, 3, 1, 0, 2, 2, 40}
 // A connection is one that was accepted.
 type connection struct {
 	net.Conn
+	server   *server
+	shared   *shared // the server's, but for a connection that is not counted
 	endpoint endpoint
 	peer     peer
 	log      *logger
-	hub      *hub        // where its calls count; nil for the server's
-	session  *session    // nil while it is not known what is spoken, and where it is no session
-	web      *webConn    // where http.Server has it
-	heard    atomic.Bool // echo: something has come
+	limits   *limits // those of its beginning
+	account  *account
+	stage    stage // guarded by server.mu; nil where it has yet to be known who it is
+}
+
+// A stage is what has a connection now: the look at its first bytes, an echo, HTTP, a session.
+type stage interface {
+	leave()       // the daemon stops: what is owed is still said
+	cut(f *fault) // it ends now; f is what callers are told, as far as they read it
+}
+
+// enter gives the connection to a stage. It alone knows that the daemon stops: a stage that is entered late
+// leaves at once.
+func (c *connection) enter(next stage) {
+	c.server.mu.Lock()
+	c.stage = next
+	stopping := c.server.stopping
+	c.server.mu.Unlock()
+	if stopping {
+		next.leave()
+	}
 }
 
 // handle serves one connection to its end.
 func (s *server) handle(l *listener, raw net.Conn) {
 	defer raw.Close()
-	number := s.counts.accepted.Add(1)
-	p, err := l.transport.identify(raw, s.limits().FirstBytes)
-	c := &connection{Conn: raw, endpoint: l.endpoint, peer: p}
+	number := s.meter.accepted.Add(1)
+	now := s.limits()
+	p, err := l.transport.identify(raw, now.FirstBytes)
+	c := &connection{Conn: raw, server: s, shared: s.shared, endpoint: l.endpoint, peer: p, limits: now}
 	c.log = l.log.with("conn", number, "peer", p.who())
 	switch {
 	case isTimeout(err):
-		s.silent(c)
+		c.wasSilent()
 		return
 	case err == nil:
 		err = p.mayConnect(l.endpoint, s.allowed())
 	}
-	var refuse *fault
+	var refusal *fault
 	if err != nil {
 		c.log.warn("a connection was refused", "error", err)
-		refuse = errDenied
+		refusal = errDenied
 	}
-	if refuse == nil {
-		refuse = s.admit(c)
+	if refusal == nil {
+		refusal = s.admit(c)
 		defer s.dismiss(c)
 	}
-	if refuse != nil {
-		s.refuse(c, refuse)
+	if refusal != nil {
+		s.refuse(c, refusal)
 		return
 	}
 	c.log.debug("connect")
-	s.converse(c)
+	c.converse()
 	c.log.debug("disconnect")
 }
 
 // adopt serves JSON-RPC on a channel that is there already. What it returns is closed at the end.
 func (s *server) adopt(ch *channel, p peer) <-chan struct{} {
-	c := &connection{Conn: ch, peer: p, log: s.log.with("endpoint", "fork", "peer", p.who())}
+	c := &connection{Conn: ch, server: s, shared: s.shared, peer: p, limits: s.limits(), log: s.log.with("endpoint", "fork", "peer", p.who())}
 	done := make(chan struct{})
 	s.wg.Go(func() {
 		defer close(done)
@@ -70,23 +92,24 @@ func (s *server) adopt(ch *channel, p peer) <-chan struct{} {
 		if s.admit(c) != nil {
 			return
 		}
-		in := newInput(ch, *s.limits())
-		s.session(c, ch, in, newJSONCodec(in, *s.limits(), framingLine))
+		in := c.newInput(ch)
+		c.converseIn(ch, in, protocolOf(protoJSON).codec(in, *c.limits, sideChannel))
 	})
 	return done
 }
 
-// attend serves a connection from within this process. It is nobody's, and counts nowhere: its hub is the
-// server's but for the counts, which are thrown away.
-func (s *server) attend(conn net.Conn) {
+// attend serves a connection from within this process. It is nobody's, and neither it nor its calls count
+// anywhere.
+func (s *server) attend(raw net.Conn) {
 	own, err := ownPeer()
 	if err != nil {
 		s.log.error("ask who we are", "error", err)
 		return
 	}
-	apart := &hub{router: s.router, log: s.log, foreman: s.foreman}
-	apart.inForce.Store(s.limits())
-	s.converse(&connection{hub: apart, Conn: conn, peer: own, endpoint: endpoint{Proto: protoAuto}, log: s.log.with("conn", "our own")})
+	sh := *s.shared
+	sh.meter = &meter{}
+	c := &connection{Conn: raw, server: s, shared: &sh, peer: own, limits: s.limits(), endpoint: endpoint{Proto: protoAuto}, log: s.log.with("conn", "our own")}
+	c.converse()
 }
 
 // admit counts the connection, or says which limit it goes beyond.
@@ -94,15 +117,18 @@ func (s *server) admit(c *connection) *fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns[c] = struct{}{}
-	s.users[c.peer.key()]++
-	s.counts.connections.Add(1)
-	s.quiet = time.Time{}
-	if s.users[c.peer.key()] > s.limits().MaxConnections {
-		c.log.warn("too many connections of one user", "limit", "max_connections", "max", s.limits().MaxConnections)
-		return busy("max_connections", int64(s.limits().MaxConnections), "too many connections of this user")
+	u := s.users[c.peer.key()]
+	if u == nil {
+		u = &userLoad{}
+		s.users[c.peer.key()] = u
 	}
-	if s.draining.Load() { // it was accepted before, and is served
-		s.drainLocked(c)
+	u.connections++
+	c.account = &u.account
+	s.meter.connections.Add(1)
+	s.quiet = time.Time{}
+	if u.connections > c.limits.MaxConnections {
+		c.log.warn("too many connections of one user", "limit", "max_connections", "max", c.limits.MaxConnections)
+		return busy("max_connections", int64(c.limits.MaxConnections), "too many connections of this user")
 	}
 	return nil
 }
@@ -112,10 +138,11 @@ func (s *server) dismiss(c *connection) {
 	defer s.mu.Unlock()
 	delete(s.conns, c)
 	key := c.peer.key()
-	if s.users[key]--; s.users[key] <= 0 {
+	u := s.users[key]
+	if u.connections--; u.connections <= 0 {
 		delete(s.users, key)
 	}
-	if s.counts.connections.Add(-1) == 0 {
+	if s.meter.connections.Add(-1) == 0 {
 		s.quiet = time.Now()
 	}
 }
@@ -123,7 +150,7 @@ func (s *server) dismiss(c *connection) {
 // refuse answers the first call with f and closes. Where too many are refused at once, the
 // others are just closed.
 func (s *server) refuse(c *connection, f *fault) {
-	s.counts.refused.Add(1)
+	s.meter.refused.Add(1)
 	s.mu.Lock()
 	s.refusals++
 	many := s.refusals > maxRefusals
@@ -136,183 +163,212 @@ func (s *server) refuse(c *connection, f *fault) {
 	if many {
 		return
 	}
-	in := newInput(c.Conn, *s.limits())
-	p, err := s.detect(c, in)
+	in := c.newInput(c.Conn)
+	defer in.close()
+	name, err := c.detect(in)
 	switch {
 	case err != nil:
 		return
-	case p == protoHTTP:
-		c.SetWriteDeadline(time.Now().Add(s.limits().Write))
+	case name == protoHTTP:
+		c.SetWriteDeadline(time.Now().Add(c.limits.Write))
 		refuseHTTP(c.Conn, f)
 		return
-	case p != protoGob && p != protoJSON:
+	}
+	speak := protocolOf(name).codec
+	if speak == nil {
 		return
 	}
 	in.stopAt(time.Now().Add(drainSweep))
-	session := newSession(s.hub, &c.peer, s.codecFor(p, in), in, c.Conn, c.log)
-	session.refuse = f
-	session.serve()
+	refused := newSession(c.shared, &c.peer, speak(in, *c.limits, sideServing), in, c.Conn, c.limits, c.log)
+	refused.finder = refuser{f}
+	refused.serve()
+}
+
+// A refuser is a finder for a peer that may call nothing.
+type refuser struct{ f *fault }
+
+func (r refuser) find(string, *peer) (*method, *fault) { return nil, r.f }
+
+// newInput reads from src, which is the connection or what it has become.
+func (c *connection) newInput(src io.Reader) *input {
+	in := newInput(src, *c.limits)
+	in.account = c.account
+	return in
+}
+
+// takers serve the protocols that take a whole connection.
+var takers map[proto]func(c *connection, in *input)
+
+func init() { // a literal would refer to itself
+	takers = map[proto]func(c *connection, in *input){protoHTTP: (*connection).serveHTTP, protoTLS: (*connection).refuseTLS}
 }
 
 // converse finds out what is spoken and speaks it.
-func (s *server) converse(c *connection) {
-	in := newInput(c.Conn, *s.limits())
+func (c *connection) converse() {
 	if c.endpoint.Proto == protoEcho && !c.endpoint.isHTTP() {
-		s.echo(c)
+		c.serveEcho()
 		return
 	}
-	p, err := s.detect(c, in)
+	in := c.newInput(c.Conn)
+	defer in.close()
+	name, err := c.detect(in)
 	switch {
 	case err == io.EOF:
 		return
 	case isTimeout(err):
-		s.silent(c)
+		c.wasSilent()
 		return
 	case err != nil:
 		c.log.debug("read the first bytes", "error", err)
 		return
 	}
-	c.log = c.log.with("proto", string(p))
-	switch p {
-	case protoTLS:
-		c.log.warn("the peer speaks TLS, which this endpoint does not")
-		c.SetWriteDeadline(time.Now().Add(s.limits().Write))
-		c.Conn.Write(tlsAlert)
-	case protoHTTP:
-		w := &webConn{hub: s.hub, Conn: c.Conn, in: in, peer: &c.peer, log: c.log, local: c.endpoint.isLocal(), echo: c.endpoint.Proto == protoEcho}
-		w.waiting.Store(true)
-		s.mu.Lock()
-		c.web = w
-		s.mu.Unlock()
-		s.web.serve(w)
-	default:
-		s.session(c, c.Conn, in, s.codecFor(p, in))
+	c.log = c.log.with("proto", string(name))
+	if take := takers[name]; take != nil {
+		take(c, in)
+		return
 	}
+	c.converseIn(c.Conn, in, protocolOf(name).codec(in, *c.limits, sideServing))
 }
 
-// silent is for a peer that has not said enough in time.
-func (s *server) silent(c *connection) {
-	if s.draining.Load() {
-		return // it was not given the time
-	}
-	c.log.info("the peer said nothing that tells its protocol", "limit", "first_bytes", "max", s.limits().FirstBytes)
+// wasSilent is for a peer that has not said enough in time.
+func (c *connection) wasSilent() {
+	c.log.info("the peer said nothing that tells its protocol", "limit", "first_bytes", "max", c.limits.FirstBytes)
 }
+
+// refuseTLS is for one who takes this endpoint for one with TLS.
+func (c *connection) refuseTLS(*input) {
+	c.log.warn("the peer speaks TLS, which this endpoint does not")
+	c.SetWriteDeadline(time.Now().Add(c.limits.Write))
+	c.Conn.Write(tlsAlert)
+}
+
+// A look is the stage of a connection whose protocol is not known yet.
+type look struct {
+	c    *connection
+	in   *input
+	left atomic.Bool
+}
+
+func (l *look) leave() {
+	l.left.Store(true)
+	l.in.first(min(firstWords, l.c.limits.FirstBytes))
+}
+
+func (l *look) cut(*fault) { l.c.Conn.Close() }
 
 // detect waits for the first bytes and names their protocol. On an endpoint with one
-// protocol, anything that is another one's for certain is still named as that.
-func (s *server) detect(c *connection, in *input) (proto, error) {
-	in.first(s.limits().FirstBytes)
-	if s.draining.Load() { // after the other, so that a stop in between is not missed
-		in.first(min(firstWords, s.limits().FirstBytes))
-	}
+// protocol, anything that is another one's for certain is still named as that. A peer that was not given
+// its time because the daemon stops has left: io.EOF.
+func (c *connection) detect(in *input) (proto, error) {
+	in.first(c.limits.FirstBytes)
+	stage := &look{c: c, in: in}
+	c.enter(stage)
 	defer in.opened()
 	for {
-		p := detect(in.bytes())
+		name := detect(in.bytes())
 		switch {
-		case p == protoUnknown:
+		case name == protoUnknown:
 			if err := in.more(true); err != nil {
-				return p, err
+				if isTimeout(err) && stage.left.Load() {
+					err = io.EOF
+				}
+				return name, err
 			}
-		case c.endpoint.isHTTP() && p != protoTLS:
+		case c.endpoint.isHTTP() && name != protoTLS:
 			return protoHTTP, nil
-		case c.endpoint.Proto == protoAuto || p == protoTLS && c.endpoint.Proto != protoGob:
-			return p, nil
+		case c.endpoint.Proto == protoAuto || name == protoTLS && c.endpoint.Proto != protoGob:
+			return name, nil
 		default:
 			return c.endpoint.Proto, nil
 		}
 	}
 }
 
-func (s *server) codecFor(p proto, in *input) codec {
-	if p == protoJSON {
-		return newJSONCodec(in, *s.limits(), framingAuto)
-	}
-	return newGobCodec(in, *s.limits(), request)
-}
-
-// session runs the calls of one connection.
-func (s *server) session(c *connection, conn net.Conn, in *input, codec codec) {
-	session := newSession(cmp.Or(c.hub, s.hub), &c.peer, codec, in, conn, c.log)
-	session.closed = func(err error) { s.halfway(c, session, err) }
-	s.mu.Lock()
-	c.session = session
-	draining := s.draining.Load()
-	s.mu.Unlock()
-	if draining {
-		session.leave()
-	}
-	if err := session.serve(); err != nil {
+// converseIn runs the calls of the connection, which is raw by now or what it has become.
+func (c *connection) converseIn(raw net.Conn, in *input, speak codec) {
+	s := newSession(c.shared, &c.peer, speak, in, raw, c.limits, c.log)
+	s.ended = func(err error) { c.wait(s, err) }
+	c.enter(s)
+	if err := s.serve(); err != nil {
 		c.log.info("a connection was cut", "error", err)
 	}
+	s.close()
 }
 
-// serveHijacked runs net/rpc on a connection that began as HTTP.
-func (s *server) serveHijacked(conn net.Conn, in *input) {
-	w := conn.(*webConn)
-	s.mu.Lock()
-	var c *connection
-	for known := range s.conns {
-		if known.Conn == w.Conn {
-			c = known
-		}
-	}
-	s.mu.Unlock()
-	if c != nil {
-		s.session(c, w, in, newGobCodec(in, *s.limits(), request))
-	}
-}
-
-// halfway decides what becomes of the calls in flight when their caller sends no more. One
+// wait decides what becomes of the calls in flight when their caller sends no more. One
 // that has gone takes its calls along. One that has only shut its sending side, as nc -N
 // does, is still answered: a socket tells the two apart, TCP does not, and there the calls
 // get the half_close limit.
-func (s *server) halfway(c *connection, session *session, err error) {
-	if s.draining.Load() {
-		return
-	}
+func (c *connection) wait(s *session, err error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		c.log.info("the peer was lost", "error", err)
-		session.cancelAll(nil)
+		s.cut(nil)
 		return
 	}
-	if session.idle() {
+	if s.idle() {
 		return
 	}
-	s.wg.Go(func() {
-		limit := time.NewTimer(s.limits().HalfClose)
-		look := time.NewTicker(goneInterval)
+	c.server.wg.Go(func() {
+		limit := time.NewTimer(c.limits.HalfClose)
+		again := time.NewTicker(goneInterval)
 		defer limit.Stop()
-		defer look.Stop()
+		defer again.Stop()
 		for !peerGone(c.Conn) {
 			select {
-			case <-session.ended:
+			case <-s.done:
 				return
-			case <-look.C:
+			case <-again.C:
 			case <-limit.C:
 				if !c.endpoint.isLocal() {
-					session.cancelAll(nil)
+					s.cut(nil)
 					return
 				}
 			}
 		}
-		session.cancelAll(nil)
+		s.cut(nil)
 	})
 }
 
-// echo gives back what comes in, byte by byte, and logs what it does: the server of the
+// An echo is the stage of a connection that gets back what it sends.
+type echo struct {
+	c     *connection
+	left  atomic.Bool
+	heard atomic.Bool // something has come
+}
+
+func (e *echo) leave() {
+	e.left.Store(true)
+	e.hurry()
+}
+
+// hurry gives a peer little time: what it has sent already is given back.
+func (e *echo) hurry() {
+	for heard := e.heard.Load(); ; heard = true { // the first bytes may come just now
+		e.c.SetReadDeadline(time.Now().Add(map[bool]time.Duration{false: firstWords, true: drainSweep}[heard]))
+		if heard == e.heard.Load() {
+			return
+		}
+	}
+}
+
+func (e *echo) cut(*fault) { e.c.Conn.Close() }
+
+// serveEcho gives back what comes in, byte by byte, and logs what it does: the server of the
 // article that ipcd began with. A peer may be silent for as long as it likes.
-func (s *server) echo(c *connection) {
+func (c *connection) serveEcho() {
 	c.log.info("connect")
 	defer c.log.info("disconnect")
+	e := &echo{c: c}
+	c.enter(e)
 	buf := make([]byte, inputSmall)
 	for {
 		n, err := c.Conn.Read(buf)
 		if n > 0 {
-			if !c.heard.Swap(true) && s.draining.Load() {
-				c.SetReadDeadline(time.Now().Add(drainSweep))
+			if !e.heard.Swap(true) && e.left.Load() {
+				e.hurry()
 			}
 			c.log.info("receive", "bytes", n)
-			c.SetWriteDeadline(time.Now().Add(s.limits().Write))
+			c.SetWriteDeadline(time.Now().Add(c.limits.Write))
 			if _, err := c.Conn.Write(buf[:n]); err != nil {
 				c.log.warn("send", "error", err)
 				return
@@ -320,7 +376,7 @@ func (s *server) echo(c *connection) {
 			c.log.info("send", "bytes", n)
 		}
 		if err != nil {
-			if err != io.EOF && !errors.Is(err, net.ErrClosed) && !(isTimeout(err) && s.draining.Load()) {
+			if err != io.EOF && !errors.Is(err, net.ErrClosed) && !(isTimeout(err) && e.left.Load()) {
 				c.log.warn("receive", "error", err)
 			}
 			return

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,64 +24,86 @@ import (
 
 const (
 	maxHTTPHeader = 16 << 10              // curl sends 100 bytes, a browser 2 KiB
-	headerWait    = time.Duration(oneDay) // more than any limit may be: see webConn.SetReadDeadline
+	headerWait    = time.Duration(oneDay) // more than any limit may be: see httpConn.SetReadDeadline
 	gobPath       = "/_goRPC_"
 	timeoutHeader = "Ipcd-Timeout" // how long the caller will wait: "1.5s" or a number of seconds
 	jsonType      = "application/json"
 )
 
-// A web speaks HTTP on the connections that are given to it.
-type web struct {
-	hub    *hub
+// An httpServer is net/http's server for connections whose first bytes have been read already.
+type httpServer struct {
 	server *http.Server
 	conns  chan net.Conn
 	done   chan struct{}
 	stop   sync.Once
-	gob    func(conn net.Conn, in *input) // serves net/rpc on a connection after its CONNECT
 }
 
-// A webConn is a connection whose first bytes have been read already, with what is known
-// of its peer.
-type webConn struct {
+// An httpConn is the stage of a connection that speaks HTTP.
+type httpConn struct {
 	net.Conn
-	in     *input
+	c      *connection
+	early  []byte // what was read to know the protocol
 	out    patientWriter
-	peer   *peer
 	log    *logger
 	local  bool // a socket or pipe: no browser can reach it
-	echo   bool
 	closed chan struct{}
-	hub    *hub
-	heard  atomic.Bool // a request has been answered
-	// waiting is true while the peer is to send something: a request, or the rest of one.
-	waiting atomic.Bool
-	once    sync.Once
+	once   sync.Once
+
+	asked   atomic.Bool             // a request has been answered
+	left    atomic.Bool             // the daemon stops
+	waiting atomic.Bool             // the peer is to send something: a request, or the rest of one
+	session atomic.Pointer[session] // of the request that is being answered
 }
 
-func (c *webConn) Read(b []byte) (int, error) {
-	if have := c.in.bytes(); len(have) > 0 {
-		n := copy(b, have)
-		c.in.start += n
+func (c *httpConn) Read(b []byte) (int, error) {
+	if len(c.early) > 0 {
+		n := copy(b, c.early)
+		c.early = c.early[n:]
 		return n, nil
 	}
 	return c.Conn.Read(b)
 }
 
 // Write holds to the write limit.
-func (c *webConn) Write(b []byte) (int, error) { return c.out.Write(b) }
+func (c *httpConn) Write(b []byte) (int, error) { return c.out.Write(b) }
 
-// waits says that the peer is to send something, or no more. Where the daemon stops, it has little
-// time for that.
-func (c *webConn) waits(yes bool) {
+// leave gives a peer that is to send something little time. http.Server closes those that have nothing to
+// say, but for one who has begun to.
+func (c *httpConn) leave() {
+	c.left.Store(true)
+	if s := c.session.Load(); s != nil {
+		s.leave()
+	}
+	if c.waiting.Load() {
+		c.Conn.SetReadDeadline(c.lastMoment())
+		if !c.waiting.Load() { // the rest came just now
+			c.Conn.SetReadDeadline(time.Time{})
+		}
+	}
+}
+
+// cut answers what is being asked, and returns when that was sent.
+func (c *httpConn) cut(f *fault) {
+	s := c.session.Load()
+	if s == nil {
+		c.Conn.Close()
+		return
+	}
+	s.cut(f)
+	<-c.closed
+}
+
+// setWaiting says whether the peer is to send something.
+func (c *httpConn) setWaiting(yes bool) {
 	c.waiting.Store(yes)
-	if yes && c.hub.draining.Load() {
+	if yes && c.left.Load() {
 		c.Conn.SetReadDeadline(c.lastMoment())
 	}
 }
 
 // lastMoment is until when a peer is heard that is to send something while the daemon stops.
-func (c *webConn) lastMoment() time.Time {
-	if c.heard.Load() {
+func (c *httpConn) lastMoment() time.Time {
+	if c.asked.Load() {
 		return time.Now().Add(drainSweep)
 	}
 	return time.Now().Add(firstWords)
@@ -88,56 +111,58 @@ func (c *webConn) lastMoment() time.Time {
 
 // SetReadDeadline is for http.Server alone, which sets one for the header of a request: that has to
 // be whole in the time that a message has, and in less where the daemon stops.
-func (c *webConn) SetReadDeadline(t time.Time) error {
-	soon := time.Now().Add(c.hub.limits().Message)
+func (c *httpConn) SetReadDeadline(t time.Time) error {
+	soon := time.Now().Add(c.c.limits.Message)
 	if t.IsZero() || t.Before(soon) {
 		return c.Conn.SetReadDeadline(t)
 	}
 	err := c.Conn.SetReadDeadline(soon)
-	if c.hub.draining.Load() { // after the other, so that a stop in between is not missed
+	if c.left.Load() { // after the other, so that leave in between is not undone
 		err = c.Conn.SetReadDeadline(c.lastMoment())
 	}
 	return err
 }
 
-// Close tells whoever gave us the connection that it is done.
-func (c *webConn) Close() error {
+// Close tells serveHTTP that the connection is done.
+func (c *httpConn) Close() error {
 	c.once.Do(func() { close(c.closed) })
 	return c.Conn.Close()
 }
 
-const webConnKey contextKey = 1 + iota
+const httpConnKey contextKey = 1 + iota
 
-// newWeb starts an HTTP server without a listener: serve gives it connections.
-func newWeb(h *hub, gob func(conn net.Conn, in *input)) *web {
-	w := &web{hub: h, conns: make(chan net.Conn), done: make(chan struct{}), gob: gob}
+// newHTTPServer starts an HTTP server without a listener: serveHTTP gives it connections.
+func newHTTPServer(log *logger) *httpServer {
+	w := &httpServer{conns: make(chan net.Conn), done: make(chan struct{})}
 	w.server = &http.Server{
-		Handler:           http.HandlerFunc(w.handle),
+		Handler:           http.HandlerFunc(handleHTTP),
 		ReadHeaderTimeout: headerWait,
 		MaxHeaderBytes:    maxHTTPHeader,
-		ErrorLog:          h.log.standard(),
+		ErrorLog:          log.standard(),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, webConnKey, c)
+			return context.WithValue(ctx, httpConnKey, c)
 		},
 	}
 	go w.server.Serve(w)
 	return w
 }
 
-// serve speaks HTTP on c until it is closed.
-func (w *web) serve(c *webConn) {
-	c.closed = make(chan struct{})
-	c.out = newPatientWriter(c.Conn, w.hub.limits().Write)
+// serveHTTP speaks HTTP until the connection is closed. What was read of it is in in.
+func (c *connection) serveHTTP(in *input) {
+	h := &httpConn{c: c, Conn: c.Conn, early: in.take(), log: c.log, local: c.endpoint.isLocal(), closed: make(chan struct{})}
+	h.out = newPatientWriter(c.Conn, c.limits.Write)
+	h.waiting.Store(true)
+	c.enter(h)
 	select {
-	case w.conns <- c:
-		<-c.closed
-	case <-w.done:
-		c.Close()
+	case c.server.http.conns <- h:
+		<-h.closed
+	case <-c.server.http.done:
+		h.Close()
 	}
 }
 
 // Accept, Close and Addr make w the listener of its own http.Server.
-func (w *web) Accept() (net.Conn, error) {
+func (w *httpServer) Accept() (net.Conn, error) {
 	select {
 	case c := <-w.conns:
 		return c, nil
@@ -147,69 +172,83 @@ func (w *web) Accept() (net.Conn, error) {
 }
 
 // Close implements net.Listener.
-func (w *web) Close() error {
+func (w *httpServer) Close() error {
 	w.stop.Do(func() { close(w.done) })
 	return nil
 }
 
 // Addr implements net.Listener.
-func (w *web) Addr() net.Addr { return &net.UnixAddr{Name: "web", Net: "unix"} }
+func (w *httpServer) Addr() net.Addr { return &net.UnixAddr{Name: "http", Net: "unix"} }
 
 // leave closes the connections that wait for another request, and each of the others after the one
 // that it has.
-func (w *web) leave() { w.server.SetKeepAlivesEnabled(false) }
+func (w *httpServer) leave() { w.server.SetKeepAlivesEnabled(false) }
 
 // end waits until all connections are closed, or ctx ends. New ones are closed at once.
-func (w *web) end(ctx context.Context) error { return w.server.Shutdown(ctx) }
+func (w *httpServer) end(ctx context.Context) error { return w.server.Shutdown(ctx) }
 
 // cut closes all connections.
-func (w *web) cut() { w.server.Close() }
+func (w *httpServer) cut() { w.server.Close() }
 
-func (w *web) handle(rw http.ResponseWriter, r *http.Request) {
-	c := r.Context().Value(webConnKey).(*webConn)
-	c.Conn.SetReadDeadline(time.Now().Add(w.hub.limits().Message)) // for the body, wanted or not
-	c.waits(true)
+// routes are the paths that are served. The methods of HTTP are looked at by whom they lead to, so that all
+// errors have the same form.
+var routes = func() *http.ServeMux {
+	mux := http.NewServeMux()
+	for pattern, serve := range map[string]func(c *httpConn, rw http.ResponseWriter, r *http.Request){
+		"/healthz":          (*httpConn).health,
+		"/rpc":              (*httpConn).rpc,
+		"/call/{method...}": (*httpConn).call,
+		"/":                 (*httpConn).notFound,
+	} {
+		mux.HandleFunc(pattern, func(rw http.ResponseWriter, r *http.Request) { serve(httpConnOf(r), rw, r) })
+	}
+	return mux
+}()
+
+func httpConnOf(r *http.Request) *httpConn { return r.Context().Value(httpConnKey).(*httpConn) }
+
+func handleHTTP(rw http.ResponseWriter, r *http.Request) {
+	c := httpConnOf(r)
+	c.Conn.SetReadDeadline(time.Now().Add(c.c.limits.Message)) // for the body, wanted or not
+	c.setWaiting(true)
 	defer func() { // for the next request
-		c.heard.Store(true)
-		c.waits(true)
+		c.asked.Store(true)
+		c.setWaiting(true)
 	}()
 	rw.Header().Set("X-Content-Type-Options", "nosniff")
 	if r.ProtoMajor != 1 { // the preface of HTTP/2, which net/http hands on as a request
 		rw.Header().Set("Connection", "close")
-		w.problem(rw, http.StatusHTTPVersionNotSupported, &fault{Code: codeInvalid, Text: "HTTP/1.1 is spoken here"})
+		c.problem(rw, http.StatusHTTPVersionNotSupported, &fault{Code: codeInvalid, Text: "HTTP/1.1 is spoken here"})
 		return
 	}
-	if status, why := w.foreign(c, r); status != 0 {
+	if status, why := c.foreign(r); status != 0 {
 		c.log.warn("an HTTP request was refused", "reason", why, "host", r.Host, "origin", r.Header.Get("Origin"))
-		w.problem(rw, status, &fault{Code: codeDenied, Text: why})
+		c.problem(rw, status, &fault{Code: codeDenied, Text: why})
 		return
 	}
-	if c.echo {
+	switch {
+	case c.c.endpoint.Proto == protoEcho:
 		c.log.info("receive", "method", r.Method, "url", r.URL.String())
 		io.WriteString(rw, r.URL.String())
 		c.log.info("send", "url", r.URL.String())
-		return
-	}
-	path, isCall := strings.CutPrefix(r.URL.Path, "/call/")
-	switch {
 	case r.Method == http.MethodConnect:
-		w.connect(rw, r, c)
-	case r.URL.Path == "/healthz":
-		w.health(rw, r)
-	case r.URL.Path == "/rpc":
-		w.rpc(rw, r, c)
-	case isCall:
-		w.call(rw, r, c, path)
+		c.connect(rw, r)
+	case r.URL.Path != "*" && r.URL.Path != path.Clean("/"+r.URL.Path): // ServeMux would redirect
+		c.notFound(rw, r)
 	default:
-		w.problem(rw, http.StatusNotFound, &fault{Code: codeNoMethod, Text: "there is /rpc, /call/Service.Method and /healthz"})
+		routes.ServeHTTP(rw, r)
 	}
+}
+
+func (c *httpConn) notFound(rw http.ResponseWriter, _ *http.Request) {
+	c.problem(rw, http.StatusNotFound, &fault{Code: codeNoMethod, Text: "there is /rpc, /call/Service.Method and /healthz"})
 }
 
 // foreign refuses what a web page of somebody else's could make a browser send: a name that
 // was made to point here (DNS rebinding), another origin, a form. No browser sends a
 // Content-Type of JSON to another origin without asking first (Fetch standard, CORS), and we
 // never say yes.
-func (w *web) foreign(c *webConn, r *http.Request) (status int, why string) {
+func (c *httpConn) foreign(r *http.Request) (status int, why string) {
 	if r.Method == http.MethodConnect && r.Host == "" {
 		r.Host = r.URL.Host
 	}
@@ -247,12 +286,12 @@ func isLoopbackHost(hostport string) bool {
 }
 
 // health answers load balancers and people: 200 while calls are taken, 503 after.
-func (w *web) health(rw http.ResponseWriter, r *http.Request) {
+func (c *httpConn) health(rw http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
-		w.wrongMethod(rw, "GET, HEAD")
-	case w.hub.draining.Load():
-		w.problem(rw, http.StatusServiceUnavailable, errShuttingDown)
+		c.wrongMethod(rw, "GET, HEAD")
+	case c.left.Load():
+		c.problem(rw, http.StatusServiceUnavailable, errShuttingDown)
 	default:
 		rw.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		io.WriteString(rw, "ok\n")
@@ -261,9 +300,9 @@ func (w *web) health(rw http.ResponseWriter, r *http.Request) {
 
 // connect turns the connection into one of net/rpc. The status line is the one that
 // rpc.DialHTTP waits for.
-func (w *web) connect(rw http.ResponseWriter, r *http.Request, c *webConn) {
+func (c *httpConn) connect(rw http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != gobPath {
-		w.problem(rw, http.StatusNotFound, &fault{Code: codeNoMethod, Text: "CONNECT is for net/rpc and its path is " + gobPath})
+		c.problem(rw, http.StatusNotFound, &fault{Code: codeNoMethod, Text: "CONNECT is for net/rpc and its path is " + gobPath})
 		return
 	}
 	conn, rest, err := rw.(http.Hijacker).Hijack()
@@ -277,82 +316,159 @@ func (w *web) connect(rw http.ResponseWriter, r *http.Request, c *webConn) {
 		return
 	}
 	early, _ := rest.Reader.Peek(rest.Reader.Buffered())
-	in := newInput(conn, *w.hub.limits())
-	in.buf = append(in.buf, early...)
-	w.gob(c, in)
+	in := c.c.newInput(conn)
+	in.preload(early)
+	c.c.converseIn(c, in, protocolOf(protoGob).codec(in, *c.c.limits, sideServing))
 }
 
 // rpc answers JSON-RPC: one request or a batch, or several after one another. What went
 // wrong with a call is in its answer and the status is 200; a body that is no JSON-RPC is
 // 400, one that is too large 413, and where there is nothing to answer the status is 204.
-func (w *web) rpc(rw http.ResponseWriter, r *http.Request, c *webConn) {
-	if !w.acceptable(rw, r, c) {
+func (c *httpConn) rpc(rw http.ResponseWriter, r *http.Request) {
+	if !c.acceptable(rw, r) {
 		return
 	}
-	body := w.bodyOf(r, c)
-	in := newInput(body, *w.hub.limits())
-	watch := &firstFault{codec: newJSONCodec(in, *w.hub.limits(), framingValue)}
-	answer, f := w.exchange(r, c, watch, in, body)
-	if f != nil {
-		w.problem(rw, statusOf(f), f)
-		return
+	body := c.bodyOf(r)
+	in := c.c.newInput(body)
+	defer in.close()
+	stream := newEventStream(rw, r)
+	framed := framingValue
+	if stream != nil {
+		framed = framingEvent
 	}
-	if len(answer) == 0 {
+	watch := &firstFault{codec: newJSONCodec(in, *c.c.limits, framed)}
+	if stream != nil {
+		stream.status = watch.status
+	}
+	answer, f := c.exchange(r, watch, in, body, stream)
+	switch {
+	case f != nil:
+		c.problem(rw, statusOf(f), f)
+	case stream != nil && stream.begun.Load():
+	case len(answer) == 0:
 		rw.WriteHeader(http.StatusNoContent)
-		return
+	default:
+		rw.Header().Set("Content-Type", jsonType)
+		rw.Header().Set("Content-Length", strconv.Itoa(len(answer)))
+		rw.WriteHeader(watch.status())
+		rw.Write(answer)
 	}
-	rw.Header().Set("Content-Type", jsonType)
-	rw.Header().Set("Content-Length", strconv.Itoa(len(answer)))
-	rw.WriteHeader(watch.status())
-	rw.Write(answer)
 }
 
 // call answers one call whose method is in the path and whose argument is the whole body.
-func (w *web) call(rw http.ResponseWriter, r *http.Request, c *webConn, method string) {
-	if !w.acceptable(rw, r, c) {
+func (c *httpConn) call(rw http.ResponseWriter, r *http.Request) {
+	if !c.acceptable(rw, r) {
 		return
 	}
 	timeout, f := parseTimeout(r.Header.Get(timeoutHeader))
 	if f != nil {
-		w.problem(rw, http.StatusBadRequest, f)
+		c.problem(rw, http.StatusBadRequest, f)
 		return
 	}
-	body := w.bodyOf(r, c)
-	in := newInput(body, *w.hub.limits())
-	codec := &bareCodec{in: in, limits: *w.hub.limits(), method: method, timeout: timeout}
-	answer, f := w.exchange(r, c, codec, in, body)
+	body := c.bodyOf(r)
+	in := c.c.newInput(body)
+	defer in.close()
+	bare := &bareCodec{in: in, limits: *c.c.limits, method: r.PathValue("method"), timeout: timeout, stream: newEventStream(rw, r)}
+	answer, f := c.exchange(r, bare, in, body, bare.stream)
 	if f == nil {
-		f = codec.fault
+		f = bare.fault
 	}
-	if f != nil {
-		w.problem(rw, statusOf(f), f)
-		return
+	switch {
+	case f != nil:
+		c.problem(rw, statusOf(f), f)
+	case bare.stream != nil:
+	default:
+		rw.Header().Set("Content-Type", jsonType)
+		rw.Header().Set("Content-Length", strconv.Itoa(len(answer)))
+		rw.Write(answer)
 	}
-	rw.Header().Set("Content-Type", jsonType)
-	rw.Header().Set("Content-Length", strconv.Itoa(len(answer)))
-	rw.Write(answer)
 }
 
 // exchange is a session as long as one HTTP request. It ends early with the caller. A method
 // that goes on after its call was given up does not hold up the answer.
-func (w *web) exchange(r *http.Request, c *webConn, codec codec, in *input, body *requestBody) ([]byte, *fault) {
-	s := newSession(w.hub, c.peer, codec, in, &body.answers, c.log)
-	s.heard = c.heard.Load()
-	s.whole = !s.heard
-	defer context.AfterFunc(r.Context(), func() {
-		f := errCancelled
-		if w.hub.draining.Load() {
-			f = errCutShort
-		}
-		s.cancelAll(f)
-	})()
+func (c *httpConn) exchange(r *http.Request, speak codec, in *input, body *requestBody, stream *eventStream) ([]byte, *fault) {
+	dst := io.Writer(&body.answers)
+	if stream != nil {
+		dst = stream
+	}
+	s := newSession(c.c.shared, &c.c.peer, speak, in, dst, c.c.limits, c.log)
+	s.state.asked = c.asked.Load()
+	s.whole = !s.state.asked
+	c.session.Store(s)
+	defer c.session.Store(nil)
+	if c.left.Load() {
+		s.leave()
+	}
+	defer context.AfterFunc(r.Context(), func() { s.cut(errCancelled) })()
 	go s.serve()
-	<-s.settled
+	stream.keepAlive(s)
 	s.out.drain()
 	if most := body.answers.most; body.answers.over.Load() {
 		return nil, tooLarge("max_message", int64(most), "the answers to one body are too long together")
 	}
 	return body.answers.Bytes(), nil
+}
+
+// An eventStream is the answer to a request whose caller takes server-sent events: HTML standard, section 9.2.
+// Nil is an answer that is sent when it is whole.
+type eventStream struct {
+	rw     http.ResponseWriter
+	status func() int  // for when the stream begins; nil for 200
+	begun  atomic.Bool // something is to be sent: what fails from here on is an event
+	headed bool        // the header has been sent
+}
+
+const eventType = "text/event-stream"
+
+// aliveEvery is how long a stream says nothing: proxies close what they take for dead after 30 s or more.
+const aliveEvery = 15 * time.Second
+
+// newEventStream is the stream for an answer to r, where its Accept wants one.
+func newEventStream(rw http.ResponseWriter, r *http.Request) *eventStream {
+	for _, accepted := range strings.Split(r.Header.Get("Accept"), ",") {
+		if kind, _, err := mime.ParseMediaType(accepted); err == nil && kind == eventType {
+			return &eventStream{rw: rw}
+		}
+	}
+	return nil
+}
+
+// Write sends events.
+func (e *eventStream) Write(b []byte) (int, error) {
+	if !e.headed {
+		e.headed = true
+		e.begun.Store(true)
+		e.rw.Header().Set("Content-Type", eventType)
+		e.rw.Header().Set("Cache-Control", "no-store")
+		if e.status != nil {
+			e.rw.WriteHeader(e.status())
+		}
+	}
+	n, err := e.rw.Write(b)
+	if err == nil {
+		err = http.NewResponseController(e.rw).Flush()
+	}
+	return n, err
+}
+
+// keepAlive waits for s to have answered all, and says from time to time that the stream is alive.
+func (e *eventStream) keepAlive(s *session) {
+	if e == nil {
+		<-s.answered
+		return
+	}
+	tick := time.NewTicker(aliveEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.answered:
+			return
+		case <-tick.C:
+			e.begun.Store(true)
+			s.out.put(":\n\n")
+			s.out.flush()
+		}
+	}
 }
 
 // answers gathers the answers to one body, which all have to be there before the first is sent: the
@@ -375,21 +491,20 @@ func (a *answers) Write(b []byte) (int, error) {
 // in the time that a message has, and at its end as soon as its answers are too long.
 type requestBody struct {
 	src     io.Reader
-	conn    *webConn
-	hub     *hub
+	conn    *httpConn
 	left    int // bytes that may still come
 	answers answers
 }
 
-// bodyOf is the body of r, for whose arrival handle has set the deadline.
-func (w *web) bodyOf(r *http.Request, c *webConn) *requestBody {
-	l := w.hub.limits()
-	return &requestBody{src: r.Body, conn: c, hub: w.hub, left: l.MaxMessage, answers: answers{most: maxAnswers * l.MaxMessage}}
+// bodyOf is the body of r, for whose arrival handleHTTP has set the deadline.
+func (c *httpConn) bodyOf(r *http.Request) *requestBody {
+	most := c.c.limits.MaxMessage
+	return &requestBody{src: r.Body, conn: c, left: most, answers: answers{most: maxAnswers * most}}
 }
 
 // Read implements io.Reader. Its errors, other than the end, are faults.
 func (b *requestBody) Read(p []byte) (int, error) {
-	l := b.hub.limits()
+	l := b.conn.c.limits
 	if b.answers.over.Load() {
 		return 0, io.EOF
 	}
@@ -400,9 +515,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	switch {
 	case err == nil:
 	case err == io.EOF:
-		b.conn.waits(false)
+		b.conn.setWaiting(false)
 		b.conn.Conn.SetReadDeadline(time.Time{}) // a call may take longer
-	case isTimeout(err) && b.hub.draining.Load():
+	case isTimeout(err) && b.conn.left.Load():
 		err = errShuttingDown
 	case isTimeout(err):
 		err = tooLarge("message", l.Message.Milliseconds(), "the body had begun and was not whole in time")
@@ -413,31 +528,31 @@ func (b *requestBody) Read(p []byte) (int, error) {
 }
 
 // acceptable checks what a call must look like before its body is read.
-func (w *web) acceptable(rw http.ResponseWriter, r *http.Request, c *webConn) bool {
+func (c *httpConn) acceptable(rw http.ResponseWriter, r *http.Request) bool {
 	if r.Method != http.MethodPost {
-		w.wrongMethod(rw, "POST")
+		c.wrongMethod(rw, "POST")
 		return false
 	}
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if kind != jsonType && !c.local {
-		w.problem(rw, http.StatusUnsupportedMediaType, &fault{Code: codeInvalid, Text: "the Content-Type must be " + jsonType})
+		c.problem(rw, http.StatusUnsupportedMediaType, &fault{Code: codeInvalid, Text: "the Content-Type must be " + jsonType})
 		return false
 	}
-	if r.ContentLength > int64(w.hub.limits().MaxMessage) {
-		c.log.warn("a message was refused", "limit", "max_message", "max", w.hub.limits().MaxMessage)
-		w.problem(rw, http.StatusRequestEntityTooLarge, tooLarge("max_message", int64(w.hub.limits().MaxMessage), "the body is too large"))
+	if r.ContentLength > int64(c.c.limits.MaxMessage) {
+		c.log.warn("a message was refused", "limit", "max_message", "max", c.c.limits.MaxMessage)
+		c.problem(rw, http.StatusRequestEntityTooLarge, tooLarge("max_message", int64(c.c.limits.MaxMessage), "the body is too large"))
 		return false
 	}
 	return true
 }
 
-func (w *web) wrongMethod(rw http.ResponseWriter, allowed string) {
+func (c *httpConn) wrongMethod(rw http.ResponseWriter, allowed string) {
 	rw.Header().Set("Allow", allowed)
-	w.problem(rw, http.StatusMethodNotAllowed, &fault{Code: codeInvalid, Text: "the method must be " + allowed})
+	c.problem(rw, http.StatusMethodNotAllowed, &fault{Code: codeInvalid, Text: "the method must be " + allowed})
 }
 
 // problem answers with a fault as JSON: {"code":...,"message":...,"data":...}.
-func (w *web) problem(rw http.ResponseWriter, status int, f *fault) {
+func (c *httpConn) problem(rw http.ResponseWriter, status int, f *fault) {
 	if f.data().Retry {
 		rw.Header().Set("Retry-After", "1")
 	}
@@ -477,6 +592,8 @@ func statusOf(f *fault) int {
 		return http.StatusRequestEntityTooLarge
 	case codeBusy:
 		return http.StatusTooManyRequests
+	case codeGone:
+		return http.StatusBadGateway
 	case codeShuttingDown, codeCancelled:
 		return http.StatusServiceUnavailable
 	case codeDeadline:
@@ -540,6 +657,7 @@ type bareCodec struct {
 	timeout time.Duration
 	begun   bool
 	fault   *fault // the answer, where it is an error
+	stream  *eventStream
 }
 
 func (c *bareCodec) read(m *message) error {
@@ -548,6 +666,9 @@ func (c *bareCodec) read(m *message) error {
 	}
 	c.begun = true
 	*m = message{kind: request, method: c.method, timeout: c.timeout}
+	if c.stream != nil {
+		m.parts = nullID // any token will do
+	}
 	return nil
 }
 
@@ -581,14 +702,39 @@ func (c *bareCodec) body(v any) error {
 	return decodeBody(b, v)
 }
 
+func (c *bareCodec) prepare(body any) (any, error) { return prepareJSON(body) }
+
+// write appends the bare result. Of a stream it is the last event, with the parts before it; EventSource keeps
+// the name "error" for itself.
 func (c *bareCodec) write(dst []byte, m *message, body any) ([]byte, error) {
-	if m.fault != nil {
+	name := "result"
+	switch {
+	case m.kind == progress:
+		name = "part"
+	case m.fault != nil && (c.stream == nil || !c.stream.begun.Load()):
 		c.fault = m.fault
 		return dst, nil
+	case m.fault != nil:
+		name = "failure"
 	}
-	b, err := appendBody(dst, body)
-	if err != nil {
-		return dst, err
+	if c.stream == nil {
+		b, err := appendBody(dst, body)
+		if err != nil {
+			return dst, err
+		}
+		return append(b, '\n'), nil
 	}
-	return append(b, '\n'), nil
+	b := append(append(append(dst, "event: "...), name...), "\ndata: "...)
+	at := len(b)
+	if m.fault != nil {
+		b = appendFault(b, m.fault)
+	} else {
+		var err error
+		if b, err = appendBody(b, body); err != nil {
+			return dst, err
+		}
+	}
+	c.stream.begun.Store(true)
+	inOneLine(b[at:])
+	return append(b, "\n\n"...), nil
 }

@@ -230,7 +230,7 @@ func TestMaxConnections(t *testing.T) {
 	}
 	open[0].Close()
 	waitFor(t, func() error {
-		if n := s.counts.connections.Load(); n > 2 {
+		if n := s.meter.connections.Load(); n > 2 {
 			return fmt.Errorf("%d connections", n)
 		}
 		return nil
@@ -361,7 +361,7 @@ func TestStopDoesNotWaitForHalfARequest(t *testing.T) {
 			s := startServerWith(t, func(l *limits) { l.Drain = testPatience }, localEndpoint(t))
 			send(t, s.connect(), text)
 			waitFor(t, func() error {
-				if s.counts.connections.Load() == 0 {
+				if s.meter.connections.Load() == 0 {
 					return errors.New("the connection is not there yet")
 				}
 				return nil
@@ -402,7 +402,7 @@ func TestStopHearsThoseWhoHaveJustCome(t *testing.T) {
 			conn := s.connect()
 			send(t, conn, test.before)
 			waitFor(t, func() error {
-				if s.counts.accepted.Load() == 0 {
+				if s.meter.accepted.Load() == 0 {
 					return errors.New("the connection is not there yet")
 				}
 				return nil
@@ -410,7 +410,9 @@ func TestStopHearsThoseWhoHaveJustCome(t *testing.T) {
 			stopped := make(chan error, 1)
 			go func() { stopped <- s.stop(t.Context()) }()
 			waitFor(t, func() error {
-				if !s.draining.Load() {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				if !s.stopping {
 					return errors.New("it does not stop yet")
 				}
 				return nil

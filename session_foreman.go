@@ -69,9 +69,8 @@ func (f *foreman) walk() {
 // inspect is one look at a session. It returns false when there is nothing more to watch.
 func (s *session) inspect(r *round) bool {
 	c, served := s.inline.Load(), s.served.Load()
-	if c != nil && c == r.call && s.inline.CompareAndSwap(c, nil) {
+	if c != nil && c == r.call && s.readElsewhere(c) {
 		c.m.slow.Store(slowCalls)
-		go s.read()
 	}
 	if served == r.served {
 		r.quiet++

@@ -200,7 +200,7 @@ func TestLargeBuffersAreGivenBack(t *testing.T) {
 		t.Errorf("after %d bytes the input keeps %d; want %d at most", inputLend, n, inputKeep)
 	}
 
-	o := newOutput(io.Discard, 0)
+	o := newOutput(io.Discard, 0, nil)
 	c := newGobCodec(in, defaultLimits(), request)
 	for _, size := range []int{inputLend, inputLarge, 1} {
 		err := o.append(c, &message{kind: response}, strings.Repeat("x", size))

@@ -43,6 +43,9 @@ func echoText(method string, arg any) (string, error) {
 	return text, nil
 }
 
+// prepare has nothing to do: a text is its own encoding.
+func (c *echoCodec) prepare(body any) (any, error) { return body, nil }
+
 func (c *echoCodec) write(dst []byte, m *message, body any) ([]byte, error) {
 	if m.kind != request {
 		return dst, nil // nothing can be withdrawn

@@ -87,6 +87,13 @@ func newGobCodec(in *input, l limits, reads kind) codec {
 	return &gobCodec{in: in, limits: l, reads: reads}
 }
 
+func newGobCodecFor(in *input, l limits, s codecSide) codec {
+	if s == sideCalling {
+		return newGobCodec(in, l, response)
+	}
+	return newGobCodec(in, l, request)
+}
+
 func (c *gobCodec) read(m *message) error {
 	c.drop()
 	*m = message{kind: notification} // without a header nobody knows which call an error is for
@@ -260,6 +267,9 @@ func (c *gobCodec) body(v any) error {
 	case *json.RawMessage:
 		*v = c.types.appendJSON(nil, id, raw)
 		return nil
+	case *document:
+		*v = c.types.appendJSON(nil, id, raw)
+		return nil
 	case *any:
 		return json.Unmarshal(c.types.appendJSON(nil, id, raw), v)
 	}
@@ -322,9 +332,12 @@ func (c *gobCodec) decode(v any) (err error) {
 	return nil
 }
 
+// prepare leaves the body to write: which types the peer knows depends on what was sent before.
+func (c *gobCodec) prepare(body any) (any, error) { return body, nil }
+
 func (c *gobCodec) write(dst []byte, m *message, body any) ([]byte, error) {
-	if m.kind == notification || m.kind == cancel {
-		return dst, nil // this wire has none
+	if m.kind != request && m.kind != response {
+		return dst, nil // this wire has no others
 	}
 	before, defined := len(dst), c.defined
 	dst = c.appendHeader(dst, m)
@@ -386,6 +399,8 @@ func (c *gobCodec) appendBody(dst []byte, body any) ([]byte, error) {
 			return dst, err
 		}
 		return c.appendBody(dst, value)
+	case document:
+		return c.appendBody(dst, gobOfDocument(v))
 	}
 	return c.encode(dst, body)
 }

@@ -102,6 +102,15 @@ func appendEncoded(dst []byte, t *gobType, b []byte) []byte {
 	return appendJSONBytes(dst, b)
 }
 
+// gobOfDocument is the gob form of JSON whose Go type nobody has: a text is a text, and everything else its
+// JSON as bytes, which a Go program takes as json.RawMessage.
+func gobOfDocument(d document) any {
+	if len(d) > 0 && d[0] == '"' {
+		return string(unquoteJSON(d[1 : len(d)-1]))
+	}
+	return []byte(d)
+}
+
 // gobOfJSON finds the Go value whose gob form a method will take. An object has none: gob knows
 // members by the names and types of Go fields, which JSON does not tell.
 func gobOfJSON(text json.RawMessage) (any, error) {

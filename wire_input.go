@@ -4,6 +4,7 @@ package main
 // deadlines of what is read.
 
 import (
+	"bytes"
 	"io"
 	"sync"
 	"time"
@@ -17,6 +18,8 @@ type input struct {
 	own   []byte // the buffer while nothing large arrives
 	start int    // buf[start:] has been read from src and not been taken
 	flush func() // called before a read that may block, so that no answer waits for a request
+
+	account *account // of whoever sends
 
 	message time.Duration // the limit on a message that has begun
 	conn    interface{ SetReadDeadline(time.Time) error }
@@ -69,6 +72,16 @@ func (in *input) advance(n int) {
 	in.start += n
 	in.whole = true
 }
+
+// take returns what has arrived, for whoever reads on without this input.
+func (in *input) take() []byte {
+	b := bytes.Clone(in.bytes())
+	in.start = len(in.buf)
+	return b
+}
+
+// preload puts bytes before the stream that somebody else has read off it.
+func (in *input) preload(b []byte) { in.replace(nil, b) }
 
 // more waits for at least one byte more. begun says that what is there is part of a message,
 // which must then be whole within the limit. The error is io.EOF at the end of the stream.
@@ -137,7 +150,17 @@ func (in *input) grow(rest []byte) {
 func (in *input) replace(b, rest []byte) {
 	old := in.buf
 	in.buf = append(b, rest...)
+	if n := cap(in.buf) - cap(old); n != 0 {
+		in.account.hold(n)
+	}
 	giveBack(old) // our own is too small for that to mean anything
+}
+
+// close gives the buffer back: nothing is read any more.
+func (in *input) close() {
+	in.account.release(cap(in.buf))
+	giveBack(in.buf)
+	in.buf, in.own, in.start = nil, nil, 0
 }
 
 // arm sets the read deadline when a message begins and takes it away when it is whole. The

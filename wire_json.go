@@ -22,6 +22,7 @@ const (
 	framingValue                 // one value after another, white space between them or none
 	framingLine                  // one value a line
 	framingHeader                // Content-Length: N, an empty line, N bytes: the Language Server Protocol's
+	framingEvent                 // written alone: a server-sent event (HTML standard, section 9.2) each
 )
 
 const (
@@ -31,8 +32,9 @@ const (
 )
 
 const (
-	cancelMethod = "$/cancelRequest"
-	nullID       = "null"
+	cancelMethod   = "$/cancelRequest"
+	progressMethod = "$/progress"
+	nullID         = "null"
 )
 
 // A jsonCodec speaks JSON-RPC on one connection.
@@ -62,6 +64,10 @@ type jsonBatch struct {
 	left int // answers to come
 	out  []byte
 	most int // bytes of them all
+}
+
+func newJSONCodecFor(in *input, l limits, s codecSide) codec {
+	return newJSONCodec(in, l, map[codecSide]framing{sideServing: framingAuto, sideCalling: framingValue, sideChannel: framingLine}[s])
 }
 
 func newJSONCodec(in *input, l limits, f framing) codec {
@@ -291,7 +297,7 @@ func (c *jsonCodec) batch(b []byte) error {
 		}
 		var p jsonParsed
 		c.parse(&p, element)
-		p.message.batch = group
+		p.message.batch, p.message.parts = group, "" // the answers to a batch are one message
 		if p.message.kind == request {
 			group.left++
 		}
@@ -309,7 +315,7 @@ func (c *jsonCodec) batch(b []byte) error {
 
 // A jsonEnvelope is the members of a message that have a meaning; the others are ignored.
 type jsonEnvelope struct {
-	version, method, params, id, result, fault, timeout []byte
+	version, method, params, id, result, fault, timeout, parts []byte
 }
 
 func readEnvelope(b []byte) (e jsonEnvelope) {
@@ -334,6 +340,8 @@ func readEnvelope(b []byte) (e jsonEnvelope) {
 			e.fault = value
 		case "timeout":
 			e.timeout = value
+		case "parts":
+			e.parts = value
 		}
 	}
 }
@@ -379,21 +387,41 @@ func (c *jsonCodec) parse(p *jsonParsed, b []byte) {
 	if ms, err := strconv.ParseFloat(string(e.timeout), 64); err == nil && ms > 0 && ms < float64(math.MaxInt64/time.Millisecond) {
 		m.timeout = max(time.Duration(ms*float64(time.Millisecond)), 1)
 	}
-	if m.method == cancelMethod {
-		m.parseCancel(e.params)
+	switch {
+	case e.parts == nil || m.v1 || m.kind != request: // nobody could be told what a part belongs to
+	case e.parts[0] == '"' || e.parts[0] == '-' || e.parts[0] >= '0' && e.parts[0] <= '9':
+		m.parts = string(e.parts)
+	case string(e.parts) != nullID:
+		p.fault = faultf(codeInvalid, "parts is %s; expected a string or a number", jsonKindOf(e.parts))
 	}
 }
 
-// parseCancel finds whom a cancellation means: {"id": ID}, or that in an array.
-func (m *message) parseCancel(params []byte) {
-	m.kind = notification
-	if len(params) > 0 && params[0] == '[' {
-		w := enter(params)
-		params, _ = w.element()
+// cancelledID finds whom a cancellation means: {"id": ID}.
+func cancelledID(argument document) (id callID, ok bool) {
+	if len(argument) == 0 || argument[0] != '{' {
+		return id, false
 	}
-	if len(params) > 0 && params[0] == '{' {
-		if e := readEnvelope(params); e.id != nil {
-			m.kind, m.id.json = cancel, string(e.id)
+	e := readEnvelope(argument)
+	return callID{json: string(e.id)}, e.id != nil
+}
+
+// progressOf takes the argument of a part apart: {"token": N, "value": V}. Tokens of ours are numbers.
+func progressOf(argument document) (token uint64, value document, ok bool) {
+	if len(argument) == 0 || argument[0] != '{' {
+		return 0, nil, false
+	}
+	w := enter(argument)
+	for {
+		name, member, more := w.member()
+		if !more {
+			return token, value, ok && value != nil
+		}
+		switch string(unquoteJSON(name)) {
+		case "token":
+			n, err := strconv.ParseUint(string(member), 10, 64)
+			token, ok = n, err == nil
+		case "value":
+			value = member
 		}
 	}
 }
@@ -443,6 +471,8 @@ func (c *jsonCodec) body(v any) error {
 	return decodeParams(raw, v)
 }
 
+func (c *jsonCodec) prepare(body any) (any, error) { return prepareJSON(body) }
+
 func (c *jsonCodec) write(dst []byte, m *message, body any) (out []byte, err error) {
 	group, _ := m.batch.(*jsonBatch)
 	if group == nil || m.kind != response {
@@ -471,27 +501,64 @@ func (c *jsonCodec) write(dst []byte, m *message, body any) (out []byte, err err
 
 // frame appends a message with its frame.
 func (c *jsonCodec) frame(dst []byte, m *message, body any) ([]byte, error) {
-	if c.framing != framingHeader {
-		out, err := appendMessage(dst, m, body)
+	if c.framing == framingHeader {
+		b, err := appendMessage(nil, m, body)
 		if err != nil {
 			return dst, err
 		}
-		return append(out, '\n'), nil
+		return c.wrap(dst, b), nil
 	}
-	b, err := appendMessage(nil, m, body)
+	start := len(dst)
+	if c.framing == framingEvent {
+		dst = append(dst, eventMessage...)
+	}
+	at := len(dst)
+	out, err := appendMessage(dst, m, body)
 	if err != nil {
-		return dst, err
+		return dst[:start], err
 	}
-	return c.wrap(dst, b), nil
+	return c.end(out, at), nil
 }
 
 // wrap appends a message that is encoded already.
 func (c *jsonCodec) wrap(dst, b []byte) []byte {
-	if c.framing == framingHeader {
+	switch c.framing {
+	case framingHeader:
 		dst = append(strconv.AppendInt(append(dst, "Content-Length: "...), int64(len(b)), 10), "\r\n\r\n"...)
 		return append(dst, b...)
+	case framingEvent:
+		dst = append(dst, eventMessage...)
 	}
-	return append(append(dst, b...), '\n')
+	return c.end(append(dst, b...), len(dst))
+}
+
+// eventMessage stands before a message that is an event.
+const eventMessage = "event: message\ndata: "
+
+// end ends a frame in which a message begins at that place. Where a line feed ends it there may be none
+// in the message: a document that has passed through may have some between its values.
+func (c *jsonCodec) end(dst []byte, at int) []byte {
+	if c.framing == framingLine || c.framing == framingEvent {
+		inOneLine(dst[at:])
+	}
+	if c.framing == framingEvent {
+		dst = append(dst, '\n')
+	}
+	return append(dst, '\n')
+}
+
+// inOneLine writes blanks for the line ends of JSON, which has them between its values alone.
+func inOneLine(b []byte) {
+	for _, end := range []byte{'\n', '\r'} {
+		for rest := b; ; {
+			i := bytes.IndexByte(rest, end)
+			if i < 0 {
+				break
+			}
+			rest[i] = ' '
+			rest = rest[i+1:]
+		}
+	}
 }
 
 // appendMessage appends m without a frame. On an error it returns dst with a part of it.
@@ -507,6 +574,10 @@ func appendMessage(dst []byte, m *message, body any) (_ []byte, err error) {
 	case cancel:
 		dst = append(dst, `"method":"`+cancelMethod+`","params":{"id":`...)
 		dst = append(appendID(dst, m.id), '}')
+	case progress:
+		dst = append(append(dst, `"method":"`+progressMethod+`","params":{"token":`...), m.parts...)
+		dst, err = appendBody(append(dst, `,"value":`...), body)
+		dst = append(dst, '}')
 	default:
 		if m.kind == request {
 			dst = append(appendID(append(dst, `"id":`...), m.id), ',')
@@ -519,6 +590,9 @@ func appendMessage(dst []byte, m *message, body any) (_ []byte, err error) {
 		if m.timeout > 0 {
 			dst = append(dst, `,"timeout":`...)
 			dst = strconv.AppendInt(dst, max(m.timeout.Milliseconds(), 1), 10)
+		}
+		if m.parts != "" {
+			dst = append(append(dst, `,"parts":`...), m.parts...)
 		}
 	}
 	return append(dst, '}'), err
@@ -535,9 +609,19 @@ func appendOutcome(dst []byte, m *message, body any) (_ []byte, err error) {
 	case m.v1:
 		dst = appendJSONString(append(dst, `"result":null,"error":`...), textOfFault(m.fault))
 	default:
-		dst, err = appendBody(append(dst, `"error":`...), m.fault)
+		dst = appendFault(append(dst, `"error":`...), m.fault)
 	}
 	return dst, err
+}
+
+// appendFault appends an error as JSON-RPC 2.0 has it, section 5.1.
+func appendFault(dst []byte, f *fault) []byte {
+	dst = strconv.AppendInt(append(dst, `{"code":`...), int64(f.Code), 10)
+	dst = appendJSONString(append(dst, `,"message":`...), f.Text)
+	if len(f.Data) > 0 {
+		dst = append(append(dst, `,"data":`...), f.Data...)
+	}
+	return append(dst, '}')
 }
 
 func appendID(dst []byte, id callID) []byte {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,7 +18,8 @@ const (
 
 // An output gathers whole messages and writes them with as few system calls as it can.
 type output struct {
-	dst patientWriter
+	dst     patientWriter
+	account *account
 
 	mu      sync.Mutex
 	written *sync.Cond
@@ -28,15 +30,19 @@ type output struct {
 	err     error // the first error; nothing is written after it
 }
 
-func newOutput(dst io.Writer, limit time.Duration) *output {
-	o := &output{dst: newPatientWriter(dst, limit)}
+func newOutput(dst io.Writer, limit time.Duration, a *account) *output {
+	o := &output{dst: newPatientWriter(dst, limit), account: a}
 	o.written = sync.NewCond(&o.mu)
 	return o
 }
 
-// append adds one message, which encode appends to what it is given. It is sent by the next
-// flush. An error is either encode's own, and nothing was added, or that of an earlier write.
+// append adds one message, which is sent by the next flush. Where much waits to be read by the peer, it
+// waits, too. An error is either that of the encoding, and nothing was added, or that of an earlier write.
 func (o *output) append(c codec, m *message, body any) error {
+	body, err := c.prepare(body)
+	if err != nil {
+		return err
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for len(o.buf) > outputFull && o.err == nil {
@@ -46,15 +52,45 @@ func (o *output) append(c codec, m *message, body any) error {
 			o.flushLocked()
 		}
 	}
+	return o.addLocked(c, m, body)
+}
+
+// offer adds one message without ever waiting: it reports false where more than most bytes wait already.
+func (o *output) offer(c codec, m *message, body any, most int) (bool, error) {
+	body, err := c.prepare(body)
+	if err != nil {
+		return true, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.buf) > most && o.err == nil {
+		return false, nil
+	}
+	return true, o.addLocked(c, m, body)
+}
+
+func (o *output) addLocked(c codec, m *message, body any) error {
 	if o.err != nil {
 		return o.err
 	}
 	if o.buf == nil && o.large {
 		o.buf = borrow(inputLarge)
 	}
+	before := len(o.buf)
 	b, err := c.write(o.buf, m, body)
 	o.buf = b
+	o.account.hold(len(b) - before)
 	return err
+}
+
+// put adds bytes that are no message.
+func (o *output) put(text string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err == nil {
+		o.buf = append(o.buf, text...)
+		o.account.hold(len(text))
+	}
 }
 
 // flush writes what was appended. Where somebody writes already, it is left to that one.
@@ -67,8 +103,28 @@ func (o *output) flush() error {
 	return o.err
 }
 
+// claim reports whether something waits that nobody writes. The caller has to, with flushClaimed:
+// until then everybody else leaves it to them.
+func (o *output) claim() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.writing || len(o.buf) == 0 || o.err != nil {
+		return false
+	}
+	o.writing = true
+	return true
+}
+
+// flushClaimed writes what claim has found.
+func (o *output) flushClaimed() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.flushLocked()
+	return o.err
+}
+
 // drain waits until all that was appended has been written, whoever writes it, or cannot be.
-func (o *output) drain() {
+func (o *output) drain() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for (o.writing || len(o.buf) > 0) && o.err == nil {
@@ -77,6 +133,20 @@ func (o *output) drain() {
 		} else {
 			o.flushLocked()
 		}
+	}
+	return o.err
+}
+
+// close gives up what is left: nothing is written any more.
+func (o *output) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err == nil {
+		o.err = io.ErrClosedPipe
+	}
+	if !o.writing {
+		o.account.release(len(o.buf))
+		o.buf = nil
 	}
 }
 
@@ -96,6 +166,7 @@ func (o *output) flushLocked() {
 		o.mu.Unlock()
 		_, err := o.dst.Write(b)
 		o.mu.Lock()
+		o.account.release(len(b))
 		if o.large = len(b) > outputKeep; cap(b) <= outputKeep {
 			o.spare = b
 		} else {
@@ -107,8 +178,24 @@ func (o *output) flushLocked() {
 		o.written.Broadcast()
 	}
 	o.writing = false
+	if o.err != nil {
+		o.account.release(len(o.buf))
+		o.buf = nil
+	}
 	o.written.Broadcast()
 }
+
+// An account is what the connections of one user hold in memory: bytes that wait to be parsed, or to be
+// read by the peer. A nil account counts nothing.
+type account struct{ held atomic.Int64 }
+
+func (a *account) hold(n int) {
+	if a != nil && n != 0 {
+		a.held.Add(int64(n))
+	}
+}
+
+func (a *account) release(n int) { a.hold(-n) }
 
 // A patientWriter gives whoever reads the limit for every part of what is written: a peer that reads
 // slowly is served, one that does not read is given up.

@@ -1,0 +1,398 @@
+package main
+
+// This file owns calls that are handed on: what a caller of any protocol gets from a provider at the other
+// end of a connection, and what the provider hears.
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// Far is the service of a provider.
+type Far struct {
+	entered chan string
+	left    chan error
+	release chan struct{}
+}
+
+// Echo gives back any JSON.
+func (*Far) Echo(ctx context.Context, arg json.RawMessage) (document, error) {
+	return document(arg), nil
+}
+
+// Block returns when it is released, or its call ends.
+func (f *Far) Block(ctx context.Context, key string) (string, error) {
+	f.entered <- key
+	select {
+	case <-f.release:
+		return key, nil
+	case <-ctx.Done():
+		f.left <- ctx.Err()
+		return "", ctx.Err()
+	}
+}
+
+// Fail fails with a code and data of its own, or with one that is the daemon's.
+func (*Far) Fail(ctx context.Context, code int) (string, error) {
+	return "", &fault{Code: code, Text: "no paper", Data: json.RawMessage(`{"tray":2,"size":"A4"}`)}
+}
+
+// Count sends n parts, and then the sum.
+func (*Far) Count(ctx context.Context, n int) (int, error) {
+	c := ctx.Value(callKey).(*call)
+	sum := 0
+	for i := range n {
+		if err := c.sendPart(i); err != nil {
+			return 0, err
+		}
+		sum += i
+	}
+	return sum, nil
+}
+
+// Flood sends parts of 64 KiB until nobody wants them.
+func (f *Far) Flood(ctx context.Context) (int, error) {
+	c := ctx.Value(callKey).(*call)
+	text := strings.Repeat("a", 64<<10)
+	for {
+		if err := c.sendPart(text); err != nil {
+			f.left <- err
+			return 0, err
+		}
+	}
+}
+
+// A provided is a server with a provider behind the service Far.
+type provided struct {
+	*testServer
+	far  *Far
+	conn net.Conn // the provider's end
+	over chan error
+}
+
+// provide starts a server whose service Far is answered by the other end of a connection.
+func provide(t *testing.T, endpoints ...endpoint) *provided {
+	t.Helper()
+	p := &provided{
+		testServer: startServerWith(t, nil, endpoints...), over: make(chan error, 1),
+		far: &Far{entered: make(chan string, 1000), left: make(chan error, 1000), release: make(chan struct{})},
+	}
+	ours, theirs := overEndpoint(localEndpoint)(t)
+	p.conn = theirs
+	far := newRouter()
+	must(t, addReceiver(far, p.far, nil))
+	theirSession := newJSONSession(theirs, far, "theirs")
+	theirSession.ended = func(error) { theirSession.cut(nil) }
+	ourSession := newJSONSession(ours, newRouter(), "ours")
+	go func() { p.over <- theirSession.serve() }()
+	served := make(chan error, 1)
+	go func() { served <- ourSession.serve() }()
+	t.Cleanup(func() {
+		theirs.Close()
+		ours.Close()
+		receive(t, served)
+	})
+	all := &pool{}
+	all.add(remote{session: ourSession, timeout: true, parts: true})
+	methods := &receiver{methods: map[string]*method{}, sorted: []string{"Block", "Count", "Echo", "Fail", "Flood"}}
+	for _, name := range methods.sorted {
+		methods.methods[name] = all.newForwarder("Far."+name, "")
+	}
+	must(t, p.router.add("Far", methods))
+	return p
+}
+
+func newJSONSession(conn net.Conn, f finder, name string) *session {
+	l := defaultLimits()
+	in := newInput(conn, l)
+	log := newLogger(&logBuffer{}, formatText, levelError)
+	sh := &shared{finder: f, log: log, meter: &meter{}, foreman: &foreman{}}
+	return newSession(sh, &peer{User: name}, newJSONCodec(in, l, framingValue), in, conn, &l, log)
+}
+
+func TestProviderHasAllPipelinedCallsAtOnce(t *testing.T) {
+	p := provide(t, localEndpoint(t))
+	for _, k := range []struct {
+		name string
+		dial func(t testing.TB, e endpoint) caller
+	}{
+		{"gob", dialOurs(protoGob)},
+		{"jsonrpc", dialOurs(protoJSON)},
+	} {
+		c := k.dial(t, p.endpoints[0])
+		p.far.release = make(chan struct{})
+		var answers []<-chan error
+		for i := range crowd {
+			answers = append(answers, inBackground(context.Background(), c, "Far.Block", fmt.Sprint(i)))
+		}
+		for range crowd {
+			receive(t, p.far.entered)
+		}
+		checkSay(t, c, "what is answered here goes on")
+		close(p.far.release)
+		for _, a := range answers {
+			if err := receive(t, a); err != nil {
+				t.Errorf("%s: %v", k.name, err)
+			}
+		}
+		c.close()
+	}
+}
+
+func TestProviderErrorsPass(t *testing.T) {
+	p := provide(t, localEndpoint(t), mustParse(t, "http://127.0.0.1:0?auth=none"))
+	const data = `{"tray":2,"size":"A4"}`
+	for _, k := range []struct {
+		name string
+		at   int
+		dial func(t testing.TB, e endpoint) caller
+		data string
+	}{
+		{"gob", 0, dialOurs(protoGob), ""},
+		{"jsonrpc", 0, dialOurs(protoJSON), data},
+		{"http", 1, dialOurs(protoAuto), data},
+	} {
+		c := k.dial(t, p.endpoints[k.at])
+		f := checkCode(t, k.name, ask(c, "Far.Fail", -7, nil), -7, "no paper")
+		if string(f.Data) != k.data {
+			t.Errorf("%s: the data is %s; want %s", k.name, f.Data, k.data)
+		}
+		f = checkCode(t, k.name+": a code of the daemon's", ask(c, "Far.Fail", codeBusy, nil), codeApplication, "no paper")
+		if string(f.Data) != k.data {
+			t.Errorf("%s: the data is %s; want %s", k.name, f.Data, k.data)
+		}
+		c.close()
+	}
+}
+
+// JSON as JSON parsers like to change it.
+const oddJSON = `{"z":1e400,"a":0.10,"n":18446744073709551615, "u":"\u00e4\/ä", "z2":[ -0, 1E+2 ],"":{}}`
+
+func TestDocumentPassesByteForByte(t *testing.T) {
+	p := provide(t, localEndpoint(t), mustParse(t, "http://127.0.0.1:0?auth=none"))
+	conn := rawDial(t, p.endpoints[0])
+	defer conn.Close()
+	send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Far.Echo","params":[`+oddJSON+`]}`)
+	got, err := bufio.NewReader(conn).ReadString('\n')
+	if want := `{"jsonrpc":"2.0","id":1,"result":` + oddJSON + "}\n"; err != nil || got != want {
+		t.Errorf("over a socket it comes back as\n%s, %v; want\n%s", got, err, want)
+	}
+	answer := post(t, p.endpoints[1], "/call/Far.Echo", "", oddJSON)
+	if want := oddJSON + "\n"; answer != want {
+		t.Errorf("over HTTP it comes back as\n%s; want\n%s", answer, want)
+	}
+	c := dialOurs(protoGob)(t, p.endpoints[0])
+	defer c.close()
+	var raw []byte
+	if err := ask(c, "Far.Echo", map[string]int{"b": 1}, &raw); err != nil || string(raw) != `{"b":1}` {
+		t.Errorf("over gob an object comes back as %s, %v; want its JSON as bytes", raw, err)
+	}
+	var text string
+	if err := ask(c, "Far.Echo", "ä\n", &text); err != nil || text != "ä\n" {
+		t.Errorf("over gob a text comes back as %q, %v", text, err)
+	}
+}
+
+// post sends a body over HTTP and returns the answer.
+func post(t *testing.T, e endpoint, path, accept, body string) string {
+	t.Helper()
+	r, err := http.NewRequest(http.MethodPost, "http://"+e.Host+path, strings.NewReader(body))
+	must(t, err)
+	r.Header.Set("Content-Type", jsonType)
+	if accept != "" {
+		r.Header.Set("Accept", accept)
+	}
+	client := http.Client{Timeout: testPatience, Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Do(r)
+	must(t, err)
+	defer answer.Body.Close()
+	b, err := io.ReadAll(answer.Body)
+	must(t, err)
+	return string(b)
+}
+
+func TestPartsComeInOrderBeforeTheAnswer(t *testing.T) {
+	p := provide(t, localEndpoint(t), mustParse(t, "http://127.0.0.1:0?auth=none"))
+	conn := rawDial(t, p.endpoints[0])
+	defer conn.Close()
+	lines := bufio.NewScanner(conn)
+	send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Far.Count","params":[3],"parts":"tök"}`)
+	for _, want := range []string{
+		`{"jsonrpc":"2.0","method":"$/progress","params":{"token":"tök","value":0}}`,
+		`{"jsonrpc":"2.0","method":"$/progress","params":{"token":"tök","value":1}}`,
+		`{"jsonrpc":"2.0","method":"$/progress","params":{"token":"tök","value":2}}`,
+		`{"jsonrpc":"2.0","id":1,"result":3}`,
+	} {
+		if lines.Scan(); lines.Text() != want {
+			t.Errorf("there comes %s; want %s", lines.Text(), want)
+		}
+	}
+	for _, without := range []string{
+		`{"jsonrpc":"2.0","id":2,"method":"Far.Count","params":[3]}`,
+		`{"id":2,"method":"Far.Count","params":[3],"parts":1}`, // 1.0
+		`[{"jsonrpc":"2.0","id":2,"method":"Far.Count","params":[3],"parts":1}]`,
+	} {
+		send(t, conn, without)
+		if lines.Scan(); strings.Contains(lines.Text(), "progress") || !strings.Contains(lines.Text(), `"result":3`) {
+			t.Errorf("%s is answered with %s; want the result alone", without, lines.Text())
+		}
+	}
+	send(t, conn, `{"jsonrpc":"2.0","id":4,"method":"Far.Count","params":[1],"parts":[]}`)
+	if lines.Scan(); !strings.Contains(lines.Text(), `"code":-32600`) {
+		t.Errorf("a token that is an array is answered with %s", lines.Text())
+	}
+	for _, row := range []struct{ path, body, want string }{
+		{"/call/Far.Count", "2", "event: part\ndata: 0\n\nevent: part\ndata: 1\n\nevent: result\ndata: 1\n\n"},
+		{"/call/Echo.Say", `"a"`, "event: result\ndata: \"a\"\n\n"},
+		{"/call/Far.Fail", "-7", `{"code":-7,"message":"no paper","data":{"tray":2,"size":"A4"}}` + "\n"},
+		{"/rpc", `{"jsonrpc":"2.0","id":1,"method":"Far.Count","params":[1],"parts":7}`,
+			`event: message` + "\n" + `data: {"jsonrpc":"2.0","method":"$/progress","params":{"token":7,"value":0}}` + "\n\n" +
+				`event: message` + "\n" + `data: {"jsonrpc":"2.0","id":1,"result":0}` + "\n\n"},
+	} {
+		if got := post(t, p.endpoints[1], row.path, eventType, row.body); got != row.want {
+			t.Errorf("%s with %s is answered with\n%s; want\n%s", row.path, row.body, got, row.want)
+		}
+	}
+}
+
+func TestPartsForOurOwnClient(t *testing.T) {
+	p := provide(t, localEndpoint(t))
+	c := dialOurs(protoJSON)(t, p.endpoints[0]).(*client)
+	defer c.close()
+	var got []string
+	var sum int
+	err := c.session.ask(context.Background(), "Far.Count", 100, &sum, func(value document) error {
+		got = append(got, string(value))
+		return nil
+	})
+	if err != nil || sum != 4950 || len(got) != 100 || got[99] != "99" {
+		t.Errorf("Far.Count(100) = %d, %v, with %d parts", sum, err, len(got))
+	}
+	enough := errors.New("enough")
+	err = c.session.ask(context.Background(), "Far.Flood", nil, nil, func(document) error { return enough })
+	if err != enough {
+		t.Errorf("a caller that has had enough parts gets %v; want its own error", err)
+	}
+	receive(t, p.far.left)
+}
+
+// A caller that does not read stops nobody else: neither the provider's other callers nor the daemon.
+func TestCallerThatReadsNoPartsHoldsUpNobody(t *testing.T) {
+	p := provide(t, localEndpoint(t))
+	conn := rawDial(t, p.endpoints[0])
+	defer conn.Close()
+	narrow(conn)
+	send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Far.Flood","parts":1}`)
+	receive(t, p.far.left) // more than partWindow waited: the provider was told to stop
+	c := dialOurs(protoJSON)(t, p.endpoints[0])
+	defer c.close()
+	var text string
+	must(t, ask(c, "Far.Echo", "still here", &text))
+}
+
+func TestProviderHearsOfCallersThatGiveUp(t *testing.T) {
+	p := provide(t, localEndpoint(t), mustParse(t, "http://127.0.0.1:0?auth=none"))
+	c := dialOurs(protoJSON)(t, p.endpoints[0])
+	defer c.close()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := inBackground(ctx, c, "Far.Block", "a")
+	receive(t, p.far.entered)
+	cancel()
+	checkCode(t, "a cancelled call", receive(t, done), codeCancelled, "cancelled")
+	if err := receive(t, p.far.left); err != context.Canceled {
+		t.Errorf("the provider's context ended with %v; want %v", err, context.Canceled)
+	}
+	conn := rawDial(t, p.endpoints[0])
+	send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Far.Block","params":["a"],"timeout":30}`)
+	answer, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil || !strings.Contains(answer, `"code":-32004`) {
+		t.Errorf("a call whose deadline passes is answered with %s, %v", answer, err)
+	}
+	receive(t, p.far.entered)
+	receive(t, p.far.left)
+	send(t, conn, `{"jsonrpc":"2.0","id":2,"method":"Far.Block","params":["a"]}`)
+	receive(t, p.far.entered)
+	conn.Close()
+	receive(t, p.far.left)
+	request, stop := context.WithCancel(context.Background())
+	go func() {
+		r, err := http.NewRequestWithContext(request, http.MethodPost, "http://"+p.endpoints[1].Host+"/call/Far.Block", bytes.NewReader([]byte(`"a"`)))
+		if err == nil {
+			r.Header.Set("Content-Type", jsonType)
+			(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(r)
+		}
+	}()
+	receive(t, p.far.entered)
+	stop()
+	receive(t, p.far.left)
+}
+
+func TestProviderThatGoes(t *testing.T) {
+	p := provide(t, localEndpoint(t))
+	c := dialOurs(protoJSON)(t, p.endpoints[0])
+	defer c.close()
+	done := inBackground(context.Background(), c, "Far.Block", "a")
+	receive(t, p.far.entered)
+	p.conn.Close()
+	f := checkCode(t, "a call that its provider had", receive(t, done), codeGone, "not known")
+	if f.data().Retry {
+		t.Error("it may be sent again, although the provider had it")
+	}
+	f = checkCode(t, "a call after", ask(c, "Far.Block", "a", nil), codeGone, "gone")
+	if !f.data().Retry {
+		t.Error("it may not be sent again, although the provider never had it")
+	}
+	checkSay(t, c, "still here")
+	receive(t, p.over)
+}
+
+// A slowProvider takes calls and answers none.
+type slowProvider struct{ calls []*call }
+
+func (s *slowProvider) ask(c *call) { s.calls = append(s.calls, c) }
+func (s *slowProvider) load() int   { return len(s.calls) }
+
+func TestPoolSharesCalls(t *testing.T) {
+	var a, b slowProvider
+	all := &pool{}
+	all.add(&a)
+	all.add(&b)
+	for range 10 {
+		all.forward(&call{})
+	}
+	if a.load() != 5 || b.load() != 5 {
+		t.Errorf("of ten calls the providers have %d and %d; want 5 each", a.load(), b.load())
+	}
+}
+
+// What connections hold in memory is told to their user's account, and taken back.
+func TestAccountIsBalanced(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	c := dialOurs(protoJSON)(t, s.endpoints[0])
+	checkSay(t, c, strings.Repeat("a", 1<<20))
+	s.mu.Lock()
+	var of *userLoad
+	for _, u := range s.users {
+		of = u
+	}
+	s.mu.Unlock()
+	if of == nil || of.account.held.Load() == 0 {
+		t.Fatal("a connection that has read a message holds nothing")
+	}
+	c.close()
+	waitFor(t, func() error {
+		if n := of.account.held.Load(); n != 0 {
+			return fmt.Errorf("%d bytes are held", n)
+		}
+		return nil
+	})
+}
