@@ -46,6 +46,7 @@ func dial(ctx context.Context, e endpoint, o dialOptions) (caller, error) {
 		end = sideChannel
 	}
 	cl := newClient(e, conn, protocolOf(name).codec(in, l, end), in, l)
+	cl.session.log = o.log
 	if e.Proto == protoEcho { // what comes back comes while the text is still being sent
 		cl.session.readSteadily()
 	}

@@ -6,12 +6,15 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -455,5 +458,88 @@ func TestStopAnswersNewCallsWhileOneRuns(t *testing.T) {
 			t.Errorf("stop = %v; want nil", err)
 		}
 		c.close()
+	}
+}
+
+// A sluggish is a result whose encoding ends when the test lets it.
+type sluggish struct {
+	begun chan<- struct{}
+	end   <-chan struct{}
+}
+
+func (s sluggish) MarshalJSON() ([]byte, error) {
+	s.begun <- struct{}{}
+	<-s.end
+	return []byte(`"at last"`), nil
+}
+
+// TrialOfSlowness has a method whose result takes long to encode.
+type TrialOfSlowness struct{ result sluggish }
+
+// Take returns the result.
+func (s TrialOfSlowness) Take(ctx context.Context) (sluggish, error) { return s.result, nil }
+
+func TestSlowEncodingHoldsUpNoOtherAnswer(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	begun, end := make(chan struct{}, 1), make(chan struct{})
+	must(t, addReceiver(s.router, TrialOfSlowness{sluggish{begun, end}}, nil))
+	c := dialOurs(protoJSON)(t, s.endpoints[0])
+	defer c.close()
+	slow := inBackground(context.Background(), c, "TrialOfSlowness.Take", nil)
+	receive(t, begun)
+	checkSay(t, c, "is not held up")
+	close(end)
+	must(t, receive(t, slow))
+}
+
+// docs/protocol.md, section 12: the limits of a connection are those of its beginning.
+func TestConnectionKeepsItsLimits(t *testing.T) {
+	s := startServer(t, mustParse(t, "http://127.0.0.1:0?auth=none").String())
+	client := http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}, Timeout: testPatience}
+	body := `"` + strings.Repeat("a", 2000) + `"`
+	status := func(client *http.Client) int {
+		t.Helper()
+		r, err := client.Post("http://"+s.endpoints[0].Host+"/call/Echo.Say", jsonType, strings.NewReader(body))
+		must(t, err)
+		defer r.Body.Close()
+		io.Copy(io.Discard, r.Body)
+		return r.StatusCode
+	}
+	if got := status(&client); got != http.StatusOK {
+		t.Fatalf("the first request is answered with %d", got)
+	}
+	less := *s.limits()
+	less.MaxMessage = 1000
+	s.inForce.Store(&less)
+	if got := status(&client); got != http.StatusOK {
+		t.Errorf("after a change of the limits the connection has those of now: status %d", got)
+	}
+	client.CloseIdleConnections()
+	if got := status(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testPatience}); got != http.StatusRequestEntityTooLarge {
+		t.Errorf("a new connection does not have the limits of now: status %d", got)
+	}
+}
+
+// Whoever turns callers away while the server stops must not bring the spare descriptor back.
+func TestStopKeepsNoSpareDescriptor(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	var l *listener
+	s.mu.Lock()
+	for one := range s.listeners {
+		l = one
+	}
+	s.mu.Unlock()
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 20 {
+				s.turnAway(l)
+			}
+		})
+	}
+	must(t, s.stop(context.Background()))
+	all.Wait()
+	if s.spare != nil {
+		t.Error("a stopped server has opened its spare descriptor again")
 	}
 }

@@ -100,8 +100,9 @@ type sessionState struct {
 	theirs map[*call]struct{} // begun, and not returned from their methods
 	owed   int                // answers to calls that were begun
 
-	seq  uint64
-	ours map[uint64]*pendingCall // not answered
+	seq    uint64
+	ours   map[uint64]*pendingCall // not answered
+	parked int                     // those of ours that wait, and could read
 }
 
 // newSession makes a session with p that reads by in and codec and writes to w. One that has methods is to be
@@ -130,7 +131,7 @@ func (s *session) update(change func(st *sessionState)) {
 	if asking := len(st.ours) > 0; asking != s.asking.Load() {
 		s.asking.Store(asking)
 	}
-	if !st.reading && st.readErr == nil {
+	if !st.reading && st.readErr == nil && (st.waiting || st.parked > 0) {
 		s.passOnLocked()
 	}
 	if st.phase != phaseOpen {

@@ -156,7 +156,7 @@ func (s *session) wait(a *pendingCall) error {
 			case !st.reading && st.readErr == nil:
 				st.reading, mine = true, true
 			default:
-				a.parked = true
+				st.park(a, false)
 			}
 		})
 		switch {
@@ -181,17 +181,30 @@ func (s *session) passOnLocked() {
 	}
 	for _, a := range st.ours {
 		if a.parked && !a.idle {
-			a.wakeLocked()
+			st.wake(a)
 			return
 		}
 	}
 }
 
-func (a *pendingCall) wakeLocked() {
-	if a.parked {
-		a.parked = false
-		a.wake <- struct{}{}
+// park notes that a waits on its wake. idle says that it must not be given the reading.
+func (st *sessionState) park(a *pendingCall, idle bool) {
+	a.parked, a.idle = true, idle
+	if !idle {
+		st.parked++
 	}
+}
+
+// wake ends the waiting of a, if it does.
+func (st *sessionState) wake(a *pendingCall) {
+	if !a.parked {
+		return
+	}
+	if !a.idle {
+		st.parked--
+	}
+	a.parked = false
+	a.wake <- struct{}{}
 }
 
 // readSteadily has a goroutine read to the end, for those who cannot read because a read cannot be given up
@@ -215,7 +228,7 @@ func (s *session) waitOrCancel(ctx context.Context, seq uint64, a *pendingCall) 
 			finished, over = a.finished, a.over
 			_, there = st.ours[seq]
 			if len(parts) == 0 && !finished && !over {
-				a.parked, a.idle = true, true
+				st.park(a, true)
 			}
 		})
 		for _, p := range parts {
@@ -249,7 +262,9 @@ func (s *session) withdraw(seq uint64, a *pendingCall, err error) error {
 		_, there = st.ours[seq]
 		delete(st.ours, seq)
 		finished = a.finished
-		a.parked = !there && !finished
+		if !there && !finished {
+			st.park(a, true)
+		}
 	})
 	if !there {
 		if !finished { // it is being decoded into our result right now
@@ -325,9 +340,9 @@ func (s *session) undelivered(m *message, f *fault) error {
 }
 
 func (s *session) finishPending(a *pendingCall, err error) {
-	s.update(func(*sessionState) {
+	s.update(func(st *sessionState) {
 		a.err, a.finished = err, true
-		a.wakeLocked()
+		st.wake(a)
 	})
 }
 
@@ -377,10 +392,10 @@ func (s *session) takePart(argument document) {
 		case a.part == nil:
 		case a.waiting > 0 && a.waiting+len(value) > partWindow:
 			a.over = true
-			a.wakeLocked()
+			st.wake(a)
 		default:
 			a.parts, a.waiting = append(a.parts, value), a.waiting+len(value)
-			a.wakeLocked()
+			st.wake(a)
 		}
 	})
 	if passed == nil {
