@@ -145,8 +145,8 @@ func (l *logger) write(level logrus.Level, msg string, kv []any) {
 	// Only warnings and errors flood. Lines of a lower level were asked for: each line of an
 	// echo endpoint says something new.
 	if level <= logrus.WarnLevel {
-		endpoint, _ := fieldText(fields["endpoint"])
-		if !l.s.admit(complaint{level, msg, endpoint}) {
+		at, _ := fieldText(fields["endpoint"])
+		if !l.s.admit(complaint{level, msg, at}) {
 			return
 		}
 	}

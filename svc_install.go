@@ -61,9 +61,9 @@ func (i *installer) parts() ([]part, error) {
 
 // besides reports whether the part is neither the service nor its program: then a restart is not enough.
 func (c change) besides() bool {
-	_, service := c.part.(*carriedPart)
-	_, program := c.part.(*copyPart)
-	return !service && !program
+	_, carried := c.part.(*carriedPart)
+	_, copied := c.part.(*copyPart)
+	return !carried && !copied
 }
 
 // changes compares what is installed with parts, which should be. What a deployment with other settings left behind

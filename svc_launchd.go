@@ -168,12 +168,12 @@ func (l launchd) mainPlist(d *deployment) string {
 // the service is not root, and launchd can run nothing else as root before it.
 func (l launchd) dirsPlist(d *deployment) string {
 	owner := "-o " + l.account(d)
-	group := ""
+	groupFlag := ""
 	if d.AllowGroup != "" {
-		group = " -g " + d.AllowGroup
+		groupFlag = " -g " + d.AllowGroup
 	}
 	script := fmt.Sprintf("/usr/bin/install -d %s%s -m 0755 %s && /usr/bin/install -d %s -m 0700 %s",
-		owner, group, l.runPath(d), owner, l.statePath(d))
+		owner, groupFlag, l.runPath(d), owner, l.statePath(d))
 	return plist(d,
 		"Label", plistString(l.dirsName(d)),
 		"ProgramArguments", plistStrings([]string{"/bin/sh", "-c", script}),
@@ -186,14 +186,14 @@ func (l launchd) parts(d *deployment) ([]part, error) {
 	if err := checkScript(d); err != nil {
 		return nil, err
 	}
-	service, err := newCarriedPart(d, filePart{path: l.plistPath(d), text: l.mainPlist(d), mode: 0o644}, "LaunchdConfig")
+	job, err := newCarriedPart(d, filePart{path: l.plistPath(d), text: l.mainPlist(d), mode: 0o644}, "LaunchdConfig")
 	if err != nil {
 		return nil, err
 	}
 	if d.user {
-		return []part{service}, nil
+		return []part{job}, nil
 	}
-	return []part{&filePart{path: l.dirsPath(d), text: l.dirsPlist(d), mode: 0o644}, service}, nil
+	return []part{&filePart{path: l.dirsPath(d), text: l.dirsPlist(d), mode: 0o644}, job}, nil
 }
 
 func (l launchd) possible(d *deployment) []part {

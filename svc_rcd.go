@@ -63,9 +63,9 @@ func (rcD) account(d *deployment) string {
 // It has no option for a group, and needs none: on a BSD what is created in a directory gets the group of that
 // directory, see open(2).
 func (r rcD) script(d *deployment) string {
-	group := ""
+	groupFlag := ""
 	if d.AllowGroup != "" {
-		group = "-g " + d.AllowGroup + " "
+		groupFlag = "-g " + d.AllowGroup + " "
 	}
 	command := append([]string{"-f", "-c", "-H", "-R", "5", "-P", r.managerPID(d), "-p", r.daemonPID(d),
 		"-u", r.account(d), "-o", r.logPath(d), "-t", d.name, "--"}, d.command()...)
@@ -126,7 +126,7 @@ reload_cmd=%[3]s_reload
 
 run_rc_command "$1"
 `, d.mark(), d.name, rcVariable(d.name), shellWord(shellLine(command...)), r.managerPID(d), r.daemonPID(d),
-		r.account(d), group, r.statePath(d), r.runPath(d), seconds(d.stopLimit()))
+		r.account(d), groupFlag, r.statePath(d), r.runPath(d), seconds(d.stopLimit()))
 }
 
 // rotate is the file for newsyslog.conf(5): seven logs of at most 1 MB each. Signal 1, SIGHUP, makes daemon(8) reopen

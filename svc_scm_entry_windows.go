@@ -92,7 +92,7 @@ func entryFor(d *deployment) (scmEntry, error) {
 	if err != nil {
 		return scmEntry{}, err
 	}
-	if service, ok := strings.CutPrefix(account, virtualAccounts); ok && !strings.EqualFold(service, d.name) {
+	if owner, ok := strings.CutPrefix(account, virtualAccounts); ok && !strings.EqualFold(owner, d.name) {
 		return scmEntry{}, usagef("--run-as: %s is the account of another service", account).withHint("the one of this is %s%s", virtualAccounts, d.name)
 	}
 	var line []string
@@ -408,7 +408,7 @@ func (e scmEntry) write(h windows.Handle) error {
 		delayed = 1
 	}
 	privileges := utf16.Encode([]rune(requiredPrivileges + "\x00\x00")) // a list of strings, each with a zero at its end, and a last zero
-	for _, change := range []struct {
+	for _, c := range []struct {
 		level uint32
 		info  unsafe.Pointer
 	}{
@@ -422,9 +422,9 @@ func (e scmEntry) write(h windows.Handle) error {
 		{windows.SERVICE_CONFIG_FAILURE_ACTIONS_FLAG, unsafe.Pointer(&windows.SERVICE_FAILURE_ACTIONS_FLAG{FailureActionsOnNonCrashFailures: 1})},
 		{windows.SERVICE_CONFIG_PRESHUTDOWN_INFO, unsafe.Pointer(&preshutdownInfo{uint32(limit / time.Millisecond)})},
 	} {
-		err := windows.ChangeServiceConfig2(h, change.level, (*byte)(change.info))
+		err := windows.ChangeServiceConfig2(h, c.level, (*byte)(c.info))
 		if err != nil && !isAny(err, windows.ERROR_INVALID_LEVEL) { // see readEntry
-			return fmt.Errorf("ChangeServiceConfig2, level %d: %w", change.level, err)
+			return fmt.Errorf("ChangeServiceConfig2, level %d: %w", c.level, err)
 		}
 	}
 	return writeEvents(e.name)

@@ -115,16 +115,16 @@ func (s scm) restart(d *deployment) []step { return append(s.stop(d), s.start(d)
 
 // startService starts the service, and returns once it has reported that it runs.
 func startService(ctx context.Context, d *deployment) error {
-	service, err := openService(d.name, windows.SERVICE_START|windows.SERVICE_QUERY_STATUS)
+	s, err := openService(d.name, windows.SERVICE_START|windows.SERVICE_QUERY_STATUS)
 	if err != nil {
 		return scmFault("start", d.name, err)
 	}
-	defer service.Close()
-	if err := service.Start(); err != nil && !isAny(err, windows.ERROR_SERVICE_ALREADY_RUNNING) {
+	defer s.Close()
+	if err := s.Start(); err != nil && !isAny(err, windows.ERROR_SERVICE_ALREADY_RUNNING) {
 		return scmFault("start", d.name, err)
 	}
 	done, err := again(ctx, scmLook, scmLook, func() (bool, error) {
-		status, err := queryStatus(service.Handle)
+		status, err := queryStatus(s.Handle)
 		switch {
 		case err != nil:
 			return true, scmFault("start", d.name, err)
@@ -143,24 +143,24 @@ func startService(ctx context.Context, d *deployment) error {
 // stopService stops the service, and returns once its process has ended, as it should within the drain limit. One that
 // does not end is left to the user: if we killed it, it would count as failed, and the manager would restart it.
 func stopService(ctx context.Context, d *deployment) error {
-	service, err := openService(d.name, windows.SERVICE_STOP|windows.SERVICE_QUERY_STATUS)
+	s, err := openService(d.name, windows.SERVICE_STOP|windows.SERVICE_QUERY_STATUS)
 	if isAny(err, windows.ERROR_SERVICE_DOES_NOT_EXIST) {
 		return nil
 	}
 	if err != nil {
 		return scmFault("stop", d.name, err)
 	}
-	defer service.Close()
+	defer s.Close()
 	ctx, cancel := context.WithTimeout(ctx, d.stopLimit()+goneLimit)
 	defer cancel()
-	status, err := queryStatus(service.Handle)
+	status, err := queryStatus(s.Handle)
 	if err != nil {
 		return scmFault("stop", d.name, err)
 	}
 	defer openProcess(status.ProcessId).wait() // until then its program cannot be replaced
 	asked := false
 	done, err := again(ctx, scmLook, scmLook, func() (bool, error) {
-		status, err = queryStatus(service.Handle)
+		status, err = queryStatus(s.Handle)
 		switch {
 		case err != nil:
 			return true, scmFault("stop", d.name, err)
@@ -169,7 +169,7 @@ func stopService(ctx context.Context, d *deployment) error {
 		case asked:
 			return false, nil
 		}
-		_, err := service.Control(svc.Stop)
+		_, err := s.Control(svc.Stop)
 		switch {
 		case err == nil:
 			asked = true
@@ -259,20 +259,20 @@ func scmFault(verb, name string, err error) error {
 
 // state returns the service as the manager sees it.
 func (scm) state(_ context.Context, d *deployment) (unitState, error) {
-	service, err := openService(d.name, windows.SERVICE_QUERY_STATUS|windows.SERVICE_QUERY_CONFIG)
+	s, err := openService(d.name, windows.SERVICE_QUERY_STATUS|windows.SERVICE_QUERY_CONFIG)
 	if isAny(err, windows.ERROR_SERVICE_DOES_NOT_EXIST) {
 		return unitState{Active: activeStopped}, nil
 	}
 	if err != nil {
 		return unitState{}, scmFault("look at", d.name, err)
 	}
-	defer service.Close()
-	status, err := queryStatus(service.Handle)
+	defer s.Close()
+	status, err := queryStatus(s.Handle)
 	if err != nil {
 		return unitState{}, scmFault("look at", d.name, err)
 	}
 	u := stateOf(status)
-	config, err := queryConfig(service.Handle)
+	config, err := queryConfig(s.Handle)
 	if err != nil {
 		return unitState{}, scmFault("look at", d.name, err)
 	}

@@ -85,16 +85,16 @@ func (s systemd) parts(d *deployment) ([]part, error) {
 	if err != nil {
 		return nil, err
 	}
-	service, err := newCarriedPart(d, filePart{path: filepath.Join(dir, d.name+".service"), text: unit, mode: 0o644}, "SystemdScript",
+	carried, err := newCarriedPart(d, filePart{path: filepath.Join(dir, d.name+".service"), text: unit, mode: 0o644}, "SystemdScript",
 		s.typed(d, "enable", d.name+".service"), s.typed(d, "daemon-reload"))
 	if err != nil {
 		return nil, err
 	}
-	service.again = func() error { return perform(context.Background(), s.enable(d)) }
+	carried.again = func() error { return perform(context.Background(), s.enable(d)) }
 	if socket == "" {
-		return []part{service}, nil
+		return []part{carried}, nil
 	}
-	return []part{service, &filePart{path: filepath.Join(dir, d.name+".socket"), text: socket, mode: 0o644}}, nil
+	return []part{carried, &filePart{path: filepath.Join(dir, d.name+".socket"), text: socket, mode: 0o644}}, nil
 }
 
 func (s systemd) possible(d *deployment) []part {
@@ -102,11 +102,11 @@ func (s systemd) possible(d *deployment) []part {
 	if err != nil {
 		return nil
 	}
-	service, err := newCarriedPart(d, filePart{path: filepath.Join(dir, d.name+".service"), mode: 0o644}, "SystemdScript")
+	carried, err := newCarriedPart(d, filePart{path: filepath.Join(dir, d.name+".service"), mode: 0o644}, "SystemdScript")
 	if err != nil {
 		return nil
 	}
-	return []part{service, &filePart{path: filepath.Join(dir, d.name+".socket"), mode: 0o644}}
+	return []part{carried, &filePart{path: filepath.Join(dir, d.name+".socket"), mode: 0o644}}
 }
 
 // typed is a command of systemctl as one would type it.

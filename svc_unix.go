@@ -157,11 +157,11 @@ var temporary = []string{"/tmp", "/var/tmp", "/dev/shm"}
 
 // copyInstead adds the hint where the program could be instead.
 func (d *deployment) copyInstead(err error) error {
-	switch place := copyPlaceFor(d.user); {
-	case d.Copied && d.Program == place:
+	switch usual := copyPlaceFor(d.user); {
+	case d.Copied && d.Program == usual:
 		return asFault(err).withHint("choose another place: --copy-to=PATH")
 	case d.Copied:
-		return asFault(err).withHint("leave out the path, and it is %s", place)
+		return asFault(err).withHint("leave out the path, and it is %s", usual)
 	}
 	return asFault(err).withHint("let install copy the program to a place that lasts: %s --copy-to", joinWords(commandLine()))
 }

@@ -102,8 +102,8 @@ func pipeService(e endpoint) (name string, ok bool) {
 // (SE_GROUP_OWNER), rather than an account that others share. The group allow may call, but not serve.
 func pipeSecurity(e endpoint, own peer, allow group) string {
 	server := own.SID
-	if service := own.asService(); service != "" && own.SID != sidSystem {
-		server = service
+	if named := own.asService(); named != "" && own.SID != sidSystem {
+		server = named
 	}
 	full := []string{"SY"}
 	if _, ok := pipeService(e); ok || isServiceAccount(own.SID) || isServiceSID(server) {
@@ -143,20 +143,20 @@ func checkPipeOwner(e endpoint, pipe windows.Handle) error {
 	}
 	p := peer{Known: true, SID: sid, User: accountName(owner)}
 	f := faultf(codeDenied, "the daemon at %s belongs to %s; nothing was sent to it", e, p.who())
-	service, ok := pipeService(e)
+	name, ok := pipeService(e)
 	switch {
 	case isServiceSID(sid):
 		return f.withHint("a service is trusted with the pipe of its own name: //./pipe/NAME or //./pipe/NAME.more")
 	case ok && isServiceAccount(sid): // "The change takes effect the next time the system is started", says its page; a restart of the service has been enough
-		return f.withHint("if that is the service %s, it runs without its SID (sc qsidtype %s): ipcd install makes it so, a restart puts it into force", service, service)
+		return f.withHint("if that is the service %s, it runs without its SID (sc qsidtype %s): ipcd install makes it so, a restart puts it into force", name, name)
 	}
 	return f.withHint(`start one of your own with "ipcd run", or call as that user`)
 }
 
 // mayServe reports whether a client takes answers at e from the owner sid.
 func mayServe(e endpoint, sid string) bool {
-	service, ok := pipeService(e)
-	return isOurs(sid) || ok && sid == serviceSID(service)
+	name, ok := pipeService(e)
+	return isOurs(sid) || ok && sid == serviceSID(name)
 }
 
 // isOurs reports whether sid is ourselves, or somebody who could become us.
@@ -269,12 +269,12 @@ func askService(name string) (windows.SERVICE_STATUS_PROCESS, error) {
 	if err != nil {
 		return status, err
 	}
-	service, err := windows.OpenService(manager, text, windows.SERVICE_QUERY_STATUS)
+	h, err := windows.OpenService(manager, text, windows.SERVICE_QUERY_STATUS)
 	if err != nil {
 		return status, os.NewSyscallError("OpenService", err)
 	}
-	defer windows.CloseServiceHandle(service)
-	return queryStatus(service)
+	defer windows.CloseServiceHandle(h)
+	return queryStatus(h)
 }
 
 // queryStatus returns the status of an open service.
