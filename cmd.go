@@ -20,13 +20,13 @@ import (
 	"golang.org/x/term"
 )
 
-// table aligns columns that are separated by tabs. On a terminal a row that is wider is cut, so
-// that the columns stay in line; --json has all of it.
+// table aligns columns that are separated by tabs. On a terminal it cuts rows that are too wide, so that the
+// columns stay aligned; --json shows everything.
 func table(w io.Writer, rows func(t io.Writer)) error {
 	var b bytes.Buffer
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	rows(t)
-	t.Flush() // to memory, which takes everything
+	t.Flush() // to memory: cannot fail
 	width := terminalWidth(w)
 	for line := range strings.Lines(b.String()) {
 		if _, err := io.WriteString(w, fit(line, width)); err != nil {
@@ -36,8 +36,7 @@ func table(w io.Writer, rows func(t io.Writer)) error {
 	return nil
 }
 
-// fit cuts a line to so many characters, the last of which then says that it was cut. With 0 it
-// may have as many as it likes.
+// fit cuts a line to width characters, the last of which is then an ellipsis. A width of 0 means no limit.
 func fit(line string, width int) string {
 	text := []rune(strings.TrimSuffix(line, "\n"))
 	if width < 2 || len(text) <= width {
@@ -46,7 +45,7 @@ func fit(line string, width int) string {
 	return string(text[:width-1]) + "…\n"
 }
 
-// terminalWidth is the number of columns of the terminal that w is; 0 where it is none.
+// terminalWidth returns the number of columns of w, or 0 if w is not a terminal.
 func terminalWidth(w io.Writer) int {
 	f, ok := w.(*os.File)
 	if !ok {
@@ -59,12 +58,12 @@ func terminalWidth(w io.Writer) int {
 	return width
 }
 
-// addConfigFlags gives a command and those below it the flags that all of them have.
+// addConfigFlags adds the flags that a command shares with its subcommands.
 func addConfigFlags(cmd *cobra.Command) {
 	fs := cmd.PersistentFlags()
 	fs.String("config", "", "read the settings from this `file` (default: that of the user or the service)")
 	fs.StringArray("set", nil, "change one setting, `key=value`; see \"ipcd config show\" (repeatable)")
-	for key, usage := range map[string]string{"log_level": "log this `level` and what is worse: ", "log_format": "`format` of the log: "} {
+	for key, usage := range map[string]string{"log_level": "log this `level` and above: ", "log_format": "`format` of the log: "} {
 		s := findSetting(key)
 		fs.String(s.flag(), "", usage+strings.Join(s.words, ", "))
 		cobra.CheckErr(cmd.RegisterFlagCompletionFunc(s.flag(), cobra.FixedCompletions(s.words, cobra.ShellCompDirectiveNoFileComp)))
@@ -82,7 +81,7 @@ func completeSet(*cobra.Command, []string, string) ([]string, cobra.ShellCompDir
 	return keys, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }
 
-// addSettingFlags gives a command a flag for each of these settings.
+// addSettingFlags adds a flag for each of these settings.
 func addSettingFlags(cmd *cobra.Command, keys ...string) {
 	for _, key := range keys {
 		s := findSetting(key)
@@ -102,8 +101,8 @@ func addSettingFlags(cmd *cobra.Command, keys ...string) {
 	}
 }
 
-// settingsFrom merges the settings for a command: its file, the environment, its flags. Any
-// flag that has the name of a setting counts, whoever declared it.
+// settingsFrom merges the settings for a command from its file, the environment and its flags. Every
+// flag with the name of a setting counts, no matter where it was declared.
 func settingsFrom(cmd *cobra.Command) (settings, origins, error) {
 	who, err := instanceFrom(cmd)
 	if err != nil {
@@ -122,13 +121,13 @@ func settingsFrom(cmd *cobra.Command) (settings, origins, error) {
 	return set, from, err
 }
 
-// addInstanceFlags gives a command the flags that say which service it is about.
+// addInstanceFlags adds the flags that select a service.
 func addInstanceFlags(cmd *cobra.Command) {
-	cmd.Flags().String("service", "", "as the service of this `name`: its endpoint and its file are the defaults")
-	cmd.Flags().Bool("user", false, "with --service: a service of one's own, not of the system")
+	cmd.Flags().String("service", "", "act as the service of this `name`, with its default endpoint and configuration")
+	cmd.Flags().Bool("user", false, "with --service: a service of the user, not of the system")
 }
 
-// instanceFrom reads them. A command that has none is about no service.
+// instanceFrom reads the flags of addInstanceFlags. It returns the zero instance if the command has none.
 func instanceFrom(cmd *cobra.Command) (instance, error) {
 	var who instance
 	f := cmd.Flags().Lookup("service")
@@ -139,16 +138,16 @@ func instanceFrom(cmd *cobra.Command) (instance, error) {
 	who.user, _ = cmd.Flags().GetBool("user")
 	switch {
 	case !f.Changed && who.user:
-		return who, usagef("--user is for a service, and none is named").withHint("add --service %s, or leave out --user", defaultName)
+		return who, usagef("--user is for a service, but none is named").withHint("add --service %s, or leave out --user", defaultName)
 	case f.Changed && !isInstanceName(who.name):
-		return who, usagef("--service: %q is no name of a service; expected 1 to %d of a-z, 0-9, - and _, a letter first", shorten(who.name, 100), maxName).
+		return who, usagef("--service: %q is not a valid name for a service; expected 1 to %d of a-z, 0-9, - and _, a letter first", shorten(who.name, 100), maxName).
 			withHint("the usual name is %s", defaultName)
 	}
 	return who, nil
 }
 
-// configFile is the file that is in force. IPCD_CONFIG is for a shell that uses one
-// throughout; /dev/null there is no file at all.
+// configFile returns the configuration file in force. IPCD_CONFIG sets one for a whole shell; with /dev/null
+// there is none.
 func configFile(cmd *cobra.Command, who instance) (file string, explicit bool, err error) {
 	if f := cmd.Flag("config"); f != nil && f.Changed {
 		if f.Value.String() == "" {
@@ -162,7 +161,7 @@ func configFile(cmd *cobra.Command, who instance) (file string, explicit bool, e
 	return who.configFile(), false, nil
 }
 
-// givenFlags are the settings on the command line; a flag of its own beats --set.
+// givenFlags returns the settings on the command line. A setting's own flag overrides --set.
 func givenFlags(cmd *cobra.Command) ([]given, error) {
 	var all []given
 	if f := cmd.Flag("set"); f != nil && f.Changed {
@@ -189,24 +188,25 @@ func givenFlags(cmd *cobra.Command) ([]given, error) {
 	return all, nil
 }
 
-// clientFlags are those of all commands that call a daemon.
+// clientFlags are the flags of every command that calls a daemon.
 type clientFlags struct {
 	start bool
 	wait  time.Duration
 	json  bool
 }
 
-// addClientFlags adds what reaching a daemon takes. --endpoint and --timeout are settings.
+// addClientFlags adds the flags for reaching a daemon. --endpoint, --timeout and --idle are settings.
 func addClientFlags(cmd *cobra.Command, f *clientFlags) {
 	flags := cmd.Flags()
 	flags.StringP("endpoint", "e", "", "where the daemon is, as a `URL` (default: your own daemon, else the service)")
 	flags.BoolVar(&f.start, "start", false, "start a daemon in the background if none is there")
-	flags.DurationVar(&f.wait, "wait", 0, "how long to try while a daemon comes up")
+	flags.DurationVar(&f.wait, "wait", 0, "how long to keep trying while a daemon comes up")
 	addSettingFlags(cmd, "timeout", "idle")
-	cmd.Flag("idle").Usage = "with --start: the daemon leaves after so long without a connection (`duration`, default 15m)"
+	cmd.Flag("idle").Usage = "with --start: how long the daemon stays without a connection (`duration`, default 15m)"
 }
 
-// reach connects to the daemon that the settings mean.
+// reach connects to the daemon at the endpoint in the settings. By default that is the user's own daemon, or
+// else the service.
 func (f *clientFlags) reach(ctx context.Context, set settings, log *logger) (caller, error) {
 	var own endpoint
 	var err error
@@ -221,14 +221,14 @@ func (f *clientFlags) reach(ctx context.Context, set settings, log *logger) (cal
 	}
 	nobody := &fault{Code: codeNotReachable}
 	options := dialOptions{limits: set.Limits, log: log}
-	var serviceErr error // nil where the service was not asked
+	var serviceErr error // nil if the service was not tried
 	try := func() (caller, error) {
 		c, err := dial(ctx, own, options)
 		if text != "" || !errors.Is(err, nobody) {
 			return c, err
 		}
 		c, serviceErr = dial(ctx, serviceEndpoint(defaultName), options)
-		if !errors.Is(serviceErr, nobody) || errors.Is(serviceErr, fs.ErrPermission) { // it is there, perhaps not for us
+		if !errors.Is(serviceErr, nobody) || errors.Is(serviceErr, fs.ErrPermission) { // the service is there, but may refuse us
 			return c, serviceErr
 		}
 		return nil, asFault(err).withHint(`start one with "ipcd run", or let "ipcd call --start" do it, or name another endpoint with -e`)
@@ -244,7 +244,7 @@ func (f *clientFlags) reach(ctx context.Context, set settings, log *logger) (cal
 	case f.start:
 		return startDaemon(ctx, own, set)
 	case serviceErr != nil && !errors.Is(serviceErr, fs.ErrPermission) && serviceInstalled():
-		return nil, asFault(serviceErr).withHint(`the service is installed and does not run: ipcd start`)
+		return nil, asFault(serviceErr).withHint(`the service is installed but not running: ipcd start`)
 	}
 	return c, err
 }
@@ -265,7 +265,7 @@ func (f *clientFlags) do(ctx context.Context, set settings, method string, arg, 
 	defer c.close()
 	err = c.call(ctx, method, arg, result)
 	name, own := strings.CutPrefix(method, "Ipcd.")
-	// Ipcd.Describe says the same of its argument; only the end of the text tells the two apart.
+	// Ipcd.Describe returns the same code for an unknown argument. Only the end of the text differs.
 	if _, known := ipcdDocs[name]; own && known && errors.Is(err, &fault{Code: codeNoMethod}) && strings.HasSuffix(err.Error(), method) {
 		return faultf(codeNoMethod, "%w: the daemon is older than this program, which speaks protocol %d", err, protocolVersion).
 			withHint(`restart the daemon; "ipcd version" and "ipcd status" tell the version of each`)
@@ -273,8 +273,8 @@ func (f *clientFlags) do(ctx context.Context, set settings, method string, arg, 
 	return err
 }
 
-// askJSON asks a daemon something whose answer is a T, and returns it as JSON. Over gob it comes with the names of
-// Go and without zeros, so that it is read as a T first.
+// askJSON calls a method whose result is a T and returns the result as JSON. gob has the names of Go and omits
+// zeros; over gob the result is therefore decoded into a T first.
 func askJSON[T any](ctx context.Context, f *clientFlags, set settings, method string, arg any) (json.RawMessage, error) {
 	if e, err := parseEndpoint(set.Endpoint); err != nil || e.Proto != protoGob {
 		var answer json.RawMessage
@@ -290,26 +290,26 @@ func askJSON[T any](ctx context.Context, f *clientFlags, set settings, method st
 
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usagef("%s takes no argument, and %q is one", cmd.CommandPath(), args[0]).withHint("see %s --help", cmd.CommandPath())
+		return usagef("%s takes no arguments, but was given %q", cmd.CommandPath(), args[0]).withHint("see %s --help", cmd.CommandPath())
 	}
 	return nil
 }
 
 func oneArg(cmd *cobra.Command, args []string) error {
 	if len(args) != 1 {
-		return usagef("%s takes one argument, and there are %d", cmd.CommandPath(), len(args)).withHint("usage: %s", cmd.UseLine())
+		return usagef("%s takes one argument, but was given %d", cmd.CommandPath(), len(args)).withHint("usage: %s", cmd.UseLine())
 	}
 	return nil
 }
 
 func atLeastOneArg(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
-		return usagef("%s wants to know what to call", cmd.CommandPath()).withHint("ipcd call hello")
+		return usagef("%s needs a method or a text", cmd.CommandPath()).withHint("ipcd call hello")
 	}
 	return nil
 }
 
-// printResult prints a string as it is and anything else as JSON, indented for a person.
+// printResult prints a string as it is and anything else as JSON, which is indented on a terminal.
 func printResult(w io.Writer, result json.RawMessage) error {
 	var text string
 	if len(result) > 0 && result[0] == '"' && json.Unmarshal(result, &text) == nil {
@@ -326,7 +326,7 @@ func printResult(w io.Writer, result json.RawMessage) error {
 	return err
 }
 
-// printJSON prints what --json promises.
+// printJSON prints v as JSON, for --json.
 func printJSON(w io.Writer, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {

@@ -1,6 +1,6 @@
 package main
 
-// This file owns the commands that ask a daemon of itself: ls, describe, whoami.
+// This file owns the commands that ask a daemon about itself: ls, describe, whoami.
 
 import (
 	"encoding/json"
@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// newAskCmd makes a command that asks the daemon one question. The answer is shown by show,
-// or as the daemon gave it with --json.
+// newAskCmd returns a command that calls one method of the daemon. show prints the answer for people;
+// --json prints it as the daemon sent it.
 func newAskCmd[T any](use, short, long, example, method string, args cobra.PositionalArgs, show func(w io.Writer, answer T) error) *cobra.Command {
 	var f clientFlags
 	cmd := &cobra.Command{
@@ -63,8 +63,8 @@ func newLsCmd() *cobra.Command {
 }
 
 func newDescribeCmd() *cobra.Command {
-	return newAskCmd("describe SERVICE|METHOD", "tell what a method takes and returns",
-		"Tell what a method, or each method of a service, takes and returns.\n\nThe JSON is a list of {\"method\", \"doc\", \"argument\", \"result\"}; the last two are JSON Schema,\nand argument is null where a method takes none.",
+	return newAskCmd("describe SERVICE|METHOD", "show what a method takes and returns",
+		"Show what a method, or each method of a service, takes and returns.\n\nThe JSON is a list of {\"method\", \"doc\", \"argument\", \"result\"}; the last two are JSON Schema,\nand argument is null if the method takes none.",
 		"  ipcd describe Echo\n  ipcd describe Echo.Say --json", "Ipcd.Describe", oneArg,
 		func(w io.Writer, list []Description) error {
 			for _, d := range list {
@@ -78,8 +78,8 @@ func newDescribeCmd() *cobra.Command {
 }
 
 func newWhoamiCmd() *cobra.Command {
-	return newAskCmd("whoami", "tell what the kernel says of you to the daemon",
-		"Tell what the kernel says of the caller to the daemon: what its access rules go by.\n\nThe JSON is the answer of Ipcd.Whoami, see docs/protocol.md.",
+	return newAskCmd("whoami", "show your identity as the daemon sees it",
+		"Show the identity that the kernel reports of you to the daemon, by which it decides who may call.\n\nThe JSON is the answer of Ipcd.Whoami, see docs/protocol.md.",
 		"  ipcd whoami\n  ipcd whoami --json", "Ipcd.Whoami", noArgs,
 		func(w io.Writer, p peer) error {
 			text := p.who()

@@ -1,6 +1,6 @@
 package main
 
-// This file owns "ipcd call": how a method and its argument are read from the command line, and completed.
+// This file owns "ipcd call": parsing a method and its argument from the command line, and completing methods.
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const completionLimit = 500 * time.Millisecond // the shell waits while we ask the daemon for names
+const completionLimit = 500 * time.Millisecond // the shell waits for completions
 
 func newCallCmd() *cobra.Command {
 	var f clientFlags
@@ -24,7 +24,7 @@ func newCallCmd() *cobra.Command {
 		Short: "call a method and print its result",
 		Long: `Call a method and print its result: a string as it is, anything else as JSON.
 
-A word that is no method (Service.Method) is sent to Echo.Say. The argument is one of
+A word that is not a method (Service.Method) is sent to Echo.Say. The argument is one of
   TEXT                      a string
   key=text key:=JSON ...    an object; := takes a number, true, a list and so on
   --json JSON               any JSON
@@ -61,19 +61,18 @@ Exit codes: 0 done, 1 the call failed, 2 bad usage, 3 no daemon reached.`,
 	return cmd
 }
 
-// An argumentParser reads what a person, or a script, wants to call.
+// An argumentParser parses the arguments of "ipcd call".
 type argumentParser struct {
 	limits limits
 	stdin  io.Reader
 }
 
-// parse reads a method and its argument from the command line. The argument is nil where none is
-// given.
+// parse returns the method and its argument, which is nil if there is none.
 func (p argumentParser) parse(args []string, argument string, given bool) (method string, arg any, err error) {
 	method, rest := args[0], args[1:]
 	if !isMethodName(method) {
 		if len(rest) > 0 || given {
-			return "", nil, usagef("%q is no method", method).withHint("methods look like Service.Method; quote a text of several words: ipcd call 'two words'")
+			return "", nil, usagef("%q is not a method", method).withHint("methods look like Service.Method; quote a text of several words: ipcd call 'two words'")
 		}
 		return "Echo.Say", method, nil
 	}
@@ -101,11 +100,11 @@ func (p argumentParser) parse(args []string, argument string, given bool) (metho
 	return method, arg, err
 }
 
-// json checks JSON that a person typed, and says where it is wrong.
+// json checks JSON that a person typed. Its error says where it is invalid.
 func (p argumentParser) json(source string, text []byte) (any, error) {
 	text = bytes.TrimSpace(text)
 	if len(text) == 0 {
-		return nil, usagef("%s: there is nothing; expected JSON", source).withHint(`a string needs its quotes: '"hello"'`)
+		return nil, usagef("%s: is empty; expected JSON", source).withHint(`a string needs its quotes: '"hello"'`)
 	}
 	if err := checkJSON(text, p.limits); err != nil {
 		return nil, usagef("%s: %s", source, err).withHint(`a string needs its quotes: '"hello"'`)
@@ -113,7 +112,7 @@ func (p argumentParser) json(source string, text []byte) (any, error) {
 	return json.RawMessage(text), nil
 }
 
-// object reads key=text and key:=JSON, in the order given.
+// object makes a JSON object from key=text and key:=JSON words, in their order.
 func (p argumentParser) object(words []string) (any, error) {
 	object := []byte{'{'}
 	seen := map[string]bool{}
@@ -124,7 +123,7 @@ func (p argumentParser) object(words []string) (any, error) {
 		}
 		key, isJSON := strings.CutSuffix(key, ":")
 		if key == "" || seen[key] {
-			return nil, usagef("%q: the key is missing or there twice", word)
+			return nil, usagef("%q: the key is missing or a duplicate", word)
 		}
 		seen[key] = true
 		if len(object) > 1 {
@@ -144,14 +143,14 @@ func (p argumentParser) object(words []string) (any, error) {
 	return json.RawMessage(append(object, '}')), nil
 }
 
-// isMethodName tells Service.Method from a text.
+// isMethodName reports whether s has the form Service.Method.
 func isMethodName(s string) bool {
 	service, name, ok := strings.Cut(s, ".")
 	return ok && isServiceName(service) && isServiceName(name)
 }
 
-// completeMethods offers the names that the daemon knows right now. Where there is none, it
-// offers nothing, and says nothing into the middle of a command line.
+// completeMethods completes the methods of the running daemon. If there is none, it offers nothing and stays
+// silent, since the user is in the middle of typing.
 func completeMethods(f *clientFlags) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {

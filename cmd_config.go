@@ -11,14 +11,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// newConfigCmd is "ipcd config". It needs the flags of addConfigFlags from its parent.
+// newConfigCmd returns "ipcd config". Its parent has to have the flags of addConfigFlags.
 func newConfigCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "show the settings that are in force, or check a file",
-		Long: `Settings come from a TOML file, from the environment and from flags; each of these
-beats the one before it. The file is the one that --config or IPCD_CONFIG names, else that
-of the user, or that of the service where root asks. contrib/config.toml has every key
+		Short: "show the settings in force, or check a file",
+		Long: `Settings come from a TOML file, the environment and flags; each of these overrides the
+ones before it. The file is the one that --config or IPCD_CONFIG names, or else that of
+the user, which for root is that of the service. contrib/config.toml has every key
 with its default. The key limits.max_message is IPCD_LIMITS_MAX_MESSAGE in the environment
 and --set limits.max_message=VALUE among the flags.`,
 		Example: `  ipcd config show
@@ -39,9 +39,9 @@ func newConfigShowCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show",
 		Short: "print every setting and where its value comes from",
-		Long: `Print every setting with the value that is in force and where that comes from:
-default, FILE:LINE, the variable in the environment, or the flag. It reads what "ipcd run"
-with the same flags would read, and opens nothing else.`,
+		Long: `Print every setting with its value and where the value comes from: default, FILE:LINE,
+the environment variable or the flag. It reads what "ipcd run" with the same flags would
+read, and opens nothing else.`,
 		Example: `  $ ipcd config show --set limits.drain=3s | grep -e drain -e KEY
   KEY                     VALUE               FROM
   limits.drain            3s                  flag --set`,
@@ -66,13 +66,13 @@ with the same flags would read, and opens nothing else.`,
 func newConfigCheckCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [FILE]",
-		Short: "say whether a configuration file is right",
-		Long: `Read the file as "ipcd run --config FILE" would and print "FILE: ok", or what is
-wrong with the line, the key and what was expected; then the exit code is 2. The
-environment plays no part.
+		Short: "check a configuration file",
+		Long: `Read the file as "ipcd run --config FILE" would and print "FILE: ok", or exit with 2 and
+print the line, the key, what is wrong and what was expected. The environment is
+ignored.
 
-Without FILE it checks all that "ipcd run" with the same flags would read: its file,
-the environment and the flags.`,
+Without FILE it checks everything that "ipcd run" with the same flags would read: its
+file, the environment and the flags.`,
 		Example: `  $ ipcd config check contrib/config.toml
   contrib/config.toml: ok
   $ ipcd config check --service ipcd
@@ -107,7 +107,7 @@ the environment and the flags.`,
 	return cmd
 }
 
-// configArgs makes a wrong number of arguments bad usage.
+// configArgs refuses a wrong number of arguments as bad usage.
 func configArgs(least, most int, expected string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < least || len(args) > most {
@@ -117,7 +117,7 @@ func configArgs(least, most int, expected string) cobra.PositionalArgs {
 	}
 }
 
-// showTable prints the settings for people.
+// showTable prints the settings as a table.
 func showTable(w io.Writer, st *settings, from origins) error {
 	return table(w, func(t io.Writer) {
 		fmt.Fprintln(t, "KEY\tVALUE\tFROM")
@@ -136,7 +136,7 @@ func showTable(w io.Writer, st *settings, from origins) error {
 	})
 }
 
-// showJSON prints them for programs.
+// showJSON prints the settings as JSON.
 func showJSON(w io.Writer, st *settings, from origins) error {
 	type shown struct {
 		Value any    `json:"value"`

@@ -13,17 +13,17 @@ func newRunCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "serve in the foreground",
-		Long: `Serve calls in the foreground until SIGTERM, Ctrl-C or the end of the idle time.
+		Long: `Serve calls in the foreground until SIGTERM or Ctrl-C, or until the idle time is over.
 
-Without --listen it serves the user's own endpoint, which only this user and ` + masters + ` can call, and with
---allow-group the members of that group too.
-With --service NAME, which is how a service manager runs it, that is the endpoint of the service
-of this name, its configuration is that service's, and SIGHUP has it read again.
-TCP and HTTP are served on loopback addresses alone, and only where the endpoint says
+Without --listen it serves the user's own endpoint, which only this user and ` + masters + ` can call;
+--allow-group lets the members of a group call too.
+Service managers run it with --service NAME: its endpoint and its configuration are then those of
+the service, and SIGHUP reloads the configuration.
+TCP and HTTP are served on loopback addresses only, and only if the endpoint says
 ?auth=none, because everybody on the machine can reach them.
 
-On the first signal it takes no more connections, lets the calls in flight finish within the
-drain limit, removes its socket and exits 0; it exits 4 if calls had to be cut. A second
+On the first signal it accepts no more connections, lets calls in flight finish within the
+drain limit, removes its socket and exits with 0, or with 4 if calls had to be cut. A second
 signal cuts them at once.`,
 		Example: `  ipcd run
   ipcd run --listen unix:///tmp/mine/ipcd.sock
@@ -45,7 +45,7 @@ signal cuts them at once.`,
 	return cmd
 }
 
-// serveCommand is "ipcd run", once it is known who oversees it.
+// serveCommand runs the daemon of "ipcd run".
 func serveCommand(ctx context.Context, cmd *cobra.Command, o overseer) error {
 	load := func() (settings, error) {
 		set, from, err := settingsFrom(cmd)
@@ -64,12 +64,12 @@ func serveCommand(ctx context.Context, cmd *cobra.Command, o overseer) error {
 	return (&daemon{overseer: o, load: load, router: router}).run(ctx)
 }
 
-// checkServicePaths: a service begins in a directory that its manager chooses.
+// checkServicePaths refuses relative paths in a service, whose manager chooses the working directory.
 func checkServicePaths(cmd *cobra.Command, who instance) error {
 	f := cmd.Flag("config")
 	if who.name == "" || f == nil || !f.Changed || filepath.IsAbs(f.Value.String()) {
 		return nil
 	}
-	return usagef("--config: %q is no absolute path, and a service has no directory from which it could be looked for", f.Value.String()).
-		withHint("name the file from the root on")
+	return usagef("--config: %q is not an absolute path, which a service needs: its manager chooses the working directory", f.Value.String()).
+		withHint("give the whole path")
 }

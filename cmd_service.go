@@ -1,7 +1,7 @@
 package main
 
 // This file owns the commands that change the service: install, uninstall, start, stop, restart.
-// What asks for it is in cmd_status.go.
+// The one that only looks at it is in cmd_status.go.
 
 import (
 	"errors"
@@ -14,12 +14,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// serviceFlags say which service a command is about.
+// serviceFlags are the flags that select a service.
 type serviceFlags struct{ instance }
 
 func (f *serviceFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.name, "name", defaultName, "`name` of the service, where there are several")
-	cmd.Flags().BoolVar(&f.user, "user", false, "a service of your own, from login to logout, not of the system")
+	cmd.Flags().StringVar(&f.name, "name", defaultName, "`name` of the service, if there are several")
+	cmd.Flags().BoolVar(&f.user, "user", false, "a service of your own, which runs while you are logged in")
 	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("name", cobra.NoFileCompletions))
 }
 
@@ -31,8 +31,8 @@ func (f *serviceFlags) check() error {
 		withHint("the usual name is %s; a second one could be %s-2", defaultName, defaultName)
 }
 
-// recall finds out how a service was installed. Where it is not, or its settings cannot be read
-// any more, the deployment has what follows from its name.
+// recall finds out how a service was installed. If it is not installed, or its settings can no longer
+// be read, the deployment has the defaults for its name.
 func (f *serviceFlags) recall(sup supervisor) *deployment {
 	d := &deployment{instance: f.instance, Settings: defaultSettings()}
 	d.Settings.instance = d.instance
@@ -62,8 +62,8 @@ func (f *serviceFlags) recall(sup supervisor) *deployment {
 	return d
 }
 
-// load reads the settings that the daemon will have: its file and its flags. What is in our own
-// environment does not reach it.
+// load reads the settings that the daemon will have, from its file and its flags. It ignores the
+// environment, which the daemon will not inherit.
 func (d *deployment) load(cmd *cobra.Command) (settings, origins, error) {
 	file, explicit := d.configFile(), false
 	if f := cmd.Flag("config"); f.Changed {
@@ -91,7 +91,7 @@ func (d *deployment) load(cmd *cobra.Command) (settings, origins, error) {
 	return set, from, nil
 }
 
-// installFlags are those of install alone.
+// installFlags are the flags of install.
 type installFlags struct {
 	serviceFlags
 	runAs   string
@@ -103,8 +103,8 @@ type installFlags struct {
 	delayed bool
 }
 
-// deployment is what the command line asks for, checked as far as it can be before anything is
-// written.
+// deployment returns what the command line asks for. It checks as much as possible before anything
+// is written.
 func (f *installFlags) deployment(cmd *cobra.Command) (*deployment, error) {
 	if err := f.check(); err != nil {
 		return nil, err
@@ -134,7 +134,7 @@ func (f *installFlags) deployment(cmd *cobra.Command) (*deployment, error) {
 	return d, errors.Join(d.checkRunAs(), d.place(f.copyTo))
 }
 
-// checkRunAs makes sure that there is such a user.
+// checkRunAs checks that the user exists.
 func (d *deployment) checkRunAs() error {
 	if d.RunAs == "" {
 		return nil
@@ -145,7 +145,7 @@ func (d *deployment) checkRunAs() error {
 	return checkAccount(d.RunAs)
 }
 
-// place decides where the program of the service is: it is this one, or the copy that is made.
+// place sets the program of the service, which is this one or a copy.
 func (d *deployment) place(copyTo string) error {
 	own, err := os.Executable()
 	if err != nil {
@@ -168,8 +168,8 @@ func (d *deployment) place(copyTo string) error {
 	return nil
 }
 
-// lastingPath prefers the name by which the shell finds the program, where that is a link that
-// stays while what it leads to changes with each version.
+// lastingPath returns a path that survives upgrades: if the program is in a directory of one version, the
+// link in $PATH that leads to it.
 func lastingPath(path string) string {
 	if checkPlace(path) == nil {
 		return path
@@ -197,16 +197,16 @@ func newInstallCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "install",
 		Short: "make ipcd a service of the operating system, and start it",
-		Long: `Make ipcd a service that is there after the next boot, start it, and wait until it answers:
-then "ipcd call hello" reaches it without a flag. It runs with as few rights as the system offers.
-Only ` + masters + `, and the members of the group that --allow-group names, can call it; at a TCP or HTTP
-endpoint, which wants ?auth=none, every program on the machine can.
+		Long: `Make ipcd a service that starts with the system, start it, and wait until it answers: then
+"ipcd call hello" reaches it without a flag. It runs with as few rights as the system offers.
+Only ` + masters + ` and the members of the group that --allow-group names can call it; at a TCP or HTTP
+endpoint, which needs ?auth=none, every program on the machine can.
 
 With --user it is a service of your own, which only you can call.
 
-Installing twice changes nothing. Where the service is there with other settings, it shows the
-difference and wants --force. The flags of before are not kept: give all of them again.
-An installation that fails is taken back.`,
+Installing twice changes nothing. If the service is installed with other settings, it shows the
+difference and asks for --force. Earlier flags are not kept: give all of them again.
+An installation that fails is undone.`,
 		Example: `  sudo ipcd install
   sudo ipcd install --allow-group users
   sudo ipcd install --name ipcd-2 --listen 'tcp://127.0.0.1:8888?auth=none'
@@ -214,7 +214,7 @@ An installation that fails is taken back.`,
   ipcd install --dry-run`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 && cmd.Flags().Changed("copy-to") {
-				return usagef("--copy-to: its path stands behind a =, and %q does not", args[0]).withHint("--copy-to=%s", joinWords(args[:1]))
+				return usagef("--copy-to: its path has to follow a =, and %q does not", args[0]).withHint("--copy-to=%s", joinWords(args[:1]))
 			}
 			return noArgs(cmd, args)
 		},
@@ -224,17 +224,17 @@ An installation that fails is taken back.`,
 	addSettingFlags(cmd, "listen", "allow_group")
 	flags := cmd.Flags()
 	flags.StringVar(&f.runAs, "run-as", "", "run as this `user` (default: one with as few rights as the system offers)")
-	flags.StringVar(&f.copyTo, "copy-to", "", "copy this program there first: --copy-to=`path`, or --copy-to alone for "+copyPlace)
+	flags.StringVar(&f.copyTo, "copy-to", "", "copy this program first: --copy-to=`path`, or --copy-to alone for "+copyPlace)
 	cmd.Flag("copy-to").NoOptDefVal = copyPlace
-	flags.BoolVar(&f.now, "now", false, "start it at once, which is the default")
+	flags.BoolVar(&f.now, "now", false, "start it now, which is the default")
 	flags.BoolVar(&f.noStart, "no-start", false, "do not start it before the next boot")
-	flags.BoolVar(&f.delayed, "delayed", false, "Windows: start it a while after the system")
-	flags.BoolVar(&f.force, "force", false, "change the settings of a service that is installed")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be written and run, and do none of it")
+	flags.BoolVar(&f.delayed, "delayed", false, "Windows: start it some time after the system")
+	flags.BoolVar(&f.force, "force", false, "change the settings of an installed service")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be written and run, but do nothing")
 	return cmd
 }
 
-// install is the command, once its flags have been read.
+// install runs the command.
 func (f *installFlags) install(cmd *cobra.Command) error {
 	if f.now && f.noStart {
 		return usagef("--now and --no-start contradict each other").withHint("install starts the service unless --no-start is given")
@@ -262,7 +262,7 @@ func (f *installFlags) install(cmd *cobra.Command) error {
 	if err := i.check(); err != nil {
 		return err
 	}
-	ctx, cancel := firstSignal(cmd.Context()) // Ctrl-C has it taken back
+	ctx, cancel := firstSignal(cmd.Context()) // Ctrl-C undoes it
 	defer cancel()
 	if err := i.install(ctx); err != nil {
 		return err
@@ -271,13 +271,12 @@ func (f *installFlags) install(cmd *cobra.Command) error {
 	return nil
 }
 
-// stayCopied is for the copy that an earlier installation has made: where it installs itself, it is that
-// still.
+// stayCopied keeps Copied if the copy that an earlier installation made now reinstalls itself.
 func (d *deployment) stayCopied(before *deployment) {
 	d.Copied = d.Copied || before.Copied && before.Program == d.Program
 }
 
-// check refuses what would be unsafe to run, before anything is written.
+// check refuses what would be unsafe to run. It comes before anything is written.
 func (i *installer) check() error {
 	if i.d.CopyOf == "" {
 		if err := checkProgram(i.d); err != nil {
@@ -294,7 +293,7 @@ func (i *installer) check() error {
 	return checkServiceConfig(i.d)
 }
 
-// advise says what whoever has installed wants to know next.
+// advise prints what one wants to know after an installation.
 func (i *installer) advise() {
 	switch {
 	case i.d.user:
@@ -319,11 +318,11 @@ func newUninstallCmd() *cobra.Command {
 	purge := false
 	cmd := &cobra.Command{
 		Use:   "uninstall",
-		Short: "stop the service and take it away",
-		Long: `Stop the service and take away all that install has made: its units, its sockets, what was empty.
-What you may want to keep is left, and told: --purge removes it, too. The configuration is yours.
+		Short: "stop and remove the service",
+		Long: `Stop the service and remove everything that install has made: its units, its sockets, empty directories.
+What you may want to keep is left and listed; --purge removes that too. The configuration always stays.
 
-It succeeds where there is nothing to remove.`,
+It succeeds if there is nothing to remove.`,
 		Example: "  sudo ipcd uninstall\n  sudo ipcd uninstall --purge\n  ipcd uninstall --user",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -336,11 +335,11 @@ It succeeds where there is nothing to remove.`,
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().BoolVar(&purge, "purge", false, "remove the state and the copy of the program, too")
+	cmd.Flags().BoolVar(&purge, "purge", false, "also remove the state and the copy of the program")
 	return cmd
 }
 
-// installer is for a command about a service that is, or may be, installed.
+// installer returns an installer for a service that may be installed.
 func (f *serviceFlags) installer(cmd *cobra.Command) (*installer, error) {
 	if err := f.check(); err != nil {
 		return nil, err
@@ -353,7 +352,7 @@ func (f *serviceFlags) installer(cmd *cobra.Command) (*installer, error) {
 	return i, nil
 }
 
-// newControlCmd makes start, stop and restart.
+// newControlCmd returns start, stop or restart.
 func newControlCmd(use, short, long, done string, steps func(supervisor, *deployment) []step, answers bool) *cobra.Command {
 	var f serviceFlags
 	cmd := &cobra.Command{
@@ -371,7 +370,7 @@ func newControlCmd(use, short, long, done string, steps func(supervisor, *deploy
 			if !i.installed() {
 				return faultf(codeApplication, "%s is not installed", i.what()).withHint("ipcd install%s", f.flags())
 			}
-			if answers && i.d.Wrong != nil { // it would not come up, and may be up now
+			if answers && i.d.Wrong != nil { // it would not come up again, but may be running now
 				return asUsage(i.d.Wrong, "the service %s was left as it is", i.d.name)
 			}
 			if err := perform(cmd.Context(), steps(i.sup, i.d)); err != nil {
@@ -388,7 +387,7 @@ func newControlCmd(use, short, long, done string, steps func(supervisor, *deploy
 	return cmd
 }
 
-// installed tells whether any part of the service is there.
+// installed reports whether any part of the service is there.
 func (i *installer) installed() bool {
 	for _, p := range i.sup.possible(i.d) {
 		if _, err := p.have(); !errors.Is(err, fs.ErrNotExist) {
@@ -398,25 +397,25 @@ func (i *installer) installed() bool {
 	return false
 }
 
-// serviceInstalled tells whether the service is there that calls reach without a flag.
+// serviceInstalled reports whether the default service is installed.
 func serviceInstalled() bool {
 	sup, err := findSupervisor(false)
 	return err == nil && (&installer{sup: sup, d: &deployment{instance: instance{name: defaultName}}}).installed()
 }
 
 func newStartCmd() *cobra.Command {
-	return newControlCmd("start", "start the service", "Start the service, and wait until it answers. One that runs goes on.",
+	return newControlCmd("start", "start the service", "Start the service and wait until it answers. A running service is left alone.",
 		"has been started", supervisor.start, true)
 }
 
 func newStopCmd() *cobra.Command {
 	return newControlCmd("stop", "stop the service",
-		"Stop the service: calls in flight may finish within the drain limit. No call starts it again; the next boot does.",
+		"Stop the service. Calls in flight may finish within the drain limit. It stays stopped until the next boot, even if it is called.",
 		"has been stopped", supervisor.stop, false)
 }
 
 func newRestartCmd() *cobra.Command {
-	return newControlCmd("restart", "start the service anew",
-		"Stop the service and start it again, and wait until it answers. Where the service manager keeps the\nsocket open meanwhile, as systemd does, no call is lost.",
+	return newControlCmd("restart", "restart the service",
+		"Stop the service, start it again, and wait until it answers. If the service manager keeps the\nsocket open meanwhile, as systemd does, no call is lost.",
 		"has been started anew", supervisor.restart, true)
 }

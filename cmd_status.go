@@ -1,6 +1,6 @@
 package main
 
-// This file owns "ipcd status": how the daemon is, and how the service manager sees it.
+// This file owns "ipcd status": the status of the daemon, and of its service as the service manager sees it.
 
 import (
 	"cmp"
@@ -15,33 +15,33 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// A ServiceReport is what "status --json" says of the service, as "service".
+// A ServiceReport describes the service, as "service" in the output of "status --json".
 type ServiceReport struct {
 	Name     string       `json:"name"`
-	User     bool         `json:"user"`    // one's own
+	User     bool         `json:"user"`    // it is a service of the user
 	Manager  string       `json:"manager"` // "systemd"
 	State    serviceState `json:"state"`
 	Endpoint string       `json:"endpoint"`
 	unitState
-	Log []string `json:"log,omitempty"` // its last lines, where it does not answer
+	Log []string `json:"log,omitempty"` // its last lines, if the daemon does not answer
 }
 
-// A serviceState is what becomes of a call to the service.
+// A serviceState says what would happen to a call to the service.
 type serviceState string
 
 const (
 	stateAbsent    serviceState = "not installed"
 	stateStopped   serviceState = "stopped"
-	stateWaiting   serviceState = "waiting" // stopped, and started by the first call
+	stateWaiting   serviceState = "waiting" // stopped; the first call starts it
 	stateAnswering serviceState = "answering"
-	stateSilent    serviceState = "not answering" // it runs, and does not answer
-	stateClosed    serviceState = "running"       // it runs, and is not for us to call
+	stateSilent    serviceState = "not answering" // it runs but does not answer
+	stateClosed    serviceState = "running"       // it runs, but we may not call it
 	stateStarting  serviceState = "starting"
 	stateStopping  serviceState = "stopping"
 	stateFailed    serviceState = "failed"
 )
 
-// report asks the manager, and where the service runs the daemon, how it is.
+// report asks the service manager about the service and, if the service is running, the daemon for its status.
 func (f *serviceFlags) report(ctx context.Context, sup supervisor) (*ServiceReport, json.RawMessage, error) {
 	d := f.recall(sup)
 	i := &installer{sup: sup, d: d}
@@ -86,7 +86,7 @@ func (f *serviceFlags) report(ctx context.Context, sup supervisor) (*ServiceRepo
 	return r, answer, nil
 }
 
-// rows are the lines of the table for people.
+// rows writes the report as rows of a table.
 func (r *ServiceReport) rows(t io.Writer) {
 	state := string(r.State)
 	switch {
@@ -106,7 +106,7 @@ func (r *ServiceReport) rows(t io.Writer) {
 	if !r.Since.IsZero() {
 		fmt.Fprintf(t, "since\t%s\n", r.Since.Local().Format(time.DateTime))
 	}
-	start := "does not start by itself"
+	start := "does not start automatically"
 	if r.Enabled {
 		start = map[bool]string{false: "starts with the system", true: "starts when you log in"}[r.User]
 	}
@@ -115,7 +115,7 @@ func (r *ServiceReport) rows(t io.Writer) {
 		fmt.Fprintf(t, "restarts\t%d, by the service manager\n", r.Restarts)
 	}
 	if r.State == stateAnswering {
-		return // the daemon tells the rest itself
+		return // the daemon's own status has the rest
 	}
 	if r.PID > 0 {
 		fmt.Fprintf(t, "process\t%d\n", r.PID)
@@ -126,7 +126,7 @@ func (r *ServiceReport) rows(t io.Writer) {
 	}
 }
 
-// problem is the error with which status ends, for its exit code.
+// problem returns the error from which status gets its exit code, or nil.
 func (r *ServiceReport) problem(f *serviceFlags) error {
 	switch r.State {
 	case stateAnswering, stateClosed:
@@ -147,17 +147,17 @@ func newStatusCmd() *cobra.Command {
 	var f clientFlags
 	var s serviceFlags
 	cmd := &cobra.Command{
-		Use: "status", Short: "tell how the daemon and its service are",
-		Long: `Tell how the daemon is that calls reach, and how the service manager sees the service.
-With -e it is about the daemon there alone, with --name or --user about that service alone.
+		Use: "status", Short: "show the status of the daemon and its service",
+		Long: `Show the status of the daemon that calls reach, and of the service as the service manager sees it.
+With -e it is about the daemon there only, with --name or --user about that service only.
 
-The JSON is the answer of Ipcd.Status (docs/protocol.md) where a daemon answers, "program", which is what
-"version --json" prints, and "service":
+The JSON is the answer of Ipcd.Status (docs/protocol.md), if a daemon answers, with two more members: "program",
+which is what "version --json" prints, and "service":
 {"name", "user", "manager", "state", "endpoint", "installed", "enabled", "active", "pid", "since", "restarts",
-"why", "waiting", "log"}, whose state is not installed, stopped, waiting (the first call starts it), starting,
-answering, running (the caller may not call it), not answering, stopping or failed.
+"why", "waiting", "log"}. The state is not installed, stopped, waiting (the first call starts it), starting,
+answering, running (you may not call it), not answering, stopping or failed.
 
-Exit codes, as those of systemctl status: 0 it answers, or runs where the caller may not call it;
+Exit codes, like those of systemctl status: 0 it answers, or runs and you may not call it;
 3 it does not; 4 there is no such service.`,
 		Example:           "  ipcd status\n  ipcd status --json\n  ipcd status --name ipcd-2",
 		Args:              noArgs,
@@ -167,7 +167,7 @@ Exit codes, as those of systemctl status: 0 it answers, or runs where the caller
 				return err
 			}
 			set, _, wrong := settingsFrom(cmd)
-			if wrong != nil { // of the service this may be the very reason for which one asks
+			if wrong != nil { // this may be why the service is down, so that its status is still shown
 				set = defaultSettings()
 			}
 			r, err := s.gather(cmd, &f, set)
@@ -188,13 +188,14 @@ Exit codes, as those of systemctl status: 0 it answers, or runs where the caller
 	return cmd
 }
 
-// A report is what status knows.
+// A report is what status prints.
 type report struct {
-	service *ServiceReport  // nil where there is no service manager, or none was asked
-	daemon  json.RawMessage // the answer of Ipcd.Status, where there was one
+	service *ServiceReport  // nil if no service manager was asked
+	daemon  json.RawMessage // the answer of Ipcd.Status, or nil
 }
 
-// gather asks whom the flags mean. What it returns beside an error is shown all the same.
+// gather asks the daemon, the service manager or both, as the flags say. A report that comes with an error is
+// printed all the same.
 func (s *serviceFlags) gather(cmd *cobra.Command, f *clientFlags, set settings) (*report, error) {
 	r := &report{}
 	ask := func() (err error) {
@@ -224,8 +225,8 @@ func (s *serviceFlags) gather(cmd *cobra.Command, f *clientFlags, set settings) 
 		}
 		return r, err
 	}
-	// What calls reach is the user's own daemon first. To ask at a socket where the manager waits
-	// would start the service.
+	// Calls reach the user's own daemon first. Calling the socket of the service instead could start
+	// the service.
 	own, err := defaultEndpoint()
 	if err == nil && (r.service.State == stateAbsent || own.String() != r.service.Endpoint) {
 		var answer json.RawMessage
@@ -241,8 +242,7 @@ func (s *serviceFlags) gather(cmd *cobra.Command, f *clientFlags, set settings) 
 	return r, r.service.problem(s)
 }
 
-// choose finds the manager of the service that is meant: where none is named, of the user's own if there
-// is one.
+// choose returns the service manager to ask. If no service was named, a service of the user goes first.
 func (s *serviceFlags) choose(named bool) (supervisor, error) {
 	if !named {
 		own := serviceFlags{instance{name: s.name, user: true}}
@@ -274,7 +274,7 @@ func (r *report) print(w io.Writer) error {
 	})
 }
 
-// compareVersion says that the daemon is another version than this program.
+// compareVersion returns a note if the daemon and this program have different versions.
 func (r *report) compareVersion(s Status) string {
 	own := version()
 	switch {
@@ -283,10 +283,10 @@ func (r *report) compareVersion(s Status) string {
 	case r.service != nil && r.service.PID == s.PID:
 		return "; this program is " + own + `, and "ipcd restart" starts it`
 	}
-	return fmt.Sprintf("; this program is %s, and can take its place: kill %d", own, s.PID)
+	return fmt.Sprintf("; this program is %s and can replace it: kill %d", own, s.PID)
 }
 
-// printJSON prints what the daemon answered, with the service in it.
+// printJSON prints the daemon's answer with the members "program" and "service" added.
 func (r *report) printJSON(w io.Writer) error {
 	all := map[string]json.RawMessage{}
 	if r.daemon != nil {

@@ -1,6 +1,6 @@
 package main
 
-// This file owns "ipcd version": what this program is, and whether it and the daemon are of one version.
+// This file owns "ipcd version": the version of this program, and its comparison with the daemon's.
 
 import (
 	"errors"
@@ -11,11 +11,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// A Build is what "version --json" prints. All of it comes from the build, see go help buildvcs.
+// A Build is what "version --json" prints. Everything in it was recorded by the build: see go help buildvcs.
 type Build struct {
 	Version  string `json:"version"`
 	Protocol int    `json:"protocol"`
-	Commit   string `json:"commit,omitempty"` // of the version control; empty where the build had none
+	Commit   string `json:"commit,omitempty"` // empty if the build had no version control
 	Date     string `json:"date,omitempty"`   // of the commit, RFC 3339
 	Go       string `json:"go"`
 	System   string `json:"system"` // GOOS/GOARCH
@@ -25,8 +25,8 @@ type Build struct {
 type Comparison struct {
 	Program Build  `json:"program"`
 	Daemon  Status `json:"daemon"`
-	Same    bool   `json:"same"`            // they are of one version
-	Older   string `json:"older,omitempty"` // which of the two speaks the older protocol: "program" or "daemon"
+	Same    bool   `json:"same"`            // they have the same version
+	Older   string `json:"older,omitempty"` // the side with the older protocol: "program" or "daemon"
 }
 
 func newVersionCmd() *cobra.Command {
@@ -34,11 +34,11 @@ func newVersionCmd() *cobra.Command {
 	check := false
 	cmd := &cobra.Command{
 		Use: "version", Short: "print the version of this program",
-		Long: `Print the version of this program, of the protocol it speaks, of Go, and the system it is built for.
+		Long: `Print the version of this program, of its protocol and of Go, and the system it was built for.
 
-With --check it asks the daemon, too, and tells which of the two is older. A daemon and a client
-understand each other across versions; what the older one lacks is an error that says so. Exit codes
-with --check: 0 the same version, 1 another one, 3 no daemon reached.`,
+With --check it asks the daemon too, and says which of the two is older. A daemon and a client
+understand each other across versions; for what the older one lacks, an error says so. Exit codes
+with --check: 0 same version, 1 different version, 3 no daemon reached.`,
 		Example: "  ipcd version\n  ipcd version --json\n  ipcd version --check || ipcd restart",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -55,11 +55,11 @@ with --check: 0 the same version, 1 another one, 3 no daemon reached.`,
 	}
 	addClientFlags(cmd, &f)
 	cmd.Flags().BoolVar(&f.json, "json", false, "print it as JSON")
-	cmd.Flags().BoolVar(&check, "check", false, "compare it with the daemon's")
+	cmd.Flags().BoolVar(&check, "check", false, "compare it with the daemon's version")
 	return cmd
 }
 
-// checkVersion compares this program with the daemon that calls reach.
+// checkVersion compares the version of this program with that of the daemon.
 func (f *clientFlags) checkVersion(cmd *cobra.Command, b Build) error {
 	set, _, err := settingsFrom(cmd)
 	if err != nil {
@@ -87,15 +87,15 @@ func (f *clientFlags) checkVersion(cmd *cobra.Command, b Build) error {
 	return errors.Join(err, c.verdict())
 }
 
-// verdict says which side to upgrade.
+// verdict returns an error that says which side to upgrade, or nil.
 func (c *Comparison) verdict() error {
 	switch {
 	case c.Older == "daemon":
-		return faultf(codeApplication, "the daemon is older than this program").withHint(`"ipcd restart" starts this version as the service; a daemon that is no service is stopped and started again`)
+		return faultf(codeApplication, "the daemon is older than this program").withHint(`"ipcd restart" starts this version as the service; a daemon that is not a service has to be stopped and started again`)
 	case c.Older == "program":
 		return faultf(codeApplication, "this program is older than the daemon").withHint("upgrade the program")
 	case !c.Same:
-		return faultf(codeApplication, "the daemon is another version; the two speak the same protocol").withHint(`"ipcd restart" starts this version as the service`)
+		return faultf(codeApplication, "the daemon has a different version, but the same protocol").withHint(`"ipcd restart" starts this version as the service`)
 	}
 	return nil
 }

@@ -365,7 +365,7 @@ func TestInstanceNames(t *testing.T) {
 		}
 	}
 	_, err := configCmd(t, "config", "check", "--user")
-	checkUsage(t, "check", err, "--user is for a service, and none is named", "add --service ipcd, or leave out --user")
+	checkUsage(t, "check", err, "--user is for a service, but none is named", "add --service ipcd, or leave out --user")
 }
 
 // TestInstanceHasItsOwnPlaces wants each service to have an endpoint and a file of its own.

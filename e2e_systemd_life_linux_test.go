@@ -98,7 +98,7 @@ func testActivation(t *testing.T, c *container) {
 	}
 	c.hello()
 	c.run("ipcd", "stop")
-	c.refused(3, "", "installed and does not run: ipcd start", "ipcd", "call", "hello")
+	c.refused(3, "", "installed but not running: ipcd start", "ipcd", "call", "hello")
 	waiting := c.start("", "ipcd", "call", "--wait", "30s", "hello")
 	c.run("ipcd", "start")
 	if r := waiting(); r.code != 0 || r.stdout != "hello\n" {
