@@ -5,7 +5,7 @@
 //	ipcd ls, describe, status, whoami
 //	ipcd install, uninstall, start, stop, restart   the service of the operating system
 //	ipcd child, fork          the two ends of the Node.js IPC channel
-//	ipcd config show, check   the settings in force, and a look at a file
+//	ipcd config show, check   show the settings in force, check a file
 //	ipcd version, completion
 //
 // The README says how to use it, docs/protocol.md what goes over the wire.
@@ -30,7 +30,7 @@
 //	child      the Node.js IPC channel, and the programs that are started with one
 //	server     the listeners, and what becomes of each connection
 //	client     calls to a daemon
-//	daemon     the life of a daemon, and what it tells the service manager
+//	daemon     the life of a daemon, and its overseer: systemd, the SCM, nobody
 //	svc        installing the service: systemd, OpenRC, launchd, rc.d, Windows
 //	cmd        the commands
 //	main       this file
@@ -48,7 +48,7 @@ import (
 func main() {
 	err := newRootCmd().ExecuteContext(context.Background())
 	if out := (*fs.PathError)(nil); errors.As(err, &out) && out.Path == os.Stdout.Name() && isBrokenPipe(err) {
-		os.Exit(exitDone) // whoever read our output has had enough: | head -1
+		os.Exit(exitDone) // the reader of our output has had enough, as head -1 does
 	}
 	complain(errorStream{os.Stderr}, err)
 	os.Exit(exitCode(err))
@@ -79,7 +79,7 @@ call with the standard library that they have: see the README and docs/protocol.
 	return cmd
 }
 
-// knownCommand complains of a word that is no command; cobra calls it for those alone.
+// knownCommand refuses a word that is not a command. cobra calls it for no others.
 func knownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -89,5 +89,5 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		return f.withHint("did you mean ipcd %s?", near[0])
 	}
-	return f.withHint(`see ipcd --help; to say a text, "ipcd call %s"`, args[0])
+	return f.withHint(`see ipcd --help; to send a text: ipcd call %s`, args[0])
 }
