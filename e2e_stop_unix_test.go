@@ -41,10 +41,16 @@ func TestDaemonFinishesWhatItHasBegun(t *testing.T) {
 	}
 
 	stream := rawDial(t, d.endpoint)
-	written := make(chan struct{})
+	written, over := make(chan struct{}), make(chan struct{})
+	ahead := make(chan struct{}, defaultLimits().MaxCalls/2) // nobody is refused for having asked too much, however slow we are
 	go func() {
 		defer close(written)
 		for id := 1; ; id++ {
+			select {
+			case ahead <- struct{}{}:
+			case <-over:
+				return
+			}
 			if _, err := fmt.Fprintf(stream, `{"jsonrpc":"2.0","id":%d,"method":"Ipcd.Ping"}`, id); err != nil {
 				return
 			}
@@ -79,11 +85,13 @@ func TestDaemonFinishesWhatItHasBegun(t *testing.T) {
 			t.Fatalf("after %d results and %d refusals: %v, %v", done, refused, a.Result, a.Error)
 		}
 		seen[a.ID], last = true, max(last, a.ID)
+		<-ahead
 		if len(seen) == 1000 {
 			must(t, d.cmd.Process.Signal(syscall.SIGTERM))
 		}
 	}
 	stream.Close()
+	close(over)
 	<-written
 	if done == 0 || refused == 0 || len(seen) != last {
 		t.Errorf("%d results, %d refusals, %d calls; want some of both, and no call without either", done, refused, last)
