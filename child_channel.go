@@ -28,35 +28,106 @@ const (
 	queuedMessages = 4 // times max_message may wait to be read, before the other end has to
 )
 
-// A channel is one end. It reads as a stream of lines with a JSON value each: what is none, and
-// what Node says to Node, is kept from the reader. A goroutine reads ahead, so that two ends
-// that both write first do not wait for each other for ever.
+// A channel is one end: a framing of lines, with a filter. Lines that are not JSON, and those in which
+// Node talks to Node, are kept from the reader. A goroutine reads ahead, so that two ends that
+// both write first do not wait for each other for ever.
 type channel struct {
-	net.Conn // what is read has gone through the filter; the rest is raw's
-	raw      net.Conn
-	limits   limits
-	log      *logger
-	wg       sync.WaitGroup
+	raw    net.Conn
+	limits limits
+	log    *logger
+	exact  bool // a line that is too long ends the channel, instead of being dropped
+	wg     sync.WaitGroup
 
 	wmu    sync.Mutex
 	within bool // a message has been written in part
 	acks   int  // to be sent behind it
 
+	// mu guards the fields below; change is broadcast when one of them has changed.
 	mu     sync.Mutex
 	change *sync.Cond
 	queue  [][]byte
-	queued int   // bytes of queue
-	ended  error // why nothing more will come
+	queued int         // bytes of queue
+	ended  error       // what a reader gets behind the queue: io.EOF, however the channel ended, or why it gave up
+	late   bool        // the deadline of Read has passed
+	timer  *time.Timer // sets late
 	closed bool
 }
 
+// newChannel is a channel of a server: one message that is too long is no reason to end it.
 func newChannel(raw net.Conn, l limits, log *logger) *channel {
-	reader, feeder := net.Pipe()
-	c := &channel{Conn: reader, raw: raw, limits: l, log: log}
+	return startChannel(&channel{raw: raw, limits: l, log: log})
+}
+
+// startChannel begins to read ahead.
+func startChannel(c *channel) *channel {
 	c.change = sync.NewCond(&c.mu)
 	c.wg.Go(c.collect)
-	c.wg.Go(func() { c.feed(feeder) })
 	return c
+}
+
+// Read reads lines that have passed the filter.
+func (c *channel) Read(b []byte) (n int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.queue) == 0 && c.ended == nil && !c.closed && !c.late {
+		c.change.Wait()
+	}
+	switch {
+	case c.closed:
+		return 0, net.ErrClosed
+	case c.late:
+		return 0, os.ErrDeadlineExceeded
+	case len(c.queue) == 0:
+		return 0, c.ended
+	}
+	for n < len(b) && len(c.queue) > 0 {
+		part := copy(b[n:], c.queue[0])
+		n += part
+		if c.queue[0] = c.queue[0][part:]; len(c.queue[0]) == 0 {
+			c.queue[0] = nil
+			c.queue = c.queue[1:]
+		}
+	}
+	c.queued -= n
+	c.change.Broadcast()
+	return n, nil
+}
+
+func (c *channel) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return net.ErrClosed
+	}
+	c.stopTimerLocked()
+	left := time.Until(t)
+	c.late = !t.IsZero() && left <= 0
+	if c.late || t.IsZero() {
+		c.change.Broadcast()
+		return nil
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(left, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.timer == timer { // another deadline may have come before the lock
+			c.late = true
+			c.change.Broadcast()
+		}
+	})
+	c.timer = timer
+	return nil
+}
+
+func (c *channel) stopTimerLocked() {
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
+}
+
+func (c *channel) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
 // Write keeps acknowledgements out of a message that is written in parts.
@@ -86,13 +157,14 @@ func (c *channel) SyscallConn() (syscall.RawConn, error) {
 	return s.SyscallConn()
 }
 
-// Close disconnects.
+// Close disconnects. It ends a Read, and waits for the goroutine.
 func (c *channel) Close() error {
 	c.mu.Lock()
 	c.closed = true
+	c.stopTimerLocked()
 	c.change.Broadcast()
 	c.mu.Unlock()
-	err := errors.Join(c.raw.Close(), c.Conn.Close())
+	err := c.raw.Close()
 	c.wg.Wait()
 	if errors.Is(err, net.ErrClosed) {
 		return nil
@@ -121,7 +193,10 @@ func (c *channel) collect() {
 			}
 			fresh += end + 1
 			if !skipping {
-				c.line(buf[begin:fresh])
+				if err := c.line(buf[begin:fresh]); err != nil {
+					c.end(err)
+					return
+				}
 			}
 			skipping, begin = false, fresh
 		}
@@ -131,6 +206,10 @@ func (c *channel) collect() {
 			buf = buf[:copy(buf, rest)]
 		}
 		if len(buf) > c.limits.MaxMessage {
+			if c.exact {
+				c.end(c.tooLong())
+				return
+			}
 			if !skipping {
 				c.log.warn("a message on the channel is too long; it was dropped", "limit", "max_message", "max", c.limits.MaxMessage)
 			}
@@ -140,17 +219,33 @@ func (c *channel) collect() {
 	if broken := (*fault)(nil); errors.As(err, &broken) {
 		c.log.error("the channel cannot be read any further; it counts as disconnected", "error", err)
 	}
+	c.end(io.EOF)
+}
+
+// end gives the reader err when it has read what is queued.
+func (c *channel) end(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ended = err
 	c.change.Broadcast()
 }
 
-// line decides what becomes of one line.
-func (c *channel) line(b []byte) {
-	if err := checkJSON(b, c.limits); err != nil {
+func (c *channel) tooLong() *fault {
+	return tooLarge("max_message", int64(c.limits.MaxMessage), "the message is too long")
+}
+
+// line decides what becomes of one line. An error ends the channel.
+func (c *channel) line(b []byte) error {
+	value := bytes.TrimSuffix(b, []byte("\n"))
+	if err := checkJSON(value, c.limits); err != nil {
+		switch {
+		case c.exact && len(value) > c.limits.MaxMessage:
+			return c.tooLong()
+		case c.exact && errors.Is(err, &fault{Code: codeTooLarge}):
+			return err
+		}
 		c.log.warn("what came on the channel is no message; it was dropped", "error", err)
-		return
+		return nil
 	}
 	if cmd, ours := nodeCommand(b); ours {
 		if cmd == nodeHandle {
@@ -159,14 +254,14 @@ func (c *channel) line(b []byte) {
 			defer c.wmu.Unlock()
 			if c.within {
 				c.acks++
-				return
+				return nil
 			}
 			c.raw.SetWriteDeadline(time.Now().Add(c.limits.Write)) // one that was set before may have passed
 			if _, err := io.WriteString(c.raw, handleAck); err != nil {
 				c.log.warn("a handle was not acknowledged; the peer holds back what follows it", "error", err)
 			}
 		}
-		return
+		return nil
 	}
 	b = bytes.Clone(b)
 	c.mu.Lock()
@@ -177,6 +272,7 @@ func (c *channel) line(b []byte) {
 	c.queue = append(c.queue, b)
 	c.queued += len(b)
 	c.change.Broadcast()
+	return nil
 }
 
 // nodeCommand tells a message that is Node's own: its cmd is a text that begins with NODE_ and
@@ -195,30 +291,6 @@ func nodeCommand(b []byte) (cmd string, ours bool) {
 		if string(unquoteJSON(name)) == "cmd" && value[0] == '"' {
 			cmd = string(unquoteJSON(value[1 : len(value)-1]))
 			return cmd, strings.HasPrefix(cmd, nodePrefix) && len(cmd) > len(nodePrefix)
-		}
-	}
-}
-
-// feed hands the lines to whoever reads.
-func (c *channel) feed(to net.Conn) {
-	defer to.Close()
-	for {
-		c.mu.Lock()
-		for len(c.queue) == 0 && c.ended == nil && !c.closed {
-			c.change.Wait()
-		}
-		if len(c.queue) == 0 || c.closed {
-			c.mu.Unlock()
-			return
-		}
-		b := c.queue[0]
-		c.queue[0] = nil
-		c.queue = c.queue[1:]
-		c.queued -= len(b)
-		c.change.Broadcast()
-		c.mu.Unlock()
-		if _, err := to.Write(b); err != nil {
-			return
 		}
 	}
 }
