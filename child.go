@@ -10,6 +10,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"time"
 )
 
@@ -34,21 +36,53 @@ type forked struct {
 	gone chan struct{} // closed when it has ended
 }
 
-// startChild starts a program with a channel. Its output is ours; it has no input.
-func startChild(command []string, l limits, log *logger) (*forked, error) {
-	cmd := exec.Command(command[0], command[1:]...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+// A childSpec says which program to start with a channel, and how. It has no input.
+type childSpec struct {
+	command []string // the program and its arguments
+	env     []string // KEY=VALUE, besides our environment or instead of what that says
+	dir     string   // where it works; empty is where we do
+	stdout  *os.File // nil is nowhere
+	stderr  *os.File
+	limits  limits // of the channel
+	log     *logger
+	exact   bool // see channel
+}
+
+// cmd is the program with its environment, which names the descriptor that startForked gives it.
+func (s *childSpec) cmd() *exec.Cmd {
+	cmd := exec.Command(s.command[0], s.command[1:]...)
+	if s.dir != "" && cmd.Err == nil {
+		cmd.Path, cmd.Err = filepath.Abs(cmd.Path) // found from where we are, not from there
+	}
+	cmd.Dir = s.dir
+	cmd.Env = append(environWithout(channelFD, channelMode), s.env...)
+	cmd.Env = append(cmd.Env, channelFD+"="+strconv.Itoa(forkedFD), channelMode+"=json")
+	if s.stdout != nil { // in an interface a nil file would be something
+		cmd.Stdout = s.stdout
+	}
+	if s.stderr != nil {
+		cmd.Stderr = s.stderr
+	}
+	return cmd
+}
+
+// startChild starts a program with a channel.
+func startChild(s childSpec) (*forked, error) {
+	cmd := s.cmd()
 	raw, err := startForked(cmd)
 	var known *fault
 	switch {
 	case errors.As(err, &known):
 		return nil, known
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist):
-		return nil, dialFault(err, "cannot start %s: there is no such program", command[0]).withHint("look at the spelling, or give the whole path")
+		return nil, dialFault(err, "cannot start %s: there is no such program", s.command[0]).withHint("look at the spelling, or give the whole path")
 	case err != nil:
-		return nil, dialFault(err, "cannot start %s: %v", command[0], err).withHint("see whether it is a program; a script needs the one that runs it: node %s", command[0])
+		return nil, dialFault(err, "cannot start %s: %v", s.command[0], err).withHint("see whether it is a program; a script needs the one that runs it: node %s", s.command[0])
 	}
-	f := &forked{channel: newChannel(raw, l, log), cmd: cmd, gone: make(chan struct{})}
+	f := &forked{
+		channel: startChannel(&channel{raw: raw, limits: s.limits, log: s.log, exact: s.exact}),
+		cmd:     cmd, gone: make(chan struct{}),
+	}
 	go func() {
 		cmd.Wait() // how it ended is in ProcessState
 		close(f.gone)
@@ -58,7 +92,10 @@ func startChild(command []string, l limits, log *logger) (*forked, error) {
 
 // dialFork starts the program of a fork: endpoint, for a client.
 func dialFork(_ context.Context, e endpoint, o dialOptions) (net.Conn, error) {
-	f, err := startChild(e.Command, o.limits, o.log)
+	f, err := startChild(childSpec{
+		command: e.Command, stdout: os.Stdout, stderr: os.Stderr, limits: o.limits, log: o.log,
+		exact: true, // the caller would wait in vain for an answer that was dropped
+	})
 	if err != nil {
 		return nil, err
 	}

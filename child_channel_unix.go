@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -56,7 +55,7 @@ func connOf(fd int, name string) (net.Conn, error) {
 	return net.FileConn(f) // a copy that is closed on exec and does not block
 }
 
-// startForked starts cmd with a channel and returns our end.
+// startForked starts cmd, which childSpec has made, with a channel and returns our end.
 func startForked(cmd *exec.Cmd) (net.Conn, error) {
 	fds, err := socketPair()
 	if err != nil {
@@ -69,7 +68,6 @@ func startForked(cmd *exec.Cmd) (net.Conn, error) {
 		return nil, err
 	}
 	cmd.ExtraFiles = []*os.File{theirs}
-	cmd.Env = append(environWithout(channelFD, channelMode), channelFD+"="+strconv.Itoa(forkedFD), channelMode+"=json")
 	if err := cmd.Start(); err != nil {
 		ours.Close()
 		return nil, err

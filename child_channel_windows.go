@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -188,7 +187,7 @@ func dropSocket(info []byte) {
 	}
 }
 
-// startForked starts cmd with a channel and returns our end. os/exec cannot fill in the table
+// startForked starts cmd, which childSpec has made, with a channel and returns our end. os/exec cannot fill in the table
 // (golang/go#53686); it is left what comes before and after, to find the program and to wait for it.
 func startForked(cmd *exec.Cmd) (net.Conn, error) {
 	if cmd.Err != nil {
@@ -202,7 +201,6 @@ func startForked(cmd *exec.Cmd) (net.Conn, error) {
 		return nil, usagef("cannot start %s: it is a batch file, which takes its arguments for commands and hands no channel on", cmd.Args[0]).
 			withHint("name the program that it starts: node.exe, and the script")
 	}
-	cmd.Env = append(environWithout(channelFD, channelMode), channelFD+"="+strconv.Itoa(forkedFD), channelMode+"=json")
 	ours, theirs, err := pipePair()
 	if err != nil {
 		return nil, err
@@ -277,6 +275,12 @@ func createForked(path string, cmd *exec.Cmd, channel windows.Handle) error {
 	if err != nil {
 		return err
 	}
+	var dir *uint16 // ours
+	if cmd.Dir != "" {
+		if dir, err = windows.UTF16PtrFromString(cmd.Dir); err != nil {
+			return err
+		}
+	}
 	handles, err := forkedHandles(cmd, channel)
 	if err != nil {
 		return err
@@ -307,7 +311,7 @@ func createForked(path string, cmd *exec.Cmd, channel windows.Handle) error {
 	// A group of its own lets askToEnd reach the child and what it has started, and nobody else.
 	const flags = windows.CREATE_UNICODE_ENVIRONMENT | windows.EXTENDED_STARTUPINFO_PRESENT | windows.CREATE_NEW_PROCESS_GROUP
 	var pi windows.ProcessInformation
-	if err := windows.CreateProcess(program, line, nil, nil, true, flags, &environ[0], nil, (*windows.StartupInfo)(unsafe.Pointer(&si)), &pi); err != nil {
+	if err := windows.CreateProcess(program, line, nil, nil, true, flags, &environ[0], dir, (*windows.StartupInfo)(unsafe.Pointer(&si)), &pi); err != nil {
 		return &os.PathError{Op: "CreateProcess", Path: path, Err: err}
 	}
 	windows.CloseHandle(pi.Thread)

@@ -94,7 +94,7 @@ func mute() {
 
 // giveUpMute is a parent with a console that disconnects.
 func giveUpMute() {
-	f, err := startChild([]string{"mute"}, defaultLimits(), newLogger(os.Stderr, formatText, levelWarn))
+	f, err := startChild(childSpec{command: []string{"mute"}, stdout: os.Stdout, stderr: os.Stderr, limits: defaultLimits()})
 	if err != nil {
 		complain(os.Stderr, err)
 		os.Exit(exitFailed)
@@ -106,7 +106,7 @@ func giveUpMute() {
 // forkTest starts a child until the test ends.
 func forkTest(t testing.TB, command ...string) *forked {
 	t.Helper()
-	f, err := startChild(command, defaultLimits(), newLogger(testWriter{t}, formatText, levelWarn))
+	f, err := startChild(childSpec{command: command, stdout: os.Stdout, stderr: os.Stderr, limits: defaultLimits(), log: newLogger(testWriter{t}, formatText, levelWarn)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,7 +302,7 @@ func TestChannelRefusesBatchFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, command := range []string{path, path + " ", path + ".. ."} {
-			_, err := startChild([]string{command, "x"}, defaultLimits(), newLogger(testWriter{t}, formatText, levelWarn))
+			_, err := startChild(childSpec{command: []string{command, "x"}, limits: defaultLimits()})
 			if f := asFault(err); err == nil || f.Code != codeUsage && !errors.Is(err, &fault{Code: codeNotReachable}) {
 				t.Errorf("%q: %v; want it refused", command, err)
 			}
@@ -473,8 +473,8 @@ func TestChannelChildRefusesBrokenFrames(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer log.Close()
-			cmd := exec.Command("ipcd", "child")
-			cmd.Stderr = log
+			spec := childSpec{command: []string{"ipcd", "child"}, stderr: log}
+			cmd := spec.cmd()
 			conn, err := startForked(cmd)
 			if err != nil {
 				t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"os/signal"
 	"sync"
 	"time"
@@ -158,7 +159,7 @@ It ends when the program does, and tells its exit code; Ctrl-C disconnects.`,
 			defer log.close()
 			ctx, cancel := firstSignal(cmd.Context())
 			defer cancel()
-			child, err := startChild(args, set.Limits, log)
+			child, err := startChild(childSpec{command: args, stdout: os.Stdout, stderr: os.Stderr, limits: set.Limits, log: log})
 			if err != nil {
 				return err
 			}

@@ -1,0 +1,185 @@
+package main
+
+// This file owns the tests of children and of the channel itself, on every system. What Node.js makes of them is in
+// child.txtar.
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func init() { testPrograms["show-itself"] = showItself }
+
+// showItself is a child that sends where it works and what is in $SHOWN, and writes a line to each output.
+func showItself() {
+	c, err := openChannel(defaultLimits(), nil)
+	if err != nil {
+		complain(os.Stderr, err)
+		os.Exit(exitFailed)
+	}
+	defer c.Close()
+	dir, _ := os.Getwd()
+	json.NewEncoder(c).Encode([]string{dir, os.Getenv("SHOWN"), os.Getenv(channelFD)})
+	fmt.Println("on stdout")
+	fmt.Fprintln(os.Stderr, "on stderr")
+	io.Copy(io.Discard, c)
+}
+
+func TestChildIsStartedAsTheSpecSays(t *testing.T) {
+	t.Setenv("SHOWN", "ours")
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]*os.File{}
+	for _, name := range []string{"stdout", "stderr"} {
+		f, err := os.Create(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		files[name] = f
+	}
+	for _, spec := range []childSpec{{}, {env: []string{"SHOWN=theirs"}, dir: dir, stdout: files["stdout"], stderr: files["stderr"]}} {
+		spec.command, spec.limits = []string{"show-itself"}, defaultLimits()
+		f, err := startChild(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		line, err := bufio.NewReader(f).ReadBytes('\n')
+		f.Close()
+		var shown [3]string
+		if err == nil {
+			err = json.Unmarshal(line, &shown)
+		}
+		want := [3]string{spec.dir, "theirs", ""}
+		if spec.dir == "" {
+			want[0], _ = os.Getwd()
+			want[1] = "ours"
+		}
+		if err != nil || shown != want {
+			t.Errorf("%+v shows %q, %v; want %q", spec, shown, err, want)
+		}
+	}
+	for name, f := range files {
+		if text, err := os.ReadFile(f.Name()); string(text) != "on "+name+"\n" {
+			t.Errorf("on its %s the child wrote %q, %v", name, text, err)
+		}
+	}
+}
+
+// pipedChannel is a channel on one end of a pipe, and the other end.
+func pipedChannel(c *channel) (*channel, net.Conn) {
+	ours, theirs := net.Pipe()
+	c.raw = ours
+	return startChannel(c), theirs
+}
+
+func TestChannelHasReadDeadlines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, theirs := pipedChannel(&channel{limits: defaultLimits()})
+		defer theirs.Close()
+		defer c.Close()
+		b := make([]byte, 10)
+		began := time.Now()
+		c.SetReadDeadline(began.Add(time.Hour))
+		c.SetReadDeadline(began.Add(time.Minute))
+		if _, err := c.Read(b); !isTimeout(err) || time.Since(began) != time.Minute {
+			t.Errorf("after %v: %v; want a timeout after a minute", time.Since(began), err)
+		}
+		go io.WriteString(theirs, "1\n")
+		synctest.Wait()
+		if _, err := c.Read(b); !isTimeout(err) {
+			t.Errorf("with a deadline that has passed: %v; want a timeout", err)
+		}
+		c.SetReadDeadline(time.Time{})
+		if n, err := c.Read(b); string(b[:n]) != "1\n" || err != nil {
+			t.Errorf("without a deadline: %q, %v", b[:n], err)
+		}
+		time.AfterFunc(time.Second, func() { c.SetReadDeadline(time.Now()) })
+		if _, err := c.Read(b); !isTimeout(err) {
+			t.Errorf("with a deadline that was set meanwhile: %v; want a timeout", err)
+		}
+		c.SetReadDeadline(time.Time{})
+		time.AfterFunc(time.Second, func() { c.Close() })
+		if _, err := c.Read(b); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("of a channel that is closed: %v; want %v", err, net.ErrClosed)
+		}
+	})
+}
+
+// A reader that does not read lets so much wait, and no more.
+func TestChannelBoundsItsQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := defaultLimits()
+		l.MaxMessage = 100
+		c, theirs := pipedChannel(&channel{limits: l})
+		line := `"` + strings.Repeat("x", 97) + "\"\n"
+		const lines = 20
+		sent := 0
+		go func() {
+			defer theirs.Close()
+			for range lines {
+				io.WriteString(theirs, line)
+				sent++
+			}
+		}()
+		synctest.Wait()
+		if sent < queuedMessages || sent > queuedMessages+2 {
+			t.Errorf("%d messages of the longest kind were taken; want about %d", sent, queuedMessages)
+		}
+		text, err := io.ReadAll(c)
+		if string(text) != strings.Repeat(line, lines) || err != nil {
+			t.Errorf("read %d bytes, %v; want %d", len(text), err, lines*len(line))
+		}
+		c.Close()
+	})
+}
+
+// TestChannelCloseWaits has the goroutine of a channel wait for a reader who never comes.
+func TestChannelCloseWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // which fails where a goroutine is left
+		l := defaultLimits()
+		l.MaxMessage = 10
+		c, theirs := pipedChannel(&channel{limits: l})
+		go io.WriteString(theirs, strings.Repeat("1234567\n", 100))
+		synctest.Wait()
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := c.Close(); err != nil {
+			t.Errorf("the second time: %v", err)
+		}
+	})
+}
+
+// What is too long is dropped by a server, and ends the channel of a client, who would wait for it.
+func TestChannelAndALineThatIsTooLong(t *testing.T) {
+	for _, exact := range []bool{false, true} {
+		l := defaultLimits()
+		l.MaxMessage = 1000
+		c, theirs := pipedChannel(&channel{limits: l, exact: exact})
+		go func() {
+			defer theirs.Close()
+			fmt.Fprintf(theirs, "1\n\"%s\"\n2\n", strings.Repeat("x", 10000))
+		}()
+		text, err := io.ReadAll(c)
+		if exact && (string(text) != "1\n" || !errors.Is(err, &fault{Code: codeTooLarge})) {
+			t.Errorf("the exact one reads %q, %v; want the line before and the limit", text, err)
+		}
+		if !exact && (string(text) != "1\n2\n" || err != nil) {
+			t.Errorf("the other reads %q, %v; want the lines around", text, err)
+		}
+		c.Close()
+	}
+}
