@@ -29,35 +29,35 @@ func noServer(e endpoint) *fault {
 	return usagef("cannot listen on %s: it is for a client, which starts the program", e).withHint("ipcd call -e %q METHOD", e)
 }
 
-// A forked is a child with the channel to it.
+// forked is a running child and the channel to it.
 type forked struct {
 	*channel
 	cmd  *exec.Cmd
-	gone chan struct{} // closed when it has ended
+	gone chan struct{} // closed when it has exited
 }
 
-// A childSpec says which program to start with a channel, and how. It has no input.
+// A childSpec says which program to start with a channel, and how. Its standard input is empty.
 type childSpec struct {
 	command []string // the program and its arguments
-	env     []string // KEY=VALUE, besides our environment or instead of what that says
-	dir     string   // where it works; empty is where we do
-	stdout  *os.File // nil is nowhere
+	env     []string // KEY=VALUE, in addition to our environment and overriding it
+	dir     string   // its working directory; empty is ours
+	stdout  *os.File // nil discards it
 	stderr  *os.File
 	limits  limits // of the channel
 	log     *logger
 	exact   bool // see channel
 }
 
-// cmd is the program with its environment, which names the descriptor that startForked gives it.
+// cmd returns the command, whose environment names the descriptor that startForked will pass.
 func (s *childSpec) cmd() *exec.Cmd {
 	cmd := exec.Command(s.command[0], s.command[1:]...)
 	if s.dir != "" && cmd.Err == nil {
-		cmd.Path, cmd.Err = filepath.Abs(cmd.Path) // found from where we are, not from there
+		cmd.Path, cmd.Err = filepath.Abs(cmd.Path) // relative to our directory, not to that one
 	}
 	cmd.Dir = s.dir
 	cmd.Env = append(environWithout(channelFD, channelMode), s.env...)
 	cmd.Env = append(cmd.Env, channelFD+"="+strconv.Itoa(forkedFD), channelMode+"=json")
-	if s.stdout != nil { // in an interface a nil file would be something
+	if s.stdout != nil { // a nil *os.File in an interface is not nil
 		cmd.Stdout = s.stdout
 	}
 	if s.stderr != nil {
@@ -84,7 +84,7 @@ func startChild(s childSpec) (*forked, error) {
 		cmd:     cmd, gone: make(chan struct{}),
 	}
 	go func() {
-		cmd.Wait() // how it ended is in ProcessState
+		cmd.Wait() // ProcessState has the result
 		close(f.gone)
 	}()
 	return f, nil
@@ -94,7 +94,7 @@ func startChild(s childSpec) (*forked, error) {
 func dialFork(_ context.Context, e endpoint, o dialOptions) (net.Conn, error) {
 	f, err := startChild(childSpec{
 		command: e.Command, stdout: os.Stdout, stderr: os.Stderr, limits: o.limits, log: o.log,
-		exact: true, // the caller would wait in vain for an answer that was dropped
+		exact: true, // the caller would wait in vain for an answer that had been dropped
 	})
 	if err != nil {
 		return nil, err
@@ -102,7 +102,7 @@ func dialFork(_ context.Context, e endpoint, o dialOptions) (net.Conn, error) {
 	return f, nil
 }
 
-// Read tells at the end how the child ended: whoever still waits for an answer wants to know.
+// Read reports at the end of the stream how the child ended, for those who still wait for an answer.
 func (f *forked) Read(b []byte) (int, error) {
 	n, err := f.channel.Read(b)
 	if err != io.EOF {
@@ -116,13 +116,13 @@ func (f *forked) Read(b []byte) (int, error) {
 	return n, faultf(codeConnection, "%s %s before it answered", f.name(), f.how()).withHint("what it wrote is above")
 }
 
-// Close disconnects, which ends a Node.js program that waits for messages alone. Others are
-// asked to end, and then made to.
+// Close disconnects, which ends a Node.js program that only waits for messages. Any other is
+// asked to exit, and then killed.
 func (f *forked) Close() error {
 	err := f.channel.Close()
 	for _, end := range []func() error{nil, func() error { return askToEnd(f.cmd.Process) }, f.cmd.Process.Kill} {
 		if end != nil {
-			end() // its error is that the child has ended just now
+			end() // an error means that the child has just exited
 		}
 		late := time.NewTimer(childGrace)
 		select {
@@ -136,10 +136,10 @@ func (f *forked) Close() error {
 	return err
 }
 
-// name is the child for people.
+// name returns the command of the child, for messages.
 func (f *forked) name() string { return joinWords(f.cmd.Args) }
 
-// how says how the child ended, which it has.
+// how says how the child ended. Call it after gone is closed.
 func (f *forked) how() string {
 	if code := f.cmd.ProcessState.ExitCode(); code >= 0 {
 		return fmt.Sprintf("ended with exit code %d", code)

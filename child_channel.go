@@ -1,7 +1,7 @@
 package main
 
 // This file owns the Node.js IPC channel: the messages that a parent and the child that it
-// forked send each other, a JSON value and a line feed each. See child_process.fork and
+// forked send each other, each a JSON value and a line feed. See child_process.fork and
 // subprocess.send in Node's manual; what it does beyond that is in docs/protocol.md, section 8.
 
 import (
@@ -19,17 +19,17 @@ import (
 )
 
 const (
-	channelFD   = "NODE_CHANNEL_FD" // the number of the child's descriptor
+	channelFD   = "NODE_CHANNEL_FD" // the number of the descriptor in the child
 	channelMode = "NODE_CHANNEL_SERIALIZATION_MODE"
-	nodePrefix  = "NODE_"                            // of the cmd of messages that Node keeps for itself
-	nodeHandle  = "NODE_HANDLE"                      // a socket comes along; nothing more comes before its answer
-	handleAck   = `{"cmd":"NODE_HANDLE_ACK"}` + "\n" // for one that was taken, or dropped
+	nodePrefix  = "NODE_"                            // begins the cmd of messages that are internal to Node
+	nodeHandle  = "NODE_HANDLE"                      // a handle comes along; the sender holds back the rest until it is answered
+	handleAck   = `{"cmd":"NODE_HANDLE_ACK"}` + "\n" // for a handle that was accepted, or dropped
 
-	queuedMessages = 4 // times max_message may wait to be read, before the other end has to
+	queuedMessages = 4 // times max_message may be queued before the other end has to wait
 )
 
-// A channel is one end: a framing of lines, with a filter. Lines that are not JSON, and those in which
-// Node talks to Node, are kept from the reader. A goroutine reads ahead, so that two ends that
+// A channel is one end: a framing of lines with a filter, which drops lines that are not JSON and messages that
+// are internal to Node. A goroutine reads ahead, so that two ends that
 // both write first do not wait for each other for ever.
 type channel struct {
 	raw    net.Conn
@@ -39,33 +39,33 @@ type channel struct {
 	wg     sync.WaitGroup
 
 	wmu    sync.Mutex
-	within bool // a message has been written in part
-	acks   int  // to be sent behind it
+	within bool // part of a message has been written
+	acks   int  // to be sent after it
 
 	// mu guards the fields below; change is broadcast when one of them has changed.
 	mu     sync.Mutex
 	change *sync.Cond
 	queue  [][]byte
 	queued int         // bytes of queue
-	ended  error       // what a reader gets behind the queue: io.EOF, however the channel ended, or why it gave up
+	ended  error       // what Read returns after the queue: io.EOF, however the other end went, or the fault of an exact channel
 	late   bool        // the deadline of Read has passed
 	timer  *time.Timer // sets late
 	closed bool
 }
 
-// newChannel is a channel of a server: one message that is too long is no reason to end it.
+// newChannel returns a channel that drops a message that is too long and goes on, as a server should.
 func newChannel(raw net.Conn, l limits, log *logger) *channel {
 	return startChannel(&channel{raw: raw, limits: l, log: log})
 }
 
-// startChannel begins to read ahead.
+// startChannel starts reading ahead.
 func startChannel(c *channel) *channel {
 	c.change = sync.NewCond(&c.mu)
 	c.wg.Go(c.collect)
 	return c
 }
 
-// Read reads lines that have passed the filter.
+// Read returns the lines that have passed the filter.
 func (c *channel) Read(b []byte) (n int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,7 +110,7 @@ func (c *channel) SetReadDeadline(t time.Time) error {
 	timer = time.AfterFunc(left, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if c.timer == timer { // another deadline may have come before the lock
+		if c.timer == timer { // the deadline may have been changed before we had the lock
 			c.late = true
 			c.change.Broadcast()
 		}
@@ -130,7 +130,7 @@ func (c *channel) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
-// Write keeps acknowledgements out of a message that is written in parts.
+// Write writes through, and sends pending acknowledgements only between messages.
 func (c *channel) Write(b []byte) (n int, err error) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
@@ -148,7 +148,7 @@ func (c *channel) SetWriteDeadline(t time.Time) error { return c.raw.SetWriteDea
 func (c *channel) LocalAddr() net.Addr                { return c.raw.LocalAddr() }
 func (c *channel) RemoteAddr() net.Addr               { return c.raw.RemoteAddr() }
 
-// SyscallConn lets the kernel be asked about the other end.
+// SyscallConn is for asking the kernel about the other end.
 func (c *channel) SyscallConn() (syscall.RawConn, error) {
 	s, ok := c.raw.(syscall.Conn)
 	if !ok {
@@ -157,7 +157,7 @@ func (c *channel) SyscallConn() (syscall.RawConn, error) {
 	return s.SyscallConn()
 }
 
-// Close disconnects. It ends a Read, and waits for the goroutine.
+// Close disconnects, unblocks Read and waits for the goroutine.
 func (c *channel) Close() error {
 	c.mu.Lock()
 	c.closed = true
@@ -172,7 +172,7 @@ func (c *channel) Close() error {
 	return err
 }
 
-// collect reads lines off the channel until it ends.
+// collect reads lines from the channel until it ends.
 func (c *channel) collect() {
 	buf := make([]byte, 0, inputSmall)
 	skipping := false // the rest of a line that was too long
@@ -182,7 +182,7 @@ func (c *channel) collect() {
 			buf = slices.Grow(buf, cap(buf))
 		}
 		var n int
-		// Descriptors that come along are not asked for, and so the kernel closes them: unix(7).
+		// We do not ask for descriptors that come along, so the kernel closes them: unix(7).
 		n, err = c.raw.Read(buf[len(buf):cap(buf)])
 		fresh, begin := len(buf), 0
 		buf = buf[:fresh+n]
@@ -201,7 +201,7 @@ func (c *channel) collect() {
 			skipping, begin = false, fresh
 		}
 		if rest := buf[begin:]; begin > 0 && cap(buf) > inputLarge && len(rest) < inputSmall {
-			buf = append(make([]byte, 0, inputSmall), rest...) // a long line is over
+			buf = append(make([]byte, 0, inputSmall), rest...) // a long line has ended
 		} else {
 			buf = buf[:copy(buf, rest)]
 		}
@@ -222,7 +222,7 @@ func (c *channel) collect() {
 	c.end(io.EOF)
 }
 
-// end gives the reader err when it has read what is queued.
+// end has Read return err once the queue is empty.
 func (c *channel) end(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -234,7 +234,7 @@ func (c *channel) tooLong() *fault {
 	return tooLarge("max_message", int64(c.limits.MaxMessage), "the message is too long")
 }
 
-// line decides what becomes of one line. An error ends the channel.
+// line queues a line, or drops or answers it. An error ends the channel.
 func (c *channel) line(b []byte) error {
 	value := bytes.TrimSuffix(b, []byte("\n"))
 	if err := checkJSON(value, c.limits); err != nil {
@@ -256,7 +256,7 @@ func (c *channel) line(b []byte) error {
 				c.acks++
 				return nil
 			}
-			c.raw.SetWriteDeadline(time.Now().Add(c.limits.Write)) // one that was set before may have passed
+			c.raw.SetWriteDeadline(time.Now().Add(c.limits.Write)) // an earlier one may have passed
 			if _, err := io.WriteString(c.raw, handleAck); err != nil {
 				c.log.warn("a handle was not acknowledged; the peer holds back what follows it", "error", err)
 			}
@@ -275,8 +275,8 @@ func (c *channel) line(b []byte) error {
 	return nil
 }
 
-// nodeCommand tells a message that is Node's own: its cmd is a text that begins with NODE_ and
-// goes on. b is JSON.
+// nodeCommand reports whether the JSON value b is a message internal to Node: an object whose cmd is a string that
+// begins with NODE_ and is longer than that. It returns the cmd.
 func nodeCommand(b []byte) (cmd string, ours bool) {
 	b = bytes.TrimLeft(b, jsonSpace)
 	if b[0] != '{' || !bytes.Contains(b, []byte(nodePrefix)) && !bytes.Contains(b, []byte(`\u`)) {
@@ -295,8 +295,8 @@ func nodeCommand(b []byte) (cmd string, ours bool) {
 	}
 }
 
-// givenChannel is the descriptor of which the environment says that it is the channel. The variables
-// go, so that our own children do not think it theirs.
+// givenChannel returns the descriptor that the environment names as the channel. It unsets the variables,
+// so that our own children do not take it for theirs.
 func givenChannel() (fd int, err error) {
 	number, given := os.LookupEnv(channelFD)
 	mode := os.Getenv(channelMode)

@@ -17,7 +17,7 @@ import (
 
 const forkedFD = 3 // the first of exec.Cmd's ExtraFiles, and what Node's own fork gives
 
-// openChannel takes the channel that a parent has left to this process.
+// openChannel opens the channel that this process has inherited from its parent.
 func openChannel(l limits, log *logger) (*channel, error) {
 	fd, err := givenChannel()
 	if err != nil {
@@ -33,8 +33,8 @@ func openChannel(l limits, log *logger) (*channel, error) {
 	return newChannel(conn, l, log), nil
 }
 
-// checkChannel makes sure that the descriptor is a connected socket of the kind that Node
-// makes: anything else is somebody's file with the same number.
+// checkChannel makes sure that fd is a connected socket of the kind that Node creates; anything else
+// is an unrelated file that has the same number.
 func checkChannel(fd int) error {
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {
@@ -48,11 +48,11 @@ func checkChannel(fd int) error {
 	return err
 }
 
-// connOf makes a connection of a descriptor, which is closed.
+// connOf makes a connection from fd, which it closes.
 func connOf(fd int, name string) (net.Conn, error) {
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
-	return net.FileConn(f) // a copy that is closed on exec and does not block
+	return net.FileConn(f) // a duplicate that is closed on exec and does not block
 }
 
 // startForked starts cmd, which childSpec has made, with a channel and returns our end.
@@ -75,7 +75,7 @@ func startForked(cmd *exec.Cmd) (net.Conn, error) {
 	return ours, nil
 }
 
-// socketPair makes a pair of sockets that other children do not inherit.
+// socketPair returns a pair of sockets that other children do not inherit.
 func socketPair() ([2]int, error) {
 	syscall.ForkLock.RLock() // there is no SOCK_CLOEXEC on macOS
 	defer syscall.ForkLock.RUnlock()
@@ -88,12 +88,12 @@ func socketPair() ([2]int, error) {
 	return fds, nil
 }
 
-// identifyChannel asks the kernel who made the channel.
+// identifyChannel asks the kernel who created the channel.
 func identifyChannel(conn net.Conn) (peer, error) {
 	p, err := identifyUnix(conn)
 	p.Transport = "fork"
 	return p, err
 }
 
-// askToEnd is the signal that asks a child to end.
+// askToEnd sends a child the signal to exit.
 func askToEnd(p *os.Process) error { return p.Signal(unix.SIGTERM) }

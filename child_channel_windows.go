@@ -52,7 +52,7 @@ type startupInfo struct {
 	attributes *windows.ProcThreadAttributeList
 }
 
-// openChannel takes the channel that a parent has left to this process.
+// openChannel opens the channel that this process has inherited from its parent.
 func openChannel(l limits, log *logger) (*channel, error) {
 	fd, err := givenChannel()
 	if err != nil {
@@ -73,18 +73,18 @@ func openChannel(l limits, log *logger) (*channel, error) {
 	return newChannel(conn, l, log), nil
 }
 
-// inheritedTable is the table that our parent has left to us, or nothing.
+// inheritedTable returns the table that we have inherited from our parent, or nil.
 func inheritedTable() []byte {
 	var si startupInfo
 	windows.GetStartupInfo((*windows.StartupInfo)(unsafe.Pointer(&si)))
 	if si.table == nil {
 		return nil
 	}
-	return unsafe.Slice(si.table, si.tableSize) // of the process's own, and there for as long as it is
+	return unsafe.Slice(si.table, si.tableSize) // it belongs to the process, and lives as long
 }
 
-// inherited finds the handle of a descriptor. Others than Node put other things into the table's
-// place, Cygwin for one; those do not begin with a count that fits.
+// inherited returns the handle of a descriptor. Programs other than Node, such as Cygwin, put other data in place of
+// the table; it does not begin with a count that fits.
 func inherited(table []byte, fd int) (windows.Handle, error) {
 	if len(table) < fdCount {
 		return 0, errors.New("this process has inherited no descriptors")
@@ -111,8 +111,8 @@ func inherited(table []byte, fd int) (windows.Handle, error) {
 	return h, nil
 }
 
-// checkChannel makes sure that the handle is what Node makes, a named pipe open both ways:
-// anything else is somebody's file with the same number.
+// checkChannel makes sure that h is what Node creates, a named pipe that is open both ways; anything else
+// is an unrelated file that has the same number.
 func checkChannel(h windows.Handle) error {
 	kind, err := windows.GetFileType(h)
 	if err != nil {
@@ -135,10 +135,10 @@ func checkChannel(h windows.Handle) error {
 	return nil
 }
 
-// A channelPipe is an end of the pipe.
+// A channelPipe is one end of the pipe.
 type channelPipe struct{ *os.File }
 
-// Read ends where the other end has gone, however Windows calls that.
+// Read returns io.EOF once the other end is gone, whatever Windows calls that.
 func (p channelPipe) Read(b []byte) (int, error) {
 	n, err := p.File.Read(b)
 	if isBrokenPipe(err) {
@@ -150,13 +150,13 @@ func (p channelPipe) Read(b []byte) (int, error) {
 func (p channelPipe) LocalAddr() net.Addr  { return channelAddr{} }
 func (p channelPipe) RemoteAddr() net.Addr { return channelAddr{} }
 
-// A channelAddr is the address of what has none.
+// channelAddr is the address of a channel, which has none.
 type channelAddr struct{}
 
 func (channelAddr) Network() string { return "fork" }
 func (channelAddr) String() string  { return "channel" }
 
-// connOf makes a connection of a handle, which is its own from now on.
+// connOf makes a connection from h, which it owns from now on.
 func connOf(h windows.Handle) (net.Conn, error) {
 	f := os.NewFile(uintptr(h), "channel")
 	if err := f.SetDeadline(time.Time{}); err != nil { // os has asked the kernel
@@ -166,14 +166,14 @@ func connOf(h windows.Handle) (net.Conn, error) {
 	return newFrames(channelPipe{f}, dropSocket), nil
 }
 
-// startSockets is there because nobody else in this process may have used a socket yet.
+// startSockets initialises Winsock: nothing else in this process may have done so yet.
 var startSockets = sync.OnceValue(func() error {
 	var data windows.WSAData
 	return windows.WSAStartup(0x202, &data)
 })
 
-// dropSocket closes a socket that came along. It is ours already, since WSADuplicateSocket has made
-// it so: left alone, it would stay open for as long as this process is there.
+// dropSocket closes a socket that came along. WSADuplicateSocket has already made it ours: otherwise
+// it would stay open as long as this process lives.
 func dropSocket(info []byte) {
 	if startSockets() != nil {
 		return
@@ -188,7 +188,7 @@ func dropSocket(info []byte) {
 }
 
 // startForked starts cmd, which childSpec has made, with a channel and returns our end. os/exec cannot fill in the table
-// (golang/go#53686); it is left what comes before and after, to find the program and to wait for it.
+// (golang/go#53686); it still finds the program and waits for it.
 func startForked(cmd *exec.Cmd) (net.Conn, error) {
 	if cmd.Err != nil {
 		return nil, cmd.Err
@@ -217,13 +217,13 @@ func startForked(cmd *exec.Cmd) (net.Conn, error) {
 	return conn, nil
 }
 
-// isBatch tells the files that CreateProcess gives to cmd.exe, whose rules for quoting are its own.
+// isBatch reports whether CreateProcess would run path with cmd.exe, which has its own rules for quoting.
 func isBatch(path string) bool {
 	ext := strings.ToLower(filepath.Ext(strings.TrimRight(path, ". "))) // Windows trims names
 	return ext == ".bat" || ext == ".cmd"
 }
 
-// pipePair makes a pipe that nobody else can open, and of which children inherit theirs alone.
+// pipePair creates a pipe that nobody else can open, and of which children inherit only their end.
 func pipePair() (ours, theirs windows.Handle, err error) {
 	own, err := ownPeer()
 	if err != nil {
@@ -260,8 +260,8 @@ func pipePair() (ours, theirs windows.Handle, err error) {
 	return ours, theirs, nil
 }
 
-// createForked starts the program with its end of the channel as descriptor 3, and gives cmd the
-// process to wait for. It inherits that and its standard handles, and nothing else.
+// createForked starts the program with its end of the channel as descriptor 3, and sets cmd.Process, to
+// wait for. The program inherits its channel and its standard handles, and nothing else.
 func createForked(path string, cmd *exec.Cmd, channel windows.Handle) error {
 	program, err := windows.UTF16PtrFromString(path)
 	if err != nil {
@@ -322,7 +322,7 @@ func createForked(path string, cmd *exec.Cmd, channel windows.Handle) error {
 	return err
 }
 
-// forkedHandles are those that the child inherits, by descriptor. The first three are copies, to be closed.
+// forkedHandles returns the handles that the child inherits, by descriptor. The first three are duplicates, which the caller closes.
 func forkedHandles(cmd *exec.Cmd, channel windows.Handle) ([]windows.Handle, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
@@ -351,7 +351,7 @@ func forkedHandles(cmd *exec.Cmd, channel windows.Handle) ([]windows.Handle, err
 	return append(handles, channel), nil
 }
 
-// descriptorTable is the table for a child: see fdOpen.
+// descriptorTable returns the table for a child; see fdOpen.
 func descriptorTable(handles []windows.Handle) []byte {
 	table := binary.LittleEndian.AppendUint32(nil, uint32(len(handles)))
 	for _, h := range handles {
@@ -375,8 +375,8 @@ func descriptorTable(handles []windows.Handle) []byte {
 	return table
 }
 
-// environBlock is the environment as CreateProcess wants it: each entry ends with a zero, and so
-// does the whole.
+// environBlock returns the environment in the form that CreateProcess takes: each entry ends with a zero, and so
+// does the block.
 func environBlock(environ []string) ([]uint16, error) {
 	var block []uint16
 	for _, entry := range environ {
@@ -389,7 +389,7 @@ func environBlock(environ []string) ([]uint16, error) {
 	return append(block, 0), nil
 }
 
-// identifyChannel asks the kernel who made the channel.
+// identifyChannel asks the kernel who created the channel.
 func identifyChannel(conn net.Conn) (peer, error) {
 	p := peer{Transport: "fork", UID: -1, GID: -1}
 	s, ok := conn.(syscall.Conn)
@@ -406,7 +406,7 @@ func identifyChannel(conn net.Conn) (peer, error) {
 	return p, err
 }
 
-// madePipe fills in who has made the pipe: the process, or the owner alone where we may not look at that.
+// madePipe fills in who created the pipe: the process, or only the owner if we may not query the process.
 func (p *peer) madePipe(pipe windows.Handle) error {
 	var pid uint32
 	if windows.GetNamedPipeServerProcessId(pipe, &pid) == nil {
@@ -428,8 +428,8 @@ func (p *peer) madePipe(pipe windows.Handle) error {
 	return nil
 }
 
-// describeProcess fills in what the token of a process says that is older than this one. A
-// younger one has only got the pid of a parent that has ended.
+// describeProcess fills in what the token of a process says, if that is older than this process. A
+// younger one has merely been given the pid of a parent that has exited.
 func (p *peer) describeProcess(pid uint32) error {
 	h, err := windows.OpenProcess(windows.PROCESS_QUERY_LIMITED_INFORMATION, false, pid)
 	if err != nil {
@@ -454,8 +454,8 @@ func (p *peer) describeProcess(pid uint32) error {
 	return p.describe(token)
 }
 
-// askToEnd asks a child to end: Ctrl-Break is SIGBREAK in Node.js and C, os.Interrupt in Go. Where
-// there is no console over which it could be sent there is only one way.
+// askToEnd asks a child to exit: Ctrl-Break is SIGBREAK in Node.js and C, os.Interrupt in Go. Without
+// a console over which to send it, the child is killed.
 func askToEnd(p *os.Process) error {
 	if err := windows.GenerateConsoleCtrlEvent(windows.CTRL_BREAK_EVENT, uint32(p.Pid)); err != nil {
 		return p.Kill()

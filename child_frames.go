@@ -1,8 +1,8 @@
 package main
 
-// This file owns the frames into which libuv, and so Node.js on Windows, puts what goes over an IPC
-// pipe: src/win/pipe.c, uv__ipc_frame_header_t. Where one payload ends and the next begins means
-// nothing; docs/protocol.md, section 8, has the bytes.
+// This file owns the frames that libuv, and so Node.js on Windows, uses on an IPC
+// pipe: src/win/pipe.c, uv__ipc_frame_header_t. Payload boundaries mean nothing;
+// docs/protocol.md, section 8, has the layout.
 
 import (
 	"bufio"
@@ -18,29 +18,29 @@ const (
 
 	frameHasData    = 1 // the flags
 	frameHasSocket  = 2
-	frameConnection = 4 // the socket is a connection, and no listener
+	frameConnection = 4 // the socket is a connection, not a listener
 	frameFlags      = frameHasData | frameHasSocket | frameConnection
 
-	framePart    = 64<<10 - frameHeader // the longest payload that we write: a frame then fits into the pipe's buffer
-	frameLongest = 1<<31 - 1            // the longest that we read: the longest text of V8 has 2^29 characters of at most 3 bytes
+	framePart    = 64<<10 - frameHeader // the longest payload that we write: such a frame fits into the buffer of the pipe
+	frameLongest = 1<<31 - 1            // the longest that we read: the longest string of V8 has 2^29 characters of at most 3 bytes
 )
 
-// A frames is a pipe that reads and writes payloads. One reads and one writes at a time, which
-// the channel above it sees to.
+// frames is a net.Conn that carries payloads in frames over another. At most one goroutine may read and one
+// write at a time; the channel above it sees to that.
 type frames struct {
 	net.Conn
 	in     *bufio.Reader
-	left   int               // of the payload that is being read
+	left   int               // bytes left of the payload that is being read
 	socket func(info []byte) // closes a socket that comes along
 	out    []byte            // the frame that is being written
-	failed error             // of the write after which nothing is written: the frame may have gone out in part
+	failed error             // the first error of a write; nothing is written after it, because part of a frame may have been sent
 }
 
 func newFrames(raw net.Conn, socket func(info []byte)) *frames {
 	return &frames{Conn: raw, in: bufio.NewReaderSize(raw, inputLarge), socket: socket}
 }
 
-// Read reads payload. A stream that ends inside a frame ends as any other: its writer was killed.
+// Read reads payload. The end of the stream inside a frame is a normal end: the writer was killed.
 func (f *frames) Read(b []byte) (int, error) {
 	for f.left == 0 {
 		if err := f.next(); err != nil {
@@ -52,7 +52,7 @@ func (f *frames) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// next reads what stands before a payload.
+// next reads the header of a frame, and its socket.
 func (f *frames) next() error {
 	header, err := f.in.Peek(frameHeader)
 	if err != nil {
@@ -86,8 +86,8 @@ func (f *frames) next() error {
 	return err
 }
 
-// Write writes each frame at once: Node's reader, having seen its first byte, stands still until
-// it has the header.
+// Write writes each frame with one call: once Node has seen the first byte of a header, it blocks until
+// it has all of it.
 func (f *frames) Write(b []byte) (n int, err error) {
 	for n < len(b) && f.failed == nil {
 		part := b[n:min(len(b), n+framePart)]
@@ -102,7 +102,7 @@ func (f *frames) Write(b []byte) (n int, err error) {
 	return n, f.failed
 }
 
-// SyscallConn lets the kernel be asked about the other end.
+// SyscallConn is for asking the kernel about the other end.
 func (f *frames) SyscallConn() (syscall.RawConn, error) {
 	s, ok := f.Conn.(syscall.Conn)
 	if !ok {

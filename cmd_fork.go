@@ -1,7 +1,7 @@
 package main
 
-// This file owns the commands "ipcd fork" and "ipcd child", which are the two ends of the article that ipcd
-// began with.
+// This file owns the commands "ipcd fork" and "ipcd child": the two ends of the channel, and of the article that
+// ipcd began with.
 
 import (
 	"bufio"
@@ -20,7 +20,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// seedFlags are what both ends of the article do.
+// seedFlags are the flags for what both programs of the article do.
 type seedFlags struct {
 	send  string
 	every time.Duration
@@ -29,11 +29,11 @@ type seedFlags struct {
 
 func (f *seedFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.send, "send", "", "send this `JSON`")
-	cmd.Flags().DurationVar(&f.every, "every", 0, "send it again and again, at this interval")
+	cmd.Flags().DurationVar(&f.every, "every", 0, "repeat --send at this interval")
 	cmd.Flags().StringVar(&f.reply, "reply", "", "answer each message with this `JSON`")
 }
 
-// check refuses what the other end would choke on.
+// check refuses what would break the other end.
 func (f *seedFlags) check(l limits) error {
 	if f.every < 0 || f.every > 0 && f.send == "" {
 		return usagef("--every: says how often to --send, and there is nothing to send").withHint(`--send '{"hello":"child"}' --every 1s`)
@@ -60,15 +60,15 @@ func (f *seedFlags) check(l limits) error {
 	return nil
 }
 
-// talk does what the article's programs do until the other end disconnects or ctx ends: it sends
-// and replies, and writes each message that comes as a line. Sending has a goroutine of its own,
-// so that an end that writes much and reads late holds up nothing but itself.
+// talk does what the programs of the article do, until the other end disconnects or ctx ends: it sends
+// and replies, and prints each message that arrives as a line. Sending has its own goroutine,
+// so that an end that writes much and reads late delays only itself.
 func (f *seedFlags) talk(ctx context.Context, c net.Conn, l limits, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
 		c.SetReadDeadline(time.Now())
-		c.SetWriteDeadline(time.Now()) // whoever does not read must not hold up the end
+		c.SetWriteDeadline(time.Now()) // a peer that does not read must not delay the end
 	})
 	defer stop()
 	replies := make(chan struct{}, l.MaxCalls)
@@ -97,7 +97,7 @@ func (f *seedFlags) talk(ctx context.Context, c net.Conn, l limits, out io.Write
 	}
 }
 
-// speak sends what there is to send.
+// speak sends the messages and the replies.
 func (f *seedFlags) speak(ctx context.Context, c net.Conn, replies <-chan struct{}) {
 	var tick <-chan time.Time
 	if f.every > 0 {
@@ -108,7 +108,7 @@ func (f *seedFlags) speak(ctx context.Context, c net.Conn, replies <-chan struct
 	for text := f.send; ; {
 		if text != "" {
 			if _, err := io.WriteString(c, text+"\n"); err != nil {
-				return // the reading side hears why
+				return // the reading side gets the reason
 			}
 		}
 		select {
@@ -122,8 +122,8 @@ func (f *seedFlags) speak(ctx context.Context, c net.Conn, replies <-chan struct
 	}
 }
 
-// firstSignal ends the context at a signal to stop. A second one ends the program, whatever it
-// waits for.
+// firstSignal returns a context that the first signal to stop cancels. The second one ends the program, whatever it
+// is waiting for.
 func firstSignal(parent context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := signal.NotifyContext(parent, stopSignals...)
 	context.AfterFunc(ctx, cancel)
@@ -135,10 +135,10 @@ func newForkCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fork [flags] -- PROGRAM [ARGUMENT ...]",
 		Short: "be the parent of a Node.js program",
-		Long: `Start a program with a Node.js IPC channel, as child_process.fork does, and write each
-message that it sends as a line: message JSON. What the program itself writes passes through.
+		Long: `Start a program with a Node.js IPC channel, as child_process.fork does, and print each
+message that it sends as a line: message JSON. The program's own output passes through.
 
-It ends when the program does, and tells its exit code; Ctrl-C disconnects.`,
+It exits when the program does, and reports a failure with its exit code; Ctrl-C disconnects.`,
 		Example: `  ipcd fork --send '{"hello":"child"}' -- node child.js
   ipcd fork --reply '"thanks"' -- node child.js`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -175,7 +175,7 @@ It ends when the program does, and tells its exit code; Ctrl-C disconnects.`,
 	return cmd
 }
 
-// newChildCmd needs serve, which answers calls on a channel with all services.
+// newChildCmd takes serve, which answers calls on a channel with all services.
 func newChildCmd(serve func(ctx context.Context, set settings, log *logger, c *channel) error) *cobra.Command {
 	var f seedFlags
 	cmd := &cobra.Command{
@@ -185,9 +185,9 @@ func newChildCmd(serve func(ctx context.Context, set settings, log *logger, c *c
 The parent forks it: fork('child', [], {execPath: 'ipcd', execArgv: []}).
 
 With --send or --reply it is the child of an article on four ways for two programs to talk:
-it sends and replies, and writes each message as a line: message JSON.
+it sends and replies, and prints each message as a line: message JSON.
 
-It ends with exit code 0 when the parent disconnects.`,
+It exits with code 0 when the parent disconnects.`,
 		Example: `  // in Node.js
   const ipcd = fork('child', [], {execPath: 'ipcd', execArgv: []})
   ipcd.on('message', (answer) => console.log(answer.result))

@@ -1,14 +1,14 @@
 package main
 
-// This file owns endpoint URLs: parse, print, compare. It does no I/O.
+// This file owns endpoint URLs: parsing, printing and comparing them. It does no I/O.
 //
 //	unix:///PATH            npipe:////./pipe/NAME
 //	tcp://HOST:PORT         tls://HOST:PORT         http://HOST:PORT         https://HOST:PORT
 //	fork:COMMAND            the program to start, in words as a shell splits them; see cutWords
 //
-// Behind a ? come proto=, auth=none and dir=shared, joined by &. In PATH, NAME and the query a
-// percent sign and two digits stand for a byte (RFC 3986 §2.1); ?, # and % themselves have to
-// be written so, anything else may be. COMMAND is taken as it is typed.
+// A query may follow: ? and proto=, auth=none and dir=shared, joined by &. In PATH, NAME and the query a
+// percent sign and two hexadecimal digits stand for a byte (RFC 3986 §2.1); ?, # and % themselves must
+// be written that way, anything else may be. COMMAND is taken as it is typed.
 
 import (
 	"fmt"
@@ -21,27 +21,27 @@ import (
 	"unicode/utf8"
 )
 
-// An endpoint says where and how to talk, in every flag, setting, log line and reply. Its fields are never
-// assigned once it is made: withHost and its like return a changed copy, so that text stays true.
+// An endpoint says where and how to talk, in every flag, setting, log line and reply. It is immutable:
+// withHost and its like return a changed copy, so that text always agrees with the fields.
 type endpoint struct {
 	Scheme  string   // unix, npipe, tcp, tls, http, https, fork
 	Path    string   // unix: absolute and clean; npipe: \\.\pipe\NAME
 	Host    string   // tcp, tls, http, https: HOST:PORT, an IPv6 address in brackets
 	Command []string // fork: the program and its arguments
-	Proto   proto    // ?proto=, protoAuto where it is not given
+	Proto   proto    // ?proto=; protoAuto if it is not given
 	NoAuth  bool     // ?auth=none
 	Shared  bool     // ?dir=shared
 
-	text string // what parseEndpoint took; empty in an endpoint that the program made or changed
+	text string // as it was typed; empty in an endpoint that the program made or changed
 }
 
 const (
 	maxEndpoint = 8 << 10 // bytes of an endpoint: a path has at most 4096, a command line is the rest
-	maxPipeName = 256     // characters of a pipe's whole name, see CreateNamedPipeW
+	maxPipeName = 256     // characters of the full name of a pipe; see CreateNamedPipeW
 	pipePrefix  = `\\.\pipe\`
 )
 
-// schemes and protos are what may be typed, for the hints.
+// What may be typed, for the hints.
 var (
 	schemes   = []string{"unix", "npipe", "tcp", "tls", "http", "https", "fork"}
 	protos    = []string{string(protoAuto), string(protoGob), string(protoJSON), string(protoHTTP), string(protoEcho)}
@@ -61,7 +61,7 @@ const (
 	protoUnknown proto = ""    // more bytes are needed
 )
 
-// parseEndpoint reads an endpoint as a user types it. Its errors are usage faults that say what
+// parseEndpoint parses an endpoint as users type it. Its errors are usage faults whose hints say what
 // to type instead.
 func parseEndpoint(text string) (endpoint, error) {
 	e, err := parse(text)
@@ -95,7 +95,7 @@ func parse(text string) (endpoint, *fault) {
 	return e, f
 }
 
-// parseRest reads what stands behind the scheme.
+// parseRest parses what follows the scheme.
 func (e *endpoint) parseRest(rest string) *fault {
 	if e.Scheme == "fork" {
 		return e.parseFork(rest)
@@ -119,7 +119,7 @@ func (e *endpoint) parseRest(rest string) *fault {
 	return f
 }
 
-// badScheme guesses what was meant by a text that begins with no scheme.
+// badScheme returns the fault of a text that begins with no known scheme, and guesses what was meant.
 func badScheme(text, scheme string, colon bool) *fault {
 	name, _, _ := strings.Cut(text, "?")
 	_, rest, _ := strings.Cut(text, ":") // lower case may be longer or shorter
@@ -148,19 +148,19 @@ func badScheme(text, scheme string, colon bool) *fault {
 	return f.withHint("did you mean %s:%s?", near, rest)
 }
 
-// abstract refuses the sockets of Linux that have no file: anyone may bind their names, and
-// no permission guards them (unix(7)).
+// abstract refuses abstract sockets, which are Linux's own: they have no file, so no permission guards them, and
+// anyone may bind their names (unix(7)).
 func abstract(text string) *fault {
 	return usagef("%s is an abstract socket, which no permission guards: any user may take its name", text).
 		withHint("name a %s, such as %s", localPlace, exampleEndpoint)
 }
 
-// isPipePath tells the name of a pipe as Windows has it.
+// isPipePath reports whether text is the name of a pipe in the notation of Windows.
 func isPipePath(text string) bool {
 	return len(text) >= len(pipePrefix) && strings.EqualFold(text[:len(pipePrefix)], pipePrefix)
 }
 
-// unixHint is the endpoint of a path as it should have been typed.
+// unixHint returns the endpoint of a path as it should have been typed.
 func unixHint(typed string) string {
 	p, err := unescape(typed)
 	if err != nil {
@@ -172,7 +172,7 @@ func unixHint(typed string) string {
 	if abs, err := filepath.Abs(p); err == nil {
 		p = filepath.ToSlash(abs)
 	}
-	return "unix:///" + escape(strings.TrimPrefix(p, "/")) // before a drive stands a slash as well
+	return "unix:///" + escape(strings.TrimPrefix(p, "/")) // a drive, too, follows a slash
 }
 
 func (e *endpoint) parseUnix(place, query string) *fault {
@@ -256,7 +256,7 @@ func (e *endpoint) parseHost(place, query string) *fault {
 	return nil
 }
 
-// splitHost takes HOST:PORT apart and checks the host.
+// splitHost splits HOST:PORT and checks the host.
 func (e *endpoint) splitHost(typed, query string) (host, port string, _ *fault) {
 	if addr, err := netip.ParseAddr(typed); err == nil && addr.Is6() {
 		return "", "", usagef("the IPv6 address of the endpoint %s has no brackets and no port", e.text).withHint("write %s://[%s]:8888", e.Scheme, typed)
@@ -293,12 +293,12 @@ func (e *endpoint) splitHost(typed, query string) (host, port string, _ *fault) 
 	return strings.ToLower(host), port, nil
 }
 
-// isNameRune tells what may stand in a host name (RFC 1123 §2.1) and, in practice, does.
+// isNameRune reports whether r may be part of a host name (RFC 1123 §2.1), or is in practice.
 func isNameRune(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' || r == '_'
 }
 
-// parseFork takes the command, up to the first ? that is not quoted.
+// parseFork parses the command, up to the first ? that is not quoted, and the query.
 func (e *endpoint) parseFork(rest string) *fault {
 	words, query, err := cutWords(rest, "?")
 	if err != nil {
@@ -320,7 +320,7 @@ func (e *endpoint) parseFork(rest string) *fault {
 	return nil
 }
 
-// parseQuery reads what stands behind the question mark.
+// parseQuery parses what follows the question mark.
 func (e *endpoint) parseQuery(query string) *fault {
 	seen := map[string]bool{}
 	for part := range strings.SplitSeq(query, "&") {
@@ -383,7 +383,7 @@ func (e *endpoint) setProto(value string) *fault {
 	return nil
 }
 
-// changed is a copy of e that f has changed.
+// changed returns a copy of e to which f has been applied.
 func (e endpoint) changed(f func(*endpoint)) endpoint {
 	f(&e)
 	e.text = ""
@@ -405,7 +405,7 @@ func (e endpoint) withHost(host string) endpoint {
 func (e endpoint) withNoAuth() endpoint { return e.changed(func(c *endpoint) { c.NoAuth = true }) }
 func (e endpoint) withShared() endpoint { return e.changed(func(c *endpoint) { c.Shared = true }) }
 
-// String gives back what parseEndpoint took. An endpoint that the program made or changed has the
+// String returns the endpoint as it was typed. One that the program made or changed has the
 // canonical form, which parses to the same endpoint.
 func (e endpoint) String() string {
 	if e.text != "" {
@@ -437,8 +437,8 @@ func (e endpoint) String() string {
 	return b.String()
 }
 
-// same tells whether a and b are one place, whatever is spoken there, so that one daemon cannot
-// listen on both. A port 0 is another port each time.
+// same reports whether a and b are the same place, whatever is spoken there, so that one daemon cannot
+// listen on both. Port 0 is a different port each time.
 func same(a, b endpoint) bool {
 	switch {
 	case a.Host != "" && b.Host != "":
@@ -451,8 +451,8 @@ func same(a, b endpoint) bool {
 	return a.Path == b.Path && a.Host == b.Host && slices.Equal(a.Command, b.Command)
 }
 
-// escape writes s for a URL. Characters that a reader can read stay as they are, where
-// RFC 3986 would encode those beyond ASCII as well (RFC 3987 §3.1 allows it).
+// escape encodes s for a URL. Readable characters beyond ASCII stay as they are: RFC 3986 would encode them,
+// but RFC 3987 §3.1 allows them.
 func escape(s string) string {
 	var b strings.Builder
 	for i, r := range s {
@@ -468,7 +468,7 @@ func escape(s string) string {
 	return b.String()
 }
 
-// unescape turns %XX into bytes. net/url would take + for a space in a query and refuse more.
+// unescape decodes %XX. net/url would turn + into a space in a query, and refuse more.
 func unescape(s string) (string, error) {
 	if !strings.Contains(s, "%") {
 		return s, nil
@@ -492,10 +492,10 @@ func unescape(s string) (string, error) {
 	return b.String(), nil
 }
 
-// cutWords splits a command, up to the first unquoted byte of stop, with which rest begins. It
-// splits as a shell does, and does nothing else that a shell does: blanks separate words; what
-// stands in single quotes is taken as it is; in double quotes a backslash may stand before " and
-// \; outside of quotes also before ', ? and a blank. Before anything else a backslash is one, so
+// cutWords splits a command into words, up to the first unquoted byte of stop, with which rest begins. It
+// splits as a shell does, and does nothing else that a shell does. Blanks separate words. Single quotes
+// keep everything between them. In double quotes a backslash escapes " and \; outside of quotes also
+// ', ? and a blank. Before any other byte a backslash stands for itself, so
 // that C:\node\node.exe needs no quotes.
 func cutWords(text, stop string) (words []string, rest string, err error) {
 	var word []byte
@@ -552,23 +552,23 @@ func joinWords(words []string) string {
 // special but the next single quote.
 func quoteWord(w string) string { return "'" + strings.ReplaceAll(w, "'", `'\''`) + "'" }
 
-// isLocal tells an endpoint whose kernel says who calls.
+// isLocal reports whether the kernel identifies callers at e.
 func (e endpoint) isLocal() bool { return e.Scheme == "unix" || e.Scheme == "npipe" }
 
-// isForeign tells a local endpoint of the other kind of system: it parses, and is refused when it is used.
+// isForeign reports whether e is a local endpoint of another system: it parses, but is refused when it is used.
 func (e endpoint) isForeign() bool { return e.isLocal() && e.Scheme != localScheme }
 
-// isHTTP tells an endpoint that speaks HTTP alone.
+// isHTTP reports whether e speaks only HTTP.
 func (e endpoint) isHTTP() bool { return e.Scheme == "http" || e.Scheme == "https" }
 
-// listenFault says why the endpoint cannot be served.
+// listenFault returns a fault that says why e cannot be served.
 func listenFault(e endpoint, format string, args ...any) *fault {
 	f := faultf(codeApplication, format, args...)
 	f.Text = "cannot listen on " + e.String() + ": " + f.Text
 	return f
 }
 
-// dialFault says why no daemon was reached.
+// dialFault returns a fault that says why no daemon was reached.
 func dialFault(err error, format string, args ...any) *fault {
 	f := faultf(codeNotReachable, format, args...)
 	f.err = err

@@ -10,7 +10,7 @@ const (
 	exampleEndpoint = "unix:///run/ipcd/ipcd.sock"
 )
 
-// localHint is the local endpoint that was probably meant by a text without a scheme.
+// localHint returns the local endpoint that a text without a scheme probably meant.
 func localHint(typed string) string {
 	hint := unixHint(typed)
 	if _, f := parse(hint); f != nil || isPipePath(typed) {

@@ -13,8 +13,8 @@ const (
 	exampleEndpoint = "npipe:////./pipe/ipcd"
 )
 
-// localHint is the local endpoint that was probably meant by a text without a scheme. The last
-// part of a path makes a good name for a pipe.
+// localHint returns the local endpoint that a text without a scheme probably meant. The last
+// element of a path becomes the name of the pipe.
 func localHint(typed string) string {
 	name, err := unescape(typed)
 	if err != nil {

@@ -14,26 +14,26 @@ import (
 	"strings"
 )
 
-// Codes of faults. They never change their meaning; docs/protocol.md lists them. Those from
+// The codes of faults. A code never changes its meaning; docs/protocol.md lists them. Those from
 // -32768 to -32600 are JSON-RPC 2.0's own (section 5.1), -32800 is LSP's RequestCancelled.
 const (
-	codeParse         = -32700 // not JSON, not UTF-8, a member twice
-	codeInvalid       = -32600 // JSON, but no request
+	codeParse         = -32700 // not JSON, not UTF-8, or the same member twice
+	codeInvalid       = -32600 // JSON, but not a request
 	codeNoMethod      = -32601
 	codeBadArgument   = -32602
 	codeInternal      = -32603 // a bug: the method panicked, or its result has no encoding
 	codeApplication   = -32000 // the method itself returned an error
-	codeTooLarge      = -32001 // a limit that the same message will always hit
-	codeBusy          = -32002 // a limit that passes: try again
-	codeShuttingDown  = -32003 // not begun; another daemon may take it
+	codeTooLarge      = -32001 // a limit that the same message will always exceed
+	codeBusy          = -32002 // a limit that is reached only for a time: try again
+	codeShuttingDown  = -32003 // not started; another daemon may take the call
 	codeDeadline      = -32004
 	codeDenied        = -32005
 	codeGone          = -32006 // the provider has gone; without retry nobody knows whether the call was done
 	codeCancelled     = -32800
-	codeNotReachable  = -32010 // of the client alone: no daemon answered
-	codeConnection    = -32011 // of the client alone: the connection ended while a call waited
-	codeWrongProtocol = -32012 // of the client alone: what answered is no ipcd
-	codeUsage         = -32013 // of the command line alone: exit code 2
+	codeNotReachable  = -32010 // only in the client: no daemon answered
+	codeConnection    = -32011 // only in the client: the connection ended while a call was waiting
+	codeWrongProtocol = -32012 // only in the client: what answered is not ipcd
+	codeUsage         = -32013 // only on the command line: exit code 2
 )
 
 // Exit codes of every command.
@@ -44,7 +44,7 @@ const (
 	exitNobody = 3 // no daemon reached
 	exitForced = 4 // stopped by force: a second signal, or the drain limit
 
-	exitNoService = 4 // of status alone, as systemctl has it: there is no such service
+	exitNoService = 4 // only of status, like systemctl: there is no such service
 )
 
 // A fault is the only error that crosses a connection. Its code is stable and documented
@@ -53,16 +53,16 @@ type fault struct {
 	Code int             `json:"code"`
 	Text string          `json:"message"`
 	Data json.RawMessage `json:"data,omitempty"` // whatever its maker says; ours is a faultData
-	hint string          // what to do next; the command line's own, never sent
+	hint string          // what to do next; for the command line, never sent
 	err  error           // what caused it, for errors.Is; never sent
 }
 
-// faultData is what a program may want to know of a fault of ours.
+// faultData is what a program may want to know about a fault of ours.
 type faultData struct {
 	Limit string `json:"limit,omitempty"` // the configuration key of the limit that was reached
-	Max   int64  `json:"max,omitempty"`   // its value: bytes, a count, or milliseconds for a wait
-	Retry bool   `json:"retry,omitempty"` // the call was not begun and may be sent again
-	Near  string `json:"near,omitempty"`  // the nearest name there is
+	Max   int64  `json:"max,omitempty"`   // its value: bytes, a count, or the milliseconds of a wait
+	Retry bool   `json:"retry,omitempty"` // the call was not started and may be sent again
+	Near  string `json:"near,omitempty"`  // the nearest existing name
 	Field string `json:"field,omitempty"` // which part of the argument
 }
 
@@ -101,17 +101,17 @@ var (
 	errInternal     = &fault{Code: codeInternal, Text: "internal error; the daemon's log has the details"}
 	errDenied       = &fault{Code: codeDenied, Text: "access denied"}
 	errForced       = errors.New("stopped by force")
-	errNoService    = errors.New("") // of the service manager: there is no service of that name
+	errNoService    = errors.New("") // from the service manager: there is no service of that name
 )
 
-// faultf makes a fault with a text.
+// faultf returns a fault whose text is formatted; %w keeps the cause.
 func faultf(code int, format string, args ...any) *fault {
 	err := fmt.Errorf(format, args...)
 	return &fault{Code: code, Text: err.Error(), err: errors.Unwrap(err)}
 }
 
-// codeOnWire is a code that came from the other end. Those that only the client uses mean nothing
-// there, and must not decide how a command ends.
+// codeOnWire returns code, which came from the other end, as it may be used here. The codes that only the
+// client uses mean nothing on the wire, and must not decide the exit code of a command.
 func codeOnWire(code int) int {
 	if code <= codeNotReachable && code >= codeUsage {
 		return codeApplication
@@ -138,35 +138,35 @@ func goneFault(what string, retry bool) *fault {
 	return f
 }
 
-// tooLarge is the fault for a message that goes beyond a limit and always will.
+// tooLarge returns the fault of a message that exceeds a limit and always will.
 func tooLarge(limit string, max int64, what string) *fault {
 	return &fault{Code: codeTooLarge, Text: fmt.Sprintf("%s (limit %s = %d)", what, limit, max), Data: faultData{Limit: limit, Max: max}.json()}
 }
 
-// busy is the fault for a limit that passes.
+// busy returns the fault of a limit that is reached only for a time.
 func busy(limit string, max int64, what string) *fault {
 	return &fault{Code: codeBusy, Text: fmt.Sprintf("%s (limit %s = %d)", what, limit, max), Data: faultData{Limit: limit, Max: max, Retry: true}.json()}
 }
 
-// withHint returns a copy that says what to do next.
+// withHint returns a copy of f with a hint about what to do next.
 func (f *fault) withHint(format string, args ...any) *fault {
 	c := *f
 	c.hint = fmt.Sprintf(format, args...)
 	return &c
 }
 
-// usagef is bad usage or configuration: exit code 2.
+// usagef returns the fault of bad usage or configuration: exit code 2.
 func usagef(format string, args ...any) *fault { return faultf(codeUsage, format, args...) }
 
-// asUsage is bad usage or configuration that err has found, with what became of it.
+// asUsage returns err as bad usage or configuration, with its hint and what became of it.
 func asUsage(err error, format string, args ...any) *fault {
 	f := usagef("%w; "+format, append([]any{err}, args...)...)
 	f.hint = hintFor(err)
 	return f
 }
 
-// asFault turns any error into what the wire may see. Errors of a method are its own words;
-// context errors have codes of their own, because a caller acts on them.
+// asFault turns any error into one that may go over the wire. The text of a method's error is the method's;
+// context errors have their own codes, because callers act on them.
 func asFault(err error) *fault {
 	var f *fault
 	switch {
@@ -180,7 +180,7 @@ func asFault(err error) *fault {
 	return &fault{Code: codeApplication, Text: err.Error(), err: err}
 }
 
-// exitCode is the code with which a command ends that returned err.
+// exitCode returns the exit code of a command that returned err.
 func exitCode(err error) int {
 	var f *fault
 	switch {
@@ -209,7 +209,7 @@ func complain(w io.Writer, err error) {
 	}
 }
 
-// hintFor finds what can be typed next. A fault off the wire brings no hint: its code does.
+// hintFor returns what can be typed next. A fault from the wire has no hint; its code determines one.
 func hintFor(err error) string {
 	var f *fault
 	if !errors.As(err, &f) {
@@ -242,7 +242,7 @@ func hintFor(err error) string {
 	return ""
 }
 
-// oneLine keeps text from outside from steering a terminal or forging a second line.
+// oneLine escapes what text from outside could use to control a terminal or to forge a second line.
 func oneLine(s string) string {
 	if !strings.ContainsFunc(s, isControl) {
 		return s
@@ -258,7 +258,7 @@ func oneLine(s string) string {
 	return b.String()
 }
 
-// shorten cuts text from outside before it goes into an error or a log line.
+// shorten cuts text from outside to at most most bytes, for an error or a log line.
 func shorten(s string, most int) string {
 	if len(s) <= most {
 		return s
@@ -266,13 +266,13 @@ func shorten(s string, most int) string {
 	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
-// isControl tells C0, DEL, C1 and the characters that change the direction of text
-// (Unicode TR #9), which can make a line read as something else.
+// isControl reports whether r is in C0 or C1, DEL, or a character that changes the direction of text
+// (Unicode TR #9) and so can make a line read as something else.
 func isControl(r rune) bool {
 	return r < 0x20 || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
 }
 
-// nearest finds the name that a reader may have meant: at most two edits away.
+// nearest returns the name that was probably meant: the one with the fewest edits, at most two; or "".
 func nearest(name string, names []string) string {
 	best, most := "", 3
 	for _, n := range names {
@@ -283,7 +283,7 @@ func nearest(name string, names []string) string {
 	return best
 }
 
-// edits is the Levenshtein distance of a and b, or most where it is no less.
+// edits returns the Levenshtein distance of a and b, but at most most.
 func edits(a, b string, most int) int {
 	if len(a)-len(b) >= most || len(b)-len(a) >= most {
 		return most
@@ -307,7 +307,7 @@ func edits(a, b string, most int) int {
 	return min(row[len(b)], most)
 }
 
-// isTimeout tells a deadline from other errors.
+// isTimeout reports whether err means that a deadline has passed.
 func isTimeout(err error) bool {
 	var t net.Error
 	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &t) && t.Timeout()

@@ -32,10 +32,10 @@ type transport struct {
 	identify func(conn net.Conn, wait time.Duration) (peer, error)
 }
 
-// dialOptions are the settings of a client that a transport may need to carry its bytes.
+// dialOptions are the settings of a client that a transport may need.
 type dialOptions struct {
 	limits limits
-	log    *logger // of whoever dials, who closes it after the connection; nil writes nothing
+	log    *logger // nil logs nothing. The caller closes it, after the connection
 }
 
 // transports are the rows by the scheme of an endpoint, see addTransport.
