@@ -186,6 +186,11 @@ func TestDocumentPassesByteForByte(t *testing.T) {
 	if want := `{"jsonrpc":"2.0","id":1,"result":` + oddJSON + "}\n"; err != nil || got != want {
 		t.Errorf("over a socket it comes back as\n%s, %v; want\n%s", got, err, want)
 	}
+	send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Far.Echo","params":[{"a":`+"\r\n"+`1}]}`)
+	got, err = bufio.NewReader(conn).ReadString('\n')
+	if want := `{"jsonrpc":"2.0","id":1,"result":{"a":  1}}` + "\n"; err != nil || got != want {
+		t.Errorf("a document of two lines comes back as\n%s, %v; want one line", got, err)
+	}
 	answer := post(t, p.endpoints[1], "/call/Far.Echo", "", oddJSON)
 	if want := oddJSON + "\n"; answer != want {
 		t.Errorf("over HTTP it comes back as\n%s; want\n%s", answer, want)

@@ -725,7 +725,6 @@ func (c *bareCodec) write(dst []byte, m *message, body any) ([]byte, error) {
 		return append(b, '\n'), nil
 	}
 	b := append(append(append(dst, "event: "...), name...), "\ndata: "...)
-	at := len(b)
 	if m.fault != nil {
 		b = appendFault(b, m.fault)
 	} else {
@@ -735,6 +734,5 @@ func (c *bareCodec) write(dst []byte, m *message, body any) ([]byte, error) {
 		}
 	}
 	c.stream.begun.Store(true)
-	inOneLine(b[at:])
 	return append(b, "\n\n"...), nil
 }

@@ -43,7 +43,7 @@ type message struct {
 }
 
 // A document is JSON that was checked when it came in. It is written as it came: the order of members,
-// the spelling of numbers, escapes.
+// the spelling of numbers, escapes. Only line ends between its values become blanks.
 type document []byte
 
 // A codec turns bytes into messages and back. Whoever reads calls read and body, in turn and

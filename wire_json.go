@@ -512,12 +512,11 @@ func (c *jsonCodec) frame(dst []byte, m *message, body any) ([]byte, error) {
 	if c.framing == framingEvent {
 		dst = append(dst, eventMessage...)
 	}
-	at := len(dst)
 	out, err := appendMessage(dst, m, body)
 	if err != nil {
 		return dst[:start], err
 	}
-	return c.end(out, at), nil
+	return c.end(out), nil
 }
 
 // wrap appends a message that is encoded already.
@@ -529,36 +528,18 @@ func (c *jsonCodec) wrap(dst, b []byte) []byte {
 	case framingEvent:
 		dst = append(dst, eventMessage...)
 	}
-	return c.end(append(dst, b...), len(dst))
+	return c.end(append(dst, b...))
 }
 
 // eventMessage stands before a message that is an event.
 const eventMessage = "event: message\ndata: "
 
-// end ends a frame in which a message begins at that place. Where a line feed ends it there may be none
-// in the message: a document that has passed through may have some between its values.
-func (c *jsonCodec) end(dst []byte, at int) []byte {
-	if c.framing == framingLine || c.framing == framingEvent {
-		inOneLine(dst[at:])
-	}
+// end ends a frame that has no length.
+func (c *jsonCodec) end(dst []byte) []byte {
 	if c.framing == framingEvent {
 		dst = append(dst, '\n')
 	}
 	return append(dst, '\n')
-}
-
-// inOneLine writes blanks for the line ends of JSON, which has them between its values alone.
-func inOneLine(b []byte) {
-	for _, end := range []byte{'\n', '\r'} {
-		for rest := b; ; {
-			i := bytes.IndexByte(rest, end)
-			if i < 0 {
-				break
-			}
-			rest[i] = ' '
-			rest = rest[i+1:]
-		}
-	}
 }
 
 // appendMessage appends m without a frame. On an error it returns dst with a part of it.
@@ -619,7 +600,7 @@ func appendFault(dst []byte, f *fault) []byte {
 	dst = strconv.AppendInt(append(dst, `{"code":`...), int64(f.Code), 10)
 	dst = appendJSONString(append(dst, `,"message":`...), f.Text)
 	if len(f.Data) > 0 {
-		dst = append(append(dst, `,"data":`...), f.Data...)
+		dst = appendDocument(append(dst, `,"data":`...), f.Data)
 	}
 	return append(dst, '}')
 }

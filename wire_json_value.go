@@ -152,10 +152,13 @@ func jsonKindFor(t reflect.Type) string {
 // bodyInTurn is the longest text that is encoded while other answers wait: that takes 50 µs or so.
 const bodyInTurn = 32 << 10
 
-// prepareJSON encodes what could take long, or is encoded by somebody's MarshalJSON, into a document.
+// encodedJSON is a value that was encoded before its turn.
+type encodedJSON []byte
+
+// prepareJSON encodes what could take long, or is encoded by somebody's MarshalJSON.
 func prepareJSON(body any) (any, error) {
 	switch v := body.(type) {
-	case nil, bool, int, document:
+	case nil, bool, int, document, encodedJSON:
 		return body, nil
 	case string:
 		if len(v) <= bodyInTurn {
@@ -167,7 +170,7 @@ func prepareJSON(body any) (any, error) {
 		}
 	}
 	b, err := appendBody(nil, body)
-	return document(b), err
+	return encodedJSON(b), err
 }
 
 // appendBody appends a Go value as JSON. The error is that it has none.
@@ -183,8 +186,10 @@ func appendBody(dst []byte, v any) (out []byte, err error) {
 		return strconv.AppendBool(dst, v), nil
 	case int:
 		return strconv.AppendInt(dst, int64(v), 10), nil
-	case document:
+	case encodedJSON:
 		return append(dst, v...), nil
+	case document:
+		return appendDocument(dst, v), nil
 	}
 	defer func() {
 		if p := recover(); p != nil { // a MarshalJSON of somebody's
@@ -198,6 +203,19 @@ func appendBody(dst []byte, v any) (out []byte, err error) {
 		return dst, errors.New(strings.TrimPrefix(err.Error(), "json: "))
 	}
 	return append(dst, bytes.TrimSuffix(b.Bytes(), []byte("\n"))...), nil
+}
+
+// appendDocument appends JSON that has come in. A message of ours is one line, and JSON has line ends between
+// its values alone.
+func appendDocument(dst, b []byte) []byte {
+	at := len(dst)
+	dst = append(dst, b...)
+	for i, c := range dst[at:] {
+		if c == '\n' || c == '\r' {
+			dst[at+i] = ' '
+		}
+	}
+	return dst
 }
 
 // appendJSONString appends s in quotes. What is not UTF-8 becomes U+FFFD, as in encoding/json.
