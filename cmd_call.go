@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const completionLimit = 500 * time.Millisecond // the shell waits for completions
+const completionLimit = 500 * time.Millisecond // the shell waits for completions; --timeout on the line is another limit
 
 func newCallCmd() *cobra.Command {
 	var f clientFlags
@@ -156,12 +156,16 @@ func completeMethods(f *clientFlags) cobra.CompletionFunc {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), completionLimit)
-		defer cancel()
 		set, _, err := settingsFrom(cmd)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
+		limit := completionLimit
+		if cmd.Flags().Changed("timeout") {
+			limit = set.Timeout
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
 		f.start, f.wait = false, 0
 		c, err := f.reach(ctx, set, nil)
 		if err != nil {

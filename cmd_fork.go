@@ -175,8 +175,7 @@ It exits when the program does, and reports a failure with its exit code; Ctrl-C
 	return cmd
 }
 
-// newChildCmd takes serve, which answers calls on a channel with all services.
-func newChildCmd(serve func(ctx context.Context, set settings, log *logger, c *channel) error) *cobra.Command {
+func newChildCmd() *cobra.Command {
 	var f seedFlags
 	cmd := &cobra.Command{
 		Use:   "child",
@@ -213,7 +212,7 @@ It exits with code 0 when the parent disconnects.`,
 			if f.send != "" || f.reply != "" {
 				return f.talk(ctx, c, set.Limits, cmd.OutOrStdout())
 			}
-			return serve(ctx, set, log, c)
+			return serveChannel(ctx, set, log, c)
 		},
 	}
 	f.add(cmd)

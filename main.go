@@ -10,30 +10,40 @@
 //
 // The README says how to use it, docs/protocol.md what goes over the wire.
 //
-// The program is one package of rooms. A file belongs to the room that its name begins with, and the file
-// with the bare name is the door: it says what the room is for and where the next of its kind plugs
-// in. A file uses its own room and those above it in this list, never those below. A request goes
-// from transport or pipe through server, wire and session to a method of rpc, and its answer back.
+// The program is one package of rooms. A file belongs to the room that its name begins with. The file with
+// the bare name, or the pair for Unix and Windows, is the room's door: it says what the room is for and
+// where the next of its kind plugs in. A file uses its own room and those above it in this list, never
+// those below.
 //
 //	errors     what goes wrong: the fault that crosses a connection, exit codes, hints
 //	log        log lines, and where they go
 //	peer       who is at the other end of a connection
 //	endpoint   the URLs by which everything is addressed
-//	sys        the operating system: directories, users, trust in files, signals
+//	sys        the operating system: directories, users, signals, whom files can be trusted to
 //	access     who may call
 //	config     the settings: file, environment, flags
-//	wire       bytes to messages and back: the codecs, and how a protocol is recognised
+//	wire       bytes to messages and back: codecs, and how a protocol is recognised
 //	transport  where connections come from: TCP, sockets that a service manager opened
 //	pipe       the local transport: Unix sockets, Windows named pipes
-//	rpc        services and their methods
-//	session    one connection with its calls
+//	rpc        services and their methods, calls, and providers that answer elsewhere
+//	session    one end of a connection: calls of the peer, and calls of ours
 //	child      the Node.js IPC channel, and the programs that are started with one
-//	server     the listeners, and what becomes of each connection
+//	server     the listeners, and the stages of each connection
 //	client     calls to a daemon
-//	daemon     the life of a daemon, and its overseer: systemd, the SCM, nobody
+//	daemon     the life of a daemon, and what it tells whoever started it
 //	svc        installing the service: systemd, OpenRC, launchd, rc.d, Windows
 //	cmd        the commands
 //	main       this file
+//
+// A request arrives at a listener of transport or pipe. The server asks access who may call, looks at the first
+// bytes and gives the connection to a session, or to HTTP, which makes a session of each request. The
+// session's codec (wire) turns bytes into messages; the router (rpc) finds the method, which runs here or
+// hands the call on to a provider. The answer goes back through the same session.
+//
+// A new transport is a row of transports, in a file transport_*.go. A new protocol is a row of protocols in
+// wire.go, with its codec in wire_*.go. A new kind of provider implements provider of rpc_pool.go. A new
+// service manager implements supervisor of svc.go, in svc_*.go, and, if it wants to know how the daemon is,
+// overseer of daemon.go.
 package main
 
 import (
@@ -75,7 +85,7 @@ call with the standard library that they have: see the README and docs/protocol.
 	addConfigFlags(cmd)
 	cmd.AddCommand(newRunCmd(), newCallCmd(), newLsCmd(), newDescribeCmd(), newStatusCmd(), newWhoamiCmd(),
 		newInstallCmd(), newUninstallCmd(), newStartCmd(), newStopCmd(), newRestartCmd(),
-		newForkCmd(), newChildCmd(serveChannel), newConfigCmd(), newVersionCmd())
+		newForkCmd(), newChildCmd(), newConfigCmd(), newVersionCmd())
 	return cmd
 }
 
