@@ -110,12 +110,6 @@ func (c *client) close() error {
 	return err
 }
 
-// connect dials e; where nobody is there and wait is not zero, it tries again until then: a
-// daemon may be coming up.
-func connect(ctx context.Context, e endpoint, l limits, wait time.Duration) (caller, error) {
-	return persist(ctx, wait, func() (caller, error) { return dial(ctx, e, dialOptions{limits: l}) })
-}
-
 // persist tries for as long as nobody is there. One who is there and does not let us in stays so.
 func persist(ctx context.Context, wait time.Duration, try func() (caller, error)) (caller, error) {
 	until := time.Now().Add(wait)

@@ -334,3 +334,9 @@ func (c postCaller) close() error {
 	c.http.CloseIdleConnections()
 	return nil
 }
+
+// connect dials e; where nobody is there and wait is not zero, it tries again until then: a
+// daemon may be coming up.
+func connect(ctx context.Context, e endpoint, l limits, wait time.Duration) (caller, error) {
+	return persist(ctx, wait, func() (caller, error) { return dial(ctx, e, dialOptions{limits: l}) })
+}
