@@ -221,7 +221,7 @@ func (served servedEndpoints) prepare(_, now settings) (commit func(), err error
 	return func() {}, nil
 }
 
-// daemonLog makes the logger a reloader. The logger cannot be one itself, because its room is below config.
+// daemonLog makes the logger a reloader. The logger cannot be one itself, because its room is listed before config.
 type daemonLog struct{ *logger }
 
 func (l daemonLog) prepare(_, now settings) (commit func(), err error) {

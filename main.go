@@ -11,9 +11,9 @@
 // The README says how to use it, docs/protocol.md what goes over the wire.
 //
 // The program is one package of rooms. A file belongs to the room that its name begins with. The file with
-// the bare name, or the pair for Unix and Windows, is the room's door: it says what the room is for and
-// where the next of its kind plugs in. A file uses its own room and those above it in this list, never
-// those below.
+// the bare name, or the pair for Unix and Windows, is the room's door: it says what the room is for, and
+// where the next of its kind plugs in if there can be one. The rooms are listed bottom first: a file uses its
+// own room and those listed before it, never those listed after it.
 //
 //	errors     what goes wrong: the fault that crosses a connection, exit codes, hints
 //	log        log lines, and where they go
@@ -37,13 +37,25 @@
 //
 // A request arrives at a listener of transport or pipe. The server asks access who may call, looks at the first
 // bytes and gives the connection to a session, or to HTTP, which makes a session of each request. The
-// session's codec (wire) turns bytes into messages; the router (rpc) finds the method, which runs here or
-// hands the call on to a provider. The answer goes back through the same session.
+// session's codec turns bytes into messages; the router (rpc) finds the method, which runs here or hands the
+// call on to a provider by a session of the provider's own. (No command registers a provider yet.) The answer
+// goes back through the session by which the request came.
 //
-// A new transport is a row of transports, in a file transport_*.go. A new protocol is a row of protocols in
-// wire.go, with its codec in wire_*.go. A new kind of provider implements provider of rpc_pool.go. A new
-// service manager implements supervisor of svc.go, in svc_*.go, and, if it wants to know how the daemon is,
-// overseer of daemon.go.
+// Where the next one goes:
+//
+//	transport         a file transport_*.go, whose init calls addTransport; its scheme in endpoint.go
+//	protocol          a row of protocols in wire.go, a codec in wire_*.go, its name in endpoint.go
+//	without a codec   such a row, and one of takers in server_conn.go; what begins as HTTP is a route of server_http.go
+//	built-in service  a Go type, and a line in newBuiltins of rpc.go
+//	provider          a type that implements provider of rpc_pool.go
+//	service manager   a type that implements supervisor of svc.go, in svc_*.go, and a line in svc_linux.go or its like
+//	command           a file cmd_*.go, and a line in newRootCmd below
+//	setting           a row of settingTable in config.go
+//	error code        errors.go, its HTTP status in server_http.go, its row in docs/protocol.md
+//	figure of status  server_builtin.go; it is counted by the meter of session.go
+//
+// Tests lie beside their file, under its name with _test. e2e_*_test.go run the whole program, kit_*_test.go are what
+// tests share, and testdata/script has the commands.
 package main
 
 import (

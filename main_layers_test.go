@@ -16,7 +16,7 @@ import (
 )
 
 // rooms reads the rooms of the house from the package comment of main.go, bottom first: the lines of its
-// last block of "name  what it is for".
+// first block of "name  what it is for".
 func rooms(t *testing.T) []string {
 	t.Helper()
 	f, err := parser.ParseFile(token.NewFileSet(), "main.go", nil, parser.ParseComments|parser.PackageClauseOnly)
@@ -26,8 +26,11 @@ func rooms(t *testing.T) []string {
 	var list []string
 	_, plan, found := strings.Cut(f.Doc.Text(), "The program is one package of rooms.")
 	for line := range strings.Lines(plan) {
-		if entry, ok := strings.CutPrefix(line, "\t"); ok {
+		entry, ok := strings.CutPrefix(line, "\t")
+		if ok {
 			list = append(list, strings.Fields(entry)[0])
+		} else if list != nil {
+			break // the list is over
 		}
 	}
 	if !found || len(list) == 0 {
@@ -122,7 +125,7 @@ func TestLayers(t *testing.T) {
 				ours++
 				use, decl := fset.Position(id.Pos()), fset.Position(obj.Pos())
 				if order[roomOf(decl.Filename)] > order[roomOf(use.Filename)] {
-					t.Errorf("%s uses %s, declared above it in %s", use, id.Name, decl)
+					t.Errorf("%s uses %s of %s, whose room is listed after its own", use, id.Name, decl)
 				}
 			}
 			if ours == 0 {

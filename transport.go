@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -57,3 +58,11 @@ func addTransport(scheme string, t transport) {
 // inheritListeners takes over the listeners that a service manager has opened for us. It is nil on systems where
 // no service manager does.
 var inheritListeners func() ([]net.Listener, error)
+
+// listenerEndpoint returns e with the port that the system chose for :0.
+func listenerEndpoint(e endpoint, l net.Listener) endpoint {
+	if a, ok := l.Addr().(*net.TCPAddr); ok && strings.HasSuffix(e.Host, ":0") {
+		return e.withHost(a.String())
+	}
+	return e
+}

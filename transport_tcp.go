@@ -116,14 +116,6 @@ func loopbackAddress(e endpoint, host string) (netip.Addr, error) {
 	return best, nil
 }
 
-// listenerEndpoint returns e with the port that the system chose for :0.
-func listenerEndpoint(e endpoint, l net.Listener) endpoint {
-	if a, ok := l.Addr().(*net.TCPAddr); ok && strings.HasSuffix(e.Host, ":0") {
-		return e.withHost(a.String())
-	}
-	return e
-}
-
 func dialTCP(ctx context.Context, e endpoint, _ dialOptions) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(e.Host)
 	if err != nil || port == "0" {
