@@ -1,7 +1,12 @@
 package main
 
-// This file owns what all protocols share: a message, the interface of a codec, and the
-// detection of a protocol by its first bytes.
+// This file is the door of the room wire, which turns bytes into messages and back. It declares message, codec and
+// the table of protocols, and detects a protocol by its first bytes.
+//
+// JSON-RPC is wire_json.go, with its grammar in wire_json_scan.go and its Go values in wire_json_value.go. net/rpc is
+// wire_gob.go, with its grammar in wire_gob_grammar.go and its JSON form in wire_gob_json.go. wire_echo.go calls echo
+// servers. All of them read from wire_input.go and append to wire_output.go. A new codec is a file that implements
+// codec, a row of protocols, and a proto in endpoint.go.
 
 import (
 	"bytes"
@@ -11,93 +16,90 @@ import (
 	"time"
 )
 
-// A kind tells what a message is for.
+// A kind is the role of a message in a call.
 type kind uint8
 
 const (
 	request      kind = iota // wants a response with the same id
 	notification             // wants none
 	response
-	progress // a part of the answer to the request that named the token; written alone, read as a notification
-	cancel   // withdraws the request with the same id; written alone, read as a notification
+	progress // a part of the answer to the request that named the token; only written: it is read as a notification
+	cancel   // withdraws the request with the same id; only written: it is read as a notification
 )
 
-// A callID is what a caller gave its request to know the response by. Only the codec that
-// read it looks inside. Comparable, so that calls in flight can be found by it.
+// A callID is the id by which a caller matches a response to its request. Only the codec that read it looks
+// inside. It is comparable, so that a call in flight can be found by its id.
 type callID struct {
 	seq  uint64 // gob: Seq. JSON written by us: the id
-	json string // JSON read by us: the id's own text, given back as it came
+	json string // JSON read by us: the text of the id, returned unchanged
 }
 
-// A message is one unit of any protocol without its body: the argument of a request or the
-// result of a response stays with the codec until someone who knows its type asks for it.
+// A message is one unit of any protocol, without its body. The body is the argument of a request or the result of a
+// response; it stays with the codec until someone who knows its type asks for it.
 type message struct {
 	kind    kind
 	id      callID
 	method  string        // of a request or a notification: "Echo.Say"
 	fault   *fault        // of a response that is an error
-	timeout time.Duration // of a request: how long the caller will wait; 0 says nothing
-	parts   string        // of a request: the token, as JSON, for parts of the answer before its end; empty for none
+	timeout time.Duration // of a request: how long the caller will wait; 0 if unknown
+	parts   string        // of a request: the token, as JSON, for partial answers; empty if none are wanted
 	v1      bool          // JSON-RPC 1.0: answer in its form
-	batch   any           // JSON-RPC: the batch that it came in; only the codec looks inside
+	batch   any           // JSON-RPC: the batch that it belongs to; only the codec looks inside
 }
 
-// A document is JSON that was checked when it came in. It is written as it came: the order of members,
-// the spelling of numbers, escapes. Only line ends between its values become blanks.
+// A document is JSON that was validated on arrival. It is passed on verbatim: the order of members, the spelling of
+// numbers and the escapes stay. Only line ends between its tokens become blanks.
 type document []byte
 
-// A codec turns bytes into messages and back. Whoever reads calls read and body, in turn and
-// from one goroutine at a time; write may be called at the same time as those, but by one
-// goroutine at a time. Client and daemon use the same codecs.
+// A codec turns bytes into messages and back. read and body alternate, and only one goroutine at a time may call
+// them. write may run concurrently with those, but not with itself. Client and daemon use the same codecs.
 type codec interface {
-	// read takes the next message off the input and leaves its body for body. At the end of
-	// the stream it returns io.EOF; a stream that ends inside a message is
-	// io.ErrUnexpectedEOF. A *badMessage is an error of that message alone: it is answered if it
-	// has an id, and the stream goes on. After any other error the stream is
-	// useless; a *fault among them is told to the peer before the connection closes.
+	// read takes the next message off the input and leaves its body for body. It returns io.EOF at the end of the
+	// stream, and io.ErrUnexpectedEOF if the stream ends inside a message. A *badMessage concerns that message
+	// alone: it is answered if it has an id, and the stream goes on. After any other error the stream is unusable;
+	// if the error is a *fault, the peer gets it before the connection closes.
 	read(m *message) error
 
-	// body decodes the body of the message that read returned last into v, a pointer, or
-	// drops it where v is nil. A *json.RawMessage takes it as JSON. An error that is a *fault
-	// concerns this message alone; after any other the stream is useless. Each message's body
-	// is taken at most once; read drops the one that was not.
+	// body decodes the body of the last message read into v, a pointer, or drops it if v is nil. A *json.RawMessage
+	// gets it as JSON. An error that is a *fault concerns this message alone; after any other the stream is
+	// unusable. A body can be taken at most once; read drops one that was not.
 	body(v any) error
 
-	// prepare makes of a body what write appends without running anybody's code and without taking
-	// long, so that no other answer waits for it. An error says that the body has no encoding. A
-	// protocol whose encoding depends on what was written before leaves the body as it is.
+	// prepare encodes a body so far that write can append it quickly and without running foreign code: write blocks
+	// every other answer. An error means that the body has no encoding. A codec whose encoding depends on what was
+	// written before returns the body unchanged.
 	prepare(body any) (any, error)
 
-	// write appends m with its body to dst, framing included, and returns the result.
-	// Appending nothing is right where an answer waits for the rest of its batch. On an error
-	// dst comes back as it was: the body has no encoding, and m may be written again with a fault.
+	// write appends m with its body to dst, framing included, and returns the result. It appends nothing for an
+	// answer that waits for the rest of its batch. On an error dst comes back unchanged: the body has no encoding,
+	// and m may be written again with a fault.
 	write(dst []byte, m *message, body any) ([]byte, error)
 }
 
-// A badMessage is an error of one message on a stream that goes on.
+// A badMessage is an error that concerns one message: the stream goes on.
 type badMessage struct {
-	m     message // whose id the answer carries
+	m     message // supplies the id of the answer
 	fault *fault
 }
 
 func (b *badMessage) Error() string { return b.fault.Text }
 func (b *badMessage) Unwrap() error { return b.fault }
 
-// codeMark stands before the code in the text of an error that has nothing but text.
+// codeMark precedes the code of an error in a protocol whose errors are text only.
 const codeMark = " (code "
 
-// textOfFault is an error for a protocol that has only its text.
+// textOfFault returns f for a protocol whose errors are text only. faultOfText is its inverse.
 func textOfFault(f *fault) string {
 	if f.Code != codeApplication {
 		return f.Text + codeMark + strconv.Itoa(f.Code) + ")"
 	}
-	if f.Text == "" { // which would say that there is none
+	if f.Text == "" { // on the wire, no text means no error
 		return "unknown error"
 	}
 	return f.Text
 }
 
-// faultOfText is its inverse.
+// faultOfText returns the fault whose textOfFault is text.
 func faultOfText(text string) *fault {
 	if i := strings.LastIndex(text, codeMark); i >= 0 && strings.HasSuffix(text, ")") {
 		if code, err := strconv.Atoi(text[i+len(codeMark) : len(text)-1]); err == nil && code < 0 {
@@ -113,21 +115,21 @@ type codecSide int
 const (
 	sideServing codecSide = iota // reads requests, and adapts to whatever framing they come in
 	sideCalling                  // reads responses
-	sideChannel                  // either, on a channel that has a message a line
+	sideChannel                  // reads either, on a channel of one message per line
 )
 
-// A protocol is one way to speak on a connection. Its row is all there is to add for another one
-// that a codec can carry; what takes a whole connection has a row in server_conn.go as well.
+// A protocol is a language that a peer may speak on a connection. One with a codec needs no more than its row here;
+// one that takes over the whole connection needs a row of takers in server_conn.go, too.
 type protocol struct {
 	name proto
-	// begins reports whether a stream that begins with b, which is not empty, speaks it. It is nil
-	// where nothing tells: the protocol is then spoken only where the endpoint names it.
+	// begins judges by the first bytes of a stream, of which b has at least one. It is nil for a protocol that
+	// cannot be detected: the fallback, gob, or one that is spoken only where the endpoint names it.
 	begins func(b []byte) verdict
-	// codec is nil where it takes the whole connection.
+	// codec is nil for a protocol that takes over the whole connection.
 	codec func(in *input, l limits, s codecSide) codec
 }
 
-// A verdict is what the first bytes say of a protocol.
+// A verdict says whether the first bytes of a stream belong to a protocol.
 type verdict int
 
 const (
@@ -136,8 +138,8 @@ const (
 	verdictYes
 )
 
-// protocols in the order in which they are asked. What nobody claims is gob: its first byte is the
-// length of a type definition and not fixed, though 0x2e to 0x31 from every net/rpc client seen.
+// protocols are tried in this order. A stream that none of them claims is gob. Gob itself has no mark: its first byte
+// is the length of a type definition, which varies, though it is 0x2e to 0x31 from every net/rpc client seen.
 var protocols = []protocol{
 	{name: protoJSON, begins: beginsJSON, codec: newJSONCodecFor},
 	{name: protoTLS, begins: beginsTLS},
@@ -146,12 +148,12 @@ var protocols = []protocol{
 	{name: protoEcho, codec: func(in *input, l limits, _ codecSide) codec { return newEchoCodec(in, l) }},
 }
 
-// protocolOf is the row of a protocol, which there is for each but auto.
+// protocolOf returns the row of a protocol. Every proto has one, except protoAuto and protoUnknown.
 func protocolOf(name proto) *protocol {
 	return &protocols[slices.IndexFunc(protocols, func(p protocol) bool { return p.name == name })]
 }
 
-// detect names the protocol that begins with b, or protoUnknown where b is too short to tell.
+// detect returns the protocol of a stream that begins with b, or protoUnknown if b is too short to tell.
 func detect(b []byte) proto {
 	if len(b) == 0 {
 		return protoUnknown
@@ -171,7 +173,7 @@ func detect(b []byte) proto {
 	return claimed
 }
 
-// beginsWith compares b with a token of which it may have the beginning alone.
+// beginsWith reports whether b begins with token; verdictMaybe if b is a mere prefix of it.
 func beginsWith(b []byte, token string) verdict {
 	n := min(len(b), len(token))
 	switch {
@@ -183,8 +185,8 @@ func beginsWith(b []byte, token string) verdict {
 	return verdictYes
 }
 
-// lspHeader begins a JSON-RPC message with headers, in the Language Server Protocol's form:
-// Content-Length or Content-Type, in any case of letters.
+// lspHeader begins a JSON-RPC message that is framed as in the Language Server Protocol, with Content-Length or
+// Content-Type, in upper or lower case.
 const lspHeader = "content-"
 
 func beginsJSON(b []byte) verdict {
@@ -195,11 +197,10 @@ func beginsJSON(b []byte) verdict {
 	return beginsWith(bytes.ToLower(b[:min(len(b), len(lspHeader))]), lspHeader)
 }
 
-// beginsTLS knows a handshake record, RFC 8446 §5.1, and the major version behind its type.
+// beginsTLS matches a handshake record, RFC 8446 §5.1: its type, then the major version.
 func beginsTLS(b []byte) verdict { return beginsWith(b, "\x16\x03") }
 
-// httpMethods are those that begin an HTTP/1.1 request (RFC 9110 §9.3) or, the last, the
-// preface of HTTP/2 (RFC 9113 §3.4).
+// httpMethods begin an HTTP/1.1 request (RFC 9110 §9.3) or, the last one, the preface of HTTP/2 (RFC 9113 §3.4).
 var httpMethods = []string{"GET ", "POST ", "PUT ", "HEAD ", "DELETE ", "OPTIONS ", "PATCH ", "TRACE ", "CONNECT ", "PRI * HTTP/2"}
 
 func beginsHTTP(b []byte) verdict {

@@ -1,7 +1,7 @@
 package main
 
-// This file owns the client's side of echo: a codec for servers that give back what comes in, as
-// those of the article do that ipcd began with.
+// This file owns the client side of echo: a codec for servers that return every byte they receive, like those of the
+// article that ipcd started from.
 
 import (
 	"encoding/json"
@@ -9,15 +9,15 @@ import (
 	"sync"
 )
 
-// An echoCodec sends the text of a call as it is. The answer is whole when as many bytes have come
-// back; that they are the same is for the caller to see.
+// An echoCodec sends the text of a call verbatim. The answer is complete once as many bytes have come back; whether
+// they are the same bytes is left to the caller.
 type echoCodec struct {
 	in     *input
 	limits limits
-	text   []byte // of the answer read last
+	text   []byte // of the last answer
 
 	mu   sync.Mutex
-	sent []echoSent // what has not come back, in the order in which it went out
+	sent []echoSent // what has not come back yet, oldest first
 }
 
 type echoSent struct {
@@ -27,10 +27,10 @@ type echoSent struct {
 
 func newEchoCodec(in *input, l limits) codec { return &echoCodec{in: in, limits: l} }
 
-// echoText is the text of a call of Echo.Say, the one method that such a server has.
-func echoText(method string, arg any) (string, error) {
-	if method != "Echo.Say" {
-		return "", usagef("%s cannot be called at an endpoint with proto=echo, which gives back what comes in", shorten(method, 100)).
+// echoText returns the text to send for a call of Echo.Say, the only method that an echo server has.
+func echoText(name string, arg any) (string, error) {
+	if name != "Echo.Say" {
+		return "", usagef("%s cannot be called at an endpoint with proto=echo, which only returns what it is sent", shorten(name, 100)).
 			withHint("send it a text: ipcd call -e URL hello")
 	}
 	text, ok := arg.(string)
@@ -38,7 +38,7 @@ func echoText(method string, arg any) (string, error) {
 		ok = json.Unmarshal(raw, &text) == nil
 	}
 	if !ok || text == "" {
-		return "", usagef("an endpoint with proto=echo takes a text of at least one byte").withHint("ipcd call -e URL hello")
+		return "", usagef("an endpoint with proto=echo takes a text of at least one byte").withHint("send one: ipcd call -e URL hello")
 	}
 	return text, nil
 }
@@ -48,7 +48,7 @@ func (c *echoCodec) prepare(body any) (any, error) { return body, nil }
 
 func (c *echoCodec) write(dst []byte, m *message, body any) ([]byte, error) {
 	if m.kind != request {
-		return dst, nil // nothing can be withdrawn
+		return dst, nil // a cancel: bytes that were sent cannot be withdrawn
 	}
 	text, err := echoText(m.method, body)
 	if err != nil {
@@ -70,7 +70,7 @@ func (c *echoCodec) read(m *message) error {
 	c.mu.Lock()
 	if len(c.sent) == 0 {
 		c.mu.Unlock()
-		return faultf(codeInvalid, "it sent what nobody had sent to it")
+		return faultf(codeInvalid, "it sent bytes that nobody had sent to it")
 	}
 	first := c.sent[0]
 	c.sent = c.sent[1:]
@@ -87,7 +87,7 @@ func (c *echoCodec) read(m *message) error {
 
 func (c *echoCodec) body(v any) error { return setText(v, string(c.text)) }
 
-// setText puts a text into a result of any kind that a caller may ask for.
+// setText stores text in v, which is one of the types that a caller may ask for.
 func setText(v any, text string) error {
 	switch v := v.(type) {
 	case nil:
@@ -97,12 +97,12 @@ func setText(v any, text string) error {
 	case *json.RawMessage:
 		*v = appendJSONString(nil, text)
 	default:
-		return faultf(codeBadArgument, "the result is a text")
+		return faultf(codeBadArgument, "the result is a string")
 	}
 	return nil
 }
 
-// readEcho reads the answer of an HTTP server that answers with the URL.
+// readEcho reads the answer of an HTTP server that echoes the URL.
 func readEcho(r io.Reader, l limits, v any) error {
 	b, err := io.ReadAll(io.LimitReader(r, int64(l.MaxMessage)+1))
 	if err != nil {

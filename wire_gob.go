@@ -1,9 +1,8 @@
 package main
 
-// This file owns the codec of Go's net/rpc: two gob values a message, a header and a body,
-// as rpc.NewClient and rpc.ServeConn send them. Headers and the commonest bodies are read and
-// written by hand; encoding/gob is for the others. The package net/rpc itself is not used: the
-// types of its headers are so simple that a copy of their wire form costs less than the import.
+// This file owns the codec of Go's net/rpc. A message is two gob values, a header and a body, as rpc.NewClient and
+// rpc.ServeConn send them. Headers and the commonest bodies are encoded and decoded by hand; encoding/gob does the
+// rest. net/rpc itself is not imported: its header types are so simple that repeating their wire form costs less.
 
 import (
 	"bytes"
@@ -16,19 +15,18 @@ import (
 )
 
 const (
-	maxGobHeader = 64 << 10 // a name and the text of an error fit in it
-	maxGobSkip   = 1 << 30  // a longer message is not waited for, not even to be dropped
-	gobHeaderID  = 1 << 20  // the type of our headers; encoding/gob counts from 64 and will not get there
+	maxGobHeader = 64 << 10 // room for a method and the text of an error
+	maxGobSkip   = 1 << 30  // a longer message is not even skipped: it ends the connection
+	gobHeaderID  = 1 << 20  // the type id of our headers; encoding/gob counts up from 64 and will not get there
 )
 
-// gobHeaderDefs are the type definitions of net/rpc's Request and Response, by the kind of
-// message that they head.
+// gobHeaderDefs are the type definitions of net/rpc's Request and Response, by the kind of message.
 var gobHeaderDefs = map[kind][]byte{
 	request:  gobHeaderDef("Request", gobField{"ServiceMethod", gobString}, gobField{"Seq", gobUint}),
 	response: gobHeaderDef("Response", gobField{"ServiceMethod", gobString}, gobField{"Seq", gobUint}, gobField{"Error", gobString}),
 }
 
-// gobHeaderDef writes the message that defines a struct.
+// gobHeaderDef returns the gob message that defines a struct type.
 func gobHeaderDef(name string, fields ...gobField) []byte {
 	b := appendGobInt([]byte{0}, -gobHeaderID)
 	b = append(b, byte(gobStruct)+1, 1)
@@ -42,7 +40,7 @@ func gobHeaderDef(name string, fields ...gobField) []byte {
 	return closeGob(b, 0)
 }
 
-// closeGob puts the length of a message, for which a byte was left at start, in its place.
+// closeGob fills in the length of the gob message that begins at start, where one byte was reserved for it.
 func closeGob(b []byte, start int) []byte {
 	n := len(b) - start - 1
 	if n < 0x80 {
@@ -62,27 +60,27 @@ type gobCodec struct {
 	limits limits
 	reads  kind // request in the daemon, response in a client
 
-	// Of the reading side.
+	// The reading side.
 	types  gobTypes
-	header *gobType // the type that headers had so far, and its id
+	header *gobType // the type of the last header, and its id
 	headID int
-	begun  bool   // something that can be gob has been read
-	taken  int    // bytes of the body's message, to be taken off the input
-	bodyID int    // its type; 0 where there is none
+	begun  bool   // the stream has begun as gob does; see length
+	taken  int    // bytes of the last value with its length, still on the input; see drop
+	bodyID int    // the type of the body; 0 if there is none
 	raw    []byte // its value
-	method string // of the last header: most are the same
+	method string // of the last header: usually the next one is the same
 	dec    *gob.Decoder
 	feed   gobFeed // what dec reads
-	fed    int     // bytes of types.defs that dec has had
+	fed    int     // how much of types.defs dec has read
 
-	// Of the writing side.
-	defined bool // our header's type has been sent
+	// The writing side.
+	defined bool // the type of our header has been sent
 	enc     *gob.Encoder
-	made    bytes.Buffer // what enc has written
-	sent    map[int]bool // definitions that the peer has
+	made    bytes.Buffer // the output of enc
+	sent    map[int]bool // the type ids whose definitions the peer has
 }
 
-// newGobCodec reads requests, or responses.
+// newGobCodec returns a codec that reads requests or responses.
 func newGobCodec(in *input, l limits, reads kind) codec {
 	return &gobCodec{in: in, limits: l, reads: reads}
 }
@@ -96,7 +94,7 @@ func newGobCodecFor(in *input, l limits, s codecSide) codec {
 
 func (c *gobCodec) read(m *message) error {
 	c.drop()
-	*m = message{kind: notification} // without a header nobody knows which call an error is for
+	*m = message{kind: notification} // before the header is read, an error belongs to no call
 	id, b, err := c.next(false, maxGobHeader)
 	if err != nil {
 		return err
@@ -114,14 +112,14 @@ func (c *gobCodec) read(m *message) error {
 	return err
 }
 
-// drop takes what the last next returned off the input.
+// drop takes the value that next returned last off the input.
 func (c *gobCodec) drop() {
 	c.in.advance(c.taken)
 	c.taken, c.bodyID, c.raw = 0, 0, nil
 }
 
-// next keeps the definitions that come and returns the value behind them, which stays on the
-// input until drop. A body continues a message that has begun.
+// next records the type definitions that it meets and returns the value after them, which stays on the input until
+// drop. isBody says that a header came before, so that the stream may not end here.
 func (c *gobCodec) next(isBody bool, most int) (id int, value []byte, err error) {
 	for begun := isBody; ; begun = true {
 		n, size, err := c.length(begun)
@@ -151,8 +149,7 @@ func (c *gobCodec) next(isBody bool, most int) (id int, value []byte, err error)
 	}
 }
 
-// length reads the length of the next message, which stays on the input, and says how many
-// bytes it has itself.
+// length returns the length of the next gob message, and the size of that length. Both stay on the input.
 func (c *gobCodec) length(begun bool) (n, size int, err error) {
 	b, err := c.in.need(1, begun)
 	if err != nil {
@@ -177,16 +174,17 @@ func (c *gobCodec) length(begun bool) (n, size int, err error) {
 	if r.err != nil || v == 0 {
 		return 0, 0, errGobForm
 	}
-	// A stream begins with the definition of its header's type, and ids of definitions begin at
-	// 64. So text that is sent here by mistake is known at its second byte.
+	// A stream begins with the definition of the header's type, and the ids of definitions begin at 64. So text that
+	// is sent here by mistake is recognised by its second byte.
 	if !c.begun && b[size] != 0x7f && b[size] < 0xf8 {
-		return 0, 0, faultf(codeInvalid, "what it sends is no protocol that is spoken here")
+		return 0, 0, faultf(codeInvalid, "it speaks no protocol that is spoken here")
 	}
 	c.begun = true
 	return int(min(v, 1<<40)), size, nil
 }
 
-// tooLong skips the body of a message that is over the limit, if that is worth while.
+// tooLong returns the error for a message over the limit. It skips a body that is not absurdly long, so that the
+// stream can go on.
 func (c *gobCodec) tooLong(n, size int, isBody bool) error {
 	if !isBody || n > maxGobSkip {
 		return fmt.Errorf("a gob message of %d bytes", n)
@@ -198,7 +196,7 @@ func (c *gobCodec) tooLong(n, size int, isBody bool) error {
 	return &badMessage{fault: tooLarge("max_message", int64(c.limits.MaxMessage), fmt.Sprintf("the message has %d bytes", n))}
 }
 
-// readHeader reads a Request or a Response. Fields are known by their names, as gob has it.
+// readHeader decodes a Request or a Response. It goes by the names of the fields, as gob does.
 func (c *gobCodec) readHeader(m *message, id int, b []byte) error {
 	if c.header == nil || c.headID != id {
 		t := c.types.byID[id]
@@ -226,7 +224,7 @@ func (c *gobCodec) readHeader(m *message, id int, b []byte) error {
 		}
 	}
 	if r.err != nil {
-		return fmt.Errorf("read a header of net/rpc: %w", r.err)
+		return fmt.Errorf("read a net/rpc header: %w", r.err)
 	}
 	if len(text) > 0 && c.reads == response {
 		m.fault = faultOfText(string(text))
@@ -276,7 +274,7 @@ func (c *gobCodec) body(v any) error {
 	return c.decode(v)
 }
 
-// what is read, for people.
+// what names the body in messages to people.
 func (c *gobCodec) what() string {
 	if c.reads == response {
 		return "result"
@@ -284,8 +282,8 @@ func (c *gobCodec) what() string {
 	return "argument"
 }
 
-// A gobFeed is what a decoder shall read, one part after the other. It has ReadByte so that
-// the decoder reads no further than it must.
+// A gobFeed is the input of a decoder: two parts, read one after the other. gob.NewDecoder would wrap a reader without
+// ReadByte in a buffered one, and read ahead.
 type gobFeed [2][]byte
 
 func (f *gobFeed) Read(b []byte) (n int, err error) {
@@ -307,7 +305,7 @@ func (f *gobFeed) ReadByte() (byte, error) {
 	return b[0], err
 }
 
-// decode has encoding/gob read the body, with all definitions before it that it has not had.
+// decode decodes the body with encoding/gob, which first gets the definitions that it has not seen.
 func (c *gobCodec) decode(v any) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -318,12 +316,12 @@ func (c *gobCodec) decode(v any) (err error) {
 	if c.dec == nil {
 		c.dec, c.fed = gob.NewDecoder(&c.feed), 0
 	}
-	message := c.in.bytes()[:c.taken]
-	c.feed = gobFeed{c.types.defs[c.fed:], message}
+	whole := c.in.bytes()[:c.taken]
+	c.feed = gobFeed{c.types.defs[c.fed:], whole}
 	c.fed = len(c.types.defs)
 	err = c.dec.Decode(v)
 	c.feed = gobFeed{}
-	if err != nil || len(message) > inputLarge { // a decoder keeps the space of its largest message
+	if err != nil || len(whole) > inputLarge { // a decoder keeps a buffer as large as its largest message
 		c.dec = nil
 	}
 	if err != nil {
@@ -332,18 +330,18 @@ func (c *gobCodec) decode(v any) (err error) {
 	return nil
 }
 
-// prepare leaves the body to write: which types the peer knows depends on what was sent before.
+// prepare leaves the encoding to write: it depends on which types were sent before.
 func (c *gobCodec) prepare(body any) (any, error) { return body, nil }
 
 func (c *gobCodec) write(dst []byte, m *message, body any) ([]byte, error) {
 	if m.kind != request && m.kind != response {
-		return dst, nil // this wire has no others
+		return dst, nil // net/rpc has no other kinds
 	}
 	before, defined := len(dst), c.defined
 	dst = c.appendHeader(dst, m)
 	out, err := dst, error(nil)
 	if m.fault != nil {
-		out = append(dst, 3, gobBool<<1, 0, 0) // every client drops it
+		out = append(dst, 3, gobBool<<1, 0, 0) // false, as there has to be a body; every client discards it
 	} else {
 		out, err = c.appendBody(dst, body)
 	}
@@ -354,7 +352,7 @@ func (c *gobCodec) write(dst []byte, m *message, body any) ([]byte, error) {
 	return out, nil
 }
 
-// appendHeader appends a Request or a Response, the first time with its type.
+// appendHeader appends a Request or a Response, and before the first one the definition of its type.
 func (c *gobCodec) appendHeader(dst []byte, m *message) []byte {
 	if !c.defined {
 		c.defined = true
@@ -405,9 +403,9 @@ func (c *gobCodec) appendBody(dst []byte, body any) ([]byte, error) {
 	return c.encode(dst, body)
 }
 
-// encode has encoding/gob write the body. An encoder that has failed, or keeps the space of a
-// large message, is replaced by a new one, which defines all types again: type ids are the
-// program's, not the encoder's. So what the peer has been told already is left out here.
+// encode encodes the body with encoding/gob. An encoder that has failed, or that keeps the buffer of a large message,
+// is replaced. The new one defines all types again, under the same ids, since type ids are global to the program;
+// encode leaves out the definitions that the peer has, which it must not get twice.
 func (c *gobCodec) encode(dst []byte, body any) (out []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil { // a nil pointer, say

@@ -1,9 +1,8 @@
 package main
 
-// This file owns the grammar of gob: numbers, type definitions, and a look at a value before
-// encoding/gob sees it. That package "is not designed to be hardened against adversarial
-// inputs": 134 bytes that announce a huge map make it allocate 2.3 GiB. The format is
-// described at pkg.go.dev/encoding/gob.
+// This file owns the grammar of gob: numbers, type definitions, and a check of each value before encoding/gob sees
+// it. That package "is not designed to be hardened against adversarial inputs": 134 bytes that announce a huge map
+// make it allocate 2.3 GiB. The format is described at pkg.go.dev/encoding/gob.
 
 import (
 	"encoding/binary"
@@ -14,11 +13,11 @@ import (
 
 const (
 	maxGobTypes    = 256       // definitions on one connection; a large program has fifty
-	maxGobDefs     = 256 << 10 // bytes of all of them
-	maxGobElements = 1 << 20   // in a message, of what takes more memory than it takes bytes
+	maxGobDefs     = 256 << 10 // bytes of all definitions on one connection
+	maxGobElements = 1 << 20   // elements in one message that take far more memory than bytes
 )
 
-// Ids of types that need no definition, and the first of those that do.
+// The ids of the types that need no definition, and the first id of those that do.
 const (
 	gobBool      = 1
 	gobInt       = 2
@@ -33,10 +32,10 @@ const (
 
 var (
 	errGobShort = errors.New("a gob message ends in the middle of a value")
-	errGobForm  = errors.New("a gob message has a form that it may not have")
+	errGobForm  = errors.New("a gob message is malformed")
 )
 
-// A gobReader takes values off the bytes of one message. After the first error it gives zeros.
+// A gobReader decodes the bytes of one message. After the first error it returns zero values.
 type gobReader struct {
 	b   []byte
 	err error
@@ -49,8 +48,8 @@ func (r *gobReader) fail(err error) {
 	r.b = nil
 }
 
-// uint reads an unsigned number: up to 127 a byte of its own, else the negated count of the
-// bytes that follow, big end first.
+// uint reads an unsigned number. One up to 127 is a single byte; before any other stands the negated count of its
+// bytes, which are big-endian.
 func (r *gobReader) uint() uint64 {
 	if len(r.b) == 0 {
 		r.fail(errGobShort)
@@ -78,7 +77,7 @@ func (r *gobReader) uint() uint64 {
 	return v
 }
 
-// int reads a signed number: the lowest bit says whether the others are to be complemented.
+// int reads a signed number: if its lowest bit is set, the other bits are complemented.
 func (r *gobReader) int() int64 {
 	u := r.uint()
 	if u&1 != 0 {
@@ -87,12 +86,12 @@ func (r *gobReader) int() int64 {
 	return int64(u >> 1)
 }
 
-// float reads a number whose bytes stand in reverse, since most end in zeros.
+// float reads a floating-point number. Its bytes are reversed, because most end in zeros.
 func (r *gobReader) float() float64 {
 	return math.Float64frombits(bits.ReverseBytes64(r.uint()))
 }
 
-// bytes reads a string or bytes. They stay the message's.
+// bytes reads a string or a byte slice. The result aliases the message.
 func (r *gobReader) bytes() []byte {
 	n := r.uint()
 	if n > uint64(len(r.b)) {
@@ -104,7 +103,7 @@ func (r *gobReader) bytes() []byte {
 	return v
 }
 
-// count reads how many elements follow. Each takes at least size bytes.
+// count reads the number of elements that follow, each of which takes at least size bytes.
 func (r *gobReader) count(size int) int {
 	n := r.uint()
 	if n > uint64(len(r.b)/size) {
@@ -114,8 +113,7 @@ func (r *gobReader) count(size int) int {
 	return int(n)
 }
 
-// field reads the step to the next field of a struct that is there, in a struct of n fields. It
-// returns false at the end.
+// field moves at on to the next field that was sent of a struct with n fields. It returns false at the end.
 func (r *gobReader) field(at *int, n int) bool {
 	step := r.uint()
 	if step == 0 {
@@ -129,7 +127,7 @@ func (r *gobReader) field(at *int, n int) bool {
 	return true
 }
 
-// typeID reads the id of a type.
+// typeID reads the id of a type; negative if its definition follows.
 func (r *gobReader) typeID() int {
 	id := r.int()
 	if id < math.MinInt32 || id > math.MaxInt32 {
@@ -139,8 +137,8 @@ func (r *gobReader) typeID() int {
 	return int(id)
 }
 
-// A gobKind is the form of a type that has a definition. The values are the numbers of the
-// fields of encoding/gob's wireType, of which a definition has one.
+// A gobKind is the kind of a defined type. The values are the indexes of the fields of encoding/gob's wireType, of
+// which a definition sets one.
 type gobKind int
 
 const (
@@ -154,7 +152,7 @@ const (
 	gobKinds
 )
 
-// A gobType is a type as its definition on the wire has it.
+// A gobType is a type as defined on the wire.
 type gobType struct {
 	kind   gobKind
 	name   string
@@ -169,8 +167,8 @@ type gobField struct {
 	id   int
 }
 
-// definition reads a type definition behind its id: a wireType with one field that is set, in
-// which a CommonType with name and id comes first.
+// definition reads a type definition, after its id: a wireType with one field set, whose own first field is a
+// CommonType with name and id.
 func (r *gobReader) definition() *gobType {
 	t := &gobType{}
 	at := -1
@@ -210,7 +208,7 @@ func (r *gobReader) commonType() (name string) {
 		if at == 0 {
 			name = string(r.bytes())
 		} else {
-			r.typeID() // again that of the definition
+			r.typeID() // the id of the definition again
 		}
 	}
 	return name
@@ -230,21 +228,21 @@ func (r *gobReader) structFields() []gobField {
 	return fields
 }
 
-// gobTypes are the types that a peer has defined on its connection.
+// gobTypes are the types that the peer has defined on a connection.
 type gobTypes struct {
 	byID map[int]*gobType
-	defs []byte // all definitions as they came, lengths included
+	defs []byte // all definitions verbatim, with their lengths
 }
 
-// define keeps a definition. message is as it came, its length included; b is what follows the
-// id. The ids are the peer's; a second definition of one would let it change what has been checked.
-func (ts *gobTypes) define(id int, message, b []byte) error {
+// define records a definition. whole is the gob message with its length; b is the part after the id. The peer chooses
+// the ids: if it could define one twice, it could change what has been checked.
+func (ts *gobTypes) define(id int, whole, b []byte) error {
 	switch {
 	case id < gobFirstUser:
 		return errGobForm
 	case ts.byID[id] != nil:
 		return errors.New("a gob type is defined twice")
-	case len(ts.byID) >= maxGobTypes, len(ts.defs)+len(message) > maxGobDefs:
+	case len(ts.byID) >= maxGobTypes, len(ts.defs)+len(whole) > maxGobDefs:
 		return errors.New("too many gob type definitions on one connection")
 	}
 	r := gobReader{b: b}
@@ -256,12 +254,11 @@ func (ts *gobTypes) define(id int, message, b []byte) error {
 		ts.byID = map[int]*gobType{}
 	}
 	ts.byID[id] = t
-	ts.defs = append(ts.defs, message...)
+	ts.defs = append(ts.defs, whole...)
 	return nil
 }
 
-// A gobCheck walks over a value and makes sure that decoding it takes memory in proportion
-// to its bytes.
+// A gobCheck walks a value and makes sure that decoding it takes memory in proportion to its bytes.
 type gobCheck struct {
 	gobReader
 	types    *gobTypes
@@ -269,7 +266,7 @@ type gobCheck struct {
 	elements int
 }
 
-// value checks the value b of a message, from behind the type's id to its end.
+// value checks b, the part of a message after the type id.
 func (ts *gobTypes) value(id int, b []byte, maxDepth int) error {
 	c := gobCheck{gobReader: gobReader{b: b}, types: ts, maxDepth: maxDepth}
 	ts.top(id, &c.gobReader)
@@ -280,14 +277,14 @@ func (ts *gobTypes) value(id int, b []byte, maxDepth int) error {
 	return c.err
 }
 
-// top takes the zero that stands before a value that is no struct.
+// top skips the zero that precedes a top-level value other than a struct.
 func (ts *gobTypes) top(id int, r *gobReader) {
 	if t := ts.byID[id]; (t == nil || t.kind != gobStruct) && r.uint() != 0 {
 		r.fail(errGobForm)
 	}
 }
 
-// walk checks a value of the type at that depth.
+// walk checks a value of the type with that id.
 func (c *gobCheck) walk(id, depth int) {
 	switch id {
 	case gobBool, gobInt, gobUint, gobFloat:
@@ -301,7 +298,7 @@ func (c *gobCheck) walk(id, depth int) {
 		c.uint()
 		return
 	case gobInterface:
-		c.fail(faultf(codeBadArgument, "gob interface values are not taken here"))
+		c.fail(faultf(codeBadArgument, "gob interface values are not supported"))
 		return
 	}
 	t := c.types.byID[id]
@@ -341,7 +338,7 @@ func (c *gobCheck) walk(id, depth int) {
 
 // sequence checks the elements of an array or a slice.
 func (c *gobCheck) sequence(t *gobType, n, depth int) {
-	if t.elem > gobFloat { // a number takes at most eight times its bytes
+	if t.elem > gobFloat { // a number takes at most eight times its bytes in memory
 		c.several(n)
 	}
 	for range n {
@@ -352,14 +349,14 @@ func (c *gobCheck) sequence(t *gobType, n, depth int) {
 	}
 }
 
-// several counts elements that may take a lot more memory than bytes.
+// several counts elements that may take far more memory than bytes.
 func (c *gobCheck) several(n int) {
 	if c.elements += n; c.elements > maxGobElements {
 		c.fail(faultf(codeTooLarge, "the gob value has more than %d elements", maxGobElements))
 	}
 }
 
-// appendGobUint and the others append what gobReader reads.
+// appendGobUint, appendGobInt and appendGobString are the inverse of gobReader.
 func appendGobUint(b []byte, v uint64) []byte {
 	if v < 0x80 {
 		return append(b, byte(v))
@@ -382,7 +379,7 @@ func appendGobString(b []byte, s string) []byte {
 	return append(appendGobUint(b, uint64(len(s))), s...)
 }
 
-// gobUintLen is the number of bytes that appendGobUint appends.
+// gobUintLen returns the number of bytes that appendGobUint appends.
 func gobUintLen(v uint64) int {
 	if v < 0x80 {
 		return 1

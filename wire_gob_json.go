@@ -1,7 +1,7 @@
 package main
 
-// This file owns gob values whose Go type nobody has: a client that prints any result, and an
-// argument that was typed as JSON.
+// This file owns gob values whose Go type is not known here: the results that a client prints, and the arguments that
+// somebody typed as JSON.
 
 import (
 	"encoding/json"
@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// appendJSON appends a value that was checked as JSON. Names of members are those of the Go
-// fields. As in gob, fields that are zero are missing.
+// appendJSON appends a value as JSON. gobTypes.value must have accepted it. Members are named for the Go fields; those
+// with zero values are missing, as they are in gob.
 func (ts *gobTypes) appendJSON(dst []byte, id int, raw []byte) []byte {
 	r := gobReader{b: raw}
 	ts.top(id, &r)
@@ -86,8 +86,8 @@ func (ts *gobTypes) appendMap(dst []byte, t *gobType, r *gobReader) []byte {
 	return append(dst, '}')
 }
 
-// appendEncoded appends what a type has encoded in its own way: a time, text, JSON, or else
-// bytes that only the type itself understands.
+// appendEncoded appends a value that its type has encoded in its own way: as text, a time, JSON, or else as bytes that
+// only the type understands.
 func appendEncoded(dst []byte, t *gobType, b []byte) []byte {
 	if t.kind == gobText {
 		return appendJSONString(dst, string(b))
@@ -102,8 +102,8 @@ func appendEncoded(dst []byte, t *gobType, b []byte) []byte {
 	return appendJSONBytes(dst, b)
 }
 
-// gobOfDocument is the gob form of JSON whose Go type nobody has: a text is a text, and everything else its
-// JSON as bytes, which a Go program takes as json.RawMessage.
+// gobOfDocument returns the gob form of JSON whose Go type is not known. A string is a string; everything else is its
+// JSON as bytes, which a Go program can decode into a json.RawMessage.
 func gobOfDocument(d document) any {
 	if len(d) > 0 && d[0] == '"' {
 		return string(unquoteJSON(d[1 : len(d)-1]))
@@ -111,8 +111,8 @@ func gobOfDocument(d document) any {
 	return []byte(d)
 }
 
-// gobOfJSON finds the Go value whose gob form a method will take. An object has none: gob knows
-// members by the names and types of Go fields, which JSON does not tell.
+// gobOfJSON returns the Go value whose gob form a method is likely to accept. There is none for an object: gob needs
+// the names and types of the Go fields, which JSON does not have.
 func gobOfJSON(text json.RawMessage) (any, error) {
 	var v any
 	if len(text) > 0 {
@@ -128,13 +128,13 @@ func gobOfJSON(text json.RawMessage) (any, error) {
 	case []any:
 		return gobOfArray(v)
 	case map[string]any:
-		return nil, usagef("gob has no form for a JSON object whose Go type is not known").
+		return nil, usagef("a JSON object cannot be sent as gob: its Go type is not known").
 			withHint("call over JSON-RPC: leave out ?proto=gob")
 	}
 	return v, nil
 }
 
-// gobOfArray makes a slice of the one type that all elements have.
+// gobOfArray returns a slice of the one type that all elements have.
 func gobOfArray(list []any) (any, error) {
 	texts, numbers := []string{}, []float64{}
 	for _, e := range list {
@@ -151,6 +151,6 @@ func gobOfArray(list []any) (any, error) {
 	case len(numbers):
 		return numbers, nil
 	}
-	return nil, usagef("gob has no form for a JSON array of several types, or of objects").
+	return nil, usagef("a JSON array of several types, or of anything but strings or numbers, cannot be sent as gob").
 		withHint("call over JSON-RPC: leave out ?proto=gob")
 }

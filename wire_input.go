@@ -1,7 +1,6 @@
 package main
 
-// This file owns the reading side of a connection: a buffer that grows with what has arrived, and the
-// deadlines of what is read.
+// This file owns the reading side of a connection: a buffer that grows with what has arrived, and the read deadlines.
 
 import (
 	"bytes"
@@ -10,35 +9,35 @@ import (
 	"time"
 )
 
-// An input is the buffered reading side of a connection. Messages are parsed in its buffer,
-// which grows while one arrives and is given back after.
+// An input is the buffered reading side of a connection. Messages are parsed in its buffer, which grows while one
+// arrives and is given back afterwards.
 type input struct {
 	src   io.Reader
 	buf   []byte
-	own   []byte // the buffer while nothing large arrives
+	own   []byte // the buffer to use while nothing large arrives
 	start int    // buf[start:] has been read from src and not been taken
-	flush func() // called before a read that may block, so that no answer waits for a request
+	flush func() // called before a read that may block, so that no answer waits for the next request
 
-	account *account // of whoever sends
+	account *account // the sender's
 
-	message time.Duration // the limit on a message that has begun
+	message time.Duration // the time for a message to arrive, from its first byte
 	conn    interface{ SetReadDeadline(time.Time) error }
-	whole   bool // something was taken since the deadline was set, which was for that
+	whole   bool // the message that the deadline was set for has arrived; the next one gets a new deadline
 	mu      sync.Mutex
 	armed   bool // a read deadline is set
-	opening bool // it is that of first
-	stopped bool // the deadline is stopAt's, and nothing changes it any more
+	opening bool // the deadline is the one set by first
+	stopped bool // the deadline is the one set by stopAt; only goOn may change it
 }
 
 const (
 	inputSmall = 4 << 10  // a fresh buffer: most messages are smaller
-	inputKeep  = 16 << 10 // a larger buffer is lent by largeBuffers, until all in it has been taken
-	inputLarge = 64 << 10 // the least that it lends, and the most that an encoder or decoder keeps
-	inputLend  = 4 << 20  // the most that it lends
+	inputKeep  = 16 << 10 // a larger buffer is borrowed from largeBuffers until everything in it has been taken
+	inputLarge = 64 << 10 // the smallest buffer to borrow, and the largest that a gob encoder or decoder keeps
+	inputLend  = 4 << 20  // the largest buffer that is kept for lending
 )
 
-// largeBuffers lends buffers to connections that are busy with large messages or with many at
-// once. An idle connection has none, and those that nobody needs are the garbage collector's.
+// largeBuffers lends buffers to connections that are busy with large messages or with many at once. An idle connection
+// holds none; the garbage collector frees those that nobody needs.
 var largeBuffers sync.Pool // of *[]byte
 
 // borrow returns an empty buffer of at least n bytes.
@@ -49,49 +48,49 @@ func borrow(n int) []byte {
 	return make([]byte, 0, max(n, inputLarge))
 }
 
-// giveBack takes a buffer that may have been borrowed and that nobody looks at any more.
+// giveBack returns a buffer that may have been borrowed. Nobody may use it any more.
 func giveBack(b []byte) {
 	if cap(b) >= inputLarge && cap(b) <= inputLend {
 		largeBuffers.Put(&b)
 	}
 }
 
-// newInput reads from src. Where src has deadlines, a message that has begun must be whole
-// within the limit.
+// newInput returns an input that reads from src. If src has deadlines, a message that has begun must be complete within
+// the limit.
 func newInput(src io.Reader, l limits) *input {
 	in := &input{src: src, message: l.Message}
 	in.conn, _ = src.(interface{ SetReadDeadline(time.Time) error })
 	return in
 }
 
-// bytes is what has arrived and has not been taken. It is valid until the next call of more.
+// bytes returns what has arrived and has not been taken. It is valid until the next call of more.
 func (in *input) bytes() []byte { return in.buf[in.start:] }
 
-// advance takes n bytes, with which a message, or a part that has its own length, is whole.
+// advance takes n bytes that complete a message, or a part of one that has a length of its own.
 func (in *input) advance(n int) {
 	in.start += n
 	in.whole = true
 }
 
-// take returns what has arrived, for whoever reads on without this input.
+// take returns a copy of what has arrived, for a reader that goes on without this input.
 func (in *input) take() []byte {
 	b := bytes.Clone(in.bytes())
 	in.start = len(in.buf)
 	return b
 }
 
-// preload puts bytes before the stream that somebody else has read off it.
+// preload puts back bytes that somebody else has read from the stream.
 func (in *input) preload(b []byte) { in.replace(nil, b) }
 
-// more waits for at least one byte more. begun says that what is there is part of a message,
-// which must then be whole within the limit. The error is io.EOF at the end of the stream.
+// more waits for at least one more byte. begun says that a message has begun, which must then be complete within the
+// limit. The error is io.EOF at the end of the stream.
 func (in *input) more(begun bool) error {
 	in.arm(begun)
 	if in.flush != nil {
 		in.flush()
 	}
 	in.room()
-	// A reader may return 0, nil; bufio gives up after 100 of those, and so do we.
+	// A reader may return 0, nil. We give up after 100 of those, as bufio does.
 	for range 100 {
 		n, err := in.src.Read(in.buf[len(in.buf):cap(in.buf)])
 		in.buf = in.buf[:len(in.buf)+n]
@@ -105,18 +104,18 @@ func (in *input) more(begun bool) error {
 	return io.ErrNoProgress
 }
 
-// late names the limit that a read ran into, if it was one.
+// late replaces err by a fault that names the limit, if the read ran into the one on messages.
 func (in *input) late(err error) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if !isTimeout(err) || in.stopped || !in.armed || in.opening {
 		return err
 	}
-	return tooLarge("message", in.message.Milliseconds(), "the message had begun and was not whole in time")
+	return tooLarge("message", in.message.Milliseconds(), "the message was not complete in time")
 }
 
-// room makes space behind the buffered bytes: by moving them, or by growing. A buffer that the
-// last read has filled grows too, since more is waiting there.
+// room makes space after the buffered bytes, by moving them or by growing the buffer. It also grows a buffer that the
+// last read filled, since more is likely to be waiting.
 func (in *input) room() {
 	rest := in.buf[in.start:]
 	full := len(in.buf) == cap(in.buf)
@@ -146,25 +145,25 @@ func (in *input) grow(rest []byte) {
 	in.replace(borrow(max(2*len(rest), inputLarge)), rest)
 }
 
-// replace goes on with another buffer, to which the bytes are copied.
+// replace switches to the buffer b and appends rest to it.
 func (in *input) replace(b, rest []byte) {
 	old := in.buf
 	in.buf = append(b, rest...)
 	if n := cap(in.buf) - cap(old); n != 0 {
 		in.account.hold(n)
 	}
-	giveBack(old) // our own is too small for that to mean anything
+	giveBack(old) // does nothing if old is our own, which is small
 }
 
-// close gives the buffer back: nothing is read any more.
+// close gives the buffer back. Nothing may be read afterwards.
 func (in *input) close() {
 	in.account.release(cap(in.buf))
 	giveBack(in.buf)
 	in.buf, in.own, in.start = nil, nil, 0
 }
 
-// arm sets the read deadline when a message begins and takes it away when it is whole. The
-// usual message arrives in one read and costs nothing here.
+// arm sets the read deadline once a message has begun and clears it between messages. The usual message arrives in one
+// read and costs no system call here.
 func (in *input) arm(begun bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -179,8 +178,8 @@ func (in *input) arm(begun bool) {
 	in.conn.SetReadDeadline(t)
 }
 
-// first gives a new connection until d for the bytes that tell its protocol; wait for them with
-// more(true). A read that comes too late gives the error of the connection. opened ends it.
+// first limits the wait for the bytes that show the protocol of a new connection to d; use more(true) to read them. A
+// timeout is then reported as the error of the connection. Call opened once the protocol is known.
 func (in *input) first(d time.Duration) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -190,15 +189,15 @@ func (in *input) first(d time.Duration) {
 	}
 }
 
-// opened lets the first message have the time of any other. The deadline of first stands until
-// the next read, which sets its own.
+// opened gives the first message as much time as any other. The deadline set by first holds until the next read, which
+// sets its own.
 func (in *input) opened() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.opening, in.whole = false, true
 }
 
-// stopAt ends all reading at t, whatever is being read.
+// stopAt ends all reading at t, even in the middle of a message.
 func (in *input) stopAt(t time.Time) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -208,7 +207,7 @@ func (in *input) stopAt(t time.Time) {
 	}
 }
 
-// goOn takes back what stopAt has said, if that moment has not come yet.
+// goOn revokes stopAt, unless that time has already come.
 func (in *input) goOn() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -221,11 +220,11 @@ func (in *input) goOn() {
 	}
 }
 
-// discard drops n bytes without keeping them: a message over the limit costs no memory.
+// discard drops n bytes as they arrive, so that a message over the limit costs no memory.
 func (in *input) discard(n int) error {
 	for {
 		have := min(n, len(in.bytes()))
-		in.start += have // not advance: however long it drips, the deadline stays
+		in.start += have // not advance, which would renew the deadline for a message that trickles in
 		if n -= have; n == 0 {
 			return nil
 		}
@@ -235,9 +234,8 @@ func (in *input) discard(n int) error {
 	}
 }
 
-// need waits until n bytes of one message are there and returns them without taking them.
-// begun says that they continue a message, even where none of them is there yet. Memory
-// follows what has arrived, never what was announced.
+// need waits for n bytes of a message and returns them without taking them. begun says that they continue a message,
+// even if none of them has arrived. Memory follows what has arrived, never what was announced.
 func (in *input) need(n int, begun bool) ([]byte, error) {
 	for len(in.bytes()) < n {
 		begun = begun || len(in.bytes()) > 0
@@ -251,7 +249,7 @@ func (in *input) need(n int, begun bool) ([]byte, error) {
 	return in.bytes()[:n], nil
 }
 
-// noEOF is err inside a message, where the end of the stream is not a clean one.
+// noEOF returns err for a read inside a message, where the stream may not end.
 func noEOF(err error) error {
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF

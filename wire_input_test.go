@@ -252,7 +252,7 @@ func TestInputNamesTheLimitThatPassed(t *testing.T) {
 		}
 		in.opened()
 		_, err := in.need(4, true)
-		f := checkCode(t, "a message that stops", err, codeTooLarge, "not whole in time")
+		f := checkCode(t, "a message that stops", err, codeTooLarge, "not complete in time")
 		if f.data().Limit != "message" || f.data().Max != 1 {
 			t.Errorf("it names %+v; want the limit message, 1", f.Data)
 		}

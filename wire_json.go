@@ -1,7 +1,7 @@
 package main
 
-// This file owns the codec of JSON-RPC, 2.0 and 1.0: its framings, its envelope, batches, and
-// what Go values look like in it. See jsonrpc.org/specification and docs/protocol.md, section 4.
+// This file owns the codec of JSON-RPC, 2.0 and 1.0: its framings, its envelope and its batches. A new framing is a
+// constant here. See jsonrpc.org/specification and docs/protocol.md, section 4.
 
 import (
 	"bytes"
@@ -14,21 +14,21 @@ import (
 	"time"
 )
 
-// A framing tells where one message ends and the next begins.
+// A framing separates one message from the next.
 type framing int
 
 const (
 	framingAuto   framing = iota // framingHeader or framingValue, by the first byte
-	framingValue                 // one value after another, white space between them or none
-	framingLine                  // one value a line
-	framingHeader                // Content-Length: N, an empty line, N bytes: the Language Server Protocol's
-	framingEvent                 // written alone: a server-sent event (HTML standard, section 9.2) each
+	framingValue                 // values back to back, with or without white space between them
+	framingLine                  // one value per line
+	framingHeader                // Content-Length: N, an empty line, N bytes, as in the Language Server Protocol
+	framingEvent                 // only written: one server-sent event per message (HTML standard, section 9.2)
 )
 
 const (
 	maxJSONHeader = 4 << 10 // framing headers fit in 100 bytes; the rest is kindness
-	maxAnswers    = 4       // times max_message: of a batch, or of an HTTP body
-	maxJSONSkip   = 1 << 30 // a longer message is not waited for, not even to be dropped
+	maxAnswers    = 4       // times max_message: the answers to one batch or one HTTP body
+	maxJSONSkip   = 1 << 30 // a longer message is not even skipped: it ends the connection
 )
 
 const (
@@ -44,11 +44,11 @@ type jsonCodec struct {
 	framing framing
 	scan    jsonScan
 
-	taken  int          // bytes of the last message, to be taken off the input
-	queue  []jsonParsed // what is left of a batch
-	raw    []byte       // the params or the result of the message read last
-	result bool         // it is a result
-	method string       // of the last request: most are the same
+	taken  int          // bytes of the last message, still on the input
+	queue  []jsonParsed // the rest of a batch
+	raw    []byte       // the params or the result of the last message
+	result bool         // raw is a result
+	method string       // of the last request: usually the next one is the same
 }
 
 // A jsonParsed is one message of a batch.
@@ -61,9 +61,9 @@ type jsonParsed struct {
 
 // A jsonBatch gathers the answers to a batch. Only write changes it.
 type jsonBatch struct {
-	left int // answers to come
+	left int // answers still to come
 	out  []byte
-	most int // bytes of them all
+	most int // the most bytes that out may have
 }
 
 func newJSONCodecFor(in *input, l limits, s codecSide) codec {
@@ -101,10 +101,10 @@ func (c *jsonCodec) read(m *message) error {
 	return nil
 }
 
-// nobodys is an error of a message that is answered with a null id.
+// nobodys returns the error for a message whose id is not known: the answer has a null id.
 func nobodys(f *fault) error { return &badMessage{m: message{id: callID{json: nullID}}, fault: f} }
 
-// value returns the next value, an object or an array that was checked. It stays on the input.
+// value returns the next value, an object or an array, validated. It stays on the input.
 func (c *jsonCodec) value() ([]byte, error) {
 	if err := c.skipSpace(); err != nil {
 		return nil, err
@@ -144,7 +144,7 @@ func (c *jsonCodec) value() ([]byte, error) {
 	return c.in.bytes()[:c.taken], nil
 }
 
-// skipSpace waits for the first byte that is no white space.
+// skipSpace waits for the first byte that is not white space.
 func (c *jsonCodec) skipSpace() error {
 	for {
 		b := c.in.bytes()
@@ -159,8 +159,8 @@ func (c *jsonCodec) skipSpace() error {
 	}
 }
 
-// broken says what is wrong with a message. Where no frame says where the next one begins, the
-// rest of the stream means nothing.
+// broken returns the error for invalid JSON. With one message per line it goes on with the next line; without a frame
+// nobody knows where the next message begins, and the stream is unusable.
 func (c *jsonCodec) broken(err error) error {
 	f := c.parseFault(err)
 	if c.framing != framingLine {
@@ -181,7 +181,7 @@ func (c *jsonCodec) broken(err error) error {
 	}
 }
 
-// parseFault is the fault for a syntax error; what is a fault has a code already.
+// parseFault returns err if it is a fault, and otherwise the fault for a syntax error.
 func (c *jsonCodec) parseFault(err error) *fault {
 	var f *fault
 	if errors.As(err, &f) {
@@ -190,7 +190,8 @@ func (c *jsonCodec) parseFault(err error) *fault {
 	return faultf(codeParse, "the message is not JSON: at byte %d: %w", c.scan.gone+c.scan.pos, err)
 }
 
-// skipLarge drops a value over the limit while it arrives, and answers it.
+// skipLarge drops a value over the limit as it arrives, and returns the error to answer it with. The answer has the id
+// if that came early enough.
 func (c *jsonCodec) skipLarge(whole bool) error {
 	p := jsonParsed{message: message{id: callID{json: nullID}}}
 	if head := c.in.bytes()[:min(c.scan.pos, inputLarge)]; head[0] == '{' {
@@ -265,11 +266,11 @@ func (c *jsonCodec) header() (int, error) {
 		name, value, ok := strings.Cut(line, ":")
 		switch {
 		case !ok:
-			return 0, faultf(codeParse, "%q is no header", shorten(line, 40))
+			return 0, faultf(codeParse, "%q is not a header", shorten(line, 40))
 		case strings.EqualFold(name, "Content-Length"):
 			n, err := strconv.ParseUint(strings.TrimSpace(value), 10, 31)
 			if err != nil || n > maxJSONSkip || length >= 0 {
-				return 0, faultf(codeParse, "%q is no Content-Length", shorten(strings.TrimSpace(value), 40))
+				return 0, faultf(codeParse, "%q is not a valid Content-Length", shorten(strings.TrimSpace(value), 40))
 			}
 			length = int(n)
 		}
@@ -281,7 +282,7 @@ func (c *jsonCodec) header() (int, error) {
 	return length, nil
 }
 
-// batch takes an array apart.
+// batch queues the messages of an array.
 func (c *jsonCodec) batch(b []byte) error {
 	w := enter(b)
 	group := &jsonBatch{most: maxAnswers * c.limits.MaxMessage}
@@ -293,7 +294,7 @@ func (c *jsonCodec) batch(b []byte) error {
 			break
 		}
 		if n++; n > c.limits.MaxBatch {
-			continue // to tell how many there are
+			continue // only counted, for the error
 		}
 		var p jsonParsed
 		c.parse(&p, element)
@@ -313,7 +314,7 @@ func (c *jsonCodec) batch(b []byte) error {
 	return nil
 }
 
-// A jsonEnvelope is the members of a message that have a meaning; the others are ignored.
+// A jsonEnvelope holds the members of a message that have a meaning; others are ignored.
 type jsonEnvelope struct {
 	version, method, params, id, result, fault, timeout, parts []byte
 }
@@ -346,7 +347,7 @@ func readEnvelope(b []byte) (e jsonEnvelope) {
 	}
 }
 
-// parse reads one message. What is wrong with it is in p.fault.
+// parse parses one message. If it is invalid, p.fault says why.
 func (c *jsonCodec) parse(p *jsonParsed, b []byte) {
 	m := &p.message
 	m.id.json = nullID
@@ -377,7 +378,7 @@ func (c *jsonCodec) parse(p *jsonParsed, b []byte) {
 		p.fault = faultf(codeInvalid, "the method is %s; expected a string", jsonKindOf(e.method))
 	}
 	if p.fault != nil {
-		m.kind = request // an answer is due even where there is no id
+		m.kind = request // it is answered even without an id
 		return
 	}
 	if name := unquoteJSON(e.method[1 : len(e.method)-1]); string(name) != c.method {
@@ -388,7 +389,7 @@ func (c *jsonCodec) parse(p *jsonParsed, b []byte) {
 		m.timeout = max(time.Duration(ms*float64(time.Millisecond)), 1)
 	}
 	switch {
-	case e.parts == nil || m.v1 || m.kind != request: // nobody could be told what a part belongs to
+	case e.parts == nil || m.v1 || m.kind != request: // no parts: in 1.0 and to a notification they have no meaning
 	case e.parts[0] == '"' || e.parts[0] == '-' || e.parts[0] >= '0' && e.parts[0] <= '9':
 		m.parts = string(e.parts)
 	case string(e.parts) != nullID:
@@ -396,7 +397,7 @@ func (c *jsonCodec) parse(p *jsonParsed, b []byte) {
 	}
 }
 
-// cancelledID finds whom a cancellation means: {"id": ID}.
+// cancelledID returns the id in the argument of a cancellation: {"id": ID}.
 func cancelledID(argument document) (id callID, ok bool) {
 	if len(argument) == 0 || argument[0] != '{' {
 		return id, false
@@ -405,7 +406,7 @@ func cancelledID(argument document) (id callID, ok bool) {
 	return callID{json: string(e.id)}, e.id != nil
 }
 
-// progressOf takes the argument of a part apart: {"token": N, "value": V}. Tokens of ours are numbers.
+// progressOf parses the argument of $/progress: {"token": N, "value": V}. The tokens that we send are numbers.
 func progressOf(argument document) (token uint64, value document, ok bool) {
 	if len(argument) == 0 || argument[0] != '{' {
 		return 0, nil, false
@@ -438,7 +439,7 @@ func (c *jsonCodec) parseResponse(p *jsonParsed, e *jsonEnvelope) {
 	}
 }
 
-// parseFault reads the error of a response: an object in 2.0, anything in 1.0.
+// parseFault parses the error of a response: an object in 2.0, any value in 1.0.
 func parseFault(b []byte) *fault {
 	switch b[0] {
 	case '"':
@@ -499,7 +500,7 @@ func (c *jsonCodec) write(dst []byte, m *message, body any) (out []byte, err err
 	return c.wrap(dst, append(group.out, ']')), nil
 }
 
-// frame appends a message with its frame.
+// frame encodes a message and appends it with its frame.
 func (c *jsonCodec) frame(dst []byte, m *message, body any) ([]byte, error) {
 	if c.framing == framingHeader {
 		b, err := appendMessage(nil, m, body)
@@ -519,7 +520,7 @@ func (c *jsonCodec) frame(dst []byte, m *message, body any) ([]byte, error) {
 	return c.end(out), nil
 }
 
-// wrap appends a message that is encoded already.
+// wrap appends an encoded message with its frame.
 func (c *jsonCodec) wrap(dst, b []byte) []byte {
 	switch c.framing {
 	case framingHeader:
@@ -531,7 +532,7 @@ func (c *jsonCodec) wrap(dst, b []byte) []byte {
 	return c.end(append(dst, b...))
 }
 
-// eventMessage stands before a message that is an event.
+// eventMessage begins the event that carries a message.
 const eventMessage = "event: message\ndata: "
 
 // end ends a frame that has no length.
@@ -542,7 +543,7 @@ func (c *jsonCodec) end(dst []byte) []byte {
 	return append(dst, '\n')
 }
 
-// appendMessage appends m without a frame. On an error it returns dst with a part of it.
+// appendMessage appends m without a frame. On an error it returns dst with part of m.
 func appendMessage(dst []byte, m *message, body any) (_ []byte, err error) {
 	dst = append(dst, '{')
 	if !m.v1 {
@@ -579,7 +580,7 @@ func appendMessage(dst []byte, m *message, body any) (_ []byte, err error) {
 	return append(dst, '}'), err
 }
 
-// appendOutcome appends the result or the error; in 1.0 both are there, one of them null.
+// appendOutcome appends the result or the error; in 1.0 both, one of which is null.
 func appendOutcome(dst []byte, m *message, body any) (_ []byte, err error) {
 	switch {
 	case m.fault == nil:
@@ -595,7 +596,7 @@ func appendOutcome(dst []byte, m *message, body any) (_ []byte, err error) {
 	return dst, err
 }
 
-// appendFault appends an error as JSON-RPC 2.0 has it, section 5.1.
+// appendFault appends an error in the form of JSON-RPC 2.0, section 5.1.
 func appendFault(dst []byte, f *fault) []byte {
 	dst = strconv.AppendInt(append(dst, `{"code":`...), int64(f.Code), 10)
 	dst = appendJSONString(append(dst, `,"message":`...), f.Text)

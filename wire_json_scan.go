@@ -1,8 +1,8 @@
 package main
 
-// This file owns the grammar of JSON: it finds the end of a value while its bytes arrive, each
-// looked at once, and makes sure on the way that the value can mean one thing only. It takes
-// what I-JSON (RFC 7493) allows: UTF-8 without lone surrogates, no member twice.
+// This file owns the grammar of JSON. It finds the end of a value while its bytes arrive, looks at each byte once, and
+// makes sure on the way that the value has only one meaning. It accepts what I-JSON (RFC 7493) allows: UTF-8 without
+// lone surrogates, no duplicate members.
 
 import (
 	"bytes"
@@ -14,23 +14,23 @@ import (
 )
 
 const (
-	maxJSONNumber = 1 << 10 // digits of a number; a double needs at most 767 for all it has
-	fewNames      = 8       // names of an object that are compared one by one
+	maxJSONNumber = 1 << 10 // digits of a number; written out exactly, a double has at most 767
+	fewNames      = 8       // the most members of an object whose names are compared one by one
 )
 
-// A jsonScan is a value of which a part has been seen.
+// A jsonScan is the state of the scan of one value.
 type jsonScan struct {
 	maxDepth int
-	pos      int  // bytes that were checked: an error is here
-	gone     int  // bytes before those, which were forgotten
-	lax      bool // what was checked is not kept, so that names cannot be compared
+	pos      int  // how many bytes have been checked; after an error, where it is
+	gone     int  // how many bytes before those were forgotten
+	lax      bool // bytes were forgotten, so that names can no longer be compared
 
 	next   jsonNext
-	frames []jsonFrame // objects and arrays that are open
-	names  []jsonSpan  // of the members of all open objects
+	frames []jsonFrame // the open objects and arrays, outermost first
+	names  []jsonSpan  // the members of all open objects
 	inText bool        // pos is inside a string
-	isName bool        // which is the name of a member
-	start  int         // where it begins, behind its quote
+	isName bool        // that string is the name of a member
+	start  int         // where that string begins, after its quote
 }
 
 // jsonNext is what may come next.
@@ -38,9 +38,9 @@ type jsonNext uint8
 
 const (
 	nextValue      jsonNext = iota
-	nextValueOrEnd          // of an array that is empty yet
+	nextValueOrEnd          // of an array that is still empty
 	nextName
-	nextNameOrEnd // of an object that is empty yet
+	nextNameOrEnd // of an object that is still empty
 	nextColon
 	nextCommaOrEnd
 	nextNothing
@@ -48,13 +48,13 @@ const (
 
 type jsonFrame struct {
 	object bool
-	first  int                 // of names
-	many   map[string]struct{} // the same names, where there are many
+	first  int                 // the index of its first member in names
+	many   map[string]struct{} // all its names, once there are more than fewNames
 }
 
 type jsonSpan struct{ start, end int }
 
-// reset makes it ready for the next value.
+// reset prepares s for the next value.
 func (s *jsonScan) reset(maxDepth int) {
 	*s = jsonScan{maxDepth: maxDepth, frames: s.frames[:0], names: s.names[:0]}
 	if cap(s.names) > 1<<10 {
@@ -62,7 +62,7 @@ func (s *jsonScan) reset(maxDepth int) {
 	}
 }
 
-// forget says that the first n bytes are gone: the value is too large and only its end matters.
+// forget says that the first n bytes are gone: the value is too large, and only its end matters.
 func (s *jsonScan) forget(n int) {
 	s.pos -= n
 	s.gone += n
@@ -72,9 +72,9 @@ func (s *jsonScan) forget(n int) {
 	}
 }
 
-// scan goes on with b, which begins with the first byte of the value, or the first that is not
-// forgotten. It returns true when the value is whole; its length is pos. last says that no more
-// bytes will come. An error is a *fault or has no code; pos is where it is.
+// scan goes on with b, which begins with the first byte of the value that is not forgotten. It returns true once the
+// value is complete; its length is then pos. last says that no more bytes will come. An error is a *fault, or a plain
+// syntax error; it is at pos.
 func (s *jsonScan) scan(b []byte, last bool) (whole bool, err error) {
 	for s.pos < len(b) && s.next != nextNothing {
 		before := s.pos
@@ -100,7 +100,7 @@ func (s *jsonScan) scan(b []byte, last bool) (whole bool, err error) {
 	return false, nil
 }
 
-// token takes a byte of structure, a number or a literal.
+// token scans white space, a structural character, a number or a literal, or begins a string.
 func (s *jsonScan) token(b []byte, last bool) error {
 	c := b[s.pos]
 	wantsValue := s.next <= nextValueOrEnd
@@ -133,7 +133,7 @@ func (s *jsonScan) token(b []byte, last bool) error {
 		return s.scalar(b, last)
 	default:
 		if !last && !utf8.FullRune(b[s.pos:]) {
-			return nil // the rest of the character is for the error
+			return nil // wait for the rest of the character, which the error quotes
 		}
 		r, _ := utf8.DecodeRune(b[s.pos:])
 		return fmt.Errorf("unexpected %q, %s", r, s.next.words())
@@ -149,7 +149,7 @@ func (n jsonNext) words() string {
 
 func (s *jsonScan) top() *jsonFrame { return &s.frames[len(s.frames)-1] }
 
-// ended says that a value is whole.
+// ended notes that a value is complete.
 func (s *jsonScan) ended() {
 	s.next = nextCommaOrEnd
 	if len(s.frames) == 0 {
@@ -157,7 +157,7 @@ func (s *jsonScan) ended() {
 	}
 }
 
-// scalar takes a number or a literal, once the byte behind it is there.
+// scalar scans a number or a literal, once the byte after it has arrived.
 func (s *jsonScan) scalar(b []byte, last bool) error {
 	end := s.pos + 1
 	for end < len(b) && strings.IndexByte("0123456789+-.eEaflnrstu", b[end]) >= 0 {
@@ -171,14 +171,14 @@ func (s *jsonScan) scalar(b []byte, last bool) error {
 		return nil
 	}
 	if w := string(word); w != "true" && w != "false" && w != "null" && !isJSONNumber(word) {
-		return fmt.Errorf("%q is no number and no literal", word)
+		return fmt.Errorf("%q is neither a number nor true, false or null", word)
 	}
 	s.pos = end
 	s.ended()
 	return nil
 }
 
-// isJSONNumber tells a number of RFC 8259 §6.
+// isJSONNumber reports whether b is a number as in RFC 8259 §6.
 func isJSONNumber(b []byte) bool {
 	digits := func() bool {
 		n := 0
@@ -213,8 +213,8 @@ func isJSONNumber(b []byte) bool {
 	return len(b) == 0
 }
 
-// text goes on inside a string. It stops at its end, or before an escape or a character of which
-// a part is missing.
+// text goes on inside a string. It stops at the end of the string, or before an escape or a character that has not
+// arrived completely.
 func (s *jsonScan) text(b []byte) error {
 	for i := s.pos; ; {
 		for i+8 <= len(b) && plainText(binary.LittleEndian.Uint64(b[i:])) {
@@ -236,11 +236,11 @@ func (s *jsonScan) text(b []byte) error {
 			s.next = nextColon
 			return s.name(b, jsonSpan{s.start, i})
 		case c < 0x20:
-			return fmt.Errorf("a control character in a string; it has to be written as \\u%04x", c)
+			return fmt.Errorf("a control character in a string; write it as \\u%04x", c)
 		case c == '\\':
 			var ok bool
 			if n, ok = escapeLength(b[i:]); !ok {
-				return fmt.Errorf("a wrong escape in a string")
+				return fmt.Errorf("an invalid escape in a string")
 			}
 		case c >= utf8.RuneSelf:
 			var r rune
@@ -258,16 +258,16 @@ func (s *jsonScan) text(b []byte) error {
 	}
 }
 
-// plainText tells whether eight bytes are ASCII without quotes, backslashes and controls: the
-// subtractions borrow into the top bit of a byte that is less than what is taken from it.
+// plainText reports whether the eight bytes of w are ASCII without quotes, backslashes and control characters: a
+// subtraction borrows into the top bit of a byte that is less than what is subtracted.
 func plainText(w uint64) bool {
 	const each, top = 0x0101010101010101, 0x8080808080808080
 	quote, slash := w^'"'*each, w^'\\'*each
 	return (w|(w-0x20*each)|(quote-each)|(slash-each))&top == 0
 }
 
-// escapeLength is the length of the escape that b begins with; 0 where a part of it is missing.
-// Both halves of a surrogate pair are one.
+// escapeLength returns the length of the escape at the beginning of b, or 0 if part of it is missing. The two halves of
+// a surrogate pair count as one escape.
 func escapeLength(b []byte) (n int, ok bool) {
 	if len(b) < 2 {
 		return 0, true
@@ -309,7 +309,7 @@ func hexEscape(b []byte) (r rune, n int, ok bool) {
 	return r, 6, true
 }
 
-// name keeps the name of a member, unless the object has it already.
+// name records the name of a member. It fails if the object has the name already.
 func (s *jsonScan) name(b []byte, at jsonSpan) error {
 	if s.lax {
 		return nil
@@ -339,7 +339,7 @@ func (s *jsonScan) name(b []byte, at jsonSpan) error {
 	return nil
 }
 
-// unquoteJSON decodes the inside of a string that was checked. Without an escape it is b itself.
+// unquoteJSON decodes a validated string, without its quotes. The result is b itself if there is no escape.
 func unquoteJSON(b []byte) []byte {
 	at := bytes.IndexByte(b, '\\')
 	if at < 0 {
@@ -381,7 +381,7 @@ func unquoteJSON(b []byte) []byte {
 	return out
 }
 
-// checkJSON checks a whole text. Its error says in which line and column it goes wrong.
+// checkJSON validates a text that is one value. Its error has the line and the column.
 func checkJSON(b []byte, l limits) error {
 	var s jsonScan
 	s.reset(l.MaxDepth)
@@ -403,14 +403,14 @@ func checkJSON(b []byte, l limits) error {
 
 const jsonSpace = " \t\r\n"
 
-// A jsonWalk goes over the members or elements of a value that was checked. One that was cut
-// off gives those that are whole.
+// A jsonWalk iterates over the members or elements of a validated value. Of a value that was cut off it returns those
+// that are complete.
 type jsonWalk struct {
 	b  []byte
 	at int
 }
 
-// enter begins behind the first bracket of b.
+// enter returns a walk over the object or array b.
 func enter(b []byte) jsonWalk { return jsonWalk{b: b, at: 1} }
 
 // member returns the next member of an object: its name without quotes, and its value.
@@ -439,7 +439,7 @@ func (w *jsonWalk) element() (value []byte, ok bool) {
 			continue
 		case '}', ']':
 			depth--
-			if depth < 0 { // our own end; a number may stand right before it
+			if depth < 0 { // the end of the object or array; a number may stand right before it
 				return w.b[start:w.at], w.at > start
 			}
 		case ',', ':', ' ', '\t', '\r', '\n':
@@ -458,7 +458,7 @@ func (w *jsonWalk) element() (value []byte, ok bool) {
 	return nil, false
 }
 
-// skipText goes to the quote that ends a string.
+// skipText moves on to the quote that ends a string.
 func (w *jsonWalk) skipText() bool {
 	for w.at++; ; w.at++ {
 		n := bytes.IndexByte(w.b[w.at:], '"')

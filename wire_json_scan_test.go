@@ -43,10 +43,10 @@ func TestJSONScan(t *testing.T) {
 		{`"ä€𝄞\n\u00e4\ud834\udd1e"`, ""}, {`"` + long + `"`, ""}, {`"` + long + `\"` + long + `"`, ""},
 		{``, "ends too early"}, {`{`, "ends too early"}, {`"a`, "ends too early"}, {`"\`, "ends too early"}, {`"\u12`, "ends too early"}, {"\"\xe2\x82", "ends too early"},
 		{`{"a":1,}`, `unexpected '}', expected a name in quotes`}, {`[1,]`, "expected a value"}, {`{a:1}`, "expected a name"}, {`{"a" 1}`, "expected a colon"}, {`[1 2]`, "expected a comma"},
-		{`01`, "is no number"}, {`1.`, "is no number"}, {`+1`, "unexpected"}, {`.5`, "unexpected"}, {`tru`, "no literal"}, {`NaN`, "unexpected"}, {`'a'`, "unexpected"},
+		{`01`, "neither a number"}, {`1.`, "neither a number"}, {`+1`, "unexpected"}, {`.5`, "unexpected"}, {`tru`, "neither a number"}, {`NaN`, "unexpected"}, {`'a'`, "unexpected"},
 		{strings.Repeat("1", maxJSONNumber+1), "digits"},
-		{"\"a\tb\"", "control character"}, {`"\x"`, "wrong escape"}, {`"\u12g4"`, "wrong escape"},
-		{"\"\xff\"", "not UTF-8"}, {"\"\xed\xa0\x80\"", "not UTF-8"}, {`"\ud834"`, "wrong escape"}, {`"\udd1e\ud834"`, "wrong escape"}, {`"\ud834\u0041"`, "wrong escape"},
+		{"\"a\tb\"", "control character"}, {`"\x"`, "invalid escape"}, {`"\u12g4"`, "invalid escape"},
+		{"\"\xff\"", "not UTF-8"}, {"\"\xed\xa0\x80\"", "not UTF-8"}, {`"\ud834"`, "invalid escape"}, {`"\udd1e\ud834"`, "invalid escape"}, {`"\ud834\u0041"`, "invalid escape"},
 		{`{"a":1,"a":2}`, `"a" is there twice`}, {`{"a":1,"\u0061":2}`, "twice"},
 		{strings.Repeat("[", 65), "nested too deeply"},
 		{"\ufeff{}", "unexpected"},
@@ -320,7 +320,7 @@ func FuzzJSONScan(f *testing.F) {
 			t.Fatalf("%q was taken; the standard library refuses it", b)
 		}
 		// encoding/json decodes a lone surrogate to U+FFFD, and does not tell.
-		if whole != nil && want && !strings.Contains(whole.Error(), "wrong escape") {
+		if whole != nil && want && !strings.Contains(whole.Error(), "invalid escape") {
 			t.Fatalf("%q was refused: %v", b, whole)
 		}
 		if whole != nil {

@@ -1,6 +1,6 @@
 package main
 
-// This file owns the way between JSON and the values of Go: the arguments of methods, and bodies that are
+// This file owns the conversion between JSON and Go values: the arguments that methods get, and the bodies that are
 // written. The messages around them are in wire_json.go.
 
 import (
@@ -46,7 +46,7 @@ func decodeParams(params []byte, v any) error {
 	return decodeBody(argument, v)
 }
 
-// noArgument is for a call without one. Whoever takes any JSON takes none as null.
+// noArgument stores the argument of a call that has none. A type that takes any JSON gets null.
 func noArgument(v any) error {
 	switch v := v.(type) {
 	case *json.RawMessage:
@@ -55,14 +55,14 @@ func noArgument(v any) error {
 	case *any:
 		*v = nil
 		return nil
-	case *document: // whoever gets it knows whether none will do
+	case *document: // a provider gets it, and decides for itself whether it needs an argument
 		*v = nil
 		return nil
 	}
 	return faultf(codeBadArgument, "the method takes one argument, and none was given")
 }
 
-// decodeBody decodes an argument that was checked into v, a pointer.
+// decodeBody decodes a validated argument into v, a pointer.
 func decodeBody(b []byte, v any) error { return decodeValue("the argument", b, v) }
 
 func decodeValue(what string, b []byte, v any) error {
@@ -99,7 +99,7 @@ func decodeValue(what string, b []byte, v any) error {
 	return f
 }
 
-// jsonKindOf names what a value is.
+// jsonKindOf names the type of a JSON value, with an article.
 func jsonKindOf(b []byte) string {
 	switch b[0] {
 	case '{':
@@ -116,7 +116,7 @@ func jsonKindOf(b []byte) string {
 	return "a number"
 }
 
-// article puts one before a name of encoding/json: string, number 1.5, bool, array, object.
+// article returns a name of encoding/json with an article: string, number 1.5, bool, array, object.
 func article(name string) string {
 	switch {
 	case name == "bool":
@@ -127,7 +127,7 @@ func article(name string) string {
 	return "a " + name
 }
 
-// jsonKindFor names what a Go type wants.
+// jsonKindFor names the JSON type that a Go type is decoded from, with an article.
 func jsonKindFor(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Bool:
@@ -135,7 +135,7 @@ func jsonKindFor(t reflect.Type) string {
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		return fmt.Sprintf("an integer of %d bits", t.Bits())
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return fmt.Sprintf("an integer of %d bits that is not negative", t.Bits())
+		return fmt.Sprintf("an unsigned integer of %d bits", t.Bits())
 	case reflect.Float32, reflect.Float64:
 		return "a number"
 	case reflect.Slice, reflect.Array:
@@ -149,13 +149,13 @@ func jsonKindFor(t reflect.Type) string {
 	return "a string"
 }
 
-// bodyInTurn is the longest text that is encoded while other answers wait: that takes 50 µs or so.
+// bodyInTurn is the longest text to encode while other answers wait: it takes about 50 µs.
 const bodyInTurn = 32 << 10
 
-// encodedJSON is a value that was encoded before its turn.
+// encodedJSON is the result of prepareJSON.
 type encodedJSON []byte
 
-// prepareJSON encodes what could take long, or is encoded by somebody's MarshalJSON.
+// prepareJSON encodes a body if that could take long or run a foreign MarshalJSON.
 func prepareJSON(body any) (any, error) {
 	switch v := body.(type) {
 	case nil, bool, int, document, encodedJSON:
@@ -173,7 +173,7 @@ func prepareJSON(body any) (any, error) {
 	return encodedJSON(b), err
 }
 
-// appendBody appends a Go value as JSON. The error is that it has none.
+// appendBody appends a Go value as JSON. An error means that the value has no JSON form.
 func appendBody(dst []byte, v any) (out []byte, err error) {
 	switch v := v.(type) {
 	case nil:
@@ -192,7 +192,7 @@ func appendBody(dst []byte, v any) (out []byte, err error) {
 		return appendDocument(dst, v), nil
 	}
 	defer func() {
-		if p := recover(); p != nil { // a MarshalJSON of somebody's
+		if p := recover(); p != nil { // in a foreign MarshalJSON
 			out, err = dst, fmt.Errorf("%v", p)
 		}
 	}()
@@ -205,8 +205,8 @@ func appendBody(dst []byte, v any) (out []byte, err error) {
 	return append(dst, bytes.TrimSuffix(b.Bytes(), []byte("\n"))...), nil
 }
 
-// appendDocument appends JSON that has come in. A message of ours is one line, and JSON has line ends between
-// its values alone.
+// appendDocument appends JSON that is passed on. Our messages are one line each, so line ends become blanks; JSON has
+// line ends only between its tokens.
 func appendDocument(dst, b []byte) []byte {
 	at := len(dst)
 	dst = append(dst, b...)
@@ -218,7 +218,7 @@ func appendDocument(dst, b []byte) []byte {
 	return dst
 }
 
-// appendJSONString appends s in quotes. What is not UTF-8 becomes U+FFFD, as in encoding/json.
+// appendJSONString appends s in quotes. Invalid UTF-8 becomes U+FFFD, as in encoding/json.
 func appendJSONString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	start := 0
@@ -256,7 +256,7 @@ func appendJSONString(dst []byte, s string) []byte {
 	return append(append(dst, s[start:]...), '"')
 }
 
-// appendJSONFloat writes null for what JSON has no number for.
+// appendJSONFloat appends v, or null for NaN and the infinities, for which JSON has no number.
 func appendJSONFloat(dst []byte, v float64) []byte {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return append(dst, "null"...)
@@ -264,7 +264,7 @@ func appendJSONFloat(dst []byte, v float64) []byte {
 	return strconv.AppendFloat(dst, v, 'g', -1, 64)
 }
 
-// appendJSONBytes writes bytes as encoding/json does.
+// appendJSONBytes appends b in base64, as encoding/json does.
 func appendJSONBytes(dst, b []byte) []byte {
 	return append(base64.StdEncoding.AppendEncode(append(dst, '"'), b), '"')
 }

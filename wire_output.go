@@ -1,7 +1,7 @@
 package main
 
-// This file owns the writing side of a connection: many append, one writes for all, and
-// a peer that does not read holds up only its own connection.
+// This file owns the writing side of a connection. Many goroutines append, one of them writes for all, and a peer that
+// does not read holds up only its own connection.
 
 import (
 	"fmt"
@@ -12,22 +12,22 @@ import (
 )
 
 const (
-	outputKeep = 8 << 10   // a larger buffer is given back when it has been written
-	outputFull = 256 << 10 // more than this waiting, and whoever appends waits for the writer
+	outputKeep = 8 << 10   // a larger buffer is given back once it has been written
+	outputFull = 256 << 10 // while more bytes than this are unwritten, append blocks
 )
 
-// An output gathers whole messages and writes them with as few system calls as it can.
+// An output collects whole messages and writes them with as few system calls as possible.
 type output struct {
 	dst     patientWriter
 	account *account
 
 	mu      sync.Mutex
 	written *sync.Cond
-	buf     []byte // appended and not yet written
+	buf     []byte // what was appended and is not being written
 	spare   []byte // the buffer that is not in use
-	large   bool   // the last write was too long for a buffer of our own
-	writing bool
-	err     error // the first error; nothing is written after it
+	large   bool   // the last write was longer than outputKeep
+	writing bool   // some goroutine writes, or has claimed it
+	err     error  // the first error; nothing is written after it
 }
 
 func newOutput(dst io.Writer, limit time.Duration, a *account) *output {
@@ -36,8 +36,8 @@ func newOutput(dst io.Writer, limit time.Duration, a *account) *output {
 	return o
 }
 
-// append adds one message, which is sent by the next flush. Where much waits to be read by the peer, it
-// waits, too. An error is either that of the encoding, and nothing was added, or that of an earlier write.
+// append adds one message, which the next flush sends. It blocks while the peer has too much left to read. An error is
+// either that of the encoding, and nothing was added, or that of an earlier write.
 func (o *output) append(c codec, m *message, body any) error {
 	body, err := c.prepare(body)
 	if err != nil {
@@ -55,7 +55,7 @@ func (o *output) append(c codec, m *message, body any) error {
 	return o.addLocked(c, m, body)
 }
 
-// offer adds one message without ever waiting: it reports false where more than most bytes wait already.
+// offer adds one message and never blocks: it returns false if more than most bytes are waiting already.
 func (o *output) offer(c codec, m *message, body any, most int) (bool, error) {
 	body, err := c.prepare(body)
 	if err != nil {
@@ -83,7 +83,7 @@ func (o *output) addLocked(c codec, m *message, body any) error {
 	return err
 }
 
-// put adds bytes that are no message.
+// put adds bytes outside of any message.
 func (o *output) put(text string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -93,7 +93,7 @@ func (o *output) put(text string) {
 	}
 }
 
-// flush writes what was appended. Where somebody writes already, it is left to that one.
+// flush writes what was appended, or leaves that to the goroutine that is already writing.
 func (o *output) flush() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -103,8 +103,8 @@ func (o *output) flush() error {
 	return o.err
 }
 
-// claim reports whether something waits that nobody writes. The caller has to, with flushClaimed:
-// until then everybody else leaves it to them.
+// claim reports whether there is something to write that nobody is writing. If so, the caller must call flushClaimed:
+// until then everyone else leaves the writing to it.
 func (o *output) claim() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -115,7 +115,7 @@ func (o *output) claim() bool {
 	return true
 }
 
-// flushClaimed writes what claim has found.
+// flushClaimed does the writing that claim has reserved.
 func (o *output) flushClaimed() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -123,7 +123,7 @@ func (o *output) flushClaimed() error {
 	return o.err
 }
 
-// drain waits until all that was appended has been written, whoever writes it, or cannot be.
+// drain returns once everything that was appended has been written, by whichever goroutine, or has failed to be.
 func (o *output) drain() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -137,7 +137,7 @@ func (o *output) drain() error {
 	return o.err
 }
 
-// close gives up what is left: nothing is written any more.
+// close discards what is left. Nothing is written afterwards.
 func (o *output) close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -150,14 +150,14 @@ func (o *output) close() {
 	}
 }
 
-// failed is the error that ended the output, or nil.
+// failed returns the error that ended the output, or nil.
 func (o *output) failed() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.err
 }
 
-// flushLocked writes until nothing waits. The lock is not held while it writes.
+// flushLocked writes until nothing is left. It releases the lock during each write.
 func (o *output) flushLocked() {
 	o.writing = true
 	for len(o.buf) > 0 && o.err == nil {
@@ -185,8 +185,8 @@ func (o *output) flushLocked() {
 	o.written.Broadcast()
 }
 
-// An account is what the connections of one user hold in memory: bytes that wait to be parsed, or to be
-// read by the peer. A nil account counts nothing.
+// An account counts the bytes that the connections of one user hold in memory: input that waits to be parsed, and
+// output that waits to be read by the peer. A nil account counts nothing.
 type account struct{ held atomic.Int64 }
 
 func (a *account) hold(n int) {
@@ -197,16 +197,16 @@ func (a *account) hold(n int) {
 
 func (a *account) release(n int) { a.hold(-n) }
 
-// A patientWriter gives whoever reads the limit for every part of what is written: a peer that reads
-// slowly is served, one that does not read is given up.
+// A patientWriter allows the limit for each part of a write: a peer that reads slowly is served, one that does not read
+// is given up.
 type patientWriter struct {
 	dst   io.Writer
 	conn  interface{ SetWriteDeadline(time.Time) error } // nil where dst has no deadlines
-	limit time.Duration                                  // on one blocked write
+	limit time.Duration                                  // on the time that one part may take
 	armed time.Time                                      // when the write deadline was set
 }
 
-// patientPart is written under one deadline: at 10 s a peer has to read 26 KB/s.
+// patientPart is how many bytes are written under one deadline: with a limit of 10 s a peer has to read 26 KB/s.
 const patientPart = 256 << 10
 
 func newPatientWriter(dst io.Writer, limit time.Duration) patientWriter {
@@ -215,8 +215,8 @@ func newPatientWriter(dst io.Writer, limit time.Duration) patientWriter {
 	return w
 }
 
-// Write writes all of b. The deadline is renewed once it has lost a tenth, not at each write:
-// setting one costs as much as a small call.
+// Write writes all of b. It renews the deadline after a tenth of the limit, not for each write: setting one costs as
+// much as a small call.
 func (w *patientWriter) Write(b []byte) (n int, err error) {
 	if w.conn == nil {
 		return w.dst.Write(b)
