@@ -1,6 +1,11 @@
 package main
 
-// This file owns the router: what a service is, and how a Go type becomes one by reflection.
+// This file is the door of the room rpc: services, their methods, and the router that finds a method by its name. It
+// also makes a service of a Go type, by reflection; newBuiltins registers ours.
+//
+// rpc_call.go is a call, rpc_schema.go describes Go types as JSON Schema, and rpc_pool.go forwards calls to providers.
+// A new Go service is a line in newBuiltins; a new kind of service implements service and is added to the router; a new
+// kind of provider implements provider in rpc_pool.go.
 
 import (
 	"context"
@@ -13,9 +18,8 @@ import (
 	"sync/atomic"
 )
 
-// Echo is the service that every ipcd has, and the one to copy: an exported type, exported
-// methods with a context, one argument and one result, and a line in rpc.go that
-// registers it. "ipcd call Echo.Say hello" calls it.
+// Echo is the service that every ipcd has, and the one to copy: an exported type, exported methods with a context, one
+// argument and one result, and a line in newBuiltins. "ipcd call Echo.Say hello" calls it.
 type Echo struct{}
 
 // Say returns the text that it was given.
@@ -23,41 +27,41 @@ func (Echo) Say(ctx context.Context, text string) (string, error) {
 	return text, nil
 }
 
-// A finder knows the methods that a peer may call. The router is the daemon's; a client has none.
+// A finder finds the methods that a peer may call. The daemon's is the router; a client has none.
 type finder interface {
 	find(name string, who *peer) (*method, *fault)
 }
 
-// A service answers the calls of one name. Go receivers are one kind; workers, registered
-// peers and other machines implement it too.
+// A service is a set of methods under one name. A receiver, which wraps a Go value, is one kind. Another kind may have
+// methods that forward to a pool of providers.
 type service interface {
 	// names lists the methods in alphabetical order, without the name of the service.
 	names() []string
-	// method finds the method of such a name; nil if there is none.
+	// method returns the method with that name, or nil if there is none.
 	method(name string) *method
 }
 
-// A method is one thing that can be called. It has either invoke or forward.
+// A method is what a caller can call. It has either invoke or forward.
 type method struct {
 	name     string       // Service.Method
-	argument reflect.Type // what the codec decodes into; nil where no argument is taken
-	result   reflect.Type // nil where it cannot be known
+	argument reflect.Type // what the codec decodes into; nil if the method takes no argument
+	result   reflect.Type // nil if not known
 	doc      string       // one line; may be empty
 
-	// invoke runs it here, in the reader of the connection while it is quick. arg is a pointer to an
-	// argument, or nil where none is taken.
+	// invoke runs the method in this process, and in the goroutine that reads the connection as long as the method is
+	// quick. arg is a pointer to the argument, or nil if the method takes none.
 	invoke func(ctx context.Context, arg any) (any, error)
 
-	// forward hands the call on and returns at once: pipelined calls of one method must all be under way
-	// together. c.reply answers, whenever and wherever. Its argument is a document.
+	// forward passes the call to a provider and returns at once, so that pipelined calls are all in flight together.
+	// c.reply answers it, at any time and from any goroutine. c.arg is a *document.
 	forward func(c *call)
 
-	// slow counts down the calls that shall not hold up the reader of a connection; see
-	// session.handle. It is set when one of them did, and each quick one takes from it.
+	// slow is how many more quick calls it takes until the method may run in the reading goroutine again, see
+	// session.handle. A call that held up the reader sets it; each quick call decrements it.
 	slow atomic.Int32
 }
 
-// newArgument makes the pointer that the codec decodes the argument into.
+// newArgument returns a pointer for the codec to decode the argument into.
 func (m *method) newArgument() any {
 	switch m.argument {
 	case nil:
@@ -72,8 +76,8 @@ func (m *method) newArgument() any {
 	return reflect.New(m.argument).Interface()
 }
 
-// run runs the method and survives it: a panic becomes an internal error.
-func (m *method) run(ctx context.Context, arg any, crashed func(method string, value any, stack []byte)) (result any, err error) {
+// run invokes the method. A panic is reported to crashed and becomes an internal error.
+func (m *method) run(ctx context.Context, arg any, crashed func(name string, value any, stack []byte)) (result any, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			crashed(m.name, v, debug.Stack())
@@ -83,9 +87,9 @@ func (m *method) run(ctx context.Context, arg any, crashed func(method string, v
 	return m.invoke(ctx, arg)
 }
 
-// A router finds the method for a name. Looking up takes no lock.
+// A router finds methods by name. Lookups take no lock.
 type router struct {
-	mu       sync.Mutex // held by those who change it
+	mu       sync.Mutex // guards services, and the replacement of index
 	services map[string]service
 	index    atomic.Pointer[map[string]*method] // by Service.Method; replaced, never changed
 }
@@ -96,10 +100,10 @@ func newRouter() *router {
 	return r
 }
 
-// add puts a service behind a name. A name that is taken stays with whom it is.
+// add registers a service under a name. It fails if the name is taken.
 func (r *router) add(name string, s service) error {
 	if !isServiceName(name) {
-		return faultf(codeInvalid, "%q is no name for a service; use letters, digits and _, beginning with a letter", name)
+		return faultf(codeInvalid, "%q is not a valid name for a service; use letters, digits and _, beginning with a letter", name)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -133,19 +137,19 @@ func (r *router) find(name string, _ *peer) (*method, *fault) {
 	return nil, f
 }
 
-// methods lists all names that find knows, in alphabetical order.
+// methods lists the names of all methods in alphabetical order.
 func (r *router) methods() []string {
 	return slices.Sorted(maps.Keys(*r.index.Load()))
 }
 
-// names lists the services.
+// names lists the services in alphabetical order.
 func (r *router) names() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Sorted(maps.Keys(r.services))
 }
 
-// isServiceName tells a name that can stand before the dot in every protocol and shell.
+// isServiceName reports whether name can stand before the dot in every protocol and shell.
 func isServiceName(name string) bool {
 	if len(name) == 0 || len(name) > 64 {
 		return false
@@ -177,14 +181,15 @@ var (
 	documentType = reflect.TypeFor[document]()
 )
 
-// newReceiver makes a service of v, named for its type. The methods it takes are
+// newReceiver returns a service with the methods of v, and its name, which is that of v's type. The methods have to be
+// exported and of one of these forms:
 //
 //	func (t *T) Method(ctx context.Context, arg A) (R, error)
 //	func (t *T) Method(ctx context.Context) (R, error)
 //	func (t *T) Method(arg A, reply *R) error
 //
-// the last being net/rpc's own form. Other exported methods are not callable. docs gives a
-// line on each method by its name, where there is one.
+// The last one is net/rpc's. Other exported methods cannot be called. docs has a line of documentation by the name of
+// the method, for any of them.
 func newReceiver(v any, docs map[string]string) (name string, s *receiver, err error) {
 	value := reflect.ValueOf(v)
 	name = reflect.Indirect(value).Type().Name()
@@ -200,13 +205,13 @@ func newReceiver(v any, docs map[string]string) (name string, s *receiver, err e
 		s.sorted = append(s.sorted, short)
 	}
 	if len(s.sorted) == 0 {
-		return "", nil, fmt.Errorf("%T has no exported method of a form that can be called", v)
+		return "", nil, fmt.Errorf("%T has no exported method that can be called", v)
 	}
 	slices.Sort(s.sorted)
 	return name, s, nil
 }
 
-// newGoMethod makes a method of fn, or nil where its form is not one of newReceiver's.
+// newGoMethod returns a method that calls fn, or nil if fn has none of the forms that newReceiver lists.
 func newGoMethod(fn reflect.Value) *method {
 	t := fn.Type()
 	switch {
@@ -225,8 +230,8 @@ func newGoMethod(fn reflect.Value) *method {
 	return nil
 }
 
-// invokeContext calls the form with a context. The commonest types go without reflection,
-// which would cost as much as the rest of a small call.
+// invokeContext calls a method of the form with a context. The commonest types avoid reflection, which would cost as
+// much as the rest of a small call.
 func invokeContext(fn reflect.Value) func(context.Context, any) (any, error) {
 	switch f := fn.Interface().(type) {
 	case func(context.Context, string) (string, error):
@@ -246,12 +251,12 @@ func invokeContext(fn reflect.Value) func(context.Context, any) (any, error) {
 	}
 }
 
-// invokeReply calls net/rpc's form.
+// invokeReply calls a method of net/rpc's form.
 func invokeReply(fn reflect.Value) func(context.Context, any) (any, error) {
 	replyType := fn.Type().In(1).Elem()
 	return func(_ context.Context, arg any) (any, error) {
 		reply := reflect.New(replyType)
-		// As in net/rpc, a method may fill a map or append to a slice without making it.
+		// As in net/rpc, a method may use its reply without making the map or slice first.
 		switch replyType.Kind() {
 		case reflect.Map:
 			reply.Elem().Set(reflect.MakeMap(replyType))
@@ -264,14 +269,13 @@ func invokeReply(fn reflect.Value) func(context.Context, any) (any, error) {
 	}
 }
 
-// newBuiltins makes a router with the services of this program. A fork of ipcd adds its own
-// types here.
+// newBuiltins returns a router with the services of this program. A fork of ipcd adds its own types here.
 func newBuiltins() (*router, error) {
 	r := newRouter()
 	return r, addReceiver(r, Echo{}, map[string]string{"Say": "returns the text that it was given"})
 }
 
-// addReceiver puts the methods of a Go value behind the name of its type.
+// addReceiver registers the methods of a Go value under the name of its type.
 func addReceiver(r *router, v any, docs map[string]string) error {
 	name, s, err := newReceiver(v, docs)
 	if err != nil {

@@ -1,7 +1,7 @@
 package main
 
-// This file owns a call: what is asked, by whom and until when, and how it is answered. How the answer is
-// sent is the business of the session by which the call has come.
+// This file owns a call: its request, its caller, its deadline, and the one answer that it gets. The session that the
+// call came from sends the answer.
 
 import (
 	"context"
@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-// A call is one request while it runs, and the context that its method receives. It ends in exactly one
-// answer. It makes the channel of Done only when somebody asks for it, which few methods do.
+// A call is one request in flight, and the context that its method receives. It gets exactly one answer. It makes the
+// channel of Done only on demand, since few methods ask for it.
 type call struct {
 	message
 	m        *method
 	arg      any
-	peer     *peer // who calls
-	from     asker // by which it came
+	peer     *peer // the caller
+	from     asker // where the call came from
 	deadline time.Time
 	timer    *time.Timer
-	answered atomic.Bool // whoever sets it answers; late results are dropped
+	answered atomic.Bool // whoever sets it sends the answer; later results are dropped
 	owing    bool        // the answer has not been sent; guarded by the session
 
-	sending sync.Mutex // held while a part is sent, so that none comes after the answer
+	sending sync.Mutex // held while a part or the answer is sent, so that no part follows the answer
 
 	mu    sync.Mutex
 	done  chan struct{} // made by Done or end
@@ -31,15 +31,15 @@ type call struct {
 	onEnd func() // see whenOver
 }
 
-// An asker sends the answers to its calls. A session is one.
+// An asker is where calls come from, and sends the answers to them. A session is one.
 type asker interface {
-	// answer sends the one answer to c.
+	// answer sends the answer to c.
 	answer(c *call, result any, f *fault)
-	// part sends a part of the answer to c, which has asked for them.
+	// part sends a part of the answer to c, whose caller has asked for parts.
 	part(c *call, value any) error
 }
 
-// reply answers the call. The first answer counts, and reply reports whether this is it.
+// reply answers the call, unless it has been answered. It reports whether this was the answer.
 func (c *call) reply(result any, f *fault) bool {
 	if !c.answered.CompareAndSwap(false, true) {
 		return false
@@ -47,7 +47,7 @@ func (c *call) reply(result any, f *fault) bool {
 	if c.timer != nil {
 		c.timer.Stop()
 	}
-	if c.parts != "" { // one may be on its way
+	if c.parts != "" { // a part may be on its way
 		c.sending.Lock()
 		defer c.sending.Unlock()
 	}
@@ -55,8 +55,8 @@ func (c *call) reply(result any, f *fault) bool {
 	return true
 }
 
-// sendPart sends a part of the answer before its end: progress, or an element of a stream. Where the caller
-// has not asked for parts it does nothing. An error says that no more are wanted.
+// sendPart sends a part of the answer in advance: progress, or an element of a stream. It does nothing if the caller
+// has not asked for parts. After an error there is no point in sending more.
 func (c *call) sendPart(value any) error {
 	if c.parts == "" {
 		return nil
@@ -72,7 +72,7 @@ func (c *call) sendPart(value any) error {
 	return c.from.part(c, value)
 }
 
-// whenOver has f called when the call ends, whether it was answered or given up; at once if it has.
+// whenOver calls f when the call ends, whether answered or given up; at once if it has ended.
 func (c *call) whenOver(f func()) {
 	c.mu.Lock()
 	over := c.err != nil
@@ -89,7 +89,7 @@ type contextKey int
 
 const callKey contextKey = iota // of the *call that a context is
 
-// callerOf names the peer whose call ctx belongs to.
+// callerOf returns the peer that made the call which ctx belongs to.
 func callerOf(ctx context.Context) (peer, bool) {
 	c, ok := ctx.Value(callKey).(*call)
 	if !ok {
@@ -129,8 +129,7 @@ func (c *call) Value(key any) any {
 	return nil
 }
 
-// end ends the context with the reason that a context has for it: Canceled or
-// DeadlineExceeded. The first end counts.
+// end ends the context for a reason, context.Canceled or context.DeadlineExceeded. Only the first call counts.
 func (c *call) end(reason error) {
 	c.mu.Lock()
 	if c.err != nil {

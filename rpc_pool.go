@@ -1,27 +1,26 @@
 package main
 
-// This file owns what answers calls besides Go methods: providers, to which a call is handed on, and pools
-// of them. A new kind of provider implements provider, and is put behind a name by newPool.
+// This file owns providers, which answer calls outside of this process, and pools of them. A new kind of provider
+// implements provider and is added to the pool of a service, whose methods newForwarder makes.
 
 import "sync"
 
-// A provider answers calls elsewhere: a worker, a peer that has registered, another machine.
+// A provider answers calls outside of this process: a worker, a peer that has registered, another machine.
 type provider interface {
-	// ask hands c on and returns at once. c.reply is called exactly once, also when the provider is
-	// gone; when c is over before, the provider is told.
+	// ask forwards c and returns at once. c.reply is called exactly once, even if the provider is gone. If c ends
+	// before the provider has answered, the call is withdrawn from it.
 	ask(c *call)
-	// load is how many calls it has not answered.
+	// load returns the number of calls that it has not answered.
 	load() int
 }
 
-// A pool is a service's providers, which share its calls.
+// A pool is the providers of one service, which share its calls.
 type pool struct {
 	mu        sync.Mutex
 	providers []provider
 }
 
-// newForwarder makes a method of that name which the pool answers. Its argument and its result pass as they
-// come.
+// newForwarder returns a method that forwards its calls to the pool. Arguments and results are passed on verbatim.
 func (p *pool) newForwarder(name, doc string) *method {
 	return &method{name: name, doc: doc, argument: documentType, result: documentType, forward: p.forward}
 }
@@ -32,7 +31,7 @@ func (p *pool) add(one provider) {
 	p.providers = append(p.providers, one)
 }
 
-// forward gives the call to the provider with the fewest. Of equals it is each one's turn.
+// forward passes c to the provider with the fewest calls; providers with equally many take turns.
 func (p *pool) forward(c *call) {
 	p.mu.Lock()
 	var best provider
@@ -48,7 +47,7 @@ func (p *pool) forward(c *call) {
 	}
 	p.mu.Unlock()
 	if best == nil {
-		c.reply(nil, goneFault("nobody answers "+c.method+" any more", true))
+		c.reply(nil, goneFault("the service of "+c.method+" has no provider any more", true))
 		return
 	}
 	best.ask(c)

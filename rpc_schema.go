@@ -1,7 +1,7 @@
 package main
 
-// This file owns the description of Go types as JSON Schema (draft 2020-12), the way
-// encoding/json writes and reads them.
+// This file owns the description of Go types as JSON Schema (draft 2020-12), in the form that encoding/json reads and
+// writes.
 
 import (
 	"encoding"
@@ -16,7 +16,7 @@ import (
 // A schema is a JSON Schema; nil allows anything.
 type schema map[string]any
 
-// GobEncode implements gob.GobEncoder, as JSON: gob has no form for a value of any type.
+// GobEncode implements gob.GobEncoder with JSON: gob cannot encode values of type any unless their types are registered.
 func (s schema) GobEncode() ([]byte, error) { return json.Marshal(s) }
 
 // GobDecode implements gob.GobDecoder.
@@ -29,7 +29,7 @@ var (
 	textMarshalerType = reflect.TypeFor[encoding.TextMarshaler]()
 )
 
-// schemaOf describes t. A type that contains itself is described once; inside, it is "any".
+// schemaOf describes t. Where a type contains itself, the inner one allows anything.
 func schemaOf(t reflect.Type) schema { return schemaInside(t, nil) }
 
 func schemaInside(t reflect.Type, outer []reflect.Type) schema {
@@ -76,7 +76,7 @@ func schemaInside(t reflect.Type, outer []reflect.Type) schema {
 	return schema{}
 }
 
-// structSchema lists the members under the names that JSON gives them.
+// structSchema describes a struct, with the names that its fields have in JSON.
 func structSchema(t reflect.Type, outer []reflect.Type) schema {
 	properties := schema{}
 	depth := map[string]int{}
@@ -90,19 +90,19 @@ func structSchema(t reflect.Type, outer []reflect.Type) schema {
 			continue
 		}
 		if d := depth[name]; d > 0 && d <= len(f.Index) {
-			continue // hidden by a field that is less deep
+			continue // hidden by a field that is nested less deeply
 		}
 		depth[name] = len(f.Index)
 		s := schemaInside(f.Type, outer)
 		if slices.Contains(strings.Split(options, ","), "string") && slices.Contains([]any{"boolean", "integer", "number"}, s["type"]) {
-			s = schema{"type": "string"} // with the number in it
+			s = schema{"type": "string"} // which holds the number or boolean
 		}
 		properties[name] = s
 	}
 	return schema{"type": "object", "properties": properties}
 }
 
-// isInlined tells an embedded struct whose members JSON puts beside those of the outer one.
+// isInlined reports whether f is an embedded struct whose members JSON puts among those of the outer struct.
 func isInlined(f reflect.StructField) bool {
 	t := f.Type
 	if t.Kind() == reflect.Pointer {
@@ -112,7 +112,7 @@ func isInlined(f reflect.StructField) bool {
 	return f.Anonymous && tag == "" && t.Kind() == reflect.Struct
 }
 
-// isReached tells whether all structs between t and its field f are inlined.
+// isReached reports whether all structs between t and its field f are inlined.
 func isReached(t reflect.Type, f reflect.StructField) bool {
 	for n := range len(f.Index) - 1 {
 		if !isInlined(t.FieldByIndex(f.Index[:n+1])) {
@@ -122,7 +122,7 @@ func isReached(t reflect.Type, f reflect.StructField) bool {
 	return true
 }
 
-// shape says in a few words what JSON a schema wants: string, {name: string, age: integer}.
+// shape is a schema in short: string, {name: string, age: integer}.
 func (s schema) shape() string {
 	if s == nil {
 		return ""
@@ -139,7 +139,7 @@ func (s schema) shape() string {
 	return "{" + strings.Join(names, ", ") + "}"
 }
 
-// typeName says in one word what JSON a schema wants.
+// typeName is the type of a schema in one word.
 func typeName(s map[string]any) string {
 	t, ok := s["type"].(string)
 	if !ok {
