@@ -1,9 +1,12 @@
 package main
 
-// This file owns a session: one connection that carries messages both ways. Here is its state, and what
-// it does with calls of the peer; calls of ours are in session_ask.go, and session_foreman.go sees to it
-// that a slow method holds up nobody but its caller. What a message of its own means that is no call,
-// such as $/cancelRequest, is a row of aside.
+// This file is the door of the room session: one connection that carries calls both ways. It owns the state of a
+// session and the calls of the peer. A server calls newSession and serve; leave and cut end the session; close
+// comes last.
+//
+// session_ask.go is our own calls: ask and post for a client, and remote, which makes a provider of a session.
+// session_foreman.go keeps a slow method from blocking anyone but its caller. A new message that is not a call of a
+// service, such as $/cancelRequest, is a row of aside.
 
 import (
 	"context"
@@ -14,7 +17,7 @@ import (
 	"time"
 )
 
-// A shared is what all sessions of one program have in common.
+// A shared is what all sessions of a server have in common. In a client finder and foreman are nil.
 type shared struct {
 	finder  finder
 	log     *logger
@@ -22,7 +25,7 @@ type shared struct {
 	foreman *foreman
 }
 
-// A meter is what Ipcd.Status reports of the daemon's work.
+// A meter counts what Ipcd.Status reports.
 type meter struct {
 	connections atomic.Int64 // open now
 	accepted    atomic.Int64
@@ -31,82 +34,81 @@ type meter struct {
 	errors      atomic.Int64 // answered with an error
 }
 
-// A session is one end of a connection; there is no client and no server among them.
+// A session is one end of a connection. Both ends are alike: either may call the other.
 //
-// Reading is a token, and whoever has it also does what is quick: that saves two switches of goroutines
-// a call. On the daemon's side the reader runs the methods. While it does nobody reads, which is right
-// for as long as the method is quick; if it is not, the foreman takes the reading away and gives it to
-// a new goroutine. On a caller's side whoever waits for an answer reads for itself, and delivers what
-// it finds for others on the way. While calls of ours are out the reading never stops: what could hold
-// it up is then left to other goroutines.
+// At most one goroutine reads, the reader, and it also does whatever is quick: that saves two goroutine switches per
+// call. In the daemon the reader runs the methods. Nobody reads meanwhile, which is fine while the method is quick; if
+// it is not, the foreman hands the reading to a new goroutine. In a client a goroutine that waits for an answer reads
+// for itself, and delivers the answers to others that it meets. While calls of ours are in flight the reader never
+// blocks on anything but reading: whatever might block it is left to other goroutines.
 type session struct {
 	*shared
-	finder  finder // the shared one, unless the peer may call nothing
+	finder  finder // shared.finder, unless the peer is refused
 	peer    *peer
 	codec   codec
 	in      *input
 	out     *output
 	log     *logger
-	limits  *limits         // those of the connection's beginning
-	whole   bool            // all that comes belongs to one request, as over HTTP
-	ended   func(err error) // called when the peer sends no more; may be nil
-	explain func(err error) error
+	limits  *limits               // those in force when the connection began
+	whole   bool                  // the input is one unit, an HTTP body: a shutdown refuses none of its calls
+	ended   func(err error)       // called when the peer will send no more; may be nil
+	explain func(err error) error // words an error of the connection for our callers; may be nil
 
-	inline  atomic.Pointer[call] // what the reader runs, until the foreman takes the reading away
-	served  atomic.Uint32        // calls run by the reader, for the foreman to see that some come
-	watched atomic.Bool
-	asking  atomic.Bool   // calls of ours are out
-	closing atomic.Bool   // its phase is not open any more
-	room    chan struct{} // holds one: a call of theirs has ended; see makeRoom
+	inline  atomic.Pointer[call] // what the reader runs; nil once another goroutine has become the reader
+	served  atomic.Uint32        // calls run by the reader; shows the foreman that the session is busy
+	watched atomic.Bool          // the foreman has the session on its list
+	asking  atomic.Bool          // calls of ours are in flight
+	closing atomic.Bool          // phase is no longer phaseOpen
+	room    chan struct{}        // holds one: a call of theirs has ended; see waitForRoom
 
-	wg sync.WaitGroup // what reads or writes in the background
+	wg sync.WaitGroup // goroutines that read or write in the background
 
 	mu       sync.Mutex
-	state    sessionState  // changed by update alone
-	answered chan struct{} // closed when nothing more is read and no answer is owed
-	done     chan struct{} // closed when in addition no method runs
+	state    sessionState  // only update changes it
+	answered chan struct{} // closed once nothing more is read and no answer is owed
+	done     chan struct{} // closed once, in addition, no method runs
 }
 
-// A phase is how far a session has come. It never goes back.
+// A phase is how far a session is on its way to the end. It never goes back.
 type phase int
 
 const (
 	phaseOpen    phase = iota
-	phaseLeaving       // what was begun is answered, and nothing is begun
-	phaseCut           // calls end as they begin
+	phaseLeaving       // calls in flight are answered, new ones are refused
+	phaseCut           // every call is cancelled, even as it begins
 )
 
-// A hearing is until when a session that leaves reads on.
-type hearing int
+// A lingering is how long a session that leaves goes on reading.
+type lingering int
 
 const (
-	hearEndless hearing = iota
-	hearFirst           // firstWords: the peer has asked nothing yet
-	hearSweep           // drainSweep: nothing is owed to it
+	lingerEndless lingering = iota
+	lingerFirst             // for firstWords: the peer has not called yet
+	lingerSweep             // for drainSweep: no answer is owed to it
 )
 
-// sessionState is all that decides when a session ends.
+// sessionState is everything that decides when a session ends.
 type sessionState struct {
 	phase   phase
-	reading bool // some goroutine reads, or will
-	steady  bool // one reads to the end, or will as soon as it can
-	waiting bool // that one waits for the reading
+	reading bool // there is a reader, or will be
+	steady  bool // a goroutine reads to the end of the stream, or will as soon as it can
+	waiting bool // that goroutine is to start once nobody else reads
 	readErr error
-	heard   hearing // what is in force
+	linger  lingering // in force
 
 	asked  bool               // a request has come
-	first  any                // the batch that it came in
-	full   bool               // as many run as may, and none has ended for a while
-	theirs map[*call]struct{} // begun, and not returned from their methods
-	owed   int                // answers to calls that were begun
+	first  any                // the batch of the first request
+	full   bool               // max_calls are in flight, and none has ended for roomWait
+	theirs map[*call]struct{} // the peer's calls that have begun and not finished
+	owed   int                // how many of them have yet to be answered
 
 	seq    uint64
-	ours   map[uint64]*pendingCall // not answered
-	parked int                     // those of ours that wait, and could read
+	ours   map[uint64]*pendingCall // our calls in flight, by seq
+	parked int                     // how many of ours wait and could read
 }
 
-// newSession makes a session with p that reads by in and codec and writes to w. One that has methods is to be
-// served; one that has none reads when it asks.
+// newSession returns a session with p that reads from in and writes to w. With a finder it has to be served; without
+// one, whoever waits for an answer reads.
 func newSession(sh *shared, p *peer, c codec, in *input, w io.Writer, l *limits, log *logger) *session {
 	return &session{
 		shared: sh, finder: sh.finder, peer: p, codec: c, in: in, out: newOutput(w, l.Write, in.account), log: log, limits: l,
@@ -118,8 +120,8 @@ func newSession(sh *shared, p *peer, c codec, in *input, w io.Writer, l *limits,
 	}
 }
 
-// update changes the state and draws the consequences. Nothing else changes it, closes a channel of the
-// session, stops the reading or passes it on.
+// update changes the state and does what follows from that. Nothing else changes the state, closes a channel of the
+// session, stops the reading or appoints the next reader.
 func (s *session) update(change func(st *sessionState)) {
 	s.mu.Lock()
 	st := &s.state
@@ -138,7 +140,7 @@ func (s *session) update(change func(st *sessionState)) {
 		s.closing.Store(true)
 	}
 	if st.phase == phaseLeaving {
-		s.hearLocked()
+		s.lingerLocked()
 	}
 	if st.readErr != nil && !st.reading && st.owed == 0 {
 		shut(s.answered)
@@ -153,7 +155,7 @@ func (s *session) update(change func(st *sessionState)) {
 	}
 }
 
-// shut closes c once. Its caller holds a lock.
+// shut closes c unless it is closed. The caller holds the lock that guards c.
 func shut(c chan struct{}) {
 	select {
 	case <-c:
@@ -162,41 +164,41 @@ func shut(c chan struct{}) {
 	}
 }
 
-// firstWords is how long a peer is heard when the daemon stops that has connected and not asked
-// anything yet: it may have connected just now, and expects an answer.
+// firstWords is how long a daemon that stops waits for the first call of a peer: the peer may have connected just now,
+// and expects an answer.
 const firstWords = time.Second
 
-// drainSweep is how long a peer is still heard to which no answer is owed when the daemon stops: what
-// it had sent before is answered.
+// drainSweep is how long a daemon that stops goes on reading from a peer to which it owes no answer, so that what the
+// peer has already sent is answered.
 const drainSweep = 20 * time.Millisecond
 
-// hearLocked sets until when a session that leaves reads on. While answers are owed it does, in either
-// direction: what is asked then is told that it was not begun.
-func (s *session) hearLocked() {
+// lingerLocked sets the read deadline of a session that leaves. There is none while an answer is owed in either
+// direction: calls that come meanwhile are refused, and their callers know that they were not started.
+func (s *session) lingerLocked() {
 	st := &s.state
-	next := hearSweep
+	next := lingerSweep
 	switch {
 	case st.owed > 0 || len(st.ours) > 0:
-		next = hearEndless
+		next = lingerEndless
 	case !st.asked:
-		next = hearFirst
+		next = lingerFirst
 	}
-	if next == st.heard {
+	if next == st.linger {
 		return
 	}
-	st.heard = next
+	st.linger = next
 	switch next {
-	case hearEndless:
+	case lingerEndless:
 		s.in.goOn()
-	case hearFirst:
+	case lingerFirst:
 		s.in.stopAt(time.Now().Add(firstWords))
-	case hearSweep:
+	case lingerSweep:
 		s.in.stopAt(time.Now().Add(drainSweep))
 	}
 }
 
-// serve reads until the peer sends no more, waits for the calls that run, and has sent
-// everything when it returns. The connection is the caller's to close.
+// serve reads until the peer sends no more, waits for the calls in flight, and drains the output. The caller has to
+// close the connection.
 func (s *session) serve() error {
 	s.in.flush = s.flush
 	s.read(nil)
@@ -206,19 +208,18 @@ func (s *session) serve() error {
 	return err
 }
 
-// close gives back what the session holds. Nobody reads, runs or writes any more.
+// close frees the buffers of a session on which nobody reads, runs or writes any more.
 func (s *session) close() {
 	s.in.close()
 	s.out.close()
 }
 
-// leave lets the session end: it reads on as hearLocked says, and answers what it has begun.
+// leave begins the shutdown of the session: it finishes the calls in flight, reads on as lingerLocked says, and ends.
 func (s *session) leave() {
 	s.update(func(st *sessionState) { st.phase = max(st.phase, phaseLeaving) })
 }
 
-// cut ends every call of the peer, those to come included. f is their answer; nil where nobody is there to
-// read one.
+// cut cancels every call of the peer, including those still to come. f is their answer, or nil if the peer is gone.
 func (s *session) cut(f *fault) {
 	var calls []*call
 	s.update(func(st *sessionState) {
@@ -232,17 +233,17 @@ func (s *session) cut(f *fault) {
 	}
 }
 
-// idle reports whether no call of the peer runs.
+// idle reports whether no call of the peer is in flight.
 func (s *session) idle() (idle bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.state.theirs) == 0
 }
 
-// read is the loop of the reader. It returns when the stream has ended, when the foreman has given the
-// reading to somebody else, or when mine is answered.
+// read is the loop of the reader. It returns when the stream has ended, when another goroutine has become the reader, or
+// when mine is answered.
 func (s *session) read(mine *pendingCall) {
-	var c *call // made for a request; what is none leaves it for the next message
+	var c *call // reused until a message turns out to be a request
 	for {
 		if c == nil {
 			c = &call{peer: s.peer, from: s}
@@ -254,7 +255,7 @@ func (s *session) read(mine *pendingCall) {
 			var reader bool
 			reader, err = s.handle(c)
 			if c = nil; s.finder == nil {
-				s.flushAside() // whoever reads for itself does not flush
+				s.flushAside() // the input of a client does not flush before it reads
 			}
 			if !reader {
 				return
@@ -268,7 +269,7 @@ func (s *session) read(mine *pendingCall) {
 				s.stopReading(nil, err)
 				return
 			}
-		case errors.As(err, &bad) && s.finder == nil: // what answers is not what it should be
+		case errors.As(err, &bad) && s.finder == nil: // the peer is not a daemon
 			s.stopReading(nil, bad.fault)
 			return
 		case errors.As(err, &bad):
@@ -287,8 +288,8 @@ func (s *session) read(mine *pendingCall) {
 	}
 }
 
-// note logs a message that is answered with f in its place. That a limit was reached is for who
-// sets it to know; the rest is for who sent it.
+// note logs that a message was refused with f. A limit that was reached concerns the administrator; everything else
+// concerns the sender, who gets f.
 func (s *session) note(f *fault) {
 	if d := f.data(); d.Limit != "" {
 		s.log.warn("a message was refused", "limit", d.Limit, "max", d.Max)
@@ -297,8 +298,7 @@ func (s *session) note(f *fault) {
 	s.log.debug("bad message", "error", f)
 }
 
-// stopReading ends the reading side. An error that is a fault is told to the peer, m being the message that
-// it is about.
+// stopReading ends the reading side. If err is a fault and m is not nil, a serving end answers m with it.
 func (s *session) stopReading(m *message, err error) {
 	var f *fault
 	cause := err
@@ -308,7 +308,7 @@ func (s *session) stopReading(m *message, err error) {
 		err = nil
 	}
 	s.out.flush()
-	if s.ended != nil && !s.closing.Load() { // otherwise it was we who have ended it
+	if s.ended != nil && !s.closing.Load() { // otherwise we ended it ourselves
 		s.ended(err)
 	}
 	s.update(func(st *sessionState) {
@@ -319,7 +319,8 @@ func (s *session) stopReading(m *message, err error) {
 	})
 }
 
-// flush sends what was answered. A peer that takes no more answers asks no more either.
+// flush sends the answers that were appended. If that fails the session stops reading: a peer that cannot be answered
+// need not be read.
 func (s *session) flush() {
 	if s.asking.Load() {
 		s.flushAside()
@@ -330,8 +331,7 @@ func (s *session) flush() {
 	}
 }
 
-// flushAside has a goroutine of its own send what was answered, since a peer that does not read must not
-// hold up whoever calls this.
+// flushAside flushes in another goroutine: a peer that does not read must not block the caller.
 func (s *session) flushAside() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -345,8 +345,7 @@ func (s *session) flushAside() {
 	})
 }
 
-// isDone reports whether the session is over. Where it is not, and mu is held, whoever waits for wg has not
-// begun to.
+// isDone reports whether the session is over. If it is not, and mu is held, nobody waits for wg yet, and wg.Go is safe.
 func (s *session) isDone() bool {
 	select {
 	case <-s.done:
@@ -356,7 +355,7 @@ func (s *session) isDone() bool {
 	}
 }
 
-// isLate reports whether c came too late to be begun.
+// isLate reports whether c came too late to be started.
 func (s *session) isLate(c *call) bool {
 	if !s.closing.Load() {
 		return false
@@ -366,18 +365,17 @@ func (s *session) isLate(c *call) bool {
 	return s.state.asked && !s.whole && (c.batch == nil || c.batch != s.state.first)
 }
 
-// aside are the messages that are no calls of a service. A peer that asks one of them for an answer gets
-// null.
+// aside has the messages that are not calls of a service, by method. If one of them is a request, its answer is null.
 var aside map[string]func(s *session, argument document)
 
-func init() { // a literal would refer to itself
+func init() { // a literal would be an initialization cycle
 	aside = map[string]func(s *session, argument document){cancelMethod: (*session).cancel, progressMethod: (*session).takePart}
 }
 
-const noticePrefix = "$/" // of messages that a peer may ignore: LSP 3.17, "$ Notifications and Requests"
+const noticePrefix = "$/" // of notifications that a peer may ignore: LSP 3.17, "$ Notifications and Requests"
 
-// handle does what one message asks for. It returns false where this goroutine no longer is
-// the reader. An error that is no badMessage ends the stream.
+// handle does what one message asks for. It returns false if this goroutine is no longer the reader. An error that is
+// not a *badMessage ends the stream.
 func (s *session) handle(c *call) (reader bool, err error) {
 	if notice := aside[c.method]; notice != nil {
 		var argument document
@@ -419,7 +417,7 @@ func (s *session) handle(c *call) (reader bool, err error) {
 	return true, nil
 }
 
-// prepare finds the method and makes its argument.
+// prepare finds the method of c and allocates its argument.
 func (s *session) prepare(c *call) *fault {
 	if s.finder == nil {
 		return &fault{Code: codeNoMethod, Text: "this end of the connection has no methods"}
@@ -435,7 +433,7 @@ func (s *session) prepare(c *call) *fault {
 	return nil
 }
 
-// begin counts the call among those in flight, or refuses it.
+// begin adds the call to those in flight and starts its timer, or refuses it.
 func (s *session) begin(c *call) *fault {
 	if c.timeout == 0 {
 		c.timeout = s.limits.MaxCall
@@ -468,7 +466,7 @@ func (s *session) begin(c *call) *fault {
 	return nil
 }
 
-// admitLocked puts c among the calls in flight, if it may be one of them.
+// admitLocked adds c to the calls in flight, if no limit or token is in the way.
 func (s *session) admitLocked(c *call) bool {
 	st := &s.state
 	if len(st.theirs) >= s.limits.MaxCalls || c.parts != "" && st.hasToken(c.parts) {
@@ -483,9 +481,9 @@ func (s *session) admitLocked(c *call) bool {
 	return true
 }
 
-// refusalLocked is why c cannot be begun, or nil where it may be worth waiting. Where no call has ended for a
-// while, or calls of ours are out, there is no waiting, so that what else the peer has to say, which
-// may be that it withdraws a call, is read.
+// refusalLocked returns why c is refused, or nil if it may wait for room. It may not if no call has ended for a while,
+// or if calls of ours are in flight: then the session has to read on, since the next message may be a cancellation or an
+// answer.
 func (s *session) refusalLocked(c *call) *fault {
 	st := &s.state
 	switch {
@@ -498,7 +496,7 @@ func (s *session) refusalLocked(c *call) *fault {
 	return nil
 }
 
-// hasToken reports whether a call in flight has its parts sent under the token.
+// hasToken reports whether a call in flight uses the token for its parts.
 func (st *sessionState) hasToken(token string) bool {
 	for c := range st.theirs {
 		if c.parts == token {
@@ -508,11 +506,11 @@ func (st *sessionState) hasToken(token string) bool {
 	return false
 }
 
-// roomWait is how long a call waits for another of its connection to end, where as many run as may.
+// roomWait is how long a call waits for another one of its connection to end while max_calls are in flight.
 const roomWait = 50 * time.Millisecond
 
-// waitForRoom waits for a call to end. Who sends faster than quick methods run is slowed down that way and
-// not refused.
+// waitForRoom waits for a call to end. A peer that sends faster than quick methods run is thereby slowed down, not
+// refused.
 func (s *session) waitForRoom() {
 	s.flush()
 	late := time.NewTimer(roomWait)
@@ -524,14 +522,14 @@ func (s *session) waitForRoom() {
 	}
 }
 
-// runInline runs the call in the reader and reports whether it still is the reader after.
+// runInline runs the call in the reader and reports whether this goroutine is still the reader afterwards.
 func (s *session) runInline(c *call) bool {
 	s.served.Add(1)
 	s.inline.Store(c)
 	if !s.watched.Load() {
 		s.foreman.watch(s)
 	}
-	if s.asking.Load() { // a call of ours has begun just now, whose answer has to be read
+	if s.asking.Load() { // a call of ours has just begun, and somebody has to read its answer
 		s.readElsewhere(c)
 	}
 	mine := s.run(c)
@@ -543,7 +541,7 @@ func (s *session) runInline(c *call) bool {
 	return reader
 }
 
-// readElsewhere takes the reading away from the reader while it runs c. It reports whether it was c.
+// readElsewhere makes a new goroutine the reader if the reader is running c. It reports whether it was.
 func (s *session) readElsewhere(c *call) bool {
 	if c == nil || !s.inline.CompareAndSwap(c, nil) {
 		return false
@@ -552,7 +550,7 @@ func (s *session) readElsewhere(c *call) bool {
 	return true
 }
 
-// runAside runs the call in a goroutine of its own and lets its method earn its way back.
+// runAside runs the call outside of the reader. After enough quick calls the method may run in the reader again.
 func (s *session) runAside(c *call) {
 	began := time.Now()
 	mine := s.run(c)
@@ -566,7 +564,7 @@ func (s *session) runAside(c *call) {
 	s.finish(c, mine)
 }
 
-// run runs the method and answers, unless the call was given up and so answered before.
+// run runs the method and answers, unless the call was given up and answered before. It reports whether it answered.
 func (s *session) run(c *call) (mine bool) {
 	result, err := c.m.run(c, c.arg, s.crashed)
 	var f *fault
@@ -576,11 +574,11 @@ func (s *session) run(c *call) (mine bool) {
 	return c.reply(result, f)
 }
 
-func (s *session) crashed(method string, value any, stack []byte) {
-	s.log.error("a method panicked", "method", method, "error", value, "stack", string(stack))
+func (s *session) crashed(name string, value any, stack []byte) {
+	s.log.error("a method panicked", "method", name, "error", value, "stack", string(stack))
 }
 
-// finish takes the call out of those in flight. settled says that its answer has been sent.
+// finish removes the call from those in flight. settled says that its answer has been sent.
 func (s *session) finish(c *call, settled bool) {
 	c.end(context.Canceled)
 	s.update(func(st *sessionState) {
@@ -604,9 +602,9 @@ func (st *sessionState) settle(c *call) {
 	}
 }
 
-// answer implements asker. A method that runs here answers from its own goroutine, which may wait for a peer
-// that does not read. An answer from elsewhere must not hold up where it comes from: that is another
-// connection, on which others wait for theirs.
+// answer implements asker. A method that ran here answers from its own goroutine, which may block on a peer that does
+// not read. A forwarded call is answered by the reader of another connection, which must not block: others wait for
+// their answers there.
 func (s *session) answer(c *call, result any, f *fault) {
 	if c.m.forward == nil {
 		s.respond(&c.message, result, f)
@@ -614,7 +612,7 @@ func (s *session) answer(c *call, result any, f *fault) {
 	}
 	sent, err := s.offer(&c.message, result, f)
 	if !sent {
-		s.wg.Go(func() { // as many as there are calls in flight
+		s.wg.Go(func() { // no more of these than calls in flight
 			s.respond(&c.message, result, f)
 			s.flush()
 			s.finish(c, true)
@@ -622,13 +620,13 @@ func (s *session) answer(c *call, result any, f *fault) {
 		return
 	}
 	if err != nil {
-		s.respond(&c.message, result, f) // says so
+		s.respond(&c.message, result, f) // again, to answer with the error
 	}
 	s.flushAside()
 	s.finish(c, true)
 }
 
-// partWindow is how many bytes may wait for a caller that does not read the parts of its answers.
+// partWindow is how many bytes may be queued for a caller that does not read the parts of its answers.
 const partWindow = 1 << 20
 
 // part implements asker.
@@ -650,8 +648,8 @@ func (s *session) part(c *call, value any) error {
 	return err
 }
 
-// respond appends the response to m, having waited for the peer to read where much waits for that already. A
-// result that has no encoding becomes an error.
+// respond appends the response to m. It blocks while the peer has too much left to read. A result that has no encoding
+// becomes an error.
 func (s *session) respond(m *message, result any, f *fault) {
 	if f != nil {
 		s.meter.errors.Add(1)
@@ -659,12 +657,12 @@ func (s *session) respond(m *message, result any, f *fault) {
 	if m.kind == notification {
 		return
 	}
-	asked := *m // the reader may be using m for its batch still
+	asked := *m // a copy: cancel may be reading m
 	asked.kind, asked.fault = response, f
 	err := s.out.append(s.codec, &asked, result)
 	if err != nil && f == nil && s.out.failed() == nil {
 		s.log.error("a result could not be encoded", "method", m.method, "error", err)
-		asked.fault = faultf(codeInternal, "the result of %s has no encoding here: %w", m.method, err)
+		asked.fault = faultf(codeInternal, "the result of %s cannot be encoded: %w", m.method, err)
 		err = s.out.append(s.codec, &asked, nil)
 	}
 	if err != nil {
@@ -672,7 +670,7 @@ func (s *session) respond(m *message, result any, f *fault) {
 	}
 }
 
-// offer is respond without the waiting: it reports false where too much waits to be read.
+// offer is respond without blocking: it returns false if the peer has too much left to read.
 func (s *session) offer(m *message, result any, f *fault) (bool, error) {
 	if m.kind == notification {
 		return true, nil
@@ -686,7 +684,7 @@ func (s *session) offer(m *message, result any, f *fault) (bool, error) {
 	return sent, err
 }
 
-// cancel ends the calls that the argument of $/cancelRequest names.
+// cancel gives up the calls with the id in the argument of $/cancelRequest.
 func (s *session) cancel(argument document) {
 	id, ok := cancelledID(argument)
 	if !ok {
@@ -705,18 +703,18 @@ func (s *session) cancel(argument document) {
 	}
 }
 
-// giveUp ends the call's context and answers in its place: a method that does not listen
-// to its context keeps its caller waiting no longer, though it counts until it returns.
+// giveUp ends the context of the call and answers for the method. If the method ignores its context, its caller waits no
+// longer, but the call counts as in flight until the method returns.
 func (s *session) giveUp(c *call, reason error, f *fault) {
-	if f == nil { // nobody is there
+	if f == nil { // the peer is gone
 		c.end(reason)
 		if c.m.forward != nil {
 			c.reply(nil, errCancelled)
 		}
 		return
 	}
-	// The method hears of it at once, however long the peer takes to read the answer. It cannot
-	// answer in its own words, and the session does not end before this answer is sent.
+	// The answer is claimed first, so that the method cannot send its own. Then the context ends, at once, however long
+	// the peer takes to read this answer. The session does not end before it is sent.
 	mine := c.answered.CompareAndSwap(false, true)
 	c.end(reason)
 	if !mine {
@@ -725,7 +723,7 @@ func (s *session) giveUp(c *call, reason error, f *fault) {
 	send := func() {
 		s.respond(&c.message, nil, f)
 		s.flush()
-		if c.m.forward != nil { // nothing runs here
+		if c.m.forward != nil { // no method runs here that would finish the call
 			s.finish(c, true)
 			return
 		}

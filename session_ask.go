@@ -1,7 +1,7 @@
 package main
 
-// This file owns the calls that a session makes: whoever waits for an answer, and calls that are
-// handed on to the peer, for which nobody waits.
+// This file owns the calls that a session makes: those with a goroutine that waits for the answer, and those that are
+// forwarded for the peer of another session, for which none waits.
 
 import (
 	"context"
@@ -12,44 +12,44 @@ import (
 	"time"
 )
 
-// A pendingCall is a call of ours that has been sent and not been answered. The session's mu guards it.
+// A pendingCall is a call of ours in flight. The session's mu guards it.
 type pendingCall struct {
 	method   string
 	result   any
 	err      error
 	finished bool
-	parked   bool          // it waits on wake
-	idle     bool          // it must not be chosen to read: it may give up at any moment
-	wake     chan struct{} // holds one: finished, a part has come, or chosen to read
+	parked   bool          // its goroutine waits on wake
+	idle     bool          // its goroutine must not become the reader: it may give up at any moment
+	wake     chan struct{} // holds one: finished, a part has come, or it is to read
 
-	part    func(value document) error // what is done with parts; nil where none are asked for
-	parts   []document                 // that have come and were not taken
-	waiting int                        // their bytes
-	over    bool                       // more came than may wait
+	part    func(value document) error // handles a part; nil if none were asked for
+	parts   []document                 // parts that have come and not been handled
+	waiting int                        // the bytes of parts
+	over    bool                       // parts exceeded partWindow
 
-	passed *call // a call that was handed on; nobody waits
+	passed *call // the call that is forwarded, for which no goroutine waits; or nil
 }
 
-// errEcho ends a session whose peer sends back what it gets.
+// errEcho ends a session whose peer echoes what it is sent.
 var errEcho = errors.New("it sent a request instead of an answer")
 
 var pendingCalls = sync.Pool{New: func() any { return &pendingCall{wake: make(chan struct{}, 1)} }}
 
-// ask calls a method of the peer and decodes its result into result, a pointer, or drops it where that
-// is nil. A fault of the peer is returned as it came. When ctx ends first, the call is withdrawn.
-// part, if it is not nil, gets the parts of the answer in their order before ask returns.
-func (s *session) ask(ctx context.Context, method string, arg, result any, part func(value document) error) error {
+// ask calls a method of the peer and decodes its result into result, a pointer, or drops it if result is nil. A fault of
+// the peer is returned unchanged. If ctx ends first, the call is withdrawn. part, if it is not nil, gets the parts of
+// the answer in order before ask returns.
+func (s *session) ask(ctx context.Context, name string, arg, result any, part func(value document) error) error {
 	if err := ctx.Err(); err != nil {
 		return asFault(err)
 	}
 	a := pendingCalls.Get().(*pendingCall)
 	wake := a.wake
-	*a = pendingCall{method: method, result: result, part: part, wake: wake}
+	*a = pendingCall{method: name, result: result, part: part, wake: wake}
 	seq, crowded, err := s.enlist(a)
 	if err != nil {
 		return err
 	}
-	m := message{kind: request, id: callID{seq: seq}, method: method}
+	m := message{kind: request, id: callID{seq: seq}, method: name}
 	if deadline, ok := ctx.Deadline(); ok {
 		m.timeout = time.Until(deadline)
 	}
@@ -61,7 +61,7 @@ func (s *session) ask(ctx context.Context, method string, arg, result any, part 
 		return s.explained(err)
 	}
 	if crowded {
-		runtime.Gosched() // others who are about to send go out with the same write
+		runtime.Gosched() // so that other calls about to be sent share the write
 	}
 	if ctx.Done() != nil || part != nil {
 		s.flushUntil(ctx)
@@ -75,10 +75,10 @@ func (s *session) ask(ctx context.Context, method string, arg, result any, part 
 	return err
 }
 
-// post sends a notification. It never waits: where much waits to be read by the peer, it is not sent, and
-// the error says so.
-func (s *session) post(method string, arg any) error {
-	sent, err := s.out.offer(s.codec, &message{kind: notification, method: method}, arg, outputFull)
+// post sends a notification. It never blocks: if the peer has too much left to read, post sends nothing and returns an
+// error.
+func (s *session) post(name string, arg any) error {
+	sent, err := s.out.offer(s.codec, &message{kind: notification, method: name}, arg, outputFull)
 	switch {
 	case err != nil:
 		return s.explained(err)
@@ -89,7 +89,7 @@ func (s *session) post(method string, arg any) error {
 	return nil
 }
 
-// enlist gives a its number. crowded says that others are out, too.
+// enlist adds a to our calls in flight and returns its number. crowded says that there are others.
 func (s *session) enlist(a *pendingCall) (seq uint64, crowded bool, err error) {
 	s.update(func(st *sessionState) {
 		if st.readErr != nil {
@@ -104,11 +104,11 @@ func (s *session) enlist(a *pendingCall) (seq uint64, crowded bool, err error) {
 	if err != nil {
 		return 0, false, s.explained(err)
 	}
-	s.readElsewhere(s.inline.Load()) // the answer has to be read
+	s.readElsewhere(s.inline.Load()) // somebody has to read the answer
 	return seq, crowded, nil
 }
 
-// explained is what the end of the connection, or an error of sending, means to one who calls.
+// explained words an error of the connection for a caller.
 func (s *session) explained(err error) error {
 	if s.explain == nil {
 		return err
@@ -116,7 +116,7 @@ func (s *session) explained(err error) error {
 	return s.explain(err)
 }
 
-// flushUntil sends what was appended, or leaves that to go on without the caller when ctx ends.
+// flushUntil sends what was appended. If ctx ends first, it returns and the sending goes on in the background.
 func (s *session) flushUntil(ctx context.Context) {
 	sent := make(chan struct{})
 	if !s.background(func() {
@@ -133,8 +133,8 @@ func (s *session) flushUntil(ctx context.Context) {
 	}
 }
 
-// background runs f in a goroutine of its own, unless the session is over. Whoever closes the session waits
-// for it.
+// background runs f in a goroutine, unless the session is over, and reports whether it does. Whoever closes the session
+// waits for f.
 func (s *session) background(f func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,7 +145,7 @@ func (s *session) background(f func()) bool {
 	return true
 }
 
-// wait returns when a is finished, having read for itself and for others if need be.
+// wait returns once a is finished. If nobody else reads, it reads, for itself and for others.
 func (s *session) wait(a *pendingCall) error {
 	for {
 		finished, mine := false, false
@@ -171,7 +171,7 @@ func (s *session) wait(a *pendingCall) error {
 	}
 }
 
-// passOnLocked gives the reading, which nobody has, to one who waits for it.
+// passOnLocked appoints the next reader, if some goroutine is available. There must be no reader.
 func (s *session) passOnLocked() {
 	st := &s.state
 	if st.waiting {
@@ -187,7 +187,7 @@ func (s *session) passOnLocked() {
 	}
 }
 
-// park notes that a waits on its wake. idle says that it must not be given the reading.
+// park notes that the goroutine of a waits on wake. idle says that it must not become the reader.
 func (st *sessionState) park(a *pendingCall, idle bool) {
 	a.parked, a.idle = true, idle
 	if !idle {
@@ -195,7 +195,7 @@ func (st *sessionState) park(a *pendingCall, idle bool) {
 	}
 }
 
-// wake ends the waiting of a, if it does.
+// wake wakes the goroutine of a if it is parked.
 func (st *sessionState) wake(a *pendingCall) {
 	if !a.parked {
 		return
@@ -207,8 +207,8 @@ func (st *sessionState) wake(a *pendingCall) {
 	a.wake <- struct{}{}
 }
 
-// readSteadily has a goroutine read to the end, for those who cannot read because a read cannot be given up
-// half way.
+// readSteadily has a goroutine read to the end of the stream, for callers that may give up and cannot read themselves: a
+// read cannot be abandoned half-way.
 func (s *session) readSteadily() {
 	s.update(func(st *sessionState) {
 		if !st.steady && st.readErr == nil {
@@ -217,7 +217,7 @@ func (s *session) readSteadily() {
 	})
 }
 
-// waitOrCancel waits for a or the end of ctx, and takes the parts that come.
+// waitOrCancel waits for a or the end of ctx, and handles the parts that come.
 func (s *session) waitOrCancel(ctx context.Context, seq uint64, a *pendingCall) error {
 	s.readSteadily()
 	for {
@@ -242,7 +242,7 @@ func (s *session) waitOrCancel(ctx context.Context, seq uint64, a *pendingCall) 
 		case finished:
 			return a.err
 		case over:
-			return s.withdraw(seq, a, busy("parts", partWindow, "more parts came than were taken"))
+			return s.withdraw(seq, a, busy("parts", partWindow, "parts of the answer came faster than they were handled"))
 		}
 		select {
 		case <-a.wake:
@@ -250,12 +250,12 @@ func (s *session) waitOrCancel(ctx context.Context, seq uint64, a *pendingCall) 
 			if there {
 				return s.withdraw(seq, a, asFault(context.Cause(ctx)))
 			}
-			<-a.wake // the answer is being decoded into our result right now
+			<-a.wake // the reader is decoding the answer into our result
 		}
 	}
 }
 
-// withdraw gives a up with an error, unless its answer is there.
+// withdraw gives up a with an error, unless its answer has arrived.
 func (s *session) withdraw(seq uint64, a *pendingCall, err error) error {
 	var there, finished bool
 	s.update(func(st *sessionState) {
@@ -267,7 +267,7 @@ func (s *session) withdraw(seq uint64, a *pendingCall, err error) error {
 		}
 	})
 	if !there {
-		if !finished { // it is being decoded into our result right now
+		if !finished { // the reader is decoding the answer into our result
 			<-a.wake
 		}
 		return a.err
@@ -276,8 +276,8 @@ func (s *session) withdraw(seq uint64, a *pendingCall, err error) error {
 	return err
 }
 
-// sendCancel tells the peer that nobody waits for an answer any more. A peer that does not read must not hold
-// up one who gives up.
+// sendCancel tells the peer that nobody waits for the answer any more. It works in the background, because a peer that
+// does not read must not block a caller that gives up.
 func (s *session) sendCancel(seq uint64) {
 	s.background(func() {
 		if s.out.append(s.codec, &message{kind: cancel, id: callID{seq: seq}}, nil) == nil {
@@ -286,7 +286,7 @@ func (s *session) sendCancel(seq uint64) {
 	})
 }
 
-// deliver gives a response to the call that waits for it.
+// deliver gives a response to the call that it answers.
 func (s *session) deliver(m *message) error {
 	var a *pendingCall
 	s.update(func(st *sessionState) {
@@ -319,7 +319,7 @@ func (s *session) deliver(m *message) error {
 	return nil
 }
 
-// undelivered is for a response that nobody waits for, or one that could not be read.
+// undelivered handles a response that could not be read, or that belongs to no call in flight.
 func (s *session) undelivered(m *message, f *fault) error {
 	var a *pendingCall
 	s.update(func(st *sessionState) {
@@ -332,9 +332,9 @@ func (s *session) undelivered(m *message, f *fault) error {
 	case a != nil:
 		s.finishPending(a, f)
 	case f != nil && m.id.seq == 0 && s.finder == nil:
-		return f // the daemon could not tell whose request it refused
+		return f // an error without an id: the daemon could not read our request
 	default:
-		s.log.debug("a response that nobody waits for was dropped")
+		s.log.debug("dropped a response that belongs to no call")
 	}
 	return nil
 }
@@ -346,7 +346,7 @@ func (s *session) finishPending(a *pendingCall, err error) {
 	})
 }
 
-// isOver reports whether a has its answer.
+// isOver reports whether a is finished.
 func (s *session) isOver(a *pendingCall) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -356,13 +356,13 @@ func (s *session) isOver(a *pendingCall) bool {
 // orphan ends a call of ours whose connection has ended.
 func (s *session) orphan(a *pendingCall, err error) {
 	if a.passed != nil {
-		a.passed.reply(nil, goneFault("the provider of "+a.method+" has gone; whether the call was done is not known", false))
+		a.passed.reply(nil, goneFault("the provider of "+a.method+" has gone; it is not known whether it carried out the call", false))
 		return
 	}
 	s.finishPending(a, s.explained(err))
 }
 
-// fail ends all calls of ours: the connection is of no more use.
+// fail ends all our calls with an error: the connection is unusable.
 func (s *session) fail(err error) {
 	first := false
 	s.update(func(st *sessionState) {
@@ -375,8 +375,7 @@ func (s *session) fail(err error) {
 	}
 }
 
-// takePart gives the part of an answer, which comes as the argument of $/progress, to the call that it
-// belongs to.
+// takePart gives a part of an answer, which is the argument of a $/progress, to the call that it belongs to.
 func (s *session) takePart(argument document) {
 	token, value, ok := progressOf(argument)
 	if !ok {
@@ -406,7 +405,7 @@ func (s *session) takePart(argument document) {
 	}
 }
 
-// isEcho reports whether c is a request of ours that comes back: what answers gives back what it gets.
+// isEcho reports whether c is a request of ours that has come back, so that the peer must be an echo server.
 func (s *session) isEcho(c *call) bool {
 	n, err := strconv.ParseUint(c.id.json, 10, 64)
 	s.mu.Lock()
@@ -418,7 +417,7 @@ func (s *session) isEcho(c *call) bool {
 // A remote is a provider that answers over its connection.
 type remote struct {
 	*session
-	timeout, parts bool // which members beside params it understands
+	timeout, parts bool // which of these members of a request it understands
 }
 
 // load implements provider.
@@ -428,7 +427,7 @@ func (r remote) load() int {
 	return len(r.state.ours)
 }
 
-// ask implements provider. It never waits: the reader of the caller's connection calls it.
+// ask implements provider. It never blocks, since the reader of the caller's connection runs it.
 func (r remote) ask(c *call) {
 	a := &pendingCall{method: c.method, passed: c}
 	seq, _, err := r.enlist(a)
@@ -455,7 +454,7 @@ func (r remote) ask(c *call) {
 		r.flushAside()
 		r.watch(seq, c)
 	default:
-		r.background(func() { // as many as the callers may have calls in flight
+		r.background(func() { // no more of these than calls in flight
 			if r.out.append(r.codec, &m, arg) != nil {
 				r.unsent(seq, c)
 				return
@@ -466,7 +465,7 @@ func (r remote) ask(c *call) {
 	}
 }
 
-// watch withdraws the call from the provider when its caller has given it up.
+// watch withdraws the call from the provider if it ends before the provider has answered.
 func (r remote) watch(seq uint64, c *call) {
 	c.whenOver(func() {
 		there := false
@@ -486,11 +485,11 @@ func (r remote) unsent(seq uint64, c *call) {
 	c.reply(nil, goneFault("the provider of "+c.method+" has gone", true))
 }
 
-// deliverPassed answers a call that was handed on with what the provider says.
+// deliverPassed answers a forwarded call with the answer of the provider.
 func (s *session) deliverPassed(c *call, m *message) error {
 	if m.fault != nil {
 		f := m.fault.passedOn()
-		if m.fault.Code == codeDeadline && !c.deadline.IsZero() { // of which it was told
+		if m.fault.Code == codeDeadline && !c.deadline.IsZero() { // the deadline is the caller's own
 			f = errDeadline
 		}
 		err := s.codec.body(nil)
@@ -504,14 +503,14 @@ func (s *session) deliverPassed(c *call, m *message) error {
 		return nil
 	}
 	if err != nil {
-		c.reply(nil, goneFault("the provider of "+c.method+" broke the protocol; whether the call was done is not known", false))
+		c.reply(nil, goneFault("the provider of "+c.method+" broke the protocol; it is not known whether it carried out the call", false))
 		return err
 	}
 	c.reply(result, nil)
 	return nil
 }
 
-// giveUpPassed ends a call that was handed on, at its caller and at the provider.
+// giveUpPassed ends a forwarded call, at the caller and at the provider.
 func (s *session) giveUpPassed(c *call, f *fault) {
 	if c.reply(nil, f) {
 		c.end(context.Canceled)

@@ -1,6 +1,6 @@
 package main
 
-// This file owns the foreman, who sees to it that a slow method holds up nobody but its caller.
+// This file owns the foreman, which keeps a slow method from blocking anyone but its caller.
 
 import (
 	"sync"
@@ -8,26 +8,26 @@ import (
 )
 
 const (
-	foremanTick = time.Millisecond // a method that runs for longer may hold up others
-	foremanRest = 50               // ticks without a call after which a session is not watched
-	slowCalls   = 64               // quick calls after which a slow method is trusted again
+	foremanTick = time.Millisecond // between two rounds; a method that runs for longer counts as slow
+	foremanRest = 50               // after so many ticks without a call a session is no longer watched
+	slowCalls   = 64               // after so many quick calls a slow method may run in the reader again
 )
 
-// A foreman walks by all sessions that have calls, once a tick, and takes the reading away
-// from a reader that has been in the same method since the last round.
+// A foreman inspects all busy sessions once per tick. If a reader has been in the same method since the last round, it
+// makes another goroutine the reader.
 type foreman struct {
 	mu       sync.Mutex
 	sessions map[*session]*round
 }
 
-// A round is what the foreman saw of a session the last time.
+// A round is what the foreman saw of a session in the last round.
 type round struct {
 	call   *call
 	served uint32
-	quiet  int
+	quiet  int // rounds without a call
 }
 
-// watch puts the session on the foreman's way. The foreman goes home when nothing is left.
+// watch adds s to the rounds. walk ends when no session is left.
 func (f *foreman) watch(s *session) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -52,7 +52,7 @@ func (f *foreman) walk() {
 			if !s.inspect(r) {
 				delete(f.sessions, s)
 				s.watched.Store(false)
-				if s.inline.Load() != nil { // it began one just now, and saw itself watched
+				if s.inline.Load() != nil { // it has just begun a call, while it still seemed to be watched
 					s.watched.Store(true)
 					f.sessions[s] = &round{}
 				}
@@ -66,7 +66,7 @@ func (f *foreman) walk() {
 	}
 }
 
-// inspect is one look at a session. It returns false when there is nothing more to watch.
+// inspect looks at a session once. It returns false if the session need not be watched any more.
 func (s *session) inspect(r *round) bool {
 	c, served := s.inline.Load(), s.served.Load()
 	if c != nil && c == r.call && s.readElsewhere(c) {
