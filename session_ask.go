@@ -334,7 +334,7 @@ func (s *session) undelivered(m *message, f *fault) error {
 	case f != nil && m.id.seq == 0 && s.finder == nil:
 		return f // an error without an id: the daemon could not read our request
 	default:
-		s.log.debug("dropped a response that belongs to no call")
+		s.log.debug("a response that belongs to no call was dropped")
 	}
 	return nil
 }
