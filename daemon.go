@@ -113,7 +113,7 @@ func (d *daemon) run(ctx context.Context) (err error) {
 // newDaemonServer returns a server for the methods of r, to which it adds Ipcd.
 func newDaemonServer(r *router, set settings, log *logger) (*server, error) {
 	s := newServer(r, set.Limits, log)
-	s.letIn(set.allow)
+	s.openTo(set.allow)
 	return s, addReceiver(r, &Ipcd{server: s, began: time.Now()}, ipcdDocs)
 }
 

@@ -60,8 +60,8 @@ func (l *unixListener) Close() error {
 	return l.err
 }
 
-// letIn opens the socket to the members of another group than before, or to no group.
-func (l *unixListener) letIn(allow group) error {
+// openTo opens the socket to the members of another group than before, or to no group.
+func (l *unixListener) openTo(allow group) error {
 	if err := os.Chmod(l.addr.Name, 0o600); err != nil {
 		return err
 	}

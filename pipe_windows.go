@@ -49,9 +49,9 @@ func (l *pipeListener) Close() error {
 	return l.Listener.Close()
 }
 
-// letIn opens the pipe to the members of another group than before, or to no group. All instances of a pipe share
+// openTo opens the pipe to the members of another group than before, or to no group. All instances of a pipe share
 // one security descriptor. go-winio does not give us its handles, so we connect to get one.
-func (l *pipeListener) letIn(allow group) error {
+func (l *pipeListener) openTo(allow group) error {
 	own, err := ownPeer()
 	if err != nil {
 		return err

@@ -178,7 +178,7 @@ func TestPipeLetsAnotherGroupIn(t *testing.T) {
 	own, err := ownPeer()
 	must(t, err)
 	for _, allow := range []group{{name: "Users", id: "S-1-5-32-545"}, {}} {
-		must(t, l.(*pipeListener).letIn(allow))
+		must(t, l.(*pipeListener).openTo(allow))
 		sd, err := windows.GetSecurityInfo(handleOf(conn), windows.SE_KERNEL_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
 		must(t, err)
 		const users = ";;;BU)" // as the last part of an entry in SDDL

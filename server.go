@@ -1,7 +1,11 @@
 package main
 
-// This file owns the listeners, all connections, and how both end. What becomes of one connection is in
-// server_conn.go.
+// This file is the door of the room server, which serves the methods of a router on any number of endpoints. It owns
+// the listeners, the list of connections, and how both end: newServer, listen and start for each endpoint, then stop.
+//
+// server_conn.go is one connection from accept to close; a new stage of it implements stage, and a protocol that takes
+// over a whole connection is a row of takers there. server_http.go is what is spoken over HTTP; a new path is a row of
+// routes. server_builtin.go is the service Ipcd, and server_reload.go applies new settings.
 
 import (
 	"context"
@@ -17,20 +21,20 @@ import (
 )
 
 const (
-	lastWords   = time.Second // for telling a caller that its call is cut
-	maxRefusals = 64          // connections over the limit that are told so; more are just closed
+	lastWords   = time.Second // for a caller to read that its call was cut
+	maxRefusals = 64          // connections that are refused with an answer at the same time; more are just closed
 )
 
-// A server owns the listeners of a daemon and all connections.
+// A server owns the listeners and the connections of a daemon.
 type server struct {
 	*shared
 	router *router
 	http   *httpServer
 
-	inherited []net.Listener // of a service manager; those that no endpoint has claimed yet
+	inherited []net.Listener // opened by a service manager, and not yet claimed by an endpoint
 
 	inForce atomic.Pointer[limits]
-	group   atomic.Pointer[group]
+	group   atomic.Pointer[group] // see allowed
 
 	mu        sync.Mutex
 	stopping  bool
@@ -39,20 +43,20 @@ type server struct {
 	conns     map[*connection]struct{}
 	users     map[string]*userLoad // by peer.key
 	refusals  int
-	quiet     time.Time // since when there is no connection; zero while there are some
+	quiet     time.Time // when the last connection ended; zero while there are connections
 	wg        sync.WaitGroup
 }
 
-// A userLoad is what the connections of one user have together.
+// A userLoad is what the connections of one user add up to.
 type userLoad struct {
 	connections int
 	account     account
 }
 
-// A listener is one endpoint that is served.
+// A listener is an endpoint that is served.
 type listener struct {
 	net.Listener
-	endpoint  endpoint // with the real port
+	endpoint  endpoint // with the actual port
 	transport transport
 	log       *logger
 }
@@ -69,10 +73,11 @@ func newServer(r *router, l limits, log *logger) *server {
 	return s
 }
 
-// limits are those in force now. Nobody changes them; a connection keeps to those that it began with.
+// limits returns the limits in force, which nobody modifies: a reload replaces them. A connection keeps those that it
+// began with.
 func (s *server) limits() *limits { return s.inForce.Load() }
 
-// allowed is the group whose members may call, besides the daemon's own user and root.
+// allowed returns the group whose members may call, besides the users whom mayConnect always admits.
 func (s *server) allowed() group {
 	if g := s.group.Load(); g != nil {
 		return *g
@@ -80,11 +85,11 @@ func (s *server) allowed() group {
 	return group{}
 }
 
-// listen opens an endpoint. Nothing is accepted before serve.
+// listen opens an endpoint. Nothing is accepted before start.
 func (s *server) listen(e endpoint) (*listener, error) {
 	t, ok := transports[e.Scheme]
 	if !ok {
-		return nil, usagef("nobody can listen at %s", e)
+		return nil, usagef("there is no way to listen on %s", e)
 	}
 	inner, err := s.claim(t, e)
 	claimed := inner != nil
@@ -97,7 +102,7 @@ func (s *server) listen(e endpoint) (*listener, error) {
 	l := &listener{Listener: inner, endpoint: listenerEndpoint(e, inner), transport: t}
 	l.log = s.log.with("endpoint", l.endpoint.String())
 	if claimed {
-		l.letIn(s.allowed())
+		l.openTo(s.allowed())
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,7 +110,7 @@ func (s *server) listen(e endpoint) (*listener, error) {
 	return l, nil
 }
 
-// claim takes the listener of e out of those that were inherited, if it is among them.
+// claim removes the listener for e from the inherited ones and returns it, or nil if there is none.
 func (s *server) claim(t transport, e endpoint) (net.Listener, error) {
 	if t.inherits == nil {
 		return nil, nil
@@ -123,28 +128,28 @@ func (s *server) claim(t transport, e endpoint) (net.Listener, error) {
 	return nil, nil
 }
 
-// letIn opens the sockets to the members of the group, and to no other group's. Where that fails,
-// the service goes on without them.
-func (s *server) letIn(allow group) {
+// openTo opens the sockets to the members of the group, and of no other. If that fails, the daemon goes on without
+// them.
+func (s *server) openTo(allow group) {
 	s.group.Store(&allow)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for l := range s.listeners {
-		l.letIn(allow)
+		l.openTo(allow)
 	}
 }
 
-func (l *listener) letIn(allow group) {
-	door, ok := l.Listener.(interface{ letIn(group) error })
+func (l *listener) openTo(allow group) {
+	inner, ok := l.Listener.(interface{ openTo(group) error })
 	if !ok {
 		return
 	}
-	if err := door.letIn(allow); err != nil {
+	if err := inner.openTo(allow); err != nil {
 		l.log.warn("the group cannot call", "group", allow.name, "error", err, "hint", hintFor(err))
 	}
 }
 
-// unclaimed complains of inherited listeners that no endpoint has claimed: who connects there would
+// unclaimed returns an error if no endpoint has claimed some of the inherited listeners: whoever connected there would
 // wait for ever.
 func (s *server) unclaimed() error {
 	if len(s.inherited) == 0 {
@@ -158,7 +163,7 @@ func (s *server) unclaimed() error {
 		withHint("name them with --listen or in the configuration, or take them out of the socket unit")
 }
 
-// endpoints lists what is served, with the real ports.
+// endpoints lists the endpoints that are served, with the actual ports.
 func (s *server) endpoints() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -169,15 +174,15 @@ func (s *server) endpoints() []string {
 	return list
 }
 
-// start serves l in the background. stop waits for the end of that: a connection may be in hand.
-// It says so before whoever called goes on, so that in the log nothing comes before that.
+// start serves l in the background; stop waits for that to end. It logs before it returns, so that in the log
+// "listening" precedes whatever follows from it.
 func (s *server) start(l *listener) {
 	l.log.info("listening")
 	s.wg.Go(func() { s.serve(l) })
 }
 
-// serve accepts until the listener is closed. Running out of descriptors or memory is
-// weather: it waits, says so, and goes on.
+// serve accepts connections until the listener is closed. Running out of descriptors or memory passes: serve logs it,
+// waits, and goes on.
 func (s *server) serve(l *listener) {
 	pause := time.Duration(0)
 	var warned time.Time
@@ -202,8 +207,8 @@ func (s *server) serve(l *listener) {
 	}
 }
 
-// turnAway accepts those who wait with the spare descriptor, one after another, and closes them, so
-// that they hear of it now and not when they lose patience.
+// turnAway uses the spare descriptor to accept the connections that are waiting, one at a time, and closes them: their
+// callers learn of it now, rather than when they time out.
 func (s *server) turnAway(l *listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -232,7 +237,7 @@ func (s *server) turnAway(l *listener) {
 	s.spare, _ = os.Open(os.DevNull)
 }
 
-// lost names an endpoint that callers no longer find, or nothing.
+// lost returns an endpoint that callers no longer find, or "".
 func (s *server) lost() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -244,7 +249,7 @@ func (s *server) lost() string {
 	return ""
 }
 
-// idleFor tells for how long there has been no connection.
+// idleFor returns for how long there has been no connection.
 func (s *server) idleFor() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -254,10 +259,9 @@ func (s *server) idleFor() time.Duration {
 	return time.Since(s.quiet)
 }
 
-// stop ends it all: nothing is accepted any more, calls in flight may finish within the drain
-// limit, new ones are told to try elsewhere. Whoever was accepted and has not asked anything yet is
-// heard for firstWords, and answered: it could not know. When ctx ends, or the limit passes, the rest is
-// cut and the error is errForced.
+// stop shuts the server down. Nothing more is accepted, calls in flight may finish within the drain limit, and new ones
+// are refused. A peer that was accepted and has not called yet could not know, so its first call is answered if it comes
+// within firstWords. When the limit passes or ctx ends, the remaining calls are cut, and the error is errForced.
 func (s *server) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.limits().Drain)
 	defer cancel()
@@ -276,8 +280,8 @@ func (s *server) stop(ctx context.Context) error {
 	}
 	stages := s.stagesLocked()
 	s.mu.Unlock()
-	for _, stage := range stages {
-		stage.leave()
+	for _, st := range stages {
+		st.leave()
 	}
 	s.http.leave()
 	finished := make(chan struct{})
@@ -296,17 +300,17 @@ func (s *server) stop(ctx context.Context) error {
 	return errForced
 }
 
-// cut ends all connections. The callers are told why, as far as they read it at once.
+// cut ends all connections. It tells the callers why, but waits no longer than lastWords for them to read it.
 func (s *server) cut() {
 	s.mu.Lock()
 	stages, conns := s.stagesLocked(), slices.Collect(maps.Keys(s.conns))
 	s.mu.Unlock()
 	late := time.AfterFunc(lastWords, func() { closeAll(conns) })
-	var told sync.WaitGroup
-	for _, stage := range stages {
-		told.Go(func() { stage.cut(errCutShort) })
+	var cuts sync.WaitGroup
+	for _, st := range stages {
+		cuts.Go(func() { st.cut(errCutShort) })
 	}
-	told.Wait()
+	cuts.Wait()
 	late.Stop()
 	closeAll(conns)
 	s.http.cut()

@@ -1,7 +1,7 @@
 package main
 
-// This file owns the services that every daemon has: Echo, and Ipcd, with which a daemon
-// tells of itself.
+// This file owns the service Ipcd, in which a daemon describes itself and its methods. A fork adds its own services in
+// rpc.go, not here.
 
 import (
 	"context"
@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// protocolVersion is the version of docs/protocol.md that this program speaks. It grows when
-// something is added; a daemon understands all clients of its own version and older.
+// protocolVersion is the version of docs/protocol.md that this program speaks. It grows whenever something is added. A
+// daemon understands all clients of its own version and older.
 const protocolVersion = 1
 
 // Ipcd is the daemon's own service.
@@ -38,15 +38,15 @@ type Listing struct {
 	Doc    string `json:"doc,omitempty"`
 }
 
-// A Description is what Describe tells of one method.
+// A Description is one method in the answer of Describe.
 type Description struct {
 	Method   string `json:"method"`
 	Doc      string `json:"doc,omitempty"`
-	Argument schema `json:"argument"` // JSON Schema; null where none is taken
+	Argument schema `json:"argument"` // JSON Schema; null if the method takes none
 	Result   schema `json:"result"`   // JSON Schema
 }
 
-// A Status is how the daemon is.
+// A Status is the answer of Status.
 type Status struct {
 	Version     string   `json:"version"`
 	Protocol    int      `json:"protocol"`
@@ -77,7 +77,7 @@ func (i *Ipcd) List(ctx context.Context) ([]Listing, error) {
 	return list, nil
 }
 
-// Describe tells of one method, or of all methods of a service.
+// Describe describes one method, or all methods of a service.
 func (i *Ipcd) Describe(ctx context.Context, name string) ([]Description, error) {
 	var list []Description
 	for _, full := range i.server.router.methods() {
@@ -86,7 +86,7 @@ func (i *Ipcd) Describe(ctx context.Context, name string) ([]Description, error)
 		}
 		m, f := i.server.router.find(full, nil)
 		if f != nil {
-			continue // removed just now
+			continue // it has just been removed
 		}
 		d := Description{Method: full, Doc: m.doc, Result: schemaOf(m.result)}
 		if m.argument != nil {
@@ -104,7 +104,7 @@ func (i *Ipcd) Describe(ctx context.Context, name string) ([]Description, error)
 	return list, nil
 }
 
-// Status tells how the daemon is.
+// Status reports the daemon's status.
 func (i *Ipcd) Status(ctx context.Context) (Status, error) {
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
@@ -120,7 +120,7 @@ func (i *Ipcd) Status(ctx context.Context) (Status, error) {
 	}, nil
 }
 
-// Whoami tells what the kernel says of the caller.
+// Whoami reports the caller's identity as the kernel sees it.
 func (i *Ipcd) Whoami(ctx context.Context) (peer, error) {
 	p, ok := callerOf(ctx)
 	if !ok {
@@ -129,7 +129,7 @@ func (i *Ipcd) Whoami(ctx context.Context) (peer, error) {
 	return p, nil
 }
 
-// version is what the build says: the module's version, or the commit and its date.
+// version returns the version of the module, or else the commit, as recorded in the build.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -1,8 +1,8 @@
 package main
 
-// This file owns what becomes of one connection: who it is, what it speaks, and what is said to one that
-// is not served. A protocol that takes a whole connection plugs in at takers; one that has a codec is a row of
-// protocols in wire.go alone.
+// This file owns one connection from accept to close: who the peer is, which protocol it speaks, and how it is refused.
+// A protocol that takes over a whole connection plugs in at takers; one with a codec is a row of protocols in wire.go
+// and needs nothing here.
 
 import (
 	"errors"
@@ -12,33 +12,33 @@ import (
 	"time"
 )
 
-const goneInterval = 100 * time.Millisecond // how often a half-closed local caller is looked for
+const goneInterval = 100 * time.Millisecond // between checks whether a half-closed local caller is still there
 
-// tlsAlert tells a TLS client that nobody here speaks TLS: a fatal handshake_failure
-// (RFC 8446 §6). It then says so, instead of waiting.
+// tlsAlert is a fatal handshake_failure (RFC 8446 §6), so that a TLS client reports an error instead of waiting.
 var tlsAlert = []byte{0x15, 3, 1, 0, 2, 2, 40}
 
-// A connection is one that was accepted.
+// A connection is a connection that was accepted or adopted, with what is known about it.
 type connection struct {
 	net.Conn
 	server   *server
-	shared   *shared // the server's, but for a connection that is not counted
+	shared   *shared // the server's, or one with its own meter; see attend
 	endpoint endpoint
 	peer     peer
 	log      *logger
-	limits   *limits // those of its beginning
+	limits   *limits // those in force when it began
 	account  *account
-	stage    stage // guarded by server.mu; nil where it has yet to be known who it is
+	stage    stage // guarded by server.mu; nil until the peer is admitted
 }
 
-// A stage is what has a connection now: the look at its first bytes, an echo, HTTP, a session.
+// A stage is what owns a connection at the moment: the detection of its protocol, an echo, HTTP, or a session. A new
+// kind of stage implements this and calls enter.
 type stage interface {
-	leave()       // the daemon stops: what is owed is still said
-	cut(f *fault) // it ends now; f is what callers are told, as far as they read it
+	leave()       // the daemon stops: finish what is owed to the peer, then end
+	cut(f *fault) // end now; callers get f, as far as they still read
 }
 
-// enter gives the connection to a stage. It alone knows that the daemon stops: a stage that is entered late
-// leaves at once.
+// enter makes next the stage of the connection. If the daemon is stopping, next leaves at once; so no stage needs to
+// check for that when it begins.
 func (c *connection) enter(next stage) {
 	c.server.mu.Lock()
 	c.stage = next
@@ -82,7 +82,7 @@ func (s *server) handle(l *listener, raw net.Conn) {
 	c.log.debug("disconnect")
 }
 
-// adopt serves JSON-RPC on a channel that is there already. What it returns is closed at the end.
+// adopt serves JSON-RPC on a channel to a child. The result is closed when that ends.
 func (s *server) adopt(ch *channel, p peer) <-chan struct{} {
 	c := &connection{Conn: ch, server: s, shared: s.shared, peer: p, limits: s.limits(), log: s.log.with("endpoint", "fork", "peer", p.who())}
 	done := make(chan struct{})
@@ -98,12 +98,11 @@ func (s *server) adopt(ch *channel, p peer) <-chan struct{} {
 	return done
 }
 
-// attend serves a connection from within this process. It is nobody's, and neither it nor its calls count
-// anywhere.
+// attend serves a connection from within this process. Neither the connection nor its calls are counted.
 func (s *server) attend(raw net.Conn) {
 	own, err := ownPeer()
 	if err != nil {
-		s.log.error("ask who we are", "error", err)
+		s.log.error("look up our own user", "error", err)
 		return
 	}
 	sh := *s.shared
@@ -112,7 +111,7 @@ func (s *server) attend(raw net.Conn) {
 	c.converse()
 }
 
-// admit counts the connection, or says which limit it goes beyond.
+// admit counts the connection. It returns a fault if the connection exceeds a limit; dismiss has to follow even then.
 func (s *server) admit(c *connection) *fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,8 +146,8 @@ func (s *server) dismiss(c *connection) {
 	}
 }
 
-// refuse answers the first call with f and closes. Where too many are refused at once, the
-// others are just closed.
+// refuse answers the first call with f; the caller closes the connection. If too many are being refused at once, refuse
+// does nothing.
 func (s *server) refuse(c *connection, f *fault) {
 	s.meter.refused.Add(1)
 	s.mu.Lock()
@@ -184,26 +183,26 @@ func (s *server) refuse(c *connection, f *fault) {
 	refused.serve()
 }
 
-// A refuser is a finder for a peer that may call nothing.
+// A refuser is a finder for a peer that may not call anything.
 type refuser struct{ f *fault }
 
 func (r refuser) find(string, *peer) (*method, *fault) { return nil, r.f }
 
-// newInput reads from src, which is the connection or what it has become.
+// newInput returns an input that reads from src, which is the connection or wraps it.
 func (c *connection) newInput(src io.Reader) *input {
 	in := newInput(src, *c.limits)
 	in.account = c.account
 	return in
 }
 
-// takers serve the protocols that take a whole connection.
+// takers serve the protocols that take over a whole connection. Those without a row have a codec.
 var takers map[proto]func(c *connection, in *input)
 
-func init() { // a literal would refer to itself
+func init() { // a literal would be an initialization cycle
 	takers = map[proto]func(c *connection, in *input){protoHTTP: (*connection).serveHTTP, protoTLS: (*connection).refuseTLS}
 }
 
-// converse finds out what is spoken and speaks it.
+// converse detects the protocol and serves the connection.
 func (c *connection) converse() {
 	if c.endpoint.Proto == protoEcho && !c.endpoint.isHTTP() {
 		c.serveEcho()
@@ -230,46 +229,46 @@ func (c *connection) converse() {
 	c.converseIn(c.Conn, in, protocolOf(name).codec(in, *c.limits, sideServing))
 }
 
-// wasSilent is for a peer that has not said enough in time.
+// wasSilent logs that a peer has not sent enough in time to show its protocol.
 func (c *connection) wasSilent() {
-	c.log.info("the peer said nothing that tells its protocol", "limit", "first_bytes", "max", c.limits.FirstBytes)
+	c.log.info("the peer did not begin to speak in time", "limit", "first_bytes", "max", c.limits.FirstBytes)
 }
 
-// refuseTLS is for one who takes this endpoint for one with TLS.
+// refuseTLS refuses a peer that expects TLS.
 func (c *connection) refuseTLS(*input) {
 	c.log.warn("the peer speaks TLS, which this endpoint does not")
 	c.SetWriteDeadline(time.Now().Add(c.limits.Write))
 	c.Conn.Write(tlsAlert)
 }
 
-// A look is the stage of a connection whose protocol is not known yet.
-type look struct {
+// A detection is the stage of a connection whose protocol is not known yet.
+type detection struct {
 	c    *connection
 	in   *input
 	left atomic.Bool
 }
 
-func (l *look) leave() {
-	l.left.Store(true)
-	l.in.first(min(firstWords, l.c.limits.FirstBytes))
+func (d *detection) leave() {
+	d.left.Store(true)
+	d.in.first(min(firstWords, d.c.limits.FirstBytes))
 }
 
-func (l *look) cut(*fault) { l.c.Conn.Close() }
+func (d *detection) cut(*fault) { d.c.Conn.Close() }
 
-// detect waits for the first bytes and names their protocol. On an endpoint with one
-// protocol, anything that is another one's for certain is still named as that. A peer that was not given
-// its time because the daemon stops has left: io.EOF.
+// detect waits for the first bytes and returns the protocol to speak. If the endpoint names one, that is it, whatever
+// the bytes are; only TLS is still recognised, except on an endpoint for gob. If the wait is cut short because the
+// daemon stops, the error is io.EOF.
 func (c *connection) detect(in *input) (proto, error) {
 	in.first(c.limits.FirstBytes)
-	stage := &look{c: c, in: in}
-	c.enter(stage)
+	d := &detection{c: c, in: in}
+	c.enter(d)
 	defer in.opened()
 	for {
 		name := detect(in.bytes())
 		switch {
 		case name == protoUnknown:
 			if err := in.more(true); err != nil {
-				if isTimeout(err) && stage.left.Load() {
+				if isTimeout(err) && d.left.Load() {
 					err = io.EOF
 				}
 				return name, err
@@ -284,7 +283,7 @@ func (c *connection) detect(in *input) (proto, error) {
 	}
 }
 
-// converseIn runs the calls of the connection, which is raw by now or what it has become.
+// converseIn runs a session on raw, which is the connection or wraps it.
 func (c *connection) converseIn(raw net.Conn, in *input, speak codec) {
 	s := newSession(c.shared, &c.peer, speak, in, raw, c.limits, c.log)
 	s.ended = func(err error) { c.wait(s, err) }
@@ -295,13 +294,12 @@ func (c *connection) converseIn(raw net.Conn, in *input, speak codec) {
 	s.close()
 }
 
-// wait decides what becomes of the calls in flight when their caller sends no more. One
-// that has gone takes its calls along. One that has only shut its sending side, as nc -N
-// does, is still answered: a socket tells the two apart, TCP does not, and there the calls
-// get the half_close limit.
+// wait decides what becomes of the calls in flight when the peer sends no more. If the peer is gone, they are cancelled.
+// If it has only shut down its sending side, as nc -N does, it is still answered. A local socket can tell the two apart;
+// TCP cannot, and there the calls get the half_close limit.
 func (c *connection) wait(s *session, err error) {
 	if err != nil && !errors.Is(err, io.EOF) {
-		c.log.info("the peer was lost", "error", err)
+		c.log.info("the connection was lost", "error", err)
 		s.cut(nil)
 		return
 	}
@@ -331,9 +329,9 @@ func (c *connection) wait(s *session, err error) {
 
 // An echo is the stage of a connection that gets back what it sends.
 type echo struct {
-	c     *connection
-	left  atomic.Bool
-	heard atomic.Bool // something has come
+	c    *connection
+	left atomic.Bool
+	read atomic.Bool // something has been received
 }
 
 func (e *echo) leave() {
@@ -341,11 +339,11 @@ func (e *echo) leave() {
 	e.hurry()
 }
 
-// hurry gives a peer little time: what it has sent already is given back.
+// hurry sets a short deadline, in which what the peer has already sent is still echoed.
 func (e *echo) hurry() {
-	for heard := e.heard.Load(); ; heard = true { // the first bytes may come just now
-		e.c.SetReadDeadline(time.Now().Add(map[bool]time.Duration{false: firstWords, true: drainSweep}[heard]))
-		if heard == e.heard.Load() {
+	for read := e.read.Load(); ; read = true { // again if the first bytes arrived meanwhile
+		e.c.SetReadDeadline(time.Now().Add(map[bool]time.Duration{false: firstWords, true: drainSweep}[read]))
+		if read == e.read.Load() {
 			return
 		}
 	}
@@ -353,8 +351,8 @@ func (e *echo) hurry() {
 
 func (e *echo) cut(*fault) { e.c.Conn.Close() }
 
-// serveEcho gives back what comes in, byte by byte, and logs what it does: the server of the
-// article that ipcd began with. A peer may be silent for as long as it likes.
+// serveEcho sends every byte back and logs what it does, like the server of the article that ipcd started from. A peer
+// may be silent for as long as it likes.
 func (c *connection) serveEcho() {
 	c.log.info("connect")
 	defer c.log.info("disconnect")
@@ -364,7 +362,7 @@ func (c *connection) serveEcho() {
 	for {
 		n, err := c.Conn.Read(buf)
 		if n > 0 {
-			if !e.heard.Swap(true) && e.left.Load() {
+			if !e.read.Swap(true) && e.left.Load() {
 				e.hurry()
 			}
 			c.log.info("receive", "bytes", n)

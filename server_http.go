@@ -1,7 +1,7 @@
 package main
 
-// This file owns what is spoken over HTTP: JSON-RPC by POST, a bare call by POST, the health
-// check, and the CONNECT with which Go's rpc.DialHTTP begins. See RFC 9110.
+// This file owns what is spoken over HTTP: JSON-RPC by POST, a bare call by POST, server-sent events as their answers,
+// the health check, and the CONNECT with which Go's rpc.DialHTTP begins. A new path is a row of routes. See RFC 9110.
 
 import (
 	"bytes"
@@ -24,13 +24,13 @@ import (
 
 const (
 	maxHTTPHeader = 16 << 10              // curl sends 100 bytes, a browser 2 KiB
-	headerWait    = time.Duration(oneDay) // more than any limit may be: see httpConn.SetReadDeadline
+	headerWait    = time.Duration(oneDay) // longer than any limit may be; see httpConn.SetReadDeadline
 	gobPath       = "/_goRPC_"
 	timeoutHeader = "Ipcd-Timeout" // how long the caller will wait: "1.5s" or a number of seconds
 	jsonType      = "application/json"
 )
 
-// An httpServer is net/http's server for connections whose first bytes have been read already.
+// An httpServer is a server of net/http for connections whose first bytes have already been read.
 type httpServer struct {
 	server *http.Server
 	conns  chan net.Conn
@@ -42,17 +42,17 @@ type httpServer struct {
 type httpConn struct {
 	net.Conn
 	c      *connection
-	early  []byte // what was read to know the protocol
+	early  []byte // read while detecting the protocol
 	out    patientWriter
 	log    *logger
-	local  bool // a socket or pipe: no browser can reach it
+	local  bool // a Unix socket or named pipe, which no browser can reach
 	closed chan struct{}
 	once   sync.Once
 
 	asked   atomic.Bool             // a request has been answered
 	left    atomic.Bool             // the daemon stops
-	waiting atomic.Bool             // the peer is to send something: a request, or the rest of one
-	session atomic.Pointer[session] // of the request that is being answered
+	waiting atomic.Bool             // it is the peer's turn to send: a request, or the rest of one
+	session atomic.Pointer[session] // of the request in progress
 }
 
 func (c *httpConn) Read(b []byte) (int, error) {
@@ -64,11 +64,11 @@ func (c *httpConn) Read(b []byte) (int, error) {
 	return c.Conn.Read(b)
 }
 
-// Write holds to the write limit.
+// Write applies the write limit.
 func (c *httpConn) Write(b []byte) (int, error) { return c.out.Write(b) }
 
-// leave gives a peer that is to send something little time. http.Server closes those that have nothing to
-// say, but for one who has begun to.
+// leave sets a short deadline if it is the peer's turn to send. http.Server itself closes only connections that are idle
+// between requests.
 func (c *httpConn) leave() {
 	c.left.Store(true)
 	if s := c.session.Load(); s != nil {
@@ -76,13 +76,13 @@ func (c *httpConn) leave() {
 	}
 	if c.waiting.Load() {
 		c.Conn.SetReadDeadline(c.lastMoment())
-		if !c.waiting.Load() { // the rest came just now
+		if !c.waiting.Load() { // the rest has just arrived
 			c.Conn.SetReadDeadline(time.Time{})
 		}
 	}
 }
 
-// cut answers what is being asked, and returns when that was sent.
+// cut answers the request in progress with f, and returns once the connection is closed.
 func (c *httpConn) cut(f *fault) {
 	s := c.session.Load()
 	if s == nil {
@@ -93,7 +93,7 @@ func (c *httpConn) cut(f *fault) {
 	<-c.closed
 }
 
-// setWaiting says whether the peer is to send something.
+// setWaiting notes whether it is the peer's turn to send.
 func (c *httpConn) setWaiting(yes bool) {
 	c.waiting.Store(yes)
 	if yes && c.left.Load() {
@@ -101,7 +101,7 @@ func (c *httpConn) setWaiting(yes bool) {
 	}
 }
 
-// lastMoment is until when a peer is heard that is to send something while the daemon stops.
+// lastMoment returns the read deadline of a connection while the daemon stops.
 func (c *httpConn) lastMoment() time.Time {
 	if c.asked.Load() {
 		return time.Now().Add(drainSweep)
@@ -109,15 +109,15 @@ func (c *httpConn) lastMoment() time.Time {
 	return time.Now().Add(firstWords)
 }
 
-// SetReadDeadline is for http.Server alone, which sets one for the header of a request: that has to
-// be whole in the time that a message has, and in less where the daemon stops.
+// SetReadDeadline is called by http.Server only, for the header of a request. The header must be complete in the time
+// for a message, or in less while the daemon stops.
 func (c *httpConn) SetReadDeadline(t time.Time) error {
 	soon := time.Now().Add(c.c.limits.Message)
 	if t.IsZero() || t.Before(soon) {
 		return c.Conn.SetReadDeadline(t)
 	}
 	err := c.Conn.SetReadDeadline(soon)
-	if c.left.Load() { // after the other, so that leave in between is not undone
+	if c.left.Load() { // checked last, so that a leave in between is not undone
 		err = c.Conn.SetReadDeadline(c.lastMoment())
 	}
 	return err
@@ -131,7 +131,7 @@ func (c *httpConn) Close() error {
 
 const httpConnKey contextKey = 1 + iota
 
-// newHTTPServer starts an HTTP server without a listener: serveHTTP gives it connections.
+// newHTTPServer starts an HTTP server that gets its connections from serveHTTP, not from a socket.
 func newHTTPServer(log *logger) *httpServer {
 	w := &httpServer{conns: make(chan net.Conn), done: make(chan struct{})}
 	w.server = &http.Server{
@@ -147,7 +147,7 @@ func newHTTPServer(log *logger) *httpServer {
 	return w
 }
 
-// serveHTTP speaks HTTP until the connection is closed. What was read of it is in in.
+// serveHTTP speaks HTTP until the connection is closed. in has the bytes that have already been read.
 func (c *connection) serveHTTP(in *input) {
 	h := &httpConn{c: c, Conn: c.Conn, early: in.take(), log: c.log, local: c.endpoint.isLocal(), closed: make(chan struct{})}
 	h.out = newPatientWriter(c.Conn, c.limits.Write)
@@ -161,7 +161,7 @@ func (c *connection) serveHTTP(in *input) {
 	}
 }
 
-// Accept, Close and Addr make w the listener of its own http.Server.
+// Accept implements net.Listener: w is the listener of its own http.Server.
 func (w *httpServer) Accept() (net.Conn, error) {
 	select {
 	case c := <-w.conns:
@@ -180,18 +180,17 @@ func (w *httpServer) Close() error {
 // Addr implements net.Listener.
 func (w *httpServer) Addr() net.Addr { return &net.UnixAddr{Name: "http", Net: "unix"} }
 
-// leave closes the connections that wait for another request, and each of the others after the one
-// that it has.
+// leave closes the connections that are idle between requests, and each of the others after its next answer.
 func (w *httpServer) leave() { w.server.SetKeepAlivesEnabled(false) }
 
-// end waits until all connections are closed, or ctx ends. New ones are closed at once.
+// end waits until all connections are closed or ctx ends. New connections are closed at once.
 func (w *httpServer) end(ctx context.Context) error { return w.server.Shutdown(ctx) }
 
 // cut closes all connections.
 func (w *httpServer) cut() { w.server.Close() }
 
-// routes are the paths that are served. The methods of HTTP are looked at by whom they lead to, so that all
-// errors have the same form.
+// routes are the paths that are served. The patterns have no HTTP methods: the handlers check those, so that all errors
+// have the same form.
 var routes = func() *http.ServeMux {
 	mux := http.NewServeMux()
 	for pattern, serve := range map[string]func(c *httpConn, rw http.ResponseWriter, r *http.Request){
@@ -209,14 +208,14 @@ func httpConnOf(r *http.Request) *httpConn { return r.Context().Value(httpConnKe
 
 func handleHTTP(rw http.ResponseWriter, r *http.Request) {
 	c := httpConnOf(r)
-	c.Conn.SetReadDeadline(time.Now().Add(c.c.limits.Message)) // for the body, wanted or not
+	c.Conn.SetReadDeadline(time.Now().Add(c.c.limits.Message)) // for the body, even if nobody reads it
 	c.setWaiting(true)
 	defer func() { // for the next request
 		c.asked.Store(true)
 		c.setWaiting(true)
 	}()
 	rw.Header().Set("X-Content-Type-Options", "nosniff")
-	if r.ProtoMajor != 1 { // the preface of HTTP/2, which net/http hands on as a request
+	if r.ProtoMajor != 1 { // the preface of HTTP/2, which net/http passes on as a request
 		rw.Header().Set("Connection", "close")
 		c.problem(rw, http.StatusHTTPVersionNotSupported, &fault{Code: codeInvalid, Text: "HTTP/1.1 is spoken here"})
 		return
@@ -244,10 +243,9 @@ func (c *httpConn) notFound(rw http.ResponseWriter, _ *http.Request) {
 	c.problem(rw, http.StatusNotFound, &fault{Code: codeNoMethod, Text: "there is /rpc, /call/Service.Method and /healthz"})
 }
 
-// foreign refuses what a web page of somebody else's could make a browser send: a name that
-// was made to point here (DNS rebinding), another origin, a form. No browser sends a
-// Content-Type of JSON to another origin without asking first (Fetch standard, CORS), and we
-// never say yes.
+// foreign refuses what a web page from elsewhere could make a browser send: a request to a name that was made to point
+// here (DNS rebinding), a request to another origin, a form. No browser sends a Content-Type of JSON to another origin
+// without a preflight request (Fetch standard, CORS), and we never grant one. It returns 0 for any other request.
 func (c *httpConn) foreign(r *http.Request) (status int, why string) {
 	if r.Method == http.MethodConnect && r.Host == "" {
 		r.Host = r.URL.Host
@@ -271,7 +269,7 @@ func (c *httpConn) foreign(r *http.Request) (status int, why string) {
 	return 0, ""
 }
 
-// isLoopbackHost tells a Host that can only mean this machine.
+// isLoopbackHost reports whether a Host can only mean this machine.
 func isLoopbackHost(hostport string) bool {
 	host := hostport
 	if h, _, err := net.SplitHostPort(hostport); err == nil {
@@ -285,7 +283,7 @@ func isLoopbackHost(hostport string) bool {
 	return err == nil && ip.IsLoopback()
 }
 
-// health answers load balancers and people: 200 while calls are taken, 503 after.
+// health answers load balancers and people: 200 while the daemon accepts calls, 503 once it stops.
 func (c *httpConn) health(rw http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
@@ -298,8 +296,7 @@ func (c *httpConn) health(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// connect turns the connection into one of net/rpc. The status line is the one that
-// rpc.DialHTTP waits for.
+// connect turns the connection into one for net/rpc. The status line is the one that rpc.DialHTTP expects.
 func (c *httpConn) connect(rw http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != gobPath {
 		c.problem(rw, http.StatusNotFound, &fault{Code: codeNoMethod, Text: "CONNECT is for net/rpc and its path is " + gobPath})
@@ -307,7 +304,7 @@ func (c *httpConn) connect(rw http.ResponseWriter, r *http.Request) {
 	}
 	conn, rest, err := rw.(http.Hijacker).Hijack()
 	if err != nil {
-		c.log.warn("a CONNECT came to nothing", "error", err)
+		c.log.warn("a CONNECT failed", "error", err)
 		return
 	}
 	defer conn.Close()
@@ -321,9 +318,9 @@ func (c *httpConn) connect(rw http.ResponseWriter, r *http.Request) {
 	c.c.converseIn(c, in, protocolOf(protoGob).codec(in, *c.c.limits, sideServing))
 }
 
-// rpc answers JSON-RPC: one request or a batch, or several after one another. What went
-// wrong with a call is in its answer and the status is 200; a body that is no JSON-RPC is
-// 400, one that is too large 413, and where there is nothing to answer the status is 204.
+// rpc answers JSON-RPC: a request, a batch, or several of them back to back. If a call fails the status is still 200,
+// and the error is in the answer. The status is 400 for a body that is not JSON-RPC, 413 for one that is too large, and
+// 204 if there is nothing to answer.
 func (c *httpConn) rpc(rw http.ResponseWriter, r *http.Request) {
 	if !c.acceptable(rw, r) {
 		return
@@ -355,7 +352,7 @@ func (c *httpConn) rpc(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// call answers one call whose method is in the path and whose argument is the whole body.
+// call answers a single call, whose method is in the path and whose argument is the body.
 func (c *httpConn) call(rw http.ResponseWriter, r *http.Request) {
 	if !c.acceptable(rw, r) {
 		return
@@ -384,8 +381,8 @@ func (c *httpConn) call(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// exchange is a session as long as one HTTP request. It ends early with the caller. A method
-// that goes on after its call was given up does not hold up the answer.
+// exchange runs a session for the duration of one HTTP request, and returns the answers. If the caller goes away, the
+// calls are cancelled. A method that goes on after its call was given up does not delay the answer.
 func (c *httpConn) exchange(r *http.Request, speak codec, in *input, body *requestBody, stream *eventStream) ([]byte, *fault) {
 	dst := io.Writer(&body.answers)
 	if stream != nil {
@@ -404,36 +401,36 @@ func (c *httpConn) exchange(r *http.Request, speak codec, in *input, body *reque
 	stream.keepAlive(s)
 	s.out.drain()
 	if most := body.answers.most; body.answers.over.Load() {
-		return nil, tooLarge("max_message", int64(most), "the answers to one body are too long together")
+		return nil, tooLarge("max_message", int64(most), "the answers to the body are too long together")
 	}
 	return body.answers.Bytes(), nil
 }
 
-// An eventStream is the answer to a request whose caller takes server-sent events: HTML standard, section 9.2.
-// Nil is an answer that is sent when it is whole.
+// An eventStream is the answer to a request whose caller accepts server-sent events: HTML standard, section 9.2. It is
+// nil for an answer that is sent as a whole.
 type eventStream struct {
 	rw     http.ResponseWriter
-	status func() int  // for when the stream begins; nil for 200
-	begun  atomic.Bool // something is to be sent: what fails from here on is an event
+	status func() int  // the status to begin with; nil for 200
+	begun  atomic.Bool // something is to be sent, so that any later failure has to be an event
 	headed bool        // the header has been sent
 }
 
 const eventType = "text/event-stream"
 
-// aliveEvery is how long a stream says nothing: proxies close what they take for dead after 30 s or more.
+// aliveEvery is how long a stream may be silent: proxies close what they take for dead after 30 s or more.
 const aliveEvery = 15 * time.Second
 
-// newEventStream is the stream for an answer to r, where its Accept wants one.
+// newEventStream returns a stream for the answer to r if its Accept names the type of one, and nil otherwise.
 func newEventStream(rw http.ResponseWriter, r *http.Request) *eventStream {
 	for _, accepted := range strings.Split(r.Header.Get("Accept"), ",") {
-		if kind, _, err := mime.ParseMediaType(accepted); err == nil && kind == eventType {
+		if mediaType, _, err := mime.ParseMediaType(accepted); err == nil && mediaType == eventType {
 			return &eventStream{rw: rw}
 		}
 	}
 	return nil
 }
 
-// Write sends events.
+// Write sends events, and before the first one the header.
 func (e *eventStream) Write(b []byte) (int, error) {
 	if !e.headed {
 		e.headed = true
@@ -451,7 +448,8 @@ func (e *eventStream) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// keepAlive waits for s to have answered all, and says from time to time that the stream is alive.
+// keepAlive waits until s has answered everything. Meanwhile it sends a comment from time to time to keep the stream
+// open.
 func (e *eventStream) keepAlive(s *session) {
 	if e == nil {
 		<-s.answered
@@ -471,8 +469,8 @@ func (e *eventStream) keepAlive(s *session) {
 	}
 }
 
-// answers gathers the answers to one body, which all have to be there before the first is sent: the
-// status and the length stand before them.
+// answers collects the answers to one body. The status and the length precede them, so none can be sent before all are
+// there.
 type answers struct {
 	bytes.Buffer
 	most int
@@ -482,27 +480,27 @@ type answers struct {
 func (a *answers) Write(b []byte) (int, error) {
 	if a.Len()+len(b) > a.most {
 		a.over.Store(true)
-		return 0, errors.New("the answers to one body are too long together")
+		return 0, errors.New("the answers to the body are too long together")
 	}
 	return a.Buffer.Write(b)
 }
 
-// A requestBody is the body of a call as a stream of bytes: no longer than a message may be, whole
-// in the time that a message has, and at its end as soon as its answers are too long.
+// A requestBody is the body of a request as a stream of bytes. It may be no larger than a message and take no longer to
+// arrive, and it ends early if its answers get too long.
 type requestBody struct {
 	src     io.Reader
 	conn    *httpConn
-	left    int // bytes that may still come
+	left    int // how many more bytes may come
 	answers answers
 }
 
-// bodyOf is the body of r, for whose arrival handleHTTP has set the deadline.
+// bodyOf returns the body of r. handleHTTP has set the deadline for its arrival.
 func (c *httpConn) bodyOf(r *http.Request) *requestBody {
 	most := c.c.limits.MaxMessage
 	return &requestBody{src: r.Body, conn: c, left: most, answers: answers{most: maxAnswers * most}}
 }
 
-// Read implements io.Reader. Its errors, other than the end, are faults.
+// Read implements io.Reader. Its errors are faults, except io.EOF and io.ErrUnexpectedEOF.
 func (b *requestBody) Read(p []byte) (int, error) {
 	l := b.conn.c.limits
 	if b.answers.over.Load() {
@@ -516,25 +514,25 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	case err == nil:
 	case err == io.EOF:
 		b.conn.setWaiting(false)
-		b.conn.Conn.SetReadDeadline(time.Time{}) // a call may take longer
+		b.conn.Conn.SetReadDeadline(time.Time{}) // the call may take longer
 	case isTimeout(err) && b.conn.left.Load():
 		err = errShuttingDown
 	case isTimeout(err):
-		err = tooLarge("message", l.Message.Milliseconds(), "the body had begun and was not whole in time")
+		err = tooLarge("message", l.Message.Milliseconds(), "the body was not complete in time")
 	case err != io.ErrUnexpectedEOF:
 		err = faultf(codeParse, "the body cannot be read: %w", err)
 	}
 	return n, err
 }
 
-// acceptable checks what a call must look like before its body is read.
+// acceptable checks a request before its body is read. If it returns false, it has answered the request.
 func (c *httpConn) acceptable(rw http.ResponseWriter, r *http.Request) bool {
 	if r.Method != http.MethodPost {
 		c.wrongMethod(rw, "POST")
 		return false
 	}
-	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if kind != jsonType && !c.local {
+	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if mediaType != jsonType && !c.local {
 		c.problem(rw, http.StatusUnsupportedMediaType, &fault{Code: codeInvalid, Text: "the Content-Type must be " + jsonType})
 		return false
 	}
@@ -565,7 +563,7 @@ func (c *httpConn) problem(rw http.ResponseWriter, status int, f *fault) {
 	rw.Write(append(b, '\n'))
 }
 
-// refuseHTTP answers a connection that is not served at all.
+// refuseHTTP answers the first request of a connection that is refused.
 func refuseHTTP(w io.Writer, f *fault) {
 	b, _ := json.Marshal(f)
 	r := http.Response{
@@ -579,7 +577,7 @@ func refuseHTTP(w io.Writer, f *fault) {
 	r.Write(w)
 }
 
-// statusOf is the HTTP status that a bare call gives for a fault.
+// statusOf returns the HTTP status for a fault outside of JSON-RPC.
 func statusOf(f *fault) int {
 	switch f.Code {
 	case codeParse, codeInvalid, codeBadArgument:
@@ -602,7 +600,7 @@ func statusOf(f *fault) int {
 	return http.StatusInternalServerError
 }
 
-// parseTimeout reads the header with the caller's deadline.
+// parseTimeout parses the value of timeoutHeader.
 func parseTimeout(text string) (time.Duration, *fault) {
 	if text == "" {
 		return 0, nil
@@ -612,13 +610,13 @@ func parseTimeout(text string) (time.Duration, *fault) {
 		d, err = time.ParseDuration(text + "s")
 	}
 	if err != nil || d <= 0 {
-		return 0, faultf(codeInvalid, "%s: %q is no time such as 1.5s", timeoutHeader, shorten(text, 40))
+		return 0, faultf(codeInvalid, "%s: %q is not a duration such as 1.5s", timeoutHeader, shorten(text, 40))
 	}
 	return d, nil
 }
 
-// A firstFault remembers whether the body as a whole was no JSON-RPC. Where a connection would just
-// end, in the middle of a message or without one, a body is answered.
+// A firstFault is a codec that remembers whether the body as a whole was not JSON-RPC. A connection that ends in the
+// middle of a message, or without one, just ends; a body that does is answered with a fault.
 type firstFault struct {
 	codec
 	whole *fault
@@ -648,15 +646,15 @@ func (c *firstFault) status() int {
 	return statusOf(c.whole)
 }
 
-// A bareCodec reads one call: its method comes from the URL, its argument is all of the
-// input, and its answer is the bare result.
+// A bareCodec reads a single call: its method comes from the URL, its argument is the whole input, and its answer is the
+// bare result.
 type bareCodec struct {
 	in      *input
 	limits  limits
 	method  string
 	timeout time.Duration
 	begun   bool
-	fault   *fault // the answer, where it is an error
+	fault   *fault // the answer, if it is an error and no stream has begun
 	stream  *eventStream
 }
 
@@ -704,8 +702,8 @@ func (c *bareCodec) body(v any) error {
 
 func (c *bareCodec) prepare(body any) (any, error) { return prepareJSON(body) }
 
-// write appends the bare result. Of a stream it is the last event, with the parts before it; EventSource keeps
-// the name "error" for itself.
+// write appends the bare result. In a stream that is the last event, after those with the parts. A fault is an event
+// named "failure", since EventSource uses "error" itself.
 func (c *bareCodec) write(dst []byte, m *message, body any) ([]byte, error) {
 	name := "result"
 	switch {

@@ -7,7 +7,7 @@ func (s *server) prepare(old, now settings) (commit func(), err error) {
 	return func() {
 		s.inForce.Store(&now.Limits)
 		if now.allow != old.allow {
-			s.letIn(now.allow)
+			s.openTo(now.allow)
 		}
 	}, nil
 }

@@ -338,7 +338,7 @@ func TestBodies(t *testing.T) {
 		{"a broken chunk, bare", bare + "Transfer-Encoding: chunked\r\n\r\n5\r\n\"jso\"\r\nZZ\r\n", "400 Bad Request", `"code":-32700`},
 		{"too late", head + "Content-Length: 100\r\n\r\n{", "413 Request Entity Too Large", `"limit":"message"`},
 		{"too late, bare", bare + "Content-Length: 100\r\n\r\n\"", "413 Request Entity Too Large", `"limit":"message"`},
-		{"too many answers", head + fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(many), many), "413 Request Entity Too Large", "the answers to one body are too long together"},
+		{"too many answers", head + fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(many), many), "413 Request Entity Too Large", "the answers to the body are too long together"},
 		{"too late or too large", endless, "413 Request Entity Too Large", `"limit":"m`},
 		{"chunks without an end", endless, "413 Request Entity Too Large", "the body is too large"},
 	}

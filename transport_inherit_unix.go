@@ -65,8 +65,8 @@ func listenerOf(f *os.File) (net.Listener, error) {
 // An inheritedUnix is a socket in the file system that belongs to the service manager.
 type inheritedUnix struct{ *net.UnixListener }
 
-// letIn returns an error if members of the group cannot connect: the socket is not ours to open to them.
-func (l inheritedUnix) letIn(allow group) error {
+// openTo returns an error if members of the group cannot connect: the socket is not ours to open to them.
+func (l inheritedUnix) openTo(allow group) error {
 	if allow.id == "" {
 		return nil
 	}
