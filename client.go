@@ -1,7 +1,10 @@
 package main
 
-// This file owns the client: it dials an endpoint, calls, and says what went wrong in words
-// that tell the causes apart.
+// This file is the door of the room client: dial connects to an endpoint and returns a caller, and startDaemon starts a
+// daemon first if need be. Errors are faults with hints, worded so that people can tell the causes apart.
+//
+// client_http.go is the caller over HTTP and client_start.go is startDaemon. A new codec needs nothing here: dial takes
+// it from its row of protocols. A protocol without a codec implements caller, and dial returns it, as for HTTP.
 
 import (
 	"context"
@@ -13,14 +16,16 @@ import (
 	"time"
 )
 
-// A caller is one end that can call: a client on a stream, or over HTTP.
+// A caller calls methods of a daemon: over a stream, or over HTTP.
 type caller interface {
-	call(ctx context.Context, method string, arg, result any) error
+	// call calls a method and decodes its result into result, a pointer, or drops it if result is nil. A fault of the
+	// daemon is returned unchanged. If ctx ends first, the call is withdrawn.
+	call(ctx context.Context, name string, arg, result any) error
 	close() error
 }
 
-// dial connects to an endpoint and speaks the protocol that it names; where it leaves the
-// choice, JSON-RPC. The error is a fault with a hint.
+// dial connects to an endpoint and speaks the protocol that it names, or JSON-RPC if it leaves the choice. HTTP is not
+// dialled before the first call.
 func dial(ctx context.Context, e endpoint, o dialOptions) (caller, error) {
 	l := o.limits
 	if e.isHTTP() || e.Proto == protoHTTP {
@@ -47,13 +52,13 @@ func dial(ctx context.Context, e endpoint, o dialOptions) (caller, error) {
 	}
 	cl := newClient(e, conn, protocolOf(name).codec(in, l, end), in, l)
 	cl.session.log = o.log
-	if e.Proto == protoEcho { // what comes back comes while the text is still being sent
+	if e.Proto == protoEcho { // a long text comes back while it is still being sent
 		cl.session.readSteadily()
 	}
 	return cl, nil
 }
 
-// A client has any number of calls in flight on one connection. It has no methods of its own.
+// A client is a caller with any number of calls in flight on one connection. It has no methods of its own.
 type client struct {
 	endpoint endpoint
 	conn     net.Conn
@@ -68,36 +73,34 @@ func newClient(e endpoint, conn net.Conn, speak codec, in *input, l limits) *cli
 	return c
 }
 
-// call calls a method and decodes its result into result, a pointer, or drops it where that
-// is nil. A fault of the daemon is returned as it came. When ctx ends first, the call is
-// withdrawn.
-func (c *client) call(ctx context.Context, method string, arg, result any) error {
-	return c.session.ask(ctx, method, arg, result, nil)
+// call implements caller.
+func (c *client) call(ctx context.Context, name string, arg, result any) error {
+	return c.session.ask(ctx, name, arg, result, nil)
 }
 
 func closedEarly(e endpoint) *fault {
 	return faultf(codeConnection, "the daemon at %s closed the connection before it answered", e).withHint("its log says why; try again when it is up: --wait 5s")
 }
 
-// explain says of an error of the connection what it means to one who calls.
+// explain words an error of the connection for a caller.
 func (c *client) explain(err error) error {
 	var f *fault
 	switch {
 	case errors.Is(err, errEcho):
-		return faultf(codeWrongProtocol, "what answers at %s is no ipcd: %w", c.endpoint, err).withHint("look what serves there; -e names another endpoint")
+		return faultf(codeWrongProtocol, "what answers at %s is not ipcd: %w", c.endpoint, err).withHint("see what serves there; -e names another endpoint")
 	case errors.As(err, &f) && f.Code != codeParse && f.Code != codeInvalid:
 		return err
 	case errors.As(err, &f):
-		return faultf(codeWrongProtocol, "what answers at %s does not speak this protocol: %w", c.endpoint, err).withHint("look what serves there; -e names another endpoint, ?proto= another protocol")
+		return faultf(codeWrongProtocol, "what answers at %s does not speak this protocol: %w", c.endpoint, err).withHint("see what serves there; -e names another endpoint, ?proto= another protocol")
 	case errors.Is(err, io.EOF):
 		return closedEarly(c.endpoint)
 	case errors.Is(err, net.ErrClosed):
 		return faultf(codeConnection, "the connection to %s is closed", c.endpoint)
 	}
-	return faultf(codeConnection, "the connection to %s broke: %w", c.endpoint, err).withHint("the daemon may have died; ipcd status tells")
+	return faultf(codeConnection, "the connection to %s broke: %w", c.endpoint, err).withHint("the daemon may have died; see ipcd status")
 }
 
-// close ends the connection and the calls that wait.
+// close closes the connection and ends the calls in flight.
 func (c *client) close() error {
 	c.session.fail(net.ErrClosed)
 	err := c.conn.Close()
@@ -110,7 +113,7 @@ func (c *client) close() error {
 	return err
 }
 
-// persist tries for as long as nobody is there. One who is there and does not let us in stays so.
+// persist calls try until it succeeds, for no longer than wait and only while nothing listens there. A refusal is final.
 func persist(ctx context.Context, wait time.Duration, try func() (caller, error)) (caller, error) {
 	until := time.Now().Add(wait)
 	patience, cancel := context.WithDeadline(ctx, until)
@@ -130,7 +133,7 @@ func persist(ctx context.Context, wait time.Duration, try func() (caller, error)
 	return nil, err
 }
 
-// ping makes sure that a lazy dialer has reached somebody, where that matters.
+// ping makes sure that somebody answers, if that matters and dial has not connected yet.
 func ping(ctx context.Context, c caller, matters bool) error {
 	if _, lazy := c.(*webClient); !lazy || !matters {
 		return nil

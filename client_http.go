@@ -1,6 +1,6 @@
 package main
 
-// This file owns calls over HTTP.
+// This file owns the caller over HTTP.
 
 import (
 	"bytes"
@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// A webClient calls by POST of JSON-RPC.
+// A webClient is a caller that posts JSON-RPC.
 type webClient struct {
 	endpoint endpoint
 	http     http.Client
@@ -27,16 +27,16 @@ func newWebClient(e endpoint, o dialOptions) *webClient {
 	return &webClient{endpoint: e, limits: o.limits, http: http.Client{Transport: &http.Transport{DialContext: dialer, DisableCompression: true}}}
 }
 
-func (c *webClient) call(ctx context.Context, method string, arg, result any) error {
+func (c *webClient) call(ctx context.Context, name string, arg, result any) error {
 	if c.endpoint.Proto == protoEcho {
-		return c.echo(ctx, method, arg, result)
+		return c.echo(ctx, name, arg, result)
 	}
-	codec := newJSONCodec(newInput(bytes.NewReader(nil), c.limits), c.limits, framingValue)
-	m := message{kind: request, id: callID{seq: 1}, method: method}
+	writer := newJSONCodec(newInput(bytes.NewReader(nil), c.limits), c.limits, framingValue)
+	m := message{kind: request, id: callID{seq: 1}, method: name}
 	if deadline, ok := ctx.Deadline(); ok {
 		m.timeout = time.Until(deadline)
 	}
-	body, err := codec.write(nil, &m, arg)
+	body, err := writer.write(nil, &m, arg)
 	if err != nil {
 		return err
 	}
@@ -57,10 +57,9 @@ func (c *webClient) call(ctx context.Context, method string, arg, result any) er
 	return c.decode(answer, result)
 }
 
-// echo asks for a path and takes the answer as it is: the URL, if the server does what an endpoint
-// with proto=echo does.
-func (c *webClient) echo(ctx context.Context, method string, arg, result any) error {
-	text, err := echoText(method, arg)
+// echo gets the text as a path and returns the answer verbatim. An endpoint with proto=echo answers with the URL.
+func (c *webClient) echo(ctx context.Context, name string, arg, result any) error {
+	text, err := echoText(name, arg)
 	if err != nil {
 		return err
 	}
@@ -81,17 +80,16 @@ func (c *webClient) echo(ctx context.Context, method string, arg, result any) er
 }
 
 func (c *webClient) wrong(answer *http.Response) *fault {
-	return faultf(codeWrongProtocol, "what answers at %s is no ipcd: HTTP status %s", c.endpoint, answer.Status).withHint("look what serves there; -e names another endpoint")
+	return faultf(codeWrongProtocol, "what answers at %s is not ipcd: HTTP status %s", c.endpoint, answer.Status).withHint("see what serves there; -e names another endpoint")
 }
 
-// decode reads a JSON-RPC response, or the bare fault with which a request is refused
-// before it is read.
+// decode decodes a JSON-RPC response, or the bare fault of a request that was refused before it was read.
 func (c *webClient) decode(answer *http.Response, result any) error {
 	if answer.Header.Get("Content-Type") != jsonType {
 		return c.wrong(answer)
 	}
 	in := newInput(answer.Body, c.limits)
-	codec := newJSONCodec(in, c.limits, framingValue)
+	reader := newJSONCodec(in, c.limits, framingValue)
 	if answer.StatusCode != http.StatusOK {
 		var f fault
 		body, err := io.ReadAll(io.LimitReader(answer.Body, int64(c.limits.MaxMessage)))
@@ -99,10 +97,10 @@ func (c *webClient) decode(answer *http.Response, result any) error {
 			return &f
 		}
 		in = newInput(bytes.NewReader(body), c.limits)
-		codec = newJSONCodec(in, c.limits, framingValue)
+		reader = newJSONCodec(in, c.limits, framingValue)
 	}
 	var m message
-	err := codec.read(&m)
+	err := reader.read(&m)
 	var f *fault
 	switch {
 	case err == nil && m.kind == response:
@@ -114,11 +112,10 @@ func (c *webClient) decode(answer *http.Response, result any) error {
 	if m.fault != nil {
 		return m.fault
 	}
-	return codec.body(result)
+	return reader.body(result)
 }
 
-// explain unwraps what http.Client wraps, so that the causes of a failed dial read the same
-// over every transport.
+// explain unwraps what http.Client wraps, so that a failed dial reads the same over HTTP as over any other transport.
 func (c *webClient) explain(err error) error {
 	var f *fault
 	switch {

@@ -1,6 +1,6 @@
 package main
 
-// This file owns the daemon in the background that a client starts for itself.
+// This file owns the background daemon that a client starts for itself.
 
 import (
 	"context"
@@ -14,18 +14,18 @@ import (
 )
 
 const (
-	startLimit  = 10 * time.Second // for a daemon in the background to answer
-	startLog    = "daemon.log"     // of a daemon in the background, in its state directory
-	startGrace  = 2 * time.Second  // for another one's daemon to answer, after ours has found the endpoint taken
-	defaultIdle = 15 * time.Minute // a daemon in the background leaves after so long without connections
-	maxStartLog = 1 << 20          // bytes after which the log of such a daemon is begun anew
+	startLimit  = 10 * time.Second // for a background daemon to answer
+	startLog    = "daemon.log"     // the log of a background daemon, in its state directory
+	startGrace  = 2 * time.Second  // for another client's daemon to answer, after ours has found the endpoint taken
+	defaultIdle = 15 * time.Minute // a background daemon stops after so long without connections
+	maxStartLog = 1 << 20          // bytes; a log longer than that is truncated at the next start
 )
 
-// startDaemon starts "ipcd run" in the background on e and connects to it. Of many who do so
-// at once, one daemon gets the endpoint; the others find it taken, and all connect to that one.
+// startDaemon starts "ipcd run" in the background on e and connects to it. If many clients do so at once, one daemon
+// gets the endpoint, the others find it taken, and all clients connect to that one.
 func startDaemon(ctx context.Context, e endpoint, set settings) (caller, error) {
 	if !e.isLocal() {
-		return nil, usagef("--start starts a daemon on a local endpoint, and %s is none", e).withHint("leave out -e, or name a unix:// or npipe:// endpoint")
+		return nil, usagef("--start starts a daemon on a local endpoint, which %s is not", e).withHint("leave out -e, or name a unix:// or npipe:// endpoint")
 	}
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
@@ -42,7 +42,7 @@ func startDaemon(ctx context.Context, e endpoint, set settings) (caller, error) 
 		return err == nil || ctx.Err() == nil && !errors.Is(err, &fault{Code: codeNotReachable}), err
 	}
 	done, err := again(running, 2*time.Millisecond, 50*time.Millisecond, connect)
-	if !done && ctx.Err() == nil { // ours has ended: it may have found the endpoint taken by a daemon that is still starting
+	if !done && ctx.Err() == nil { // ours has exited: a daemon that is still starting may have taken the endpoint
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), startGrace)
 		defer cancel()
@@ -55,7 +55,7 @@ func startDaemon(ctx context.Context, e endpoint, set settings) (caller, error) 
 	return c, err
 }
 
-// launch starts the daemon, and calls ended when it has ended.
+// launch starts the daemon, and calls ended once it has exited.
 func launch(e endpoint, set settings, ended func()) (logFile string, err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -78,7 +78,7 @@ func launch(e endpoint, set settings, ended func()) (logFile string, err error) 
 	if idle <= 0 {
 		idle = defaultIdle
 	}
-	// It has our settings, wherever each of them came from, and looks for none of its own.
+	// The daemon gets our settings, wherever each of them came from, and looks for none itself.
 	args := []string{"run", "--config", os.DevNull, "--listen", e.String(), "--idle", idle.String()}
 	var ours []string
 	for i := range settingTable {
@@ -89,7 +89,7 @@ func launch(e endpoint, set settings, ended func()) (logFile string, err error) 
 		}
 	}
 	cmd := exec.Command(self, args...)
-	cmd.Dir = filepath.VolumeName(dir) + string(filepath.Separator) // holds no mount busy
+	cmd.Dir = filepath.VolumeName(dir) + string(filepath.Separator) // so that it keeps no mount busy
 	cmd.Stderr = log
 	cmd.Env = environWithout(append(ours, managersOwn...)...)
 	detach(cmd)
@@ -103,13 +103,13 @@ func launch(e endpoint, set settings, ended func()) (logFile string, err error) 
 	return logFile, nil
 }
 
-// openStartLog opens the log of daemons in the background, and begins it anew when it is long.
+// openStartLog opens the log of background daemons, and truncates it if it is long.
 func openStartLog(name string) (*os.File, error) {
 	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
 	info, err := os.Lstat(name)
 	switch {
 	case err == nil && !info.Mode().IsRegular():
-		return nil, faultf(codeApplication, "the log of the daemon, %s, is no plain file", name).withHint("remove it: rm %s", name)
+		return nil, faultf(codeApplication, "the log of the daemon, %s, is not a regular file", name).withHint("remove it: rm %s", name)
 	case err == nil && info.Size() > maxStartLog:
 		flags |= os.O_TRUNC
 	}

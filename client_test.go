@@ -52,12 +52,12 @@ func TestClientTellsWhoAnswers(t *testing.T) {
 	}{
 		{"a banner", protoJSON, reads("SSH-2.0-OpenSSH_9.2\r\n"), codeWrongProtocol, "does not speak this protocol", "?proto= another"},
 		{"HTTP", protoJSON, reads("HTTP/1.1 400 Bad Request\r\n\r\n"), codeWrongProtocol, "does not speak this protocol", "?proto= another"},
-		{"an echo", protoJSON, func(conn net.Conn) { io.Copy(conn, conn) }, codeWrongProtocol, "is no ipcd: it sent a request", "-e names another"},
+		{"an echo", protoJSON, func(conn net.Conn) { io.Copy(conn, conn) }, codeWrongProtocol, "is not ipcd: it sent a request", "-e names another"},
 		{"the end", protoJSON, reads(""), codeConnection, "closed the connection before it answered", "--wait 5s"},
 		{"half an answer", protoJSON, reads(`{"jsonrpc":"2.0","id":1,"res`), codeConnection, "broke", "ipcd status"},
 		{"an error without an id", protoJSON, reads(`{"jsonrpc":"2.0","id":null,"error":{"code":-32002,"message":"too many connections"}}` + "\n"), codeBusy, "too many connections", ""},
 		{"a code that is the client's own", protoJSON, reads(`{"jsonrpc":"2.0","id":1,"error":{"code":-32010,"message":"e"}}` + "\n"), codeApplication, "e", ""},
-		{"another HTTP server", protoHTTP, reads("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"), codeWrongProtocol, "is no ipcd: HTTP status 404 Not Found", "-e names another"},
+		{"another HTTP server", protoHTTP, reads("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"), codeWrongProtocol, "is not ipcd: HTTP status 404 Not Found", "-e names another"},
 		{"no HTTP server", protoHTTP, reads("SSH-2.0-OpenSSH_9.2\r\n\r\n"), codeConnection, "broke", ""},
 		{"gob of a stranger", protoGob, reads("hello there, this is no gob\n"), codeWrongProtocol, "does not speak this protocol", "?proto= another"},
 	}
