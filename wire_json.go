@@ -101,8 +101,8 @@ func (c *jsonCodec) read(m *message) error {
 	return nil
 }
 
-// nobodys returns the error for a message whose id is not known: the answer has a null id.
-func nobodys(f *fault) error { return &badMessage{m: message{id: callID{json: nullID}}, fault: f} }
+// withoutID returns the error for a message whose id is not known: the answer has a null id.
+func withoutID(f *fault) error { return &badMessage{m: message{id: callID{json: nullID}}, fault: f} }
 
 // value returns the next value, an object or an array, validated. It stays on the input.
 func (c *jsonCodec) value() ([]byte, error) {
@@ -170,7 +170,7 @@ func (c *jsonCodec) broken(err error) error {
 		b := c.in.bytes()
 		if end := bytes.IndexByte(b, '\n'); end >= 0 {
 			c.in.advance(end + 1)
-			return nobodys(f)
+			return withoutID(f)
 		}
 		if err := c.in.discard(len(b)); err != nil {
 			return err
@@ -226,7 +226,7 @@ func (c *jsonCodec) headed() ([]byte, error) {
 			return nil, err
 		}
 		c.in.advance(0)
-		return nil, nobodys(tooLarge("max_message", int64(c.limits.MaxMessage), fmt.Sprintf("the message has %d bytes", n)))
+		return nil, withoutID(tooLarge("max_message", int64(c.limits.MaxMessage), fmt.Sprintf("the message has %d bytes", n)))
 	}
 	b, err := c.in.need(n, true)
 	if err != nil {
@@ -243,7 +243,7 @@ func (c *jsonCodec) headed() ([]byte, error) {
 	}
 	c.taken = n
 	if err != nil {
-		return nil, nobodys(c.parseFault(err))
+		return nil, withoutID(c.parseFault(err))
 	}
 	return value, nil
 }
@@ -285,7 +285,7 @@ func (c *jsonCodec) header() (int, error) {
 // batch queues the messages of an array.
 func (c *jsonCodec) batch(b []byte) error {
 	w := enter(b)
-	group := &jsonBatch{most: maxAnswers * c.limits.MaxMessage}
+	gathered := &jsonBatch{most: maxAnswers * c.limits.MaxMessage}
 	c.queue = c.queue[:0]
 	n := 0
 	for {
@@ -298,18 +298,18 @@ func (c *jsonCodec) batch(b []byte) error {
 		}
 		var p jsonParsed
 		c.parse(&p, element)
-		p.message.batch, p.message.parts = group, "" // the answers to a batch are one message
+		p.message.batch, p.message.parts = gathered, "" // the answers to a batch are one message
 		if p.message.kind == request {
-			group.left++
+			gathered.left++
 		}
 		c.queue = append(c.queue, p)
 	}
 	switch {
 	case n == 0:
-		return nobodys(faultf(codeInvalid, "a batch without requests"))
+		return withoutID(faultf(codeInvalid, "a batch without requests"))
 	case n > c.limits.MaxBatch:
 		c.queue = nil
-		return nobodys(tooLarge("max_batch", int64(c.limits.MaxBatch), fmt.Sprintf("a batch of %d requests", n)))
+		return withoutID(tooLarge("max_batch", int64(c.limits.MaxBatch), fmt.Sprintf("a batch of %d requests", n)))
 	}
 	return nil
 }
@@ -475,29 +475,29 @@ func (c *jsonCodec) body(v any) error {
 func (c *jsonCodec) prepare(body any) (any, error) { return prepareJSON(body) }
 
 func (c *jsonCodec) write(dst []byte, m *message, body any) (out []byte, err error) {
-	group, _ := m.batch.(*jsonBatch)
-	if group == nil || m.kind != response {
+	gathered, _ := m.batch.(*jsonBatch)
+	if gathered == nil || m.kind != response {
 		return c.frame(dst, m, body)
 	}
-	before := len(group.out)
-	group.out = append(group.out, ',')
+	before := len(gathered.out)
+	gathered.out = append(gathered.out, ',')
 	if before == 0 {
-		group.out[0] = '['
+		gathered.out[0] = '['
 	}
-	if group.out, err = appendMessage(group.out, m, body); err != nil {
-		group.out = group.out[:before]
+	if gathered.out, err = appendMessage(gathered.out, m, body); err != nil {
+		gathered.out = gathered.out[:before]
 		return dst, err
 	}
-	if len(group.out) > group.most && m.fault == nil {
-		group.out = group.out[:before]
+	if len(gathered.out) > gathered.most && m.fault == nil {
+		gathered.out = gathered.out[:before]
 		large := *m
 		large.fault = tooLarge("max_message", int64(c.limits.MaxMessage), "the answers to the batch are too long together")
 		return c.write(dst, &large, nil)
 	}
-	if group.left--; group.left > 0 {
+	if gathered.left--; gathered.left > 0 {
 		return dst, nil
 	}
-	return c.wrap(dst, append(group.out, ']')), nil
+	return c.wrap(dst, append(gathered.out, ']')), nil
 }
 
 // frame encodes a message and appends it with its frame.
