@@ -21,7 +21,7 @@ func (p peer) mayConnect(e endpoint, allow group) error {
 	}
 	f := faultf(codeDenied, "access denied: %s may not call the daemon of %s", p.who(), own.who())
 	if allow.id != "" {
-		f.Text += " and is no member of the group " + allow.name
+		f.Text += " and is not a member of the group " + allow.name
 	}
 	return f.withHint("let a group of theirs call with --allow-group, or have them run a daemon of their own")
 }

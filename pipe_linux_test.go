@@ -247,7 +247,7 @@ func TestGroupMayCall(t *testing.T) {
 	if want := `{"jsonrpc":"2.0","id":1,"error":{"code":-32005,"message":"access denied"}}` + "\n"; got != want {
 		t.Errorf("a stranger is answered with %q; want %q", got, want)
 	}
-	if log := s.log.String(); !strings.Contains(log, "user nobody (uid 65534) may not call the daemon of user root (uid 0) and is no member of the group 64317") {
+	if log := s.log.String(); !strings.Contains(log, "user nobody (uid 65534) may not call the daemon of user root (uid 0) and is not a member of the group 64317") {
 		t.Error("the log does not say who was refused, and which group may call")
 	}
 }

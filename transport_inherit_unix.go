@@ -44,9 +44,9 @@ func inheritSockets() ([]net.Listener, error) {
 
 // listenerOf returns the listener that f is, having made sure that it is one for streams.
 func listenerOf(f *os.File) (net.Listener, error) {
-	kind, err := unix.GetsockoptInt(int(f.Fd()), unix.SOL_SOCKET, unix.SO_TYPE)
-	if err != nil || kind != unix.SOCK_STREAM {
-		return nil, usagef("the descriptor %s that the service manager passes is no stream socket", f.Name()).
+	socketType, err := unix.GetsockoptInt(int(f.Fd()), unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || socketType != unix.SOCK_STREAM {
+		return nil, usagef("the descriptor %s that the service manager passes is not a stream socket", f.Name()).
 			withHint("write ListenStream= in the socket unit")
 	}
 	listens, err := unix.GetsockoptInt(int(f.Fd()), unix.SOL_SOCKET, unix.SO_ACCEPTCONN)

@@ -185,8 +185,8 @@ func TestDaemonRefusesToInherit(t *testing.T) {
 		"a port for everybody": {fileOf(t, open), fmt.Sprintf("tcp://127.0.0.1:%d?auth=none", port), fmt.Sprintf("is open to other machines: it listens at [::]:%d", port), "ListenStream=127.0.0.1:"},
 		"without proof":        {fileOf(t, open), fmt.Sprintf("tcp://127.0.0.1:%d", port), "callers there cannot prove yet who they are", "auth=none"},
 		"one connection":       {a, at(other).String(), "does not listen: it is one connection", "Accept=no"},
-		"datagrams":            {fileOf(t, packets), at(other).String(), "is no stream socket", "ListenStream="},
-		"no socket":            {plain, at(other).String(), "is no stream socket", "ListenStream="},
+		"datagrams":            {fileOf(t, packets), at(other).String(), "is not a stream socket", "ListenStream="},
+		"no socket":            {plain, at(other).String(), "is not a stream socket", "ListenStream="},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var stderr bytes.Buffer
