@@ -308,14 +308,14 @@ func (c *connection) wait(s *session, err error) {
 	}
 	c.server.wg.Go(func() {
 		limit := time.NewTimer(c.limits.HalfClose)
-		again := time.NewTicker(goneInterval)
+		tick := time.NewTicker(goneInterval)
 		defer limit.Stop()
-		defer again.Stop()
+		defer tick.Stop()
 		for !peerGone(c.Conn) {
 			select {
 			case <-s.done:
 				return
-			case <-again.C:
+			case <-tick.C:
 			case <-limit.C:
 				if !c.endpoint.isLocal() {
 					s.cut(nil)

@@ -123,7 +123,7 @@ func (c *httpConn) SetReadDeadline(t time.Time) error {
 	return err
 }
 
-// Close tells serveHTTP that the connection is done.
+// Close closes the connection, which also ends serveHTTP.
 func (c *httpConn) Close() error {
 	c.once.Do(func() { close(c.closed) })
 	return c.Conn.Close()
