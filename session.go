@@ -274,7 +274,7 @@ func (s *session) read(mine *pendingCall) {
 			return
 		case errors.As(err, &bad):
 			s.note(bad.fault)
-			s.respond(&bad.m, nil, bad.fault)
+			s.respondHere(&bad.m, bad.fault)
 		default:
 			if c == nil {
 				c = &call{}
@@ -382,7 +382,7 @@ func (s *session) handle(c *call) (reader bool, err error) {
 		if err := s.codec.body(&argument); err == nil {
 			notice(s, argument)
 		}
-		s.respond(&c.message, nil, nil)
+		s.respondHere(&c.message, nil)
 		return true, nil
 	}
 	if c.kind == notification && len(c.method) >= len(noticePrefix) && c.method[:len(noticePrefix)] == noticePrefix {
@@ -406,7 +406,7 @@ func (s *session) handle(c *call) (reader bool, err error) {
 	}
 	switch {
 	case f != nil:
-		s.respond(&c.message, nil, f)
+		s.respondHere(&c.message, f)
 	case c.m.forward != nil:
 		c.m.forward(c)
 	case c.m.slow.Load() > 0 || s.asking.Load():
@@ -610,17 +610,13 @@ func (s *session) answer(c *call, result any, f *fault) {
 		s.respond(&c.message, result, f)
 		return
 	}
-	sent, err := s.offer(&c.message, result, f)
-	if !sent {
-		s.wg.Go(func() { // no more of these than calls in flight
-			s.respond(&c.message, result, f)
+	if sent, err := s.offer(&c.message, result, f, partWindow); !sent || err != nil {
+		s.wg.Go(func() { // as many as there are calls in flight
+			s.respond(&c.message, result, f) // which says what the error was
 			s.flush()
 			s.finish(c, true)
 		})
 		return
-	}
-	if err != nil {
-		s.respond(&c.message, result, f) // again, to answer with the error
 	}
 	s.flushAside()
 	s.finish(c, true)
@@ -670,14 +666,26 @@ func (s *session) respond(m *message, result any, f *fault) {
 	}
 }
 
-// offer is respond without blocking: it returns false if the peer has too much left to read.
-func (s *session) offer(m *message, result any, f *fault) (bool, error) {
+// respondHere is respond for the reader, with null for a result. While calls of ours are out it does not wait:
+// the peer, which may have as many out, would wait for us to read in its turn. Only one that sends much more
+// without reading is waited for.
+func (s *session) respondHere(m *message, f *fault) {
+	if s.asking.Load() {
+		if sent, err := s.offer(m, nil, f, s.limits.MaxMessage+partWindow); sent && err == nil {
+			return
+		}
+	}
+	s.respond(m, nil, f)
+}
+
+// offer is respond without blocking: it returns false if the peer has more than most bytes left to read.
+func (s *session) offer(m *message, result any, f *fault, most int) (bool, error) {
 	if m.kind == notification {
 		return true, nil
 	}
 	asked := *m
 	asked.kind, asked.fault = response, f
-	sent, err := s.out.offer(s.codec, &asked, result, partWindow)
+	sent, err := s.out.offer(s.codec, &asked, result, most)
 	if sent && err == nil && f != nil {
 		s.meter.errors.Add(1)
 	}

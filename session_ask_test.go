@@ -311,6 +311,28 @@ func TestBothEndsWriteAtOnce(t *testing.T) {
 	}
 }
 
+// Whoever refuses a call does not wait for the other end to read, which may be refusing one, too.
+func TestBothEndsRefuseAtOnce(t *testing.T) {
+	ours, theirs := overEndpoint(localEndpoint)(t)
+	narrow(ours)
+	narrow(theirs)
+	speak := func(in *input, l limits) codec { return newJSONCodec(in, l, framingValue) }
+	a, b := newEnd(t, ours, speak, crowd), newEnd(t, theirs, speak, crowd)
+	const many = 300
+	arg := bytes.Repeat([]byte{'a'}, 20<<10)
+	errs := make(chan error, 2*many)
+	for range many {
+		go func() { errs <- a.ask(context.Background(), "Both.None", arg, nil, nil) }()
+		go func() { errs <- b.ask(context.Background(), "Both.None", arg, nil, nil) }()
+	}
+	for range 2 * many {
+		if err := receive(t, errs); !errors.Is(err, &fault{Code: codeNoMethod}) {
+			t.Fatalf("a call of a method that is not there ends with %v", err)
+		}
+	}
+	a.hangUp(t, b)
+}
+
 // An end that leaves answers what it has begun and begins nothing more; its own calls are answered.
 func TestEitherEndLeaves(t *testing.T) {
 	for _, kind := range carriers() {
