@@ -239,10 +239,11 @@ func (s *session) waitOrCancel(ctx context.Context, seq uint64, a *pendingCall) 
 		switch {
 		case len(parts) > 0:
 			continue
+		case over: // its answer may be there, and parts are missing
+			s.withdraw(seq, a, nil)
+			return busy("parts", partWindow, "parts of the answer came faster than they were handled")
 		case finished:
 			return a.err
-		case over:
-			return s.withdraw(seq, a, busy("parts", partWindow, "parts of the answer came faster than they were handled"))
 		}
 		select {
 		case <-a.wake:
@@ -257,23 +258,25 @@ func (s *session) waitOrCancel(ctx context.Context, seq uint64, a *pendingCall) 
 
 // withdraw gives up a with an error, unless its answer has arrived.
 func (s *session) withdraw(seq uint64, a *pendingCall, err error) error {
-	var there, finished bool
-	s.update(func(st *sessionState) {
-		_, there = st.ours[seq]
-		delete(st.ours, seq)
-		finished = a.finished
-		if !there && !finished {
-			st.park(a, true)
+	for {
+		var there, finished bool
+		s.update(func(st *sessionState) {
+			_, there = st.ours[seq]
+			delete(st.ours, seq)
+			finished = a.finished
+			if !there && !finished {
+				st.park(a, true)
+			}
+		})
+		switch {
+		case there:
+			s.sendCancel(seq)
+			return err
+		case finished:
+			return a.err
 		}
-	})
-	if !there {
-		if !finished { // the reader is decoding the answer into our result
-			<-a.wake
-		}
-		return a.err
+		<-a.wake // it is being decoded into our result right now; what wakes us first may be a part
 	}
-	s.sendCancel(seq)
-	return err
 }
 
 // sendCancel tells the peer that nobody waits for the answer any more. It works in the background, because a peer that
@@ -388,7 +391,7 @@ func (s *session) takePart(argument document) {
 		case a == nil:
 		case a.passed != nil:
 			passed = a.passed
-		case a.part == nil:
+		case a.part == nil || a.over:
 		case a.waiting > 0 && a.waiting+len(value) > partWindow:
 			a.over = true
 			st.wake(a)

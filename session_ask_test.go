@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -423,4 +424,32 @@ func TestPostNeverWaits(t *testing.T) {
 	theirs.Close()
 	receive(t, e.over)
 	ours.Close()
+}
+
+// A caller that takes its parts too slowly is told that some are missing, also where the answer is there.
+func TestMissingPartsAreNoSuccess(t *testing.T) {
+	ours, theirs := overEndpoint(localEndpoint)(t)
+	defer theirs.Close()
+	l := defaultLimits()
+	in := newInput(ours, l)
+	c := newClient(endpoint{Scheme: "unix", Path: "/x"}, ours, newJSONCodec(in, l, framingValue), in, l)
+	defer c.close()
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		part := `{"jsonrpc":"2.0","method":"$/progress","params":{"token":1,"value":"` + strings.Repeat("a", partWindow/4) + `"}}`
+		for range 20 {
+			send(t, theirs, part)
+		}
+		send(t, theirs, `{"jsonrpc":"2.0","id":1,"result":1}`)
+	}()
+	first := true
+	err := c.session.ask(context.Background(), "Some.Method", nil, nil, func(document) error {
+		if first {
+			first = false
+			<-sent
+		}
+		return nil
+	})
+	checkCode(t, "a call with missing parts", err, codeBusy, "more parts came than were taken")
 }
