@@ -27,7 +27,7 @@ type overseer interface {
 	reloader // for the settings that it keeps itself
 
 	logger(set settings) *logger // where the daemon logs; the overseer closes it
-	stops() <-chan os.Signal     // the first signal starts the shutdown, the second cuts the calls; nil if ctx does both
+	stops() <-chan os.Signal     // the first signal starts the shutdown, the second cuts the calls; nil if ctx starts it and the drain limit cuts
 	reloads() <-chan os.Signal   // each signal asks for a reload
 	watchdog() time.Duration     // the interval at which alive is expected; 0 for none
 

@@ -72,7 +72,8 @@ func (c *call) sendPart(value any) error {
 	return c.from.part(c, value)
 }
 
-// whenOver calls f when the call ends, whether answered or given up; at once if it has ended.
+// whenOver calls f when the call ends, whether answered or given up; at once if it has ended. There is one such f: a
+// later one replaces it.
 func (c *call) whenOver(f func()) {
 	c.mu.Lock()
 	over := c.err != nil

@@ -3,14 +3,17 @@ package main
 // This file owns providers, which answer calls outside of this process, and pools of them. A new kind of provider
 // implements provider and is added to the pool of a service, whose methods newForwarder makes.
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // A provider answers calls outside of this process: a worker, a peer that has registered, another machine.
 type provider interface {
-	// ask forwards c and returns at once. c.reply is called exactly once, even if the provider is gone. If c ends
-	// before the provider has answered, the call is withdrawn from it.
+	// ask forwards c and returns at once. It answers c, even if the provider is gone, unless c ends before: then
+	// the call is withdrawn from the provider.
 	ask(c *call)
-	// load returns the number of calls that it has not answered.
+	// load returns the number of calls that it has not answered, or -1 if it is gone for good: it leaves its pool.
 	load() int
 }
 
@@ -34,16 +37,16 @@ func (p *pool) add(one provider) {
 // forward passes c to the provider with the fewest calls; providers with equally many take turns.
 func (p *pool) forward(c *call) {
 	p.mu.Lock()
+	p.providers = slices.DeleteFunc(p.providers, func(one provider) bool { return one.load() < 0 })
 	var best provider
-	at := 0
+	least, at := 0, 0
 	for i, one := range p.providers {
-		if best == nil || one.load() < best.load() {
-			best, at = one, i
+		if n := one.load(); best == nil || n < least {
+			best, least, at = one, n, i
 		}
 	}
 	if best != nil {
-		copy(p.providers[at:], p.providers[at+1:])
-		p.providers[len(p.providers)-1] = best
+		p.providers = append(slices.Delete(p.providers, at, at+1), best)
 	}
 	p.mu.Unlock()
 	if best == nil {

@@ -352,7 +352,7 @@ func TestProviderThatGoes(t *testing.T) {
 	if f.data().Retry {
 		t.Error("it may be sent again, although the provider had it")
 	}
-	f = checkCode(t, "a call after", ask(c, "Far.Block", "a", nil), codeGone, "gone")
+	f = checkCode(t, "a call after", ask(c, "Far.Block", "a", nil), codeGone, "no provider")
 	if !f.data().Retry {
 		t.Error("it may not be sent again, although the provider never had it")
 	}
@@ -370,6 +370,7 @@ func TestPoolSharesCalls(t *testing.T) {
 	var a, b slowProvider
 	all := &pool{}
 	all.add(&a)
+	all.add(goneProvider{}) // which has nothing to do, and never will again
 	all.add(&b)
 	for range 10 {
 		all.forward(&call{})
@@ -378,6 +379,12 @@ func TestPoolSharesCalls(t *testing.T) {
 		t.Errorf("of ten calls the providers have %d and %d; want 5 each", a.load(), b.load())
 	}
 }
+
+// A goneProvider has been lost.
+type goneProvider struct{}
+
+func (goneProvider) ask(c *call) { c.reply(nil, errInternal) }
+func (goneProvider) load() int   { return -1 }
 
 // What connections hold in memory is told to their user's account, and taken back.
 func TestAccountIsBalanced(t *testing.T) {

@@ -295,7 +295,11 @@ func (s *server) stop(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	s.log.warn("calls in flight are cut", "limit", "drain", "max", s.limits().Drain, "connections", s.meter.connections.Load())
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		s.log.warn("calls in flight are cut", "limit", "drain", "max", s.limits().Drain, "connections", s.meter.connections.Load())
+	} else {
+		s.log.warn("calls in flight are cut at once, as was asked for", "connections", s.meter.connections.Load())
+	}
 	s.cut()
 	return errForced
 }

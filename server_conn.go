@@ -2,7 +2,7 @@ package main
 
 // This file owns one connection from accept to close: who the peer is, which protocol it speaks, and how it is refused.
 // A protocol that takes over a whole connection plugs in at takers; one with a codec is a row of protocols in wire.go
-// and needs nothing here.
+// and needs nothing here. A protocol that begins as an HTTP request is a route of server_http.go.
 
 import (
 	"errors"
@@ -27,7 +27,7 @@ type connection struct {
 	log      *logger
 	limits   *limits // those in force when it began
 	account  *account
-	stage    stage // guarded by server.mu; nil until the peer is admitted
+	stage    stage // guarded by server.mu; nil until the first enter
 }
 
 // A stage is what owns a connection at the moment: the detection of its protocol, an echo, HTTP, or a session. A new
@@ -153,10 +153,12 @@ func (s *server) refuse(c *connection, f *fault) {
 	s.mu.Lock()
 	s.refusals++
 	many := s.refusals > maxRefusals
+	s.conns[c] = struct{}{} // so that its stage is told when the server stops
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
 		s.refusals--
+		delete(s.conns, c)
 		s.mu.Unlock()
 	}()
 	if many {

@@ -559,3 +559,24 @@ func TestStopKeepsNoSpareDescriptor(t *testing.T) {
 		t.Error("a stopped server has opened its spare descriptor again")
 	}
 }
+
+// A peer that is refused, and has not said yet what it speaks, does not hold up the end.
+func TestStopDoesNotWaitForTheRefused(t *testing.T) {
+	s := startServerWith(t, func(l *limits) { l.FirstBytes, l.Drain = time.Hour, time.Hour })
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	c := &connection{Conn: theirs, server: s.server, shared: s.shared, limits: s.limits(), endpoint: localEndpoint(t), log: s.server.log}
+	s.wg.Go(func() {
+		defer theirs.Close()
+		s.refuse(c, errDenied)
+	})
+	waitFor(t, func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if c.stage == nil {
+			return errors.New("it has not begun to look at the first bytes")
+		}
+		return nil
+	})
+	must(t, s.stop(t.Context()))
+}

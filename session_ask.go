@@ -427,6 +427,9 @@ type remote struct {
 func (r remote) load() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.state.readErr != nil {
+		return -1
+	}
 	return len(r.state.ours)
 }
 

@@ -451,5 +451,5 @@ func TestMissingPartsAreNoSuccess(t *testing.T) {
 		}
 		return nil
 	})
-	checkCode(t, "a call with missing parts", err, codeBusy, "more parts came than were taken")
+	checkCode(t, "a call with missing parts", err, codeBusy, "came faster than they were handled")
 }

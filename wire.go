@@ -118,8 +118,8 @@ const (
 	sideChannel                  // reads either, on a channel of one message per line
 )
 
-// A protocol is a language that a peer may speak on a connection. One with a codec needs no more than its row here;
-// one that takes over the whole connection needs a row of takers in server_conn.go, too.
+// A protocol is a language that a peer may speak on a connection. One with a codec needs no more than its row here and
+// its name in endpoint.go; one that takes over the whole connection needs a row of takers in server_conn.go, too.
 type protocol struct {
 	name proto
 	// begins judges by the first bytes of a stream, of which b has at least one. It is nil for a protocol that
