@@ -44,9 +44,6 @@ func (c *call) reply(result any, f *fault) bool {
 	if !c.answered.CompareAndSwap(false, true) {
 		return false
 	}
-	if c.timer != nil {
-		c.timer.Stop()
-	}
 	if c.parts != "" { // a part may be on its way
 		c.sending.Lock()
 		defer c.sending.Unlock()

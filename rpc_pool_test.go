@@ -360,6 +360,23 @@ func TestProviderThatGoes(t *testing.T) {
 	receive(t, p.over)
 }
 
+// A call that begins when its caller has gone ends, and with it the session.
+func TestCallThatBeginsAfterTheCutEnds(t *testing.T) {
+	p := provide(t, localEndpoint(t))
+	ours, theirs := overEndpoint(localEndpoint)(t)
+	s := newJSONSession(theirs, p.router, "cut")
+	s.cut(nil)
+	over := make(chan error, 1)
+	go func() { over <- s.serve() }()
+	send(t, ours, `{"jsonrpc":"2.0","id":1,"method":"Far.Block","params":["a"]}`)
+	ours.Close()
+	receive(t, over)
+	theirs.Close()
+	if n := len(p.far.entered); n != 0 {
+		t.Error("the provider was asked")
+	}
+}
+
 // A slowProvider takes calls and answers none.
 type slowProvider struct{ calls []*call }
 

@@ -407,6 +407,7 @@ func (s *session) handle(c *call) (reader bool, err error) {
 	switch {
 	case f != nil:
 		s.respondHere(&c.message, f)
+	case c.m.forward != nil && c.answered.Load(): // it was cut as it began
 	case c.m.forward != nil:
 		c.m.forward(c)
 	case c.m.slow.Load() > 0 || s.asking.Load():
@@ -457,11 +458,7 @@ func (s *session) begin(c *call) *fault {
 	}
 	s.meter.calls.Add(1)
 	if isCut {
-		c.end(context.Canceled)
-	}
-	if c.timeout > 0 {
-		c.deadline = time.Now().Add(c.timeout)
-		c.timer = time.AfterFunc(c.timeout, func() { s.giveUp(c, context.DeadlineExceeded, errDeadline) })
+		s.giveUp(c, context.Canceled, nil)
 	}
 	return nil
 }
@@ -473,6 +470,10 @@ func (s *session) admitLocked(c *call) bool {
 		return false
 	}
 	st.theirs[c] = struct{}{}
+	if c.timeout > 0 { // before anybody else can see the call
+		c.deadline = time.Now().Add(c.timeout)
+		c.timer = time.AfterFunc(c.timeout, func() { s.giveUp(c, context.DeadlineExceeded, errDeadline) })
+	}
 	c.owing = true
 	st.owed++
 	if !st.asked && c.kind == request {
@@ -581,6 +582,9 @@ func (s *session) crashed(name string, value any, stack []byte) {
 // finish removes the call from those in flight. settled says that its answer has been sent.
 func (s *session) finish(c *call, settled bool) {
 	c.end(context.Canceled)
+	if c.timer != nil {
+		c.timer.Stop()
+	}
 	s.update(func(st *sessionState) {
 		delete(st.theirs, c)
 		st.full = false

@@ -5,6 +5,7 @@ package main
 // fast; e2e_bench_test.go does.
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"net"
 	"net/rpc"
 	"net/rpc/jsonrpc"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -211,4 +213,33 @@ func TestLargeBuffersAreGivenBack(t *testing.T) {
 			t.Errorf("after %d bytes the output keeps %d; want %d at most", size, n, outputKeep)
 		}
 	}
+}
+
+// A call that was given up is not kept until its deadline, which may be far.
+func TestCancelledCallsAreNotKept(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	conn := s.connect()
+	lines := bufio.NewReader(conn)
+	before := heapInUse()
+	for i := range 300 {
+		send(t, conn, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"Trial.Block","params":["%s"],"timeout":1e9}`, i, strings.Repeat("a", 64<<10)))
+		receive(t, s.trial.entered)
+		send(t, conn, fmt.Sprintf(`{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":%d}}`, i))
+		if line, err := lines.ReadString('\n'); err != nil {
+			t.Fatalf("a cancelled call is answered with %q, %v", line, err)
+		}
+	}
+	conn.Close()
+	s.idle()
+	if after := heapInUse(); after > before+4<<20 {
+		t.Errorf("300 calls of 64 KiB that were cancelled leave %d MiB behind", (after-before)>>20)
+	}
+}
+
+func heapInUse() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
