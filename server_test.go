@@ -580,3 +580,30 @@ func TestStopDoesNotWaitForTheRefused(t *testing.T) {
 	})
 	must(t, s.stop(t.Context()))
 }
+
+// Those whose calls are cut are told so, also behind an answer that is still being written.
+func TestCutTellsBehindALongAnswer(t *testing.T) {
+	s := startServerWith(t, func(l *limits) { l.Drain = 100 * time.Millisecond }, localEndpoint(t))
+	conn := noDeadline(s.connect())
+	narrow(conn)
+	send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Trial.Block","params":["a"]}`)
+	s.begun(1)
+	send(t, conn, `{"jsonrpc":"2.0","id":2,"method":"Trial.Big","params":[4000000]}`)
+	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.stop(context.Background()) }()
+	waitFor(t, func() error {
+		if !strings.Contains(s.log.String(), "calls in flight are cut") {
+			return errors.New("nothing has been cut yet")
+		}
+		return nil
+	})
+	if got := readAll(t, conn); !strings.Contains(got, `"id":1,"error":{"code":-32003`) {
+		t.Errorf("after %d bytes the connection ends without a word on the call that was cut", len(got))
+	}
+	if err := receive(t, stopped); err != errForced {
+		t.Errorf("stop = %v; want %v", err, errForced)
+	}
+}

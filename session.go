@@ -231,6 +231,9 @@ func (s *session) cut(f *fault) {
 	for _, c := range calls {
 		s.giveUp(c, context.Canceled, f)
 	}
+	if f != nil { // whoever cuts closes the connection then
+		s.out.drain()
+	}
 }
 
 // idle reports whether no call of the peer is in flight.
