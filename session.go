@@ -714,6 +714,10 @@ func (s *session) cancel(argument document) {
 	}
 	s.mu.Unlock()
 	for _, c := range found {
+		if s.asking.Load() || c.parts != "" { // the reader must not block
+			s.wg.Go(func() { s.giveUp(c, context.Canceled, errCancelled) })
+			continue
+		}
 		s.giveUp(c, context.Canceled, errCancelled)
 	}
 }
@@ -735,18 +739,15 @@ func (s *session) giveUp(c *call, reason error, f *fault) {
 	if !mine {
 		return
 	}
-	send := func() {
-		s.respond(&c.message, nil, f)
-		s.flush()
-		if c.m.forward != nil { // no method runs here that would finish the call
-			s.finish(c, true)
-			return
-		}
-		s.update(func(st *sessionState) { st.settle(c) })
+	if c.parts != "" { // a part may be on its way
+		c.sending.Lock()
+		defer c.sending.Unlock()
 	}
-	if s.asking.Load() {
-		s.wg.Go(send)
+	s.respond(&c.message, nil, f)
+	s.flush()
+	if c.m.forward != nil { // no method runs here that would finish the call
+		s.finish(c, true)
 		return
 	}
-	send()
+	s.update(func(st *sessionState) { st.settle(c) })
 }

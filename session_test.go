@@ -243,3 +243,36 @@ func heapInUse() uint64 {
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
 }
+
+// Streams sends parts whose encoding waits.
+type Streams struct{ entered, release chan struct{} }
+
+func (s *Streams) Send(ctx context.Context) (int, error) {
+	return 0, ctx.Value(callKey).(*call).sendPart(s)
+}
+
+// MarshalJSON implements json.Marshaler.
+func (s *Streams) MarshalJSON() ([]byte, error) {
+	s.entered <- struct{}{}
+	<-s.release
+	return []byte("1"), nil
+}
+
+func TestNoPartComesAfterTheAnswer(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	streams := &Streams{entered: make(chan struct{}), release: make(chan struct{})}
+	must(t, addReceiver(s.router, streams, nil))
+	conn := s.connect()
+	lines := bufio.NewReader(conn)
+	send(t, conn, `{"jsonrpc":"2.0","id":2,"method":"Streams.Send","parts":1}`)
+	receive(t, streams.entered)
+	send(t, conn, `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":2}}`+sayRequest)
+	for _, want := range []string{sayAnswer, `{"jsonrpc":"2.0","method":"$/progress","params":{"token":1,"value":1}}` + "\n", `{"jsonrpc":"2.0","id":2,"error":`} {
+		if line, err := lines.ReadString('\n'); err != nil || !strings.HasPrefix(line, want) {
+			t.Errorf("there comes %q, %v; want %q", line, err, want)
+		}
+		if want == sayAnswer {
+			close(streams.release)
+		}
+	}
+}
