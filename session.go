@@ -39,8 +39,8 @@ type meter struct {
 // At most one goroutine reads, the reader, and it also does whatever is quick: that saves two goroutine switches per
 // call. In the daemon the reader runs the methods. Nobody reads meanwhile, which is fine while the method is quick; if
 // it is not, the foreman hands the reading to a new goroutine. In a client a goroutine that waits for an answer reads
-// for itself, and delivers the answers to others that it meets. While calls of ours are in flight the reader never
-// blocks on anything but reading: whatever might block it is left to other goroutines.
+// for itself, and delivers the answers to others that it meets. While calls of ours are in flight the reader blocks on
+// nothing but reading, save for what respondHere says: whatever might block it is left to other goroutines.
 type session struct {
 	*shared
 	finder  finder // shared.finder, unless the peer is refused
@@ -618,8 +618,8 @@ func (s *session) answer(c *call, result any, f *fault) {
 		return
 	}
 	if sent, err := s.offer(&c.message, result, f, partWindow); !sent || err != nil {
-		s.wg.Go(func() { // as many as there are calls in flight
-			s.respond(&c.message, result, f) // which says what the error was
+		s.wg.Go(func() { // no more of these than calls in flight
+			s.respond(&c.message, result, f) // after an error, it answers with that
 			s.flush()
 			s.finish(c, true)
 		})
@@ -673,8 +673,8 @@ func (s *session) respond(m *message, result any, f *fault) {
 	}
 }
 
-// respondHere is respond for the reader, with null for a result. While calls of ours are out it does not wait:
-// the peer, which may have as many out, would wait for us to read in its turn. Only one that sends much more
+// respondHere is respond for the reader, with null for a result. While calls of ours are in flight it does not block:
+// the peer may have as many in flight, and would in turn wait for us to read. Only a peer that goes on sending far more
 // without reading is waited for.
 func (s *session) respondHere(m *message, f *fault) {
 	if s.asking.Load() {

@@ -239,7 +239,7 @@ func (s *session) waitOrCancel(ctx context.Context, seq uint64, a *pendingCall) 
 		switch {
 		case len(parts) > 0:
 			continue
-		case over: // its answer may be there, and parts are missing
+		case over: // even if the answer has arrived: parts are missing
 			s.withdraw(seq, a, nil)
 			return busy("parts", partWindow, "parts of the answer came faster than they were handled")
 		case finished:
@@ -275,7 +275,7 @@ func (s *session) withdraw(seq uint64, a *pendingCall, err error) error {
 		case finished:
 			return a.err
 		}
-		<-a.wake // it is being decoded into our result right now; what wakes us first may be a part
+		<-a.wake // the reader is decoding the answer into our result; a part may wake us before that is done
 	}
 }
 
