@@ -154,10 +154,13 @@ func TestSlowReader(t *testing.T) {
 		send(t, conn, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"Trial.Big","params":[4000000]}`, i))
 	}
 	checkServes(t, s)
+	waitFor(t, func() error {
+		if !strings.Contains(s.log.String(), "limit write") {
+			return errors.New("the log does not say that a write was given up")
+		}
+		return nil
+	})
 	s.idle() // the one was closed
-	if !strings.Contains(s.log.String(), "write") {
-		t.Error("the log does not say that a write was given up")
-	}
 }
 
 // TestOverLimit sends messages over the limit in each protocol. They are refused, the connection
