@@ -290,6 +290,19 @@ func TestPartsForOurOwnClient(t *testing.T) {
 	receive(t, p.far.left)
 }
 
+func TestAcceptDecidesOnAStream(t *testing.T) {
+	s := startServer(t, "http://127.0.0.1:0?auth=none")
+	const plain, stream = "\"a\"\n", "event: result\ndata: \"a\"\n\n"
+	for accept, want := range map[string]string{
+		"": plain, "*/*": plain, "text/html, application/json": plain, "text/event-stream;q=0, */*": plain, "text/event-stream; q=0.000": plain,
+		"Text/Event-Stream": stream, "application/json, text/event-stream;q=0.5": stream, "text/event-stream; charset=utf-8": stream,
+	} {
+		if got := post(t, s.endpoints[0], "/call/Echo.Say", accept, `"a"`); got != want {
+			t.Errorf("Accept: %s is answered with %q; want %q", accept, got, want)
+		}
+	}
+}
+
 // A caller that does not read stops nobody else: neither the provider's other callers nor the daemon.
 func TestCallerThatReadsNoPartsHoldsUpNobody(t *testing.T) {
 	p := provide(t, localEndpoint(t))

@@ -422,10 +422,12 @@ const aliveEvery = 15 * time.Second
 
 // newEventStream returns a stream for the answer to r if its Accept names the type of one, and nil otherwise.
 func newEventStream(rw http.ResponseWriter, r *http.Request) *eventStream {
-	for _, accepted := range strings.Split(r.Header.Get("Accept"), ",") {
-		if mediaType, _, err := mime.ParseMediaType(accepted); err == nil && mediaType == eventType {
-			return &eventStream{rw: rw}
+	for _, accepted := range strings.Split(strings.Join(r.Header.Values("Accept"), ","), ",") {
+		mediaType, params, err := mime.ParseMediaType(accepted)
+		if weight, said := params["q"]; err != nil || mediaType != eventType || said && strings.Trim(weight, "0.") == "" {
+			continue // RFC 9110, section 12.4.2: a weight of 0 is a refusal
 		}
+		return &eventStream{rw: rw}
 	}
 	return nil
 }
@@ -619,7 +621,7 @@ func parseTimeout(text string) (time.Duration, *fault) {
 // middle of a message, or without one, just ends; a body that does is answered with a fault.
 type firstFault struct {
 	codec
-	whole *fault
+	whole atomic.Pointer[fault] // the beginning of a stream looks at it while the rest is read
 	begun bool
 }
 
@@ -633,17 +635,17 @@ func (c *firstFault) read(m *message) error {
 	}
 	c.begun = true
 	var f *fault
-	if errors.As(err, &f) && c.whole == nil && (f.Code == codeParse || f.Code == codeTooLarge) {
-		c.whole = f
+	if errors.As(err, &f) && (f.Code == codeParse || f.Code == codeTooLarge) {
+		c.whole.CompareAndSwap(nil, f)
 	}
 	return err
 }
 
 func (c *firstFault) status() int {
-	if c.whole == nil {
-		return http.StatusOK
+	if f := c.whole.Load(); f != nil {
+		return statusOf(f)
 	}
-	return statusOf(c.whole)
+	return http.StatusOK
 }
 
 // A bareCodec reads a single call: its method comes from the URL, its argument is the whole input, and its answer is the
