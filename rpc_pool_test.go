@@ -373,6 +373,31 @@ func TestProviderThatGoes(t *testing.T) {
 	receive(t, p.over)
 }
 
+// A GobTwice encodes itself as JSON that has a member twice.
+type GobTwice struct{}
+
+// GobEncode implements gob.GobEncoder.
+func (GobTwice) GobEncode() ([]byte, error) { return []byte(`{"a":1,"a":2}`), nil }
+
+// What a provider would refuse as a message, with which its connection ends, does not get there.
+func TestCallerCannotBreakTheConnectionOfAProvider(t *testing.T) {
+	p := provide(t, localEndpoint(t), mustParse(t, "http://127.0.0.1:0?auth=none"))
+	c := dialOurs(protoGob)(t, p.endpoints[0])
+	defer c.close()
+	ctx, cancel := context.WithTimeout(context.Background(), testPatience/4)
+	defer cancel()
+	checkCode(t, "a member twice", c.call(ctx, "Far.Echo", GobTwice{}, nil), codeBadArgument, "as JSON")
+	depth := defaultLimits().MaxDepth
+	deep := strings.Repeat("[", depth) + strings.Repeat("]", depth)
+	web := dialOurs(protoAuto)(t, p.endpoints[1])
+	defer web.close()
+	checkCode(t, "JSON of max_depth", web.call(ctx, "Far.Echo", json.RawMessage(deep), nil), codeTooLarge, "max_depth")
+	deep = deep[passedDepth : len(deep)-passedDepth]
+	if answer := post(t, p.endpoints[1], "/call/Far.Echo", "", deep); answer != deep+"\n" {
+		t.Errorf("JSON that is less deep comes back as %s", answer)
+	}
+}
+
 // A call that begins when its caller has gone ends, and with it the session.
 func TestCallThatBeginsAfterTheCutEnds(t *testing.T) {
 	p := provide(t, localEndpoint(t))

@@ -696,8 +696,13 @@ func (c *bareCodec) body(v any) error {
 		}
 		return f
 	}
-	if v == nil {
+	switch v.(type) {
+	case nil:
 		return nil
+	case *document:
+		if err := checkPassed(b, c.limits); err != nil {
+			return err
+		}
 	}
 	return decodeBody(b, v)
 }

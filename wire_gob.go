@@ -267,7 +267,7 @@ func (c *gobCodec) body(v any) error {
 		return nil
 	case *document:
 		*v = c.types.appendJSON(nil, id, raw)
-		return nil
+		return checkPassed(*v, c.limits)
 	case *any:
 		return json.Unmarshal(c.types.appendJSON(nil, id, raw), v)
 	}

@@ -99,6 +99,21 @@ func decodeValue(what string, b []byte, v any) error {
 	return f
 }
 
+// passedDepth is how deep an argument is in a message.
+const passedDepth = 2
+
+// checkPassed checks a document that has not come in a message and may go out in one: whoever reads that refuses
+// the whole message for what is wrong with its argument, and may well close the connection.
+func checkPassed(d document, l limits) error {
+	l.MaxDepth -= passedDepth
+	err := checkJSON(d, l)
+	var f *fault
+	if err == nil || errors.As(err, &f) {
+		return err
+	}
+	return faultf(codeBadArgument, "the argument cannot be passed on as JSON: %w", err)
+}
+
 // jsonKindOf names the type of a JSON value, with an article.
 func jsonKindOf(b []byte) string {
 	switch b[0] {
