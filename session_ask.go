@@ -376,6 +376,7 @@ func (s *session) fail(err error) {
 	if first && s.ended != nil {
 		s.ended(err)
 	}
+	s.in.stopAt(time.Now())
 }
 
 // takePart gives a part of an answer, which is the argument of a $/progress, to the call that it belongs to.

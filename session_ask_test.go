@@ -453,3 +453,23 @@ func TestMissingPartsAreNoSuccess(t *testing.T) {
 	})
 	checkCode(t, "a call with missing parts", err, codeBusy, "came faster than they were handled")
 }
+
+// A peer that takes no more is given up, also where it was we who asked.
+func TestEndThatCannotAskIsOver(t *testing.T) {
+	ours, theirs := overEndpoint(localEndpoint)(t)
+	defer ours.Close()
+	defer theirs.Close()
+	narrow(ours)
+	l := defaultLimits()
+	l.Write = 100 * time.Millisecond
+	in := newInput(ours, l)
+	s := newSession(&shared{finder: newRouter(), meter: &meter{}, foreman: &foreman{}}, &peer{}, newJSONCodec(in, l, framingValue), in, ours, &l, nil)
+	over := make(chan error, 1)
+	go func() { over <- s.serve() }()
+	if err := s.ask(context.Background(), "Some.Method", strings.Repeat("a", 4<<20), nil, nil); err == nil {
+		t.Error("a call that could not be sent was answered")
+	}
+	if err := receive(t, over); err == nil {
+		t.Error("serve says nothing of a peer that did not read")
+	}
+}
