@@ -269,6 +269,52 @@ func TestPartsComeInOrderBeforeTheAnswer(t *testing.T) {
 	}
 }
 
+func TestPlainBodyHasNoParts(t *testing.T) {
+	p := provide(t, mustParse(t, "http://127.0.0.1:0?auth=none"))
+	got := post(t, p.endpoints[0], "/rpc", "", `{"jsonrpc":"2.0","id":1,"method":"Far.Count","params":[3],"parts":7}`)
+	if want := `{"jsonrpc":"2.0","id":1,"result":3}` + "\n"; got != want {
+		t.Errorf("a body is answered with %s; want %s", got, want)
+	}
+}
+
+// As many calls wait for a provider that does not read as may be in flight; the others are refused, whether or not the
+// callers of the first still wait.
+func TestProviderThatDoesNotReadHoldsNoMore(t *testing.T) {
+	ours, theirs := net.Pipe()
+	l := defaultLimits()
+	l.MaxCalls = 3
+	in := newInput(ours, l)
+	sh := &shared{finder: newRouter(), meter: &meter{}, foreman: &foreman{}}
+	s := newSession(sh, &peer{}, newJSONCodec(in, l, framingValue), in, ours, &l, nil)
+	served := make(chan error, 1)
+	go func() { served <- s.serve() }()
+	r, answers := remote{session: s}, make(chan *fault, 100)
+	big := document(`"` + strings.Repeat("a", outputFull) + `"`)
+	var refused *fault
+	for sent := 0; refused == nil; sent++ {
+		if sent > 10 {
+			t.Fatal("more calls wait for the provider than may")
+		}
+		c := &call{message: message{method: "Far.Echo"}, arg: &big, from: faultsOf(answers)}
+		r.ask(c)
+		select {
+		case refused = <-answers:
+		default:
+			c.end(context.Canceled) // which makes no room
+		}
+	}
+	checkCode(t, "a call too many", refused, codeBusy, "max_calls")
+	theirs.Close()
+	receive(t, served)
+	ours.Close()
+}
+
+// faultsOf takes the answers to calls.
+type faultsOf chan *fault
+
+func (f faultsOf) answer(_ *call, _ any, e *fault) { f <- e }
+func (f faultsOf) part(*call, any) error               { return nil }
+
 func TestPartsForOurOwnClient(t *testing.T) {
 	p := provide(t, localEndpoint(t))
 	c := dialOurs(protoJSON)(t, p.endpoints[0]).(*client)

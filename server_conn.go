@@ -252,7 +252,7 @@ type detection struct {
 
 func (d *detection) leave() {
 	d.left.Store(true)
-	d.in.first(min(firstWords, d.c.limits.FirstBytes))
+	d.in.hurry(min(firstWords, d.c.limits.FirstBytes))
 }
 
 func (d *detection) cut(*fault) { d.c.Conn.Close() }

@@ -336,6 +336,7 @@ func (c *httpConn) rpc(rw http.ResponseWriter, r *http.Request) {
 	watch := &firstFault{codec: newJSONCodec(in, *c.c.limits, framed)}
 	if stream != nil {
 		stream.status = watch.status
+		watch.stream = true
 	}
 	answer, f := c.exchange(r, watch, in, body, stream)
 	switch {
@@ -464,9 +465,9 @@ func (e *eventStream) keepAlive(s *session) {
 		case <-s.answered:
 			return
 		case <-tick.C:
-			e.begun.Store(true)
-			s.out.put(":\n\n")
-			s.out.flush()
+			if s.out.append(s.codec, &message{kind: alive}, nil) == nil {
+				s.out.flush()
+			}
 		}
 	}
 }
@@ -621,8 +622,9 @@ func parseTimeout(text string) (time.Duration, *fault) {
 // middle of a message, or without one, just ends; a body that does is answered with a fault.
 type firstFault struct {
 	codec
-	whole atomic.Pointer[fault] // the beginning of a stream looks at it while the rest is read
-	begun bool
+	whole  atomic.Pointer[fault] // the beginning of a stream looks at it while the rest is read
+	begun  bool
+	stream bool // the answer is a stream, which can carry parts
 }
 
 func (c *firstFault) read(m *message) error {
@@ -634,6 +636,9 @@ func (c *firstFault) read(m *message) error {
 		err = faultf(codeParse, "the body is empty; expected a request")
 	}
 	c.begun = true
+	if !c.stream { // the body would not be what a client of JSON-RPC expects
+		m.parts = ""
+	}
 	var f *fault
 	if errors.As(err, &f) && (f.Code == codeParse || f.Code == codeTooLarge) {
 		c.whole.CompareAndSwap(nil, f)
@@ -714,6 +719,12 @@ func (c *bareCodec) prepare(body any) (any, error) { return prepareJSON(body) }
 func (c *bareCodec) write(dst []byte, m *message, body any) ([]byte, error) {
 	name := "result"
 	switch {
+	case m.kind == alive:
+		if c.fault == nil {
+			c.stream.begun.Store(true)
+			dst = append(dst, eventComment...)
+		}
+		return dst, nil
 	case m.kind == progress:
 		name = "part"
 	case m.fault != nil && (c.stream == nil || !c.stream.begun.Load()):

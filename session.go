@@ -104,6 +104,7 @@ type sessionState struct {
 
 	seq    uint64
 	ours   map[uint64]*pendingCall // our calls in flight, by seq
+	unsent int                     // calls handed on that wait to be sent
 	parked int                     // how many of ours wait and could read
 }
 

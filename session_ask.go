@@ -279,14 +279,12 @@ func (s *session) withdraw(seq uint64, a *pendingCall, err error) error {
 	}
 }
 
-// sendCancel tells the peer that nobody waits for the answer any more. It works in the background, because a peer that
-// does not read must not block a caller that gives up.
+// sendCancel tells the peer that nobody waits for the answer any more. A peer that does not read must not block a caller
+// that gives up, and is not told while more than partWindow waits for it.
 func (s *session) sendCancel(seq uint64) {
-	s.background(func() {
-		if s.out.append(s.codec, &message{kind: cancel, id: callID{seq: seq}}, nil) == nil {
-			s.out.flush()
-		}
-	})
+	if sent, err := s.out.offer(s.codec, &message{kind: cancel, id: callID{seq: seq}}, nil, partWindow); sent && err == nil {
+		s.flushAside()
+	}
 }
 
 // deliver gives a response to the call that it answers.
@@ -461,14 +459,36 @@ func (r remote) ask(c *call) {
 		r.flushAside()
 		r.watch(seq, c)
 	default:
-		r.background(func() { // no more of these than calls in flight
-			if r.out.append(r.codec, &m, arg) != nil {
-				r.unsent(seq, c)
-				return
-			}
-			r.flushAside()
-			r.watch(seq, c)
-		})
+		r.sendLater(&m, arg, seq, c)
+	}
+}
+
+// sendLater sends a call when the provider has read what waits for it. As many calls may wait for that as max_calls says,
+// whatever becomes of their callers.
+func (r remote) sendLater(m *message, arg any, seq uint64, c *call) {
+	full := false
+	r.update(func(st *sessionState) {
+		if full = st.unsent >= r.limits.MaxCalls; !full {
+			st.unsent++
+			return
+		}
+		delete(st.ours, seq)
+	})
+	if full {
+		c.reply(nil, busy("max_calls", int64(r.limits.MaxCalls), "too many calls wait for the provider of "+c.method+" to read them"))
+		return
+	}
+	if !r.background(func() {
+		err := r.out.append(r.codec, m, arg)
+		r.update(func(st *sessionState) { st.unsent-- })
+		if err != nil {
+			r.unsent(seq, c)
+			return
+		}
+		r.flushAside()
+		r.watch(seq, c)
+	}) {
+		r.unsent(seq, c)
 	}
 }
 

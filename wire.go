@@ -24,6 +24,7 @@ const (
 	notification             // wants none
 	response
 	progress // a part of the answer to the request that named the token; only written: it is read as a notification
+	alive    // a comment in a stream of events; written only
 	cancel   // withdraws the request with the same id; only written: it is read as a notification
 )
 

@@ -189,6 +189,15 @@ func (in *input) first(d time.Duration) {
 	}
 }
 
+// hurry shortens the time of first to d from now, unless it is over.
+func (in *input) hurry(d time.Duration) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.conn != nil && in.opening && !in.stopped {
+		in.conn.SetReadDeadline(time.Now().Add(d))
+	}
+}
+
 // opened gives the first message as much time as any other. The deadline set by first holds until the next read, which
 // sets its own.
 func (in *input) opened() {

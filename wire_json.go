@@ -475,6 +475,12 @@ func (c *jsonCodec) body(v any) error {
 func (c *jsonCodec) prepare(body any) (any, error) { return prepareJSON(body) }
 
 func (c *jsonCodec) write(dst []byte, m *message, body any) (out []byte, err error) {
+	if m.kind == alive {
+		if c.framing == framingEvent {
+			dst = append(dst, eventComment...)
+		}
+		return dst, nil
+	}
 	gathered, _ := m.batch.(*jsonBatch)
 	if gathered == nil || m.kind != response {
 		return c.frame(dst, m, body)
@@ -534,6 +540,9 @@ func (c *jsonCodec) wrap(dst, b []byte) []byte {
 
 // eventMessage begins the event that carries a message.
 const eventMessage = "event: message\ndata: "
+
+// eventComment says that the stream is alive.
+const eventComment = ":\n\n"
 
 // end ends a frame that has no length.
 func (c *jsonCodec) end(dst []byte) []byte {

@@ -83,16 +83,6 @@ func (o *output) addLocked(c codec, m *message, body any) error {
 	return err
 }
 
-// put adds bytes outside of any message.
-func (o *output) put(text string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.err == nil {
-		o.buf = append(o.buf, text...)
-		o.account.hold(len(text))
-	}
-}
-
 // flush writes what was appended, or leaves that to the goroutine that is already writing.
 func (o *output) flush() error {
 	o.mu.Lock()
