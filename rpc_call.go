@@ -16,8 +16,8 @@ type call struct {
 	message
 	m        *method
 	arg      any
-	peer     *peer // the caller
-	from     asker // where the call came from
+	peer     *peer     // the caller
+	from     responder // where the call came from
 	deadline time.Time
 	timer    *time.Timer
 	answered atomic.Bool // whoever sets it sends the answer; later results are dropped
@@ -31,8 +31,8 @@ type call struct {
 	onEnd func() // see whenOver
 }
 
-// An asker is where calls come from, and sends the answers to them. A session is one.
-type asker interface {
+// A responder is where calls come from, and sends the answers to them. A session is one.
+type responder interface {
 	// answer sends the answer to c.
 	answer(c *call, result any, f *fault)
 	// part sends a part of the answer to c, whose caller has asked for parts.

@@ -313,7 +313,7 @@ func TestProviderThatDoesNotReadHoldsNoMore(t *testing.T) {
 type faultsOf chan *fault
 
 func (f faultsOf) answer(_ *call, _ any, e *fault) { f <- e }
-func (f faultsOf) part(*call, any) error               { return nil }
+func (f faultsOf) part(*call, any) error           { return nil }
 
 func TestPartsForOurOwnClient(t *testing.T) {
 	p := provide(t, localEndpoint(t))

@@ -390,8 +390,9 @@ func (c *httpConn) exchange(r *http.Request, speak codec, in *input, body *reque
 		dst = stream
 	}
 	s := newSession(c.c.shared, &c.c.peer, speak, in, dst, c.c.limits, c.log)
-	s.state.asked = c.asked.Load()
-	s.whole = !s.state.asked
+	asked := c.asked.Load()
+	s.update(func(st *sessionState) { st.asked = asked })
+	s.whole = !asked
 	c.session.Store(s)
 	defer c.session.Store(nil)
 	if c.left.Load() {

@@ -6,12 +6,13 @@ package main
 //
 // session_ask.go is our own calls: ask and post for a client, and remote, which makes a provider of a session.
 // session_foreman.go keeps a slow method from blocking anyone but its caller. A new message that is not a call of a
-// service, such as $/cancelRequest, is a row of aside.
+// service, such as $/cancelRequest, is a row of notices.
 
 import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -369,11 +370,11 @@ func (s *session) isLate(c *call) bool {
 	return s.state.asked && !s.whole && (c.batch == nil || c.batch != s.state.first)
 }
 
-// aside has the messages that are not calls of a service, by method. If one of them is a request, its answer is null.
-var aside map[string]func(s *session, argument document)
+// notices has the messages that are not calls of a service, by method. If one of them is a request, its answer is null.
+var notices map[string]func(s *session, argument document)
 
 func init() { // a literal would be an initialization cycle
-	aside = map[string]func(s *session, argument document){cancelMethod: (*session).cancel, progressMethod: (*session).takePart}
+	notices = map[string]func(s *session, argument document){cancelMethod: (*session).cancel, progressMethod: (*session).takePart}
 }
 
 const noticePrefix = "$/" // of notifications that a peer may ignore: LSP 3.17, "$ Notifications and Requests"
@@ -381,16 +382,18 @@ const noticePrefix = "$/" // of notifications that a peer may ignore: LSP 3.17, 
 // handle does what one message asks for. It returns false if this goroutine is no longer the reader. An error that is
 // not a *badMessage ends the stream.
 func (s *session) handle(c *call) (reader bool, err error) {
-	if notice := aside[c.method]; notice != nil {
-		var argument document
-		if err := s.codec.body(&argument); err == nil {
-			notice(s, argument)
+	if strings.HasPrefix(c.method, noticePrefix) {
+		if notice := notices[c.method]; notice != nil {
+			var argument document
+			if err := s.codec.body(&argument); err == nil {
+				notice(s, argument)
+			}
+			s.respondHere(&c.message, nil)
+			return true, nil
 		}
-		s.respondHere(&c.message, nil)
-		return true, nil
-	}
-	if c.kind == notification && len(c.method) >= len(noticePrefix) && c.method[:len(noticePrefix)] == noticePrefix {
-		return true, nil
+		if c.kind == notification {
+			return true, nil
+		}
 	}
 	if s.finder == nil && s.isEcho(c) {
 		return true, errEcho
@@ -610,7 +613,7 @@ func (st *sessionState) settle(c *call) {
 	}
 }
 
-// answer implements asker. A method that ran here answers from its own goroutine, which may block on a peer that does
+// answer implements responder. A method that ran here answers from its own goroutine, which may block on a peer that does
 // not read. A forwarded call is answered by the reader of another connection, which must not block: others wait for
 // their answers there.
 func (s *session) answer(c *call, result any, f *fault) {
@@ -633,7 +636,7 @@ func (s *session) answer(c *call, result any, f *fault) {
 // partWindow is how many bytes may be queued for a caller that does not read the parts of its answers.
 const partWindow = 1 << 20
 
-// part implements asker.
+// part implements responder.
 func (s *session) part(c *call, value any) error {
 	m := message{kind: progress, parts: c.parts}
 	if c.m.forward == nil {

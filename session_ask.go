@@ -204,7 +204,10 @@ func (st *sessionState) wake(a *pendingCall) {
 		st.parked--
 	}
 	a.parked = false
-	a.wake <- struct{}{}
+	select {
+	case a.wake <- struct{}{}:
+	default: // it has been woken before, and will look at the state of now
+	}
 }
 
 // readSteadily has a goroutine read to the end of the stream, for callers that may give up and cannot read themselves: a

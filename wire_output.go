@@ -24,6 +24,7 @@ type output struct {
 	mu      sync.Mutex
 	written *sync.Cond
 	buf     []byte // what was appended and is not being written
+	told    int    // bytes of buf that the account knows of
 	spare   []byte // the buffer that is not in use
 	large   bool   // the last write was longer than outputKeep
 	writing bool   // some goroutine writes, or has claimed it
@@ -76,10 +77,11 @@ func (o *output) addLocked(c codec, m *message, body any) error {
 	if o.buf == nil && o.large {
 		o.buf = borrow(inputLarge)
 	}
-	before := len(o.buf)
 	b, err := c.write(o.buf, m, body)
-	o.buf = b
-	o.account.hold(len(b) - before)
+	if o.buf = b; len(b)-o.told >= accountStep {
+		o.account.hold(len(b) - o.told)
+		o.told = len(b)
+	}
 	return err
 }
 
@@ -135,8 +137,8 @@ func (o *output) close() {
 		o.err = io.ErrClosedPipe
 	}
 	if !o.writing {
-		o.account.release(len(o.buf))
-		o.buf = nil
+		o.account.release(o.told)
+		o.buf, o.told = nil, 0
 	}
 }
 
@@ -152,11 +154,12 @@ func (o *output) flushLocked() {
 	o.writing = true
 	for len(o.buf) > 0 && o.err == nil {
 		b := o.buf
-		o.buf, o.spare = o.spare[:0], nil
+		told := o.told
+		o.buf, o.spare, o.told = o.spare[:0], nil, 0
 		o.mu.Unlock()
 		_, err := o.dst.Write(b)
 		o.mu.Lock()
-		o.account.release(len(b))
+		o.account.release(told)
 		if o.large = len(b) > outputKeep; cap(b) <= outputKeep {
 			o.spare = b
 		} else {
@@ -169,8 +172,8 @@ func (o *output) flushLocked() {
 	}
 	o.writing = false
 	if o.err != nil {
-		o.account.release(len(o.buf))
-		o.buf = nil
+		o.account.release(o.told)
+		o.buf, o.told = nil, 0
 	}
 	o.written.Broadcast()
 }
@@ -178,6 +181,10 @@ func (o *output) flushLocked() {
 // An account counts the bytes that the connections of one user hold in memory: input that waits to be parsed, and
 // output that waits to be read by the peer. A nil account counts nothing.
 type account struct{ held atomic.Int64 }
+
+// accountStep is how much output may wait before the account is told. Small messages, which are soon gone, would otherwise
+// have all connections of a user contend for one counter.
+const accountStep = 4 << 10
 
 func (a *account) hold(n int) {
 	if a != nil && n != 0 {
