@@ -55,6 +55,7 @@ type session struct {
 	ended   func(err error)       // called when the peer will send no more; may be nil
 	explain func(err error) error // words an error of the connection for our callers; may be nil
 
+	spare   *call                // of the reader: for the next message
 	inline  atomic.Pointer[call] // what the reader runs; nil once another goroutine has become the reader
 	served  atomic.Uint32        // calls run by the reader; shows the foreman that the session is busy
 	watched atomic.Bool          // the foreman has the session on its list
@@ -248,15 +249,18 @@ func (s *session) idle() (idle bool) {
 // read is the loop of the reader. It returns when the stream has ended, when another goroutine has become the reader, or
 // when mine is answered.
 func (s *session) read(mine *pendingCall) {
-	var c *call // reused until a message turns out to be a request
+	c := s.spare // reused until a message turns out to be a request
 	for {
 		if c == nil {
 			c = &call{peer: s.peer, from: s}
+			s.spare = c
 		}
 		err := s.codec.read(&c.message)
+		var over *pendingCall
 		if err == nil && c.kind == response {
-			err = s.deliver(&c.message)
+			over, err = s.deliver(&c.message)
 		} else if err == nil {
+			s.spare = nil
 			var reader bool
 			reader, err = s.handle(c)
 			if c = nil; s.finder == nil {
@@ -270,7 +274,7 @@ func (s *session) read(mine *pendingCall) {
 		switch {
 		case err == nil:
 		case errors.As(err, &bad) && bad.m.kind == response:
-			if err := s.undelivered(&bad.m, bad.fault); err != nil {
+			if over, err = s.undelivered(&bad.m, bad.fault); err != nil {
 				s.stopReading(nil, err)
 				return
 			}
@@ -287,7 +291,7 @@ func (s *session) read(mine *pendingCall) {
 			s.stopReading(&c.message, err)
 			return
 		}
-		if mine != nil && s.isOver(mine) {
+		if mine != nil && over == mine {
 			return
 		}
 	}

@@ -164,7 +164,10 @@ func (s *session) wait(a *pendingCall) error {
 			return a.err
 		case mine:
 			s.read(a)
-			s.update(func(st *sessionState) { st.reading = false })
+			s.update(func(st *sessionState) { st.reading, finished = false, a.finished })
+			if finished {
+				return a.err
+			}
 		default:
 			<-a.wake
 		}
@@ -290,9 +293,8 @@ func (s *session) sendCancel(seq uint64) {
 	}
 }
 
-// deliver gives a response to the call that it answers.
-func (s *session) deliver(m *message) error {
-	var a *pendingCall
+// deliver gives a response to the call that it answers, and returns that call.
+func (s *session) deliver(m *message) (a *pendingCall, _ error) {
 	s.update(func(st *sessionState) {
 		a = st.ours[m.id.seq]
 		delete(st.ours, m.id.seq)
@@ -301,7 +303,7 @@ func (s *session) deliver(m *message) error {
 		return s.undelivered(m, m.fault)
 	}
 	if a.passed != nil {
-		return s.deliverPassed(a.passed, m)
+		return a, s.deliverPassed(a.passed, m)
 	}
 	var result any
 	if m.fault == nil {
@@ -312,7 +314,7 @@ func (s *session) deliver(m *message) error {
 	switch {
 	case err != nil && !isFault:
 		s.finishPending(a, s.explained(err))
-		return err
+		return a, err
 	case m.fault != nil:
 		s.finishPending(a, m.fault)
 	case isFault:
@@ -320,12 +322,11 @@ func (s *session) deliver(m *message) error {
 	default:
 		s.finishPending(a, nil)
 	}
-	return nil
+	return a, nil
 }
 
 // undelivered handles a response that could not be read, or that belongs to no call in flight.
-func (s *session) undelivered(m *message, f *fault) error {
-	var a *pendingCall
+func (s *session) undelivered(m *message, f *fault) (a *pendingCall, _ error) {
 	s.update(func(st *sessionState) {
 		a = st.ours[m.id.seq]
 		delete(st.ours, m.id.seq)
@@ -336,11 +337,11 @@ func (s *session) undelivered(m *message, f *fault) error {
 	case a != nil:
 		s.finishPending(a, f)
 	case f != nil && m.id.seq == 0 && s.finder == nil:
-		return f // an error without an id: the daemon could not read our request
+		return nil, f // an error without an id: the daemon could not read our request
 	default:
 		s.log.debug("a response that belongs to no call was dropped")
 	}
-	return nil
+	return a, nil
 }
 
 func (s *session) finishPending(a *pendingCall, err error) {
@@ -348,13 +349,6 @@ func (s *session) finishPending(a *pendingCall, err error) {
 		a.err, a.finished = err, true
 		st.wake(a)
 	})
-}
-
-// isOver reports whether a is finished.
-func (s *session) isOver(a *pendingCall) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return a.finished
 }
 
 // orphan ends a call of ours whose connection has ended.
