@@ -344,7 +344,7 @@ func (e *echo) leave() {
 // hurry sets a short deadline, in which what the peer has already sent is still echoed.
 func (e *echo) hurry() {
 	for read := e.read.Load(); ; read = true { // again if the first bytes arrived meanwhile
-		e.c.SetReadDeadline(time.Now().Add(map[bool]time.Duration{false: firstWords, true: drainSweep}[read]))
+		e.c.SetReadDeadline(time.Now().Add(patience(read)))
 		if read == e.read.Load() {
 			return
 		}

@@ -102,12 +102,7 @@ func (c *httpConn) setWaiting(yes bool) {
 }
 
 // lastMoment returns the read deadline of a connection while the daemon stops.
-func (c *httpConn) lastMoment() time.Time {
-	if c.asked.Load() {
-		return time.Now().Add(drainSweep)
-	}
-	return time.Now().Add(firstWords)
-}
+func (c *httpConn) lastMoment() time.Time { return time.Now().Add(patience(c.asked.Load())) }
 
 // SetReadDeadline is called by http.Server only, for the header of a request. The header must be complete in the time
 // for a message, or in less while the daemon stops.
@@ -400,7 +395,7 @@ func (c *httpConn) exchange(r *http.Request, speak codec, in *input, body *reque
 	}
 	defer context.AfterFunc(r.Context(), func() { s.cut(errCancelled) })()
 	go s.serve()
-	stream.keepAlive(s)
+	stream.await(s)
 	s.out.drain()
 	if most := body.answers.most; body.answers.over.Load() {
 		return nil, tooLarge("max_message", int64(most), "the answers to the body are too long together")
@@ -452,9 +447,9 @@ func (e *eventStream) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// keepAlive waits until s has answered everything. Meanwhile it sends a comment from time to time to keep the stream
+// await waits until s has answered everything. Meanwhile it sends a comment from time to time to keep the stream
 // open.
-func (e *eventStream) keepAlive(s *session) {
+func (e *eventStream) await(s *session) {
 	if e == nil {
 		<-s.answered
 		return

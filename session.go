@@ -175,6 +175,14 @@ const firstWords = time.Second
 // peer has already sent is answered.
 const drainSweep = 20 * time.Millisecond
 
+// patience is how long a daemon that stops still listens to a peer to which it owes nothing.
+func patience(asked bool) time.Duration {
+	if asked {
+		return drainSweep
+	}
+	return firstWords
+}
+
 // lingerLocked sets the read deadline of a session that leaves. There is none while an answer is owed in either
 // direction: calls that come meanwhile are refused, and their callers know that they were not started.
 func (s *session) lingerLocked() {
@@ -193,10 +201,8 @@ func (s *session) lingerLocked() {
 	switch next {
 	case lingerEndless:
 		s.in.goOn()
-	case lingerFirst:
-		s.in.stopAt(time.Now().Add(firstWords))
-	case lingerSweep:
-		s.in.stopAt(time.Now().Add(drainSweep))
+	default:
+		s.in.stopAt(time.Now().Add(patience(st.asked)))
 	}
 }
 
@@ -668,13 +674,11 @@ func (s *session) respond(m *message, result any, f *fault) {
 	if m.kind == notification {
 		return
 	}
-	asked := *m // a copy: cancel may be reading m
-	asked.kind, asked.fault = response, f
-	err := s.out.append(s.codec, &asked, result)
+	err := s.out.append(s.codec, m.response(f), result)
 	if err != nil && f == nil && s.out.failed() == nil {
 		s.log.error("a result could not be encoded", "method", m.method, "error", err)
-		asked.fault = faultf(codeInternal, "the result of %s cannot be encoded: %w", m.method, err)
-		err = s.out.append(s.codec, &asked, nil)
+		f = faultf(codeInternal, "the result of %s cannot be encoded: %w", m.method, err)
+		err = s.out.append(s.codec, m.response(f), nil)
 	}
 	if err != nil {
 		s.log.debug("an answer was not sent", "error", err)
@@ -698,9 +702,7 @@ func (s *session) offer(m *message, result any, f *fault, most int) (bool, error
 	if m.kind == notification {
 		return true, nil
 	}
-	asked := *m
-	asked.kind, asked.fault = response, f
-	sent, err := s.out.offer(s.codec, &asked, result, most)
+	sent, err := s.out.offer(s.codec, m.response(f), result, most)
 	if sent && err == nil && f != nil {
 		s.meter.errors.Add(1)
 	}

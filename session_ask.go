@@ -57,7 +57,7 @@ func (s *session) ask(ctx context.Context, name string, arg, result any, part fu
 		m.parts = strconv.FormatUint(seq, 10)
 	}
 	if err := s.out.append(s.codec, &m, arg); err != nil {
-		s.update(func(st *sessionState) { delete(st.ours, seq) })
+		s.update(func(st *sessionState) { st.take(seq) })
 		return s.explained(err)
 	}
 	if crowded {
@@ -106,6 +106,13 @@ func (s *session) enlist(a *pendingCall) (seq uint64, crowded bool, err error) {
 	}
 	s.readElsewhere(s.inline.Load()) // somebody has to read the answer
 	return seq, crowded, nil
+}
+
+// take removes the call with that number from our calls in flight and returns it, or nil if it is not among them.
+func (st *sessionState) take(seq uint64) *pendingCall {
+	a := st.ours[seq]
+	delete(st.ours, seq)
+	return a
 }
 
 // explained words an error of the connection for a caller.
@@ -267,8 +274,7 @@ func (s *session) withdraw(seq uint64, a *pendingCall, err error) error {
 	for {
 		var there, finished bool
 		s.update(func(st *sessionState) {
-			_, there = st.ours[seq]
-			delete(st.ours, seq)
+			there = st.take(seq) != nil
 			finished = a.finished
 			if !there && !finished {
 				st.park(a, true)
@@ -295,12 +301,9 @@ func (s *session) sendCancel(seq uint64) {
 
 // deliver gives a response to the call that it answers, and returns that call.
 func (s *session) deliver(m *message) (a *pendingCall, _ error) {
-	s.update(func(st *sessionState) {
-		a = st.ours[m.id.seq]
-		delete(st.ours, m.id.seq)
-	})
+	s.update(func(st *sessionState) { a = st.take(m.id.seq) })
 	if a == nil {
-		return s.undelivered(m, m.fault)
+		return nil, s.stray(m, m.fault)
 	}
 	if a.passed != nil {
 		return a, s.deliverPassed(a.passed, m)
@@ -325,23 +328,28 @@ func (s *session) deliver(m *message) (a *pendingCall, _ error) {
 	return a, nil
 }
 
-// undelivered handles a response that could not be read, or that belongs to no call in flight.
+// undelivered gives f to the call whose response could not be read, and returns that call.
 func (s *session) undelivered(m *message, f *fault) (a *pendingCall, _ error) {
-	s.update(func(st *sessionState) {
-		a = st.ours[m.id.seq]
-		delete(st.ours, m.id.seq)
-	})
+	s.update(func(st *sessionState) { a = st.take(m.id.seq) })
 	switch {
-	case a != nil && a.passed != nil:
+	case a == nil:
+		return nil, s.stray(m, f)
+	case a.passed != nil:
 		a.passed.reply(nil, f.passedOn())
-	case a != nil:
-		s.finishPending(a, f)
-	case f != nil && m.id.seq == 0 && s.finder == nil:
-		return nil, f // an error without an id: the daemon could not read our request
 	default:
-		s.log.debug("a response that belongs to no call was dropped")
+		s.finishPending(a, f)
 	}
 	return a, nil
+}
+
+// stray drops a response that belongs to no call in flight. An error without an id ends a client: the daemon could not
+// read its request.
+func (s *session) stray(m *message, f *fault) error {
+	if f != nil && m.id.seq == 0 && s.finder == nil {
+		return f
+	}
+	s.log.debug("a response that belongs to no call was dropped")
+	return nil
 }
 
 func (s *session) finishPending(a *pendingCall, err error) {
@@ -399,8 +407,8 @@ func (s *session) takePart(argument document) {
 	if passed == nil {
 		return
 	}
-	if err := passed.sendPart(value); err != nil && passed.Err() == nil {
-		s.giveUpPassed(passed, asFault(err))
+	if err := passed.sendPart(value); err != nil && passed.reply(nil, asFault(err)) {
+		passed.end(context.Canceled) // now, even if the answer has to wait: the provider is told to stop
 	}
 }
 
@@ -434,7 +442,7 @@ func (r remote) ask(c *call) {
 	a := &pendingCall{method: c.method, passed: c}
 	seq, _, err := r.enlist(a)
 	if err != nil {
-		c.reply(nil, goneFault("the provider of "+c.method+" has gone", true))
+		r.unsent(seq, c)
 		return
 	}
 	m := message{kind: request, id: callID{seq: seq}, method: c.method}
@@ -469,7 +477,7 @@ func (r remote) sendLater(m *message, arg any, seq uint64, c *call) {
 			st.unsent++
 			return
 		}
-		delete(st.ours, seq)
+		st.take(seq)
 	})
 	if full {
 		c.reply(nil, busy("max_calls", int64(r.limits.MaxCalls), "too many calls wait for the provider of "+c.method+" to read them"))
@@ -493,10 +501,7 @@ func (r remote) sendLater(m *message, arg any, seq uint64, c *call) {
 func (r remote) watch(seq uint64, c *call) {
 	c.whenOver(func() {
 		there := false
-		r.update(func(st *sessionState) {
-			_, there = st.ours[seq]
-			delete(st.ours, seq)
-		})
+		r.update(func(st *sessionState) { there = st.take(seq) != nil })
 		if there {
 			r.sendCancel(seq)
 		}
@@ -505,7 +510,7 @@ func (r remote) watch(seq uint64, c *call) {
 
 // unsent answers a call that has not reached the provider.
 func (r remote) unsent(seq uint64, c *call) {
-	r.update(func(st *sessionState) { delete(st.ours, seq) })
+	r.update(func(st *sessionState) { st.take(seq) })
 	c.reply(nil, goneFault("the provider of "+c.method+" has gone", true))
 }
 
@@ -532,11 +537,4 @@ func (s *session) deliverPassed(c *call, m *message) error {
 	}
 	c.reply(result, nil)
 	return nil
-}
-
-// giveUpPassed ends a forwarded call, at the caller and at the provider.
-func (s *session) giveUpPassed(c *call, f *fault) {
-	if c.reply(nil, f) {
-		c.end(context.Canceled)
-	}
 }

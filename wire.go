@@ -48,6 +48,13 @@ type message struct {
 	batch   any           // JSON-RPC: the batch that it belongs to; only the codec looks inside
 }
 
+// response returns the message that answers m, with f for an error. It is a copy: others may be reading m.
+func (m *message) response(f *fault) *message {
+	r := *m
+	r.kind, r.fault = response, f
+	return &r
+}
+
 // A document is JSON that was validated on arrival. It is passed on verbatim: the order of members, the spelling of
 // numbers and the escapes stay. Only line ends between its tokens become blanks.
 type document []byte

@@ -67,7 +67,7 @@ type jsonBatch struct {
 }
 
 func newJSONCodecFor(in *input, l limits, s codecSide) codec {
-	return newJSONCodec(in, l, map[codecSide]framing{sideServing: framingAuto, sideCalling: framingValue, sideChannel: framingLine}[s])
+	return newJSONCodec(in, l, [...]framing{sideServing: framingAuto, sideCalling: framingValue, sideChannel: framingLine}[s])
 }
 
 func newJSONCodec(in *input, l limits, f framing) codec {
