@@ -1,0 +1,298 @@
+package main
+
+// This file owns the body of an HTTP call: how it is read, what its answers are written to, and the codec of a bare
+// call. Its answers are sent together when all are there, or as server-sent events.
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// exchange runs a session for the duration of one HTTP request, and returns the answers. If the caller goes away, the
+// calls are cancelled. A method that goes on after its call was given up does not delay the answer.
+func (c *httpConn) exchange(r *http.Request, speak codec, in *input, body *requestBody, stream *eventStream) ([]byte, *fault) {
+	dst := io.Writer(&body.answers)
+	if stream != nil {
+		dst = stream
+	}
+	s := newSession(c.c.shared, &c.c.peer, speak, in, dst, c.c.limits, c.log)
+	asked := c.asked.Load()
+	s.update(func(st *sessionState) { st.asked = asked })
+	s.whole = !asked
+	c.session.Store(s)
+	defer c.session.Store(nil)
+	if c.left.Load() {
+		s.leave()
+	}
+	defer context.AfterFunc(r.Context(), func() { s.cut(errCancelled) })()
+	go s.serve()
+	stream.await(s)
+	s.out.drain()
+	if most := body.answers.most; body.answers.over.Load() {
+		return nil, tooLarge("max_message", int64(most), "the answers to the body are too long together")
+	}
+	return body.answers.Bytes(), nil
+}
+
+// An eventStream is the answer to a request whose caller accepts server-sent events: HTML standard, section 9.2. It is
+// nil for an answer that is sent as a whole.
+type eventStream struct {
+	rw     http.ResponseWriter
+	status func() int  // the status to begin with; nil for 200
+	begun  atomic.Bool // something is to be sent, so that any later failure has to be an event
+	headed bool        // the header has been sent
+}
+
+const eventType = "text/event-stream"
+
+// aliveEvery is how long a stream may be silent: proxies close what they take for dead after 30 s or more.
+const aliveEvery = 15 * time.Second
+
+// newEventStream returns a stream for the answer to r if its Accept names the type of one, and nil otherwise.
+func newEventStream(rw http.ResponseWriter, r *http.Request) *eventStream {
+	for _, accepted := range strings.Split(strings.Join(r.Header.Values("Accept"), ","), ",") {
+		mediaType, params, err := mime.ParseMediaType(accepted)
+		if weight, said := params["q"]; err != nil || mediaType != eventType || said && strings.Trim(weight, "0.") == "" {
+			continue // RFC 9110, section 12.4.2: a weight of 0 is a refusal
+		}
+		return &eventStream{rw: rw}
+	}
+	return nil
+}
+
+// Write sends events, and before the first one the header.
+func (e *eventStream) Write(b []byte) (int, error) {
+	if !e.headed {
+		e.headed = true
+		e.begun.Store(true)
+		e.rw.Header().Set("Content-Type", eventType)
+		e.rw.Header().Set("Cache-Control", "no-store")
+		if e.status != nil {
+			e.rw.WriteHeader(e.status())
+		}
+	}
+	n, err := e.rw.Write(b)
+	if err == nil {
+		err = http.NewResponseController(e.rw).Flush()
+	}
+	return n, err
+}
+
+// await waits until s has answered everything. Meanwhile it sends a comment from time to time to keep the stream
+// open.
+func (e *eventStream) await(s *session) {
+	if e == nil {
+		<-s.answered
+		return
+	}
+	tick := time.NewTicker(aliveEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.answered:
+			return
+		case <-tick.C:
+			if s.out.append(s.codec, &message{kind: alive}, nil) == nil {
+				s.out.flush()
+			}
+		}
+	}
+}
+
+// answers collects the answers to one body. The status and the length precede them, so none can be sent before all are
+// there.
+type answers struct {
+	bytes.Buffer
+	most int
+	over atomic.Bool
+}
+
+func (a *answers) Write(b []byte) (int, error) {
+	if a.Len()+len(b) > a.most {
+		a.over.Store(true)
+		return 0, errors.New("the answers to the body are too long together")
+	}
+	return a.Buffer.Write(b)
+}
+
+// A requestBody is the body of a request as a stream of bytes. It may be no larger than a message and take no longer to
+// arrive, and it ends early if its answers get too long.
+type requestBody struct {
+	src     io.Reader
+	conn    *httpConn
+	left    int // how many more bytes may come
+	answers answers
+}
+
+// bodyOf returns the body of r. handleHTTP has set the deadline for its arrival.
+func (c *httpConn) bodyOf(r *http.Request) *requestBody {
+	most := c.c.limits.MaxMessage
+	return &requestBody{src: r.Body, conn: c, left: most, answers: answers{most: maxAnswers * most}}
+}
+
+// Read implements io.Reader. Its errors are faults, except io.EOF and io.ErrUnexpectedEOF.
+func (b *requestBody) Read(p []byte) (int, error) {
+	l := b.conn.c.limits
+	if b.answers.over.Load() {
+		return 0, io.EOF
+	}
+	n, err := b.src.Read(p[:min(len(p), b.left+1)])
+	if b.left -= n; b.left < 0 {
+		return 0, tooLarge("max_message", int64(l.MaxMessage), "the body is too large")
+	}
+	switch {
+	case err == nil:
+	case err == io.EOF:
+		b.conn.setWaiting(false)
+		b.conn.Conn.SetReadDeadline(time.Time{}) // the call may take longer
+	case isTimeout(err) && b.conn.left.Load():
+		err = errShuttingDown
+	case isTimeout(err):
+		err = tooLarge("message", l.Message.Milliseconds(), "the body was not complete in time")
+	case err != io.ErrUnexpectedEOF:
+		err = faultf(codeParse, "the body cannot be read: %w", err)
+	}
+	return n, err
+}
+
+// A firstFault is a codec that remembers whether the body as a whole was not JSON-RPC. A connection that ends in the
+// middle of a message, or without one, just ends; a body that does is answered with a fault.
+type firstFault struct {
+	codec
+	whole  atomic.Pointer[fault] // the beginning of a stream looks at it while the rest is read
+	begun  bool
+	stream bool // the answer is a stream, which can carry parts
+}
+
+func (c *firstFault) read(m *message) error {
+	err := c.codec.read(m)
+	switch {
+	case err == io.ErrUnexpectedEOF:
+		err = faultf(codeParse, "the body ends in the middle of a message")
+	case err == io.EOF && !c.begun:
+		err = faultf(codeParse, "the body is empty; expected a request")
+	}
+	c.begun = true
+	if !c.stream { // the body would not be what a client of JSON-RPC expects
+		m.parts = ""
+	}
+	var f *fault
+	if errors.As(err, &f) && (f.Code == codeParse || f.Code == codeTooLarge) {
+		c.whole.CompareAndSwap(nil, f)
+	}
+	return err
+}
+
+func (c *firstFault) status() int {
+	if f := c.whole.Load(); f != nil {
+		return statusOf(f)
+	}
+	return http.StatusOK
+}
+
+// A bareCodec reads a single call: its method comes from the URL, its argument is the whole input, and its answer is the
+// bare result.
+type bareCodec struct {
+	in      *input
+	limits  limits
+	method  string
+	timeout time.Duration
+	begun   bool
+	fault   *fault // the answer, if it is an error and no stream has begun
+	stream  *eventStream
+}
+
+func (c *bareCodec) read(m *message) error {
+	if c.begun {
+		return io.EOF
+	}
+	c.begun = true
+	*m = message{kind: request, method: c.method, timeout: c.timeout}
+	if c.stream != nil {
+		m.parts = nullID // any token will do
+	}
+	return nil
+}
+
+func (c *bareCodec) body(v any) error {
+	for {
+		err := c.in.more(true)
+		if err == io.EOF {
+			break
+		}
+		if err == io.ErrUnexpectedEOF {
+			err = faultf(codeParse, "the body ends before its length is reached")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	b := bytes.TrimSpace(c.in.bytes())
+	if len(b) == 0 {
+		return nil
+	}
+	if err := checkJSON(b, c.limits); err != nil {
+		var f *fault
+		if !errors.As(err, &f) {
+			f = faultf(codeParse, "the body is not JSON: %w", err)
+		}
+		return f
+	}
+	switch v.(type) {
+	case nil:
+		return nil
+	case *document:
+		if err := checkPassed(b, c.limits); err != nil {
+			return err
+		}
+	}
+	return decodeBody(b, v)
+}
+
+func (c *bareCodec) prepare(body any) (any, error) { return prepareJSON(body) }
+
+// write appends the bare result. In a stream that is the last event, after those with the parts. A fault is an event
+// named "failure", since EventSource uses "error" itself.
+func (c *bareCodec) write(dst []byte, m *message, body any) ([]byte, error) {
+	name := "result"
+	switch {
+	case m.kind == alive:
+		if c.fault == nil {
+			c.stream.begun.Store(true)
+			dst = append(dst, eventComment...)
+		}
+		return dst, nil
+	case m.kind == progress:
+		name = "part"
+	case m.fault != nil && (c.stream == nil || !c.stream.begun.Load()):
+		c.fault = m.fault
+		return dst, nil
+	case m.fault != nil:
+		name = "failure"
+	}
+	if c.stream == nil {
+		b, err := appendBody(dst, body)
+		if err != nil {
+			return dst, err
+		}
+		return append(b, '\n'), nil
+	}
+	b := append(append(append(dst, "event: "...), name...), "\ndata: "...)
+	if m.fault != nil {
+		b = appendFault(b, m.fault)
+	} else {
+		var err error
+		if b, err = appendBody(b, body); err != nil {
+			return dst, err
+		}
+	}
+	c.stream.begun.Store(true)
+	return append(b, "\n\n"...), nil
+}

@@ -1,0 +1,394 @@
+package main
+
+// This file owns the calls of the peer: how a message becomes a call, is run or forwarded, and is answered exactly once,
+// in parts if its caller asked for them. Its counterpart is session_ask.go.
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+)
+
+// isLate reports whether c came too late to be started.
+func (s *session) isLate(c *call) bool {
+	if !s.closing.Load() {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state.asked && !s.whole && (c.batch == nil || c.batch != s.state.first)
+}
+
+// notices has the messages that are not calls of a service, by method. If one of them is a request, its answer is null.
+var notices map[string]func(s *session, argument document)
+
+func init() { // a literal would be an initialization cycle
+	notices = map[string]func(s *session, argument document){cancelMethod: (*session).cancel, progressMethod: (*session).takePart}
+}
+
+const noticePrefix = "$/" // of notifications that a peer may ignore: LSP 3.17, "$ Notifications and Requests"
+
+// handle does what one message asks for. It returns false if this goroutine is no longer the reader. An error that is
+// not a *badMessage ends the stream.
+func (s *session) handle(c *call) (reader bool, err error) {
+	if strings.HasPrefix(c.method, noticePrefix) {
+		if notice := notices[c.method]; notice != nil {
+			var argument document
+			if err := s.codec.body(&argument); err == nil {
+				notice(s, argument)
+			}
+			s.respondHere(&c.message, nil)
+			return true, nil
+		}
+		if c.kind == notification {
+			return true, nil
+		}
+	}
+	if s.finder == nil && s.isEcho(c) {
+		return true, errEcho
+	}
+	f := s.prepare(c)
+	if f == nil {
+		var mine *fault
+		if err := s.codec.body(c.arg); errors.As(err, &mine) {
+			f = mine
+			s.note(f)
+		} else if err != nil {
+			return true, err
+		}
+	}
+	if f == nil {
+		f = s.begin(c)
+	}
+	switch {
+	case f != nil:
+		s.respondHere(&c.message, f)
+	case c.m.forward != nil && c.answered.Load(): // it was cut as it began
+	case c.m.forward != nil:
+		c.m.forward(c)
+	case c.m.slow.Load() > 0 || s.asking.Load():
+		go s.runAside(c)
+	default:
+		return s.runInline(c), nil
+	}
+	return true, nil
+}
+
+// prepare finds the method of c and allocates its argument.
+func (s *session) prepare(c *call) *fault {
+	if s.finder == nil {
+		return &fault{Code: codeNoMethod, Text: "this end of the connection has no methods"}
+	}
+	if s.isLate(c) {
+		return errShuttingDown
+	}
+	m, f := s.finder.find(c.method, s.peer)
+	if f != nil {
+		return f
+	}
+	c.m, c.arg = m, m.newArgument()
+	return nil
+}
+
+// begin adds the call to those in flight and starts its timer, or refuses it.
+func (s *session) begin(c *call) *fault {
+	if c.timeout == 0 {
+		c.timeout = s.limits.MaxCall
+	}
+	isCut := false
+	for begun := false; !begun; {
+		var f *fault
+		s.update(func(st *sessionState) {
+			if begun, f = s.admitLocked(c), nil; begun {
+				isCut = st.phase == phaseCut
+			} else {
+				f = s.refusalLocked(c)
+			}
+		})
+		if f != nil {
+			return f
+		}
+		if !begun {
+			s.waitForRoom()
+		}
+	}
+	s.meter.calls.Add(1)
+	if isCut {
+		s.giveUp(c, context.Canceled, nil)
+	}
+	return nil
+}
+
+// admitLocked adds c to the calls in flight, if no limit or token is in the way.
+func (s *session) admitLocked(c *call) bool {
+	st := &s.state
+	if len(st.theirs) >= s.limits.MaxCalls || c.parts != "" && st.hasToken(c.parts) {
+		return false
+	}
+	st.theirs[c] = struct{}{}
+	if c.timeout > 0 { // before anybody else can see the call
+		c.deadline = time.Now().Add(c.timeout)
+		c.timer = time.AfterFunc(c.timeout, func() { s.giveUp(c, context.DeadlineExceeded, errDeadline) })
+	}
+	c.owing = true
+	st.owed++
+	if !st.asked && c.kind == request {
+		st.asked, st.first = true, c.batch
+	}
+	return true
+}
+
+// refusalLocked returns why c is refused, or nil if it may wait for room. It may not if no call has ended for a while,
+// or if calls of ours are in flight: then the session has to read on, since the next message may be a cancellation or an
+// answer.
+func (s *session) refusalLocked(c *call) *fault {
+	st := &s.state
+	switch {
+	case c.parts != "" && st.hasToken(c.parts):
+		return &fault{Code: codeInvalid, Text: "the token " + shorten(c.parts, 40) + " belongs to another call of this connection"}
+	case st.full || len(st.ours) > 0:
+		s.log.warn("too many calls in flight", "limit", "max_calls")
+		return busy("max_calls", int64(s.limits.MaxCalls), "too many calls in flight on this connection")
+	}
+	return nil
+}
+
+// hasToken reports whether a call in flight uses the token for its parts.
+func (st *sessionState) hasToken(token string) bool {
+	for c := range st.theirs {
+		if c.parts == token {
+			return true
+		}
+	}
+	return false
+}
+
+// roomWait is how long a call waits for another one of its connection to end while max_calls are in flight.
+const roomWait = 50 * time.Millisecond
+
+// waitForRoom waits for a call to end. A peer that sends faster than quick methods run is thereby slowed down, not
+// refused.
+func (s *session) waitForRoom() {
+	s.flush()
+	late := time.NewTimer(roomWait)
+	defer late.Stop()
+	select {
+	case <-s.room:
+	case <-late.C:
+		s.update(func(st *sessionState) { st.full = true })
+	}
+}
+
+// runInline runs the call in the reader and reports whether this goroutine is still the reader afterwards.
+func (s *session) runInline(c *call) bool {
+	s.served.Add(1)
+	s.inline.Store(c)
+	if !s.watched.Load() {
+		s.foreman.watch(s)
+	}
+	if s.asking.Load() { // a call of ours has just begun, and somebody has to read its answer
+		s.readElsewhere(c)
+	}
+	mine := s.run(c)
+	reader := s.inline.CompareAndSwap(c, nil)
+	if !reader {
+		s.flush()
+	}
+	s.finish(c, mine)
+	return reader
+}
+
+// runAside runs the call outside of the reader. After enough quick calls the method may run in the reader again.
+func (s *session) runAside(c *call) {
+	began := time.Now()
+	mine := s.run(c)
+	switch {
+	case time.Since(began) >= foremanTick:
+		c.m.slow.Store(slowCalls)
+	case c.m.slow.Load() > 0:
+		c.m.slow.Add(-1)
+	}
+	s.flush()
+	s.finish(c, mine)
+}
+
+// run runs the method and answers, unless the call was given up and answered before. It reports whether it answered.
+func (s *session) run(c *call) (mine bool) {
+	result, err := c.m.run(c, c.arg, s.crashed)
+	var f *fault
+	if err != nil {
+		f = asFault(err)
+	}
+	return c.reply(result, f)
+}
+
+func (s *session) crashed(name string, value any, stack []byte) {
+	s.log.error("a method panicked", "method", name, "error", value, "stack", string(stack))
+}
+
+// finish removes the call from those in flight. settled says that its answer has been sent.
+func (s *session) finish(c *call, settled bool) {
+	c.end(context.Canceled)
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	s.update(func(st *sessionState) {
+		delete(st.theirs, c)
+		st.full = false
+		if settled {
+			st.settle(c)
+		}
+	})
+	select {
+	case s.room <- struct{}{}:
+	default:
+	}
+}
+
+// settle notes that the answer to c has been sent.
+func (st *sessionState) settle(c *call) {
+	if c.owing {
+		c.owing = false
+		st.owed--
+	}
+}
+
+// answer implements responder. A method that ran here answers from its own goroutine, which may block on a peer that does
+// not read. A forwarded call is answered by the reader of another connection, which must not block: others wait for
+// their answers there.
+func (s *session) answer(c *call, result any, f *fault) {
+	if c.m.forward == nil {
+		s.respond(&c.message, result, f)
+		return
+	}
+	if sent, err := s.offer(&c.message, result, f, partWindow); !sent || err != nil {
+		s.wg.Go(func() { // no more of these than calls in flight
+			s.respond(&c.message, result, f) // after an error, it answers with that
+			s.flush()
+			s.finish(c, true)
+		})
+		return
+	}
+	s.flushAside()
+	s.finish(c, true)
+}
+
+// partWindow is how many bytes may be queued for a caller that does not read the parts of its answers.
+const partWindow = 1 << 20
+
+// part implements responder.
+func (s *session) part(c *call, value any) error {
+	m := message{kind: progress, parts: c.parts}
+	if c.m.forward == nil {
+		if err := s.out.append(s.codec, &m, value); err != nil {
+			return err
+		}
+		return s.out.flush()
+	}
+	sent, err := s.out.offer(s.codec, &m, value, partWindow)
+	if !sent {
+		return busy("parts", partWindow, "the caller does not read the parts of the answer")
+	}
+	if err == nil {
+		s.flushAside()
+	}
+	return err
+}
+
+// respond appends the response to m. It blocks while the peer has too much left to read. A result that has no encoding
+// becomes an error.
+func (s *session) respond(m *message, result any, f *fault) {
+	if f != nil {
+		s.meter.errors.Add(1)
+	}
+	if m.kind == notification {
+		return
+	}
+	err := s.out.append(s.codec, m.response(f), result)
+	if err != nil && f == nil && s.out.failed() == nil {
+		s.log.error("a result could not be encoded", "method", m.method, "error", err)
+		f = faultf(codeInternal, "the result of %s cannot be encoded: %w", m.method, err)
+		err = s.out.append(s.codec, m.response(f), nil)
+	}
+	if err != nil {
+		s.log.debug("an answer was not sent", "error", err)
+	}
+}
+
+// respondHere is respond for the reader, with null for a result. While calls of ours are in flight it does not block:
+// the peer may have as many in flight, and would in turn wait for us to read. Only a peer that goes on sending far more
+// without reading is waited for.
+func (s *session) respondHere(m *message, f *fault) {
+	if s.asking.Load() {
+		if sent, err := s.offer(m, nil, f, s.limits.MaxMessage+partWindow); sent && err == nil {
+			return
+		}
+	}
+	s.respond(m, nil, f)
+}
+
+// offer is respond without blocking: it returns false if the peer has more than most bytes left to read.
+func (s *session) offer(m *message, result any, f *fault, most int) (bool, error) {
+	if m.kind == notification {
+		return true, nil
+	}
+	sent, err := s.out.offer(s.codec, m.response(f), result, most)
+	if sent && err == nil && f != nil {
+		s.meter.errors.Add(1)
+	}
+	return sent, err
+}
+
+// cancel gives up the calls with the id in the argument of $/cancelRequest.
+func (s *session) cancel(argument document) {
+	id, ok := cancelledID(argument)
+	if !ok {
+		return
+	}
+	s.mu.Lock()
+	var found []*call
+	for c := range s.state.theirs {
+		if c.id == id && c.kind == request {
+			found = append(found, c)
+		}
+	}
+	s.mu.Unlock()
+	for _, c := range found {
+		if s.asking.Load() || c.parts != "" { // the reader must not block
+			s.wg.Go(func() { s.giveUp(c, context.Canceled, errCancelled) })
+			continue
+		}
+		s.giveUp(c, context.Canceled, errCancelled)
+	}
+}
+
+// giveUp ends the context of the call and answers for the method. If the method ignores its context, its caller waits no
+// longer, but the call counts as in flight until the method returns.
+func (s *session) giveUp(c *call, reason error, f *fault) {
+	if f == nil { // the peer is gone
+		c.end(reason)
+		if c.m.forward != nil {
+			c.reply(nil, errCancelled)
+		}
+		return
+	}
+	// The answer is claimed first, so that the method cannot send its own. Then the context ends, at once, however long
+	// the peer takes to read this answer. The session does not end before it is sent.
+	mine := c.answered.CompareAndSwap(false, true)
+	c.end(reason)
+	if !mine {
+		return
+	}
+	if c.parts != "" { // a part may be on its way
+		c.sending.Lock()
+		defer c.sending.Unlock()
+	}
+	s.respond(&c.message, nil, f)
+	s.flush()
+	if c.m.forward != nil { // no method runs here that would finish the call
+		s.finish(c, true)
+		return
+	}
+	s.update(func(st *sessionState) { st.settle(c) })
+}
