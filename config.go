@@ -107,7 +107,7 @@ var settingTable = []setting{
 	{key: "endpoint", kind: ofEndpoint, at: func(s *settings) any { return &s.Endpoint },
 		doc: "The endpoint that a client calls; if it is empty, the user's own daemon, or else the service."},
 	{key: "allow_group", kind: ofGroup, at: func(s *settings) any { return &s.AllowGroup },
-		doc: "A group whose members may call, besides root and the user that the daemon runs as; empty for none."},
+		doc: "A group whose members may call, besides the user that the daemon runs as and root (on Windows SYSTEM); empty for none."},
 	{key: "log_level", kind: ofWord, at: func(s *settings) any { return (*string)(&s.LogLevel) }, words: []string{"debug", "info", "warn", "error"},
 		doc: "The lowest level that is logged: debug, info, warn or error."},
 	{key: "log_format", kind: ofWord, at: func(s *settings) any { return (*string)(&s.LogFormat) }, words: []string{"auto", "text", "json"},

@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	placeLooks  = time.Second      // between checks that the sockets are still where callers look
-	statusLooks = 10 * time.Second // between status reports to the overseer
-	never       = 365 * 24 * time.Hour
+	placeCheck   = time.Second      // between checks that the sockets are still where callers look
+	statusReport = 10 * time.Second // between status reports to the overseer
+	never        = 365 * 24 * time.Hour
 )
 
 // An overseer stands for whatever started the daemon and wants to know its state: systemd
@@ -74,9 +74,9 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	d.watchItself(ctx)
-	places := time.NewTicker(placeLooks)
+	places := time.NewTicker(placeCheck)
 	defer places.Stop()
-	status := time.NewTicker(statusLooks)
+	status := time.NewTicker(statusReport)
 	defer status.Stop()
 	idle := time.NewTimer(d.untilIdle())
 	defer idle.Stop()

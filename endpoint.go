@@ -186,7 +186,7 @@ func (e *endpoint) parseUnix(place, query string) *fault {
 	case strings.Contains(p, "\x00"):
 		return usagef("the endpoint %s has a zero byte in its path", e.text).withHint("leave out the %%00")
 	case p == "":
-		return usagef("the endpoint %s names no socket", e.text).withHint("write a path, such as unix:///run/ipcd/ipcd.sock")
+		return usagef("the endpoint %s names no socket", e.text).withHint("write a path, such as %s", exampleEndpoint)
 	case !strings.HasPrefix(p, "/"):
 		return usagef("the path of the endpoint %s is relative", e.text).withHint("write %s", unixHint(typed)+query)
 	case !slashes:

@@ -52,6 +52,15 @@ func (c *call) reply(result any, f *fault) bool {
 	return true
 }
 
+// claim takes the answer from the method, so that it cannot send its own, and ends the context, at once, however long the
+// peer takes to read what it is told instead. It reports whether the answer was still to be had: then the caller of claim
+// sends it.
+func (c *call) claim(reason error) bool {
+	mine := c.answered.CompareAndSwap(false, true)
+	c.end(reason)
+	return mine
+}
+
 // sendPart sends a part of the answer in advance: progress, or an element of a stream. It does nothing if the caller
 // has not asked for parts. After an error there is no point in sending more.
 func (c *call) sendPart(value any) error {

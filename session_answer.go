@@ -355,11 +355,13 @@ func (s *session) cancel(argument document) {
 	}
 	s.mu.Unlock()
 	for _, c := range found {
-		if s.asking.Load() || c.parts != "" { // the reader must not block
-			s.wg.Go(func() { s.giveUp(c, context.Canceled, errCancelled) })
-			continue
+		switch mine := c.claim(context.Canceled); {
+		case !mine:
+		case s.asking.Load() || c.parts != "": // the reader must not block
+			s.wg.Go(func() { s.excuse(c, errCancelled) })
+		default:
+			s.excuse(c, errCancelled)
 		}
-		s.giveUp(c, context.Canceled, errCancelled)
 	}
 }
 
@@ -373,13 +375,13 @@ func (s *session) giveUp(c *call, reason error, f *fault) {
 		}
 		return
 	}
-	// The answer is claimed first, so that the method cannot send its own. Then the context ends, at once, however long
-	// the peer takes to read this answer. The session does not end before it is sent.
-	mine := c.answered.CompareAndSwap(false, true)
-	c.end(reason)
-	if !mine {
-		return
+	if c.claim(reason) {
+		s.excuse(c, f)
 	}
+}
+
+// excuse answers a call that was claimed, in place of its method.
+func (s *session) excuse(c *call, f *fault) {
 	if c.parts != "" { // a part may be on its way
 		c.sending.Lock()
 		defer c.sending.Unlock()
