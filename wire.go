@@ -3,10 +3,11 @@ package main
 // This file is the door of the room wire, which turns bytes into messages and back. It declares message, codec and
 // the table of protocols, and detects a protocol by its first bytes.
 //
-// JSON-RPC is wire_json.go, with its framings in wire_json_frame.go, its grammar in wire_json_scan.go and its Go values
-// in wire_json_value.go. net/rpc is wire_gob.go, with its grammar in wire_gob_grammar.go and its JSON form in
-// wire_gob_json.go. wire_echo.go calls echo servers. All of them read from wire_input.go and append to wire_output.go. A
-// new codec is a file that implements codec, a row of protocols, and a proto in endpoint.go.
+// JSON-RPC is wire_json.go, with its framings in wire_json_frame.go, its grammar in wire_json_scan.go, its Go values in
+// wire_json_value.go, and the envelope of a message that is too long in wire_json_skim.go. net/rpc is wire_gob.go, with
+// its grammar in wire_gob_grammar.go and its JSON form in wire_gob_json.go. wire_echo.go calls echo servers. All of them
+// read from wire_input.go and append to wire_output.go. A new codec is a file that implements codec, a row of protocols,
+// and a proto in endpoint.go.
 
 import (
 	"bytes"

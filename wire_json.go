@@ -130,25 +130,33 @@ func readEnvelope(b []byte) (e jsonEnvelope) {
 		if !ok {
 			return e
 		}
-		switch string(unquoteJSON(name)) {
-		case "jsonrpc":
-			e.version = value
-		case "method":
-			e.method = value
-		case "params":
-			e.params = value
-		case "id":
-			e.id = value
-		case "result":
-			e.result = value
-		case "error":
-			e.fault = value
-		case "timeout":
-			e.timeout = value
-		case "parts":
-			e.parts = value
+		if at := e.member(name); at != nil {
+			*at = value
 		}
 	}
+}
+
+// member returns where the member with that name, without its quotes, is kept; nil if it has no meaning.
+func (e *jsonEnvelope) member(name []byte) *[]byte {
+	switch string(unquoteJSON(name)) {
+	case "jsonrpc":
+		return &e.version
+	case "method":
+		return &e.method
+	case "params":
+		return &e.params
+	case "id":
+		return &e.id
+	case "result":
+		return &e.result
+	case "error":
+		return &e.fault
+	case "timeout":
+		return &e.timeout
+	case "parts":
+		return &e.parts
+	}
+	return nil
 }
 
 // parse parses one message. If it is invalid, p.fault says why.
@@ -160,10 +168,16 @@ func (c *jsonCodec) parse(p *jsonParsed, b []byte) {
 		return
 	}
 	e := readEnvelope(b)
+	c.parseEnvelope(p, &e)
+}
+
+func (c *jsonCodec) parseEnvelope(p *jsonParsed, e *jsonEnvelope) {
+	m := &p.message
+	m.id.json = nullID
 	m.v1 = string(e.version) != `"2.0"`
 	switch {
 	case e.method == nil && (e.result != nil || e.fault != nil):
-		c.parseResponse(p, &e)
+		c.parseResponse(p, e)
 		return
 	case e.id != nil && (e.id[0] == '{' || e.id[0] == '[' || e.id[0] == 't' || e.id[0] == 'f'):
 		p.fault = faultf(codeInvalid, "the id is %s; expected a string, a number or null", jsonKindOf(e.id))

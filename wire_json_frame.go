@@ -53,7 +53,7 @@ func (c *jsonCodec) value() ([]byte, error) {
 		switch {
 		case err != nil:
 		case c.scan.pos > c.limits.MaxMessage:
-			return nil, c.skipLarge(whole)
+			return nil, c.tooLong()
 		case !whole:
 			if err := c.in.more(true); err != nil {
 				return nil, noEOF(err)
@@ -61,7 +61,7 @@ func (c *jsonCodec) value() ([]byte, error) {
 		}
 	}
 	if err != nil {
-		return nil, c.broken(err)
+		return nil, c.broken(c.scan.at(), err)
 	}
 	c.taken = c.scan.pos
 	return c.in.bytes()[:c.taken], nil
@@ -82,60 +82,93 @@ func (c *jsonCodec) skipSpace() error {
 	}
 }
 
-// broken returns the error for invalid JSON. With one message per line it goes on with the next line; without a frame
-// nobody knows where the next message begins, and the stream is unusable.
-func (c *jsonCodec) broken(err error) error {
-	f := c.parseFault(err)
+// broken returns the error for a value that cannot be read: at that byte it is no JSON, or too deep. With one message per
+// line it goes on with the next line; without a frame nobody knows where the next message begins, and the stream is
+// unusable.
+func (c *jsonCodec) broken(at int, err error) error {
+	f := parseFaultAt(at, err)
 	if c.framing != framingLine {
 		return f
 	}
+	line := c.in.bytes()
+	for ; bytes.IndexByte(line, '\n') < 0 && len(line) <= c.limits.MaxMessage; line = c.in.bytes() {
+		if err := c.in.more(true); err != nil {
+			return noEOF(err)
+		}
+	}
+	line, _, _ = bytes.Cut(line, []byte("\n"))
+	return c.nextLine(c.refusal(line, f))
+}
+
+// nextLine drops the rest of the line. It returns bad, unless the stream ends first.
+func (c *jsonCodec) nextLine(bad error) error {
 	for {
 		b := c.in.bytes()
 		if end := bytes.IndexByte(b, '\n'); end >= 0 {
 			c.in.advance(end + 1)
-			return withoutID(f)
+			return bad
 		}
-		if err := c.in.discard(len(b)); err != nil {
-			return err
-		}
+		c.in.discard(len(b))
 		if err := c.in.more(true); err != nil {
 			return noEOF(err)
 		}
 	}
 }
 
-// parseFault returns err if it is a fault, and otherwise the fault for a syntax error.
-func (c *jsonCodec) parseFault(err error) *fault {
+// parseFaultAt returns err if it is a fault, and otherwise the fault for a syntax error.
+func parseFaultAt(at int, err error) *fault {
 	var f *fault
 	if errors.As(err, &f) {
 		return f
 	}
-	return faultf(codeParse, "the message is not JSON: at byte %d: %w", c.scan.gone+c.scan.pos, err)
+	return faultf(codeParse, "the message is not JSON: at byte %d: %w", at, err)
 }
 
-// skipLarge drops a value over the limit as it arrives, and returns the error to answer it with. The answer has the id
-// if that came early enough.
-func (c *jsonCodec) skipLarge(whole bool) error {
-	p := jsonParsed{message: message{id: callID{json: nullID}}}
-	if head := c.in.bytes()[:min(c.scan.pos, inputLarge)]; head[0] == '{' {
-		c.parse(&p, head)
+// refusal returns the error for a message that cannot be read to its end. One that is merely too deep is answered with
+// its id; what is no JSON has none that could be relied on.
+func (c *jsonCodec) refusal(b []byte, f *fault) error {
+	b = bytes.TrimLeft(b, jsonSpace)
+	if f.Code != codeTooLarge || len(b) == 0 || b[0] != '{' {
+		return withoutID(f)
 	}
-	for !whole {
-		if err := c.in.discard(c.scan.pos); err != nil {
-			return err
+	e := readEnvelope(b)
+	if checkJSON(e.id, c.limits) != nil { // behind the place where the message was given up, nothing has been checked
+		e.id = nil
+	}
+	return c.refuse(&e, f)
+}
+
+// refuse returns the error for a message of which only the envelope is known.
+func (c *jsonCodec) refuse(e *jsonEnvelope, f *fault) error {
+	var p jsonParsed
+	c.parseEnvelope(&p, e)
+	return &badMessage{m: p.message, fault: f}
+}
+
+// tooLong drops a value over the limit as it arrives, and returns the error to answer it with.
+func (c *jsonCodec) tooLong() error {
+	f := tooLarge("max_message", int64(c.limits.MaxMessage), "the message is too long")
+	k := newJSONSkim(c.limits)
+	for !k.whole {
+		b := c.in.bytes()
+		if len(b) == 0 {
+			if err := c.in.more(true); err != nil {
+				return noEOF(err)
+			}
+			continue
 		}
-		c.scan.forget(c.scan.pos)
-		if err := c.in.more(true); err != nil {
-			return noEOF(err)
-		}
-		var err error
-		if whole, err = c.scan.scan(c.in.bytes(), false); err != nil {
-			return c.broken(err)
+		n, err := k.pass(b[:min(len(b), inputLarge)])
+		switch {
+		case err == nil:
+			c.in.discard(n) // which does not wait: they are here
+		case c.framing == framingLine:
+			return c.nextLine(c.refuse(&k.envelope, f))
+		default:
+			return parseFaultAt(k.scan.at(), err)
 		}
 	}
-	c.in.advance(c.scan.pos)
-	p.message.kind = request
-	return &badMessage{m: p.message, fault: tooLarge("max_message", int64(c.limits.MaxMessage), "the message is too long")}
+	c.in.advance(0)
+	return c.refuse(&k.envelope, f)
 }
 
 // headed returns the value of a message with headers.
@@ -145,11 +178,7 @@ func (c *jsonCodec) headed() ([]byte, error) {
 		return nil, err
 	}
 	if n > c.limits.MaxMessage {
-		if err := c.in.discard(n); err != nil {
-			return nil, err
-		}
-		c.in.advance(0)
-		return nil, withoutID(tooLarge("max_message", int64(c.limits.MaxMessage), fmt.Sprintf("the message has %d bytes", n)))
+		return nil, c.headedTooLong(n)
 	}
 	b, err := c.in.need(n, true)
 	if err != nil {
@@ -166,9 +195,25 @@ func (c *jsonCodec) headed() ([]byte, error) {
 	}
 	c.taken = n
 	if err != nil {
-		return nil, withoutID(c.parseFault(err))
+		return nil, c.refusal(value, parseFaultAt(c.scan.at(), err))
 	}
 	return value, nil
+}
+
+// headedTooLong is tooLong for a message of n bytes.
+func (c *jsonCodec) headedTooLong(n int) error {
+	k := newJSONSkim(c.limits)
+	for left := n; left > 0; {
+		b, err := c.in.need(min(left, inputSmall), true)
+		if err != nil {
+			return err
+		}
+		k.pass(b) // it is refused for its length; an error means only that no more of it is understood
+		left -= len(b)
+		c.in.discard(len(b))
+	}
+	c.in.advance(0)
+	return c.refuse(&k.envelope, tooLarge("max_message", int64(c.limits.MaxMessage), fmt.Sprintf("the message has %d bytes", n)))
 }
 
 // header takes the headers of a message off the input and returns its length.

@@ -23,7 +23,10 @@ type jsonScan struct {
 	maxDepth int
 	pos      int  // how many bytes have been checked; after an error, where it is
 	gone     int  // how many bytes before those were forgotten
-	lax      bool // bytes were forgotten, so that names can no longer be compared
+	lax      bool // names are not compared, because bytes are forgotten
+
+	outer  func(member []byte) // gets each member of the outermost object with the byte behind it; may be nil
+	member int                 // where the one that has begun begins; negative if that is forgotten
 
 	next   jsonNext
 	frames []jsonFrame // the open objects and arrays, outermost first
@@ -66,11 +69,15 @@ func (s *jsonScan) reset(maxDepth int) {
 func (s *jsonScan) forget(n int) {
 	s.pos -= n
 	s.gone += n
+	s.member -= n
 	s.lax, s.names = true, nil
 	for i := range s.frames {
 		s.frames[i].many = nil
 	}
 }
+
+// at is where the scan is in the value.
+func (s *jsonScan) at() int { return s.gone + s.pos }
 
 // scan goes on with b, which begins with the first byte of the value that is not forgotten. It returns true once the
 // value is complete; its length is then pos. last says that no more bytes will come. An error is a *fault, or a plain
@@ -116,13 +123,18 @@ func (s *jsonScan) token(b []byte, last bool) error {
 		s.next = nextValueOrEnd
 		if c == '{' {
 			s.next = nextNameOrEnd
+			if len(s.frames) == 1 {
+				s.member = s.pos + 1
+			}
 		}
 	case c == '}' && (s.next == nextNameOrEnd || s.next == nextCommaOrEnd && s.top().object),
 		c == ']' && (s.next == nextValueOrEnd || s.next == nextCommaOrEnd && !s.top().object):
+		s.endMember(b)
 		s.names = s.names[:min(s.top().first, len(s.names))]
 		s.frames = s.frames[:len(s.frames)-1]
 		s.ended()
 	case c == ',' && s.next == nextCommaOrEnd:
+		s.endMember(b)
 		s.next = nextValue
 		if s.top().object {
 			s.next = nextName
@@ -148,6 +160,17 @@ func (n jsonNext) words() string {
 }
 
 func (s *jsonScan) top() *jsonFrame { return &s.frames[len(s.frames)-1] }
+
+// endMember tells outer of the member that ends at pos. Behind it the next one begins.
+func (s *jsonScan) endMember(b []byte) {
+	if s.outer == nil || len(s.frames) != 1 || !s.top().object {
+		return
+	}
+	if s.member >= 0 {
+		s.outer(b[s.member : s.pos+1])
+	}
+	s.member = s.pos + 1
+}
 
 // ended notes that a value is complete.
 func (s *jsonScan) ended() {
@@ -404,7 +427,7 @@ func checkJSON(b []byte, l limits) error {
 const jsonSpace = " \t\r\n"
 
 // A jsonWalk iterates over the members or elements of a validated value. Of a value that was cut off it returns those
-// that are complete.
+// that are complete. Of one that is not valid it may return anything, but as a name nothing but a string.
 type jsonWalk struct {
 	b  []byte
 	at int
@@ -415,7 +438,7 @@ func enter(b []byte) jsonWalk { return jsonWalk{b: b, at: 1} }
 
 // member returns the next member of an object: its name without quotes, and its value.
 func (w *jsonWalk) member() (name, value []byte, ok bool) {
-	if name, ok = w.element(); !ok || len(name) < 2 {
+	if name, ok = w.element(); !ok || len(name) < 2 || name[0] != '"' {
 		return nil, nil, false
 	}
 	value, ok = w.element()

@@ -147,6 +147,9 @@ func TestJSONRPCHeaders(t *testing.T) {
 	say := func(id int) string {
 		return fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"Echo.Say","params":["x"]}`, id)
 	}
+	deep := func(id string) string {
+		return `{"jsonrpc":"2.0","id":` + id + `,"error":{"code":-32001,"message":"the JSON is nested too deeply (limit max_depth = 64)","data":{"limit":"max_depth","max":64}}}`
+	}
 	tests := []struct{ name, send, want string }{
 		{"two", head(say(1)) + head(say(2)), answer(1) + answer(2)},
 		{"any case, and a type", "CONTENT-type: application/vscode-jsonrpc; charset=utf-8\r\ncontent-LENGTH:  " + fmt.Sprint(len(say(1))) + "\r\n\r\n" + say(1), answer(1)},
@@ -159,6 +162,8 @@ func TestJSONRPCHeaders(t *testing.T) {
 			head(`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the message is not JSON: at byte 59: more than one value"}}`) + answer(3)},
 		{"a number", head(`1`) + head(say(2)),
 			head(`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the message is not JSON: at byte 1: a message is an object or an array"}}`) + answer(2)},
+		{"too deep", head(strings.Repeat("[", 70)) + head(`{"jsonrpc":"2.0","method":"Echo.Say","params":`+strings.Repeat("[", 70)+strings.Repeat("]", 70)+`,"id":"deep"}`) + head(say(2)),
+			head(deep("null")) + head(deep(`"deep"`)) + answer(2)},
 		{"no length", "Content-Type: x\r\n\r\n",
 			head(`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the headers have no Content-Length"}}`)},
 	}
@@ -172,8 +177,8 @@ func TestJSONRPCHeaders(t *testing.T) {
 	}
 }
 
-// A message of as many bytes as are allowed is taken. One more, and it is refused with the id that it has
-// near its beginning; what follows is served.
+// A message of as many bytes as are allowed is taken. One more, and it is refused with its id, wherever that stands; what
+// follows is served.
 func TestJSONRPCLimitOfAMessage(t *testing.T) {
 	const most = 8 << 10
 	s := startServerWith(t, func(l *limits) { l.MaxMessage = most }, mustParse(t, "tcp://127.0.0.1:0?auth=none"))
@@ -187,16 +192,30 @@ func TestJSONRPCLimitOfAMessage(t *testing.T) {
 	taken := func(id, before, after string) string {
 		return fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":"%s"}`, id, strings.Repeat("x", most-len(before)-len(after)))
 	}
+	var many strings.Builder
+	for i := range most {
+		fmt.Fprintf(&many, `"x%d":[0],`, i)
+	}
 	first, last := fill(idFirst, `"]}`, most), fill(idLast, `"],"id":7}`, most)
 	tests := []struct{ name, send, want string }{
 		{"whole", first + sayRequest, taken(`"é"`, idFirst, `"]}`) + "\n" + next + "\n"},
 		{"whole, its id last", last + sayRequest, taken(`7`, idLast, `"],"id":7}`) + "\n" + next + "\n"},
 		{"one more", fill(idFirst, `"]}`, most+1) + sayRequest, fmt.Sprintf(refusal, `"é"`, "the message is too long") + "\n" + next + "\n"},
 		{"many more", fill(idFirst, `"]}`, 40*most) + sayRequest, fmt.Sprintf(refusal, `"é"`, "the message is too long") + "\n" + next + "\n"},
-		{"many more, the id last", fill(idLast, `"],"id":7}`, 40*most) + sayRequest, fmt.Sprintf(refusal, `null`, "the message is too long") + "\n" + next + "\n"},
+		{"many more, the id last", fill(idLast, `"],"id":7}`, 40*most) + sayRequest, fmt.Sprintf(refusal, `7`, "the message is too long") + "\n" + next + "\n"},
+		{"the id between", fill(`{"a":[{"id":1}],"params":["`, `"], "\u0069d" : "b" ,"jsonrpc":"2.0","method":"Echo.Say"}`, 40*most) + sayRequest, fmt.Sprintf(refusal, `"b"`, "the message is too long") + "\n" + next + "\n"},
+		{"behind many members", `{"method":"Echo.Say",` + many.String() + `"jsonrpc":"2.0","id":8}` + sayRequest, fmt.Sprintf(refusal, `8`, "the message is too long") + "\n" + next + "\n"},
+		{"an id that is too long itself", fill(`{"jsonrpc":"2.0","method":"Echo.Say","id":"`, `"}`, 40*most) + sayRequest, fmt.Sprintf(refusal, `null`, "the message is too long") + "\n" + next + "\n"},
+		{"version 1.0, the id last", fill(`{"method":"Echo.Say","params":["`, `"],"id":7}`, 40*most) + sayRequest,
+			`{"id":7,"result":null,"error":"the message is too long (limit max_message = 8192) (code -32001)"}` + "\n" + next + "\n"},
+		{"a notification", fill(idLast, `"]}`, 40*most) + sayRequest, next + "\n"},
+		{"a response", fill(`{"jsonrpc":"2.0","result":"`, `","id":7}`, 40*most) + sayRequest, next + "\n"},
 		{"a batch", "[" + fill(idFirst, `"]}`, most) + "]" + sayRequest, fmt.Sprintf(refusal, `null`, "the message is too long") + "\n" + next + "\n"},
 		{"headers", head(first) + head(sayRequest), head(taken(`"é"`, idFirst, `"]}`)) + head(next)},
-		{"headers, one more", head(fill(idFirst, `"]}`, most+1)) + head(sayRequest), head(fmt.Sprintf(refusal, "null", "the message has 8193 bytes")) + head(next)},
+		{"headers, one more", head(fill(idFirst, `"]}`, most+1)) + head(sayRequest), head(fmt.Sprintf(refusal, `"é"`, "the message has 8193 bytes")) + head(next)},
+		{"headers, the id last", head(fill(idLast, `"],"id":7}`, 40*most)) + head(sayRequest), head(fmt.Sprintf(refusal, `7`, "the message has 327680 bytes")) + head(next)},
+		{"headers, a notification", head(fill(idLast, `"]}`, 40*most)) + head(sayRequest), head(next)},
+		{"headers, no JSON", head(fill(`{"id":7,`, `nonsense`, 40*most)) + head(sayRequest), head(fmt.Sprintf(refusal, `7`, "the message has 327680 bytes")) + head(next)},
 	}
 	for _, test := range tests {
 		for _, n := range []int{len(test.send), 1000} {

@@ -279,10 +279,10 @@ def json_rpc(at):
             check(bad, (got[0] if isinstance(got, list) else got)["error"]["code"], -32600)
         got = json.loads(c.raw('{"jsonrpc":"3.0","id":1,"method":"Ipcd.Ping"}'))
         check("another version", (got["id"], got["result"], got["error"][-14:]), (1, None, " (code -32600)"))
-        # over max_message: skipped, answered with its id
-        c.send('{"jsonrpc":"2.0","id":"big","method":"Echo.Say","params":["')
-        c.send("x" * (17 << 20))
-        got = json.loads(c.raw('"]}'))
+        # over max_message: skipped, answered with its id if it is a call
+        large = '{"jsonrpc":"2.0","method":"Echo.Say","params":["' + "x" * (17 << 20) + '"]'
+        c.send(large + "}")
+        got = json.loads(c.raw(large + ',"id":"big"}'))
         check("large", (got["id"], got["error"]["code"], got["error"]["data"]), ("big", -32001, {"limit": "max_message", "max": 16 << 20}))
         check("the connection goes on", c.call("Ipcd.Ping"), "pong")
     # not I-JSON, and no JSON at all: refused, nothing guessed

@@ -1,0 +1,71 @@
+package main
+
+// This file owns the jsonSkim, which finds the id of a message that is too long to be kept.
+
+import "bytes"
+
+// A jsonSkim reads a message as it passes and keeps only the members of its envelope. A refusal can then have the id,
+// wherever that stands: many clients write it last.
+type jsonSkim struct {
+	envelope jsonEnvelope
+	whole    bool
+
+	scan jsonScan
+	err  error  // the message is not JSON, or too deep
+	held []byte // of what has passed: the member of the outermost object that has begun, unless it is long
+}
+
+func newJSONSkim(l limits) *jsonSkim {
+	k := &jsonSkim{}
+	k.scan.reset(l.MaxDepth)
+	k.scan.lax, k.scan.outer = true, k.keep
+	return k
+}
+
+// pass looks at the next bytes of the message and returns how many of them belong to it: all, unless it ends. After an
+// error the envelope is what has come so far.
+func (k *jsonSkim) pass(b []byte) (n int, err error) {
+	if k.whole || k.err != nil {
+		return 0, k.err
+	}
+	before := len(k.held)
+	k.held = append(k.held, b...)
+	if k.whole, k.err = k.scan.scan(k.held, false); k.err != nil {
+		return 0, k.err
+	}
+	n = len(b)
+	if k.whole {
+		n = k.scan.pos - before
+	}
+	gone := k.scan.pos
+	if m := k.scan.member; m >= 0 {
+		if gone = m; k.scan.pos-m > inputLarge {
+			gone = k.scan.pos
+			k.miss(k.held[m:gone])
+			k.scan.member = -1
+		}
+	}
+	k.held = append(k.held[:0], k.held[gone:]...)
+	k.scan.forget(gone)
+	return n, nil
+}
+
+// keep takes a member that has passed as a whole, with the character behind it.
+func (k *jsonSkim) keep(member []byte) {
+	w := jsonWalk{b: member}
+	if name, value, ok := w.member(); ok {
+		if at := k.envelope.member(name); at != nil {
+			*at = bytes.Clone(value)
+		}
+	}
+}
+
+// miss notes a member whose value is too long to be kept. Only that it is there can matter.
+func (k *jsonSkim) miss(begun []byte) {
+	w := jsonWalk{b: begun}
+	if name, ok := w.element(); ok && name[0] == '"' {
+		if at := k.envelope.member(name[1 : len(name)-1]); at != nil {
+			*at = []byte(nullID)
+		}
+	}
+}
