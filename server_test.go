@@ -64,6 +64,9 @@ func TestStrangeBytes(t *testing.T) {
 		{"a truncated request", sayRequest[:40], ""},
 		{"a syntax error", `{"jsonrpc":"2.0",}`, `{"jsonrpc":"2.0","id":null,"error":{"code":-32700,`},
 		{"a syntax error after a request", sayRequest + "}", sayAnswer + `{"jsonrpc":"2.0","id":null,"error":{"code":-32700,`},
+		{"a text in quotes", `"ready"`, `{"jsonrpc":"2.0","id":null,"error":{"code":-32600,`},
+		{"a text without", "hello", `{"jsonrpc":"2.0","id":null,"error":{"code":-32700,`},
+		{"HTTP in lower case", "get / HTTP/1.1\r\n\r\n", `{"jsonrpc":"2.0","id":null,"error":{"code":-32700,`},
 		{"garbage as gob", gobGarbage, ""},
 		{"a truncated gob", "\x2f\xff\x81\x03\x01\x01\x07Request", ""},
 		{"zero bytes", strings.Repeat("\x00", 64), ""},
@@ -339,6 +342,7 @@ func TestBodies(t *testing.T) {
 	tests := []struct{ name, send, status, words string }{
 		{"a broken chunk", head + "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"jso\r\nZZ\r\n", "400 Bad Request", `"code":-32700`},
 		{"a broken chunk, bare", bare + "Transfer-Encoding: chunked\r\n\r\n5\r\n\"jso\"\r\nZZ\r\n", "400 Bad Request", `"code":-32700`},
+		{"no request", head + "Content-Length: 1\r\n\r\n5", "200 OK", `"code":-32600`},
 		{"too late", head + "Content-Length: 100\r\n\r\n{", "413 Request Entity Too Large", `"limit":"message"`},
 		{"too late, bare", bare + "Content-Length: 100\r\n\r\n\"", "413 Request Entity Too Large", `"limit":"message"`},
 		{"too many answers", head + fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(many), many), "413 Request Entity Too Large", "the answers to the body are too long together"},

@@ -131,8 +131,8 @@ const (
 // its name in endpoint.go; one that takes over the whole connection needs a row of takers in server_conn.go, too.
 type protocol struct {
 	name proto
-	// begins judges by the first bytes of a stream, of which b has at least one. It is nil for a protocol that
-	// cannot be detected: the fallback, gob, or one that is spoken only where the endpoint names it.
+	// begins judges by the first bytes of a stream, of which b has at least one. It is nil for a protocol that is
+	// spoken only where the endpoint names it.
 	begins func(b []byte) verdict
 	// codec is nil for a protocol that takes over the whole connection.
 	codec func(in *input, l limits, s codecSide) codec
@@ -147,13 +147,12 @@ const (
 	verdictYes
 )
 
-// protocols are tried in this order. A stream that none of them claims is gob. Gob itself has no mark: its first byte
-// is the length of a type definition, which varies, though it is 0x2e to 0x31 from every net/rpc client seen.
+// protocols are tried in this order. Text that none of them claims is JSON-RPC, which says what is wrong with it.
 var protocols = []protocol{
 	{name: protoJSON, begins: beginsJSON, codec: newJSONCodecFor},
 	{name: protoTLS, begins: beginsTLS},
 	{name: protoHTTP, begins: beginsHTTP},
-	{name: protoGob, codec: newGobCodecFor},
+	{name: protoGob, begins: beginsGob, codec: newGobCodecFor},
 	{name: protoEcho, codec: func(in *input, l limits, _ codecSide) codec { return newEchoCodec(in, l) }},
 }
 
@@ -167,7 +166,6 @@ func detect(b []byte) proto {
 	if len(b) == 0 {
 		return protoUnknown
 	}
-	claimed := protoGob
 	for _, p := range protocols {
 		if p.begins == nil {
 			continue
@@ -176,10 +174,10 @@ func detect(b []byte) proto {
 		case verdictYes:
 			return p.name
 		case verdictMaybe:
-			claimed = protoUnknown
+			return protoUnknown
 		}
 	}
-	return claimed
+	return protoJSON
 }
 
 // beginsWith reports whether b begins with token; verdictMaybe if b is a mere prefix of it.
@@ -218,4 +216,24 @@ func beginsHTTP(b []byte) verdict {
 		best = max(best, beginsWith(b, token))
 	}
 	return best
+}
+
+// beginsGob matches whatever is not text. Gob has no mark: its first byte is the length of a type definition, which
+// varies, though it is 0x2e to 0x31 from every net/rpc client seen. But the number behind it is negative, and no text
+// goes on with such a byte.
+func beginsGob(b []byte) verdict {
+	switch {
+	case !isTextByte(b[0]):
+		return verdictYes
+	case len(b) == 1:
+		return verdictMaybe
+	case isTextByte(b[1]):
+		return verdictNo
+	}
+	return verdictYes
+}
+
+// isTextByte reports whether c is found in text that is UTF-8.
+func isTextByte(c byte) bool {
+	return c >= 0x20 && c != 0x7f && c < 0xf8 || c == '\t' || c == '\n' || c == '\r'
 }

@@ -25,8 +25,9 @@ func TestDetect(t *testing.T) {
 		{"GET / HTTP/1.1", protoHTTP}, {"POST ", protoHTTP}, {"PUT ", protoHTTP}, {"CONNECT /_goRPC_", protoHTTP}, {"PRI * HTTP/2.0", protoHTTP},
 		{"P", protoUnknown}, {"GET", protoUnknown}, {"CON", protoUnknown}, {"PRI * ", protoUnknown},
 		{"\x16", protoUnknown}, {"\x16\x03", protoTLS}, {"\x16\x04", protoGob},
-		{"GETX", protoGob}, {"get ", protoGob}, {"Conx", protoGob},
-		{"\x2e\x7f\x03\x01\x01\x07Request", protoGob}, {"\x00", protoGob}, {"hello", protoGob},
+		{"GETX", protoJSON}, {"get ", protoJSON}, {"Conx", protoJSON}, {"hello", protoJSON}, {"é", protoJSON}, {"SSH-2.0-x", protoJSON},
+		{`"ready"`, protoJSON}, {"5 ", protoJSON}, {"-1", protoJSON}, {"null", protoJSON}, {`"`, protoUnknown}, {"5", protoUnknown}, {"\xc3", protoUnknown},
+		{"\x2e\x7f\x03\x01\x01\x07Request", protoGob}, {"\x22\xff\x81", protoGob}, {"\x00", protoGob}, {"\x00a", protoGob}, {"a\x00", protoGob}, {"\xfe\x01", protoGob},
 	}
 	for _, test := range tests {
 		if got := detect([]byte(test.first)); got != test.want {
@@ -35,7 +36,7 @@ func TestDetect(t *testing.T) {
 	}
 }
 
-// A token is known with its last byte, and no sooner; with another byte in it, it is gob.
+// A token is known with its last byte, and no sooner; with another byte in it, it is something else.
 func TestDetectReadsTokensToTheEnd(t *testing.T) {
 	tokens := map[string]proto{lspHeader: protoJSON, "Content-": protoJSON, "cOnTeNt-": protoJSON, "\x16\x03": protoTLS}
 	for _, m := range httpMethods {
@@ -46,8 +47,12 @@ func TestDetectReadsTokensToTheEnd(t *testing.T) {
 			if got := detect([]byte(token[:n])); got != protoUnknown {
 				t.Errorf("detect(%q) = %q; want to wait for the rest of %q", token[:n], got, token)
 			}
-			if got := detect([]byte(token[:n] + "\x00")); got != protoGob {
-				t.Errorf("detect(%q) = %q; want %q", token[:n]+"\x00", got, protoGob)
+			other := protoJSON // what has begun as text
+			if n < 2 {
+				other = protoGob
+			}
+			if got := detect([]byte(token[:n] + "\x00")); got != other {
+				t.Errorf("detect(%q) = %q; want %q", token[:n]+"\x00", got, other)
 			}
 		}
 		for _, more := range []string{"", "\x00", "{"} {

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 )
@@ -27,15 +28,14 @@ const (
 	maxJSONSkip   = 1 << 30 // a longer message is not even skipped: it ends the connection
 )
 
-// value returns the next value, an object or an array, validated. It stays on the input.
+// value returns the next value, validated. It stays on the input.
 func (c *jsonCodec) value() ([]byte, error) {
 	if err := c.skipSpace(); err != nil {
 		return nil, err
 	}
-	first := c.in.bytes()[0]
 	if c.framing == framingAuto {
 		c.framing = framingValue
-		if first|0x20 == 'c' {
+		if c.in.bytes()[0]|0x20 == 'c' {
 			c.framing = framingHeader
 		}
 	}
@@ -45,9 +45,6 @@ func (c *jsonCodec) value() ([]byte, error) {
 	c.scan.reset(c.limits.MaxDepth)
 	var err error
 	whole := false
-	if first != '{' && first != '[' {
-		err = faultf(codeParse, "a message begins with { or [, not with %q", first)
-	}
 	for err == nil && !whole {
 		whole, err = c.scan.scan(c.in.bytes(), false)
 		switch {
@@ -55,8 +52,13 @@ func (c *jsonCodec) value() ([]byte, error) {
 		case c.scan.pos > c.limits.MaxMessage:
 			return nil, c.tooLong()
 		case !whole:
-			if err := c.in.more(true); err != nil {
-				return nil, noEOF(err)
+			switch more := c.in.more(true); {
+			case more == io.EOF: // a number or a word may end there
+				if whole, _ = c.scan.scan(c.in.bytes(), true); !whole {
+					return nil, io.ErrUnexpectedEOF
+				}
+			case more != nil:
+				return nil, more
 			}
 		}
 	}
@@ -187,11 +189,8 @@ func (c *jsonCodec) headed() ([]byte, error) {
 	c.scan.reset(c.limits.MaxDepth)
 	_, err = c.scan.scan(b, true)
 	value := bytes.TrimLeft(b, jsonSpace)
-	switch {
-	case err == nil && len(bytes.TrimLeft(b[c.scan.pos:], jsonSpace)) > 0:
+	if err == nil && len(bytes.TrimLeft(b[c.scan.pos:], jsonSpace)) > 0 {
 		err = errors.New("more than one value")
-	case err == nil && value[0] != '{' && value[0] != '[':
-		err = errors.New("a message is an object or an array")
 	}
 	c.taken = n
 	if err != nil {

@@ -62,6 +62,9 @@ func rawBytes(list []json.RawMessage) (b [][]byte) {
 
 func TestJSONRPCExchanges(t *testing.T) {
 	const say = `{"jsonrpc":"2.0","id":%s,"method":"Echo.Say","params":["x"]}`
+	noRequest := func(kind string) string {
+		return `{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"a request is an object, not ` + kind + `"}}`
+	}
 	tests := []struct {
 		name, send string
 		want       []string // a line each
@@ -85,6 +88,11 @@ func TestJSONRPCExchanges(t *testing.T) {
 		{"a batch", `[` + fmt.Sprintf(say, "1") + `,{"jsonrpc":"2.0","method":"Echo.Say","params":["x"]},{"foo":"boo"},{"jsonrpc":"2.0","method":"foo.get","params":{"name":"myself"},"id":"5"}]`,
 			[]string{`[{"jsonrpc":"2.0","id":1,"result":"x"},{"id":null,"result":null,"error":"the request has no method (code -32600)"},{"jsonrpc":"2.0","id":"5","error":{"code":-32601,"message":"there is no method foo.get"}}]`}},
 		{"a batch of notifications", `[{"jsonrpc":"2.0","method":"Echo.Say","params":["x"]},{"jsonrpc":"2.0","method":"no.such"}]`, nil},
+
+		{"values that are no requests", `"ready" 5 null true -1.5e3"a"` + fmt.Sprintf(say, "1") + `[]0`,
+			[]string{noRequest("a string"), noRequest("a number"), noRequest("null"), noRequest("a boolean"), noRequest("a number"), noRequest("a string"), `{"jsonrpc":"2.0","id":1,"result":"x"}`,
+				`{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"a batch without requests"}}`, noRequest("a number")}},
+		{"a word that is cut off", fmt.Sprintf(say, "1") + `nul`, []string{`{"jsonrpc":"2.0","id":1,"result":"x"}`}},
 
 		// Ids come back as they came.
 		{"ids", fmt.Sprintf(say, `1`) + fmt.Sprintf(say, `-1`) + fmt.Sprintf(say, `1.50`) + fmt.Sprintf(say, `1e3`) + fmt.Sprintf(say, `""`) + fmt.Sprintf(say, `"ä\u00e4"`) +
@@ -161,7 +169,7 @@ func TestJSONRPCHeaders(t *testing.T) {
 		{"two in one", head(say(1)+say(2)) + head(say(3)),
 			head(`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the message is not JSON: at byte 59: more than one value"}}`) + answer(3)},
 		{"a number", head(`1`) + head(say(2)),
-			head(`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the message is not JSON: at byte 1: a message is an object or an array"}}`) + answer(2)},
+			head(`{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"a request is an object, not a number"}}`) + answer(2)},
 		{"too deep", head(strings.Repeat("[", 70)) + head(`{"jsonrpc":"2.0","method":"Echo.Say","params":`+strings.Repeat("[", 70)+strings.Repeat("]", 70)+`,"id":"deep"}`) + head(say(2)),
 			head(deep("null")) + head(deep(`"deep"`)) + answer(2)},
 		{"no length", "Content-Type: x\r\n\r\n",
@@ -332,7 +340,7 @@ func TestJSONRPCTimeouts(t *testing.T) {
 // With a line each, one that is wrong ends with its line.
 func TestJSONRPCLines(t *testing.T) {
 	good := `{"jsonrpc":"2.0","id":%d,"method":"A.B"}` + "\n"
-	bad := []string{`nonsense`, `{"a":1,}`, `{"a":1`, `"text"`, `{"a":1} {`, "{\"a\":\"\xff\"}", `{"a":1}}`, `]`, strings.Repeat("[", 65)}
+	bad := []string{`nonsense`, `{"a":1,}`, `{"a":1`, `"text"`, `5`, `null`, `{"a":1} {`, "{\"a\":\"\xff\"}", `{"a":1}}`, `]`, strings.Repeat("[", 65)}
 	for _, line := range bad {
 		c := readJSON(fmt.Sprintf(good, 1)+line+"\n"+fmt.Sprintf(good, 2), framingLine)
 		var m message

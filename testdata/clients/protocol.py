@@ -274,7 +274,7 @@ def json_rpc(at):
         c.cancel(1)
         c.cancel("nobody's")
         # valid JSON and no valid request: the connection goes on
-        for bad in '{"jsonrpc":"2.0","id":1}', '{"jsonrpc":"2.0","id":1,"method":7}', '{"jsonrpc":"2.0","id":[1],"method":"Ipcd.Ping"}', "[1]":
+        for bad in '"ready"', "5 ", "null ", '{"jsonrpc":"2.0","id":1}', '{"jsonrpc":"2.0","id":1,"method":7}', '{"jsonrpc":"2.0","id":[1],"method":"Ipcd.Ping"}', "[1]":
             got = json.loads(c.raw(bad))
             check(bad, (got[0] if isinstance(got, list) else got)["error"]["code"], -32600)
         got = json.loads(c.raw('{"jsonrpc":"3.0","id":1,"method":"Ipcd.Ping"}'))
