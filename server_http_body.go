@@ -234,7 +234,7 @@ func (c *bareCodec) body(v any) error {
 			return err
 		}
 	}
-	b := bytes.TrimSpace(c.in.bytes())
+	b := bytes.TrimRight(trimFront(c.in.bytes()), jsonSpace)
 	if len(b) == 0 {
 		return nil
 	}

@@ -342,6 +342,8 @@ func TestBodies(t *testing.T) {
 	tests := []struct{ name, send, status, words string }{
 		{"a broken chunk", head + "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"jso\r\nZZ\r\n", "400 Bad Request", `"code":-32700`},
 		{"a broken chunk, bare", bare + "Transfer-Encoding: chunked\r\n\r\n5\r\n\"jso\"\r\nZZ\r\n", "400 Bad Request", `"code":-32700`},
+		{"a byte order mark", head + fmt.Sprintf("Content-Length: %d\r\n\r\n\ufeff%s", 3+len(sayRequest), sayRequest), "200 OK", strings.TrimSpace(sayAnswer)},
+		{"a byte order mark, bare", bare + "Content-Length: 10\r\n\r\n\ufeff\"hello\"", "200 OK", `"hello"`},
 		{"no request", head + "Content-Length: 1\r\n\r\n5", "200 OK", `"code":-32600`},
 		{"too late", head + "Content-Length: 100\r\n\r\n{", "413 Request Entity Too Large", `"limit":"message"`},
 		{"too late, bare", bare + "Content-Length: 100\r\n\r\n\"", "413 Request Entity Too Large", `"limit":"message"`},

@@ -200,6 +200,8 @@ func beginsJSON(b []byte) verdict {
 	switch b[0] {
 	case '{', '[', ' ', '\t', '\r', '\n':
 		return verdictYes
+	case byteOrderMark[0]:
+		return beginsWith(b, byteOrderMark)
 	}
 	return beginsWith(bytes.ToLower(b[:min(len(b), len(lspHeader))]), lspHeader)
 }

@@ -38,7 +38,7 @@ func TestDetect(t *testing.T) {
 
 // A token is known with its last byte, and no sooner; with another byte in it, it is something else.
 func TestDetectReadsTokensToTheEnd(t *testing.T) {
-	tokens := map[string]proto{lspHeader: protoJSON, "Content-": protoJSON, "cOnTeNt-": protoJSON, "\x16\x03": protoTLS}
+	tokens := map[string]proto{byteOrderMark: protoJSON, lspHeader: protoJSON, "Content-": protoJSON, "cOnTeNt-": protoJSON, "\x16\x03": protoTLS}
 	for _, m := range httpMethods {
 		tokens[m] = protoHTTP
 	}

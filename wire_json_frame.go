@@ -69,20 +69,27 @@ func (c *jsonCodec) value() ([]byte, error) {
 	return c.in.bytes()[:c.taken], nil
 }
 
-// skipSpace waits for the first byte that is not white space.
+// skipSpace waits for the first byte that is neither white space nor part of a byte order mark.
 func (c *jsonCodec) skipSpace() error {
 	for {
 		b := c.in.bytes()
-		rest := bytes.TrimLeft(b, jsonSpace)
+		rest := trimFront(b)
 		c.in.advance(len(b) - len(rest))
-		if len(rest) > 0 {
+		begun := len(rest) > 0 && len(rest) < len(byteOrderMark) && strings.HasPrefix(byteOrderMark, string(rest))
+		if len(rest) > 0 && !begun {
 			return nil
 		}
-		if err := c.in.more(false); err != nil {
+		if err := c.in.more(begun); err != nil {
 			return err
 		}
 	}
 }
+
+// byteOrderMark begins what some writers of UTF-8 send, those of .NET among them: once, or before each message.
+const byteOrderMark = "\ufeff"
+
+// trimFront returns b without what may precede a message. RFC 8259, section 8.1, lets a parser ignore the mark.
+func trimFront(b []byte) []byte { return bytes.TrimLeft(b, jsonSpace+byteOrderMark) }
 
 // broken returns the error for a value that cannot be read: at that byte it is no JSON, or too deep. With one message per
 // line it goes on with the next line; without a frame nobody knows where the next message begins, and the stream is
@@ -129,7 +136,6 @@ func parseFaultAt(at int, err error) *fault {
 // refusal returns the error for a message that cannot be read to its end. One that is merely too deep is answered with
 // its id; what is no JSON has none that could be relied on.
 func (c *jsonCodec) refusal(b []byte, f *fault) error {
-	b = bytes.TrimLeft(b, jsonSpace)
 	if f.Code != codeTooLarge || len(b) == 0 || b[0] != '{' {
 		return withoutID(f)
 	}
@@ -186,10 +192,10 @@ func (c *jsonCodec) headed() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	value := trimFront(b)
 	c.scan.reset(c.limits.MaxDepth)
-	_, err = c.scan.scan(b, true)
-	value := bytes.TrimLeft(b, jsonSpace)
-	if err == nil && len(bytes.TrimLeft(b[c.scan.pos:], jsonSpace)) > 0 {
+	_, err = c.scan.scan(value, true)
+	if err == nil && len(bytes.TrimLeft(value[c.scan.pos:], jsonSpace)) > 0 {
 		err = errors.New("more than one value")
 	}
 	c.taken = n
@@ -207,7 +213,11 @@ func (c *jsonCodec) headedTooLong(n int) error {
 		if err != nil {
 			return err
 		}
-		k.pass(b) // it is refused for its length; an error means only that no more of it is understood
+		text := b
+		if left == n {
+			text = trimFront(b)
+		}
+		k.pass(text) // it is refused for its length; an error means only that no more of it is understood
 		left -= len(b)
 		c.in.discard(len(b))
 	}
@@ -217,36 +227,64 @@ func (c *jsonCodec) headedTooLong(n int) error {
 
 // header takes the headers of a message off the input and returns its length.
 func (c *jsonCodec) header() (int, error) {
-	var head []byte
-	for head == nil {
-		b := c.in.bytes()
-		if end := bytes.Index(b[:min(len(b), maxJSONHeader)], []byte("\r\n\r\n")); end >= 0 {
-			head = b[:end+2]
-		} else if len(b) >= maxJSONHeader {
-			return 0, faultf(codeParse, "the headers of a message have more than %d bytes", maxJSONHeader)
-		} else if err := c.in.more(true); err != nil {
-			return 0, noEOF(err)
+	length, left := -1, maxJSONHeader
+	for {
+		line, err := c.headerLine(&left)
+		if err != nil {
+			return 0, err
 		}
-	}
-	length := -1
-	for line := range strings.Lines(string(head)) {
-		name, value, ok := strings.Cut(line, ":")
-		switch {
-		case !ok:
-			return 0, faultf(codeParse, "%q is not a header", shorten(line, 40))
-		case strings.EqualFold(name, "Content-Length"):
-			n, err := strconv.ParseUint(strings.TrimSpace(value), 10, 31)
-			if err != nil || n > maxJSONSkip || length >= 0 {
-				return 0, faultf(codeParse, "%q is not a valid Content-Length", shorten(strings.TrimSpace(value), 40))
-			}
-			length = int(n)
+		if line == "" {
+			break
 		}
+		name, value, _ := strings.Cut(line, ":")
+		if !strings.EqualFold(name, "Content-Length") {
+			continue
+		}
+		value = strings.TrimSpace(value)
+		n, err := strconv.ParseUint(value, 10, 31)
+		if err != nil || n > maxJSONSkip || length >= 0 {
+			return 0, faultf(codeParse, "%q is not a valid Content-Length", shorten(value, 40))
+		}
+		length = int(n)
 	}
 	if length < 0 {
 		return 0, faultf(codeParse, "the headers have no Content-Length")
 	}
-	c.in.advance(len(head) + 2)
+	c.in.advance(0)
 	return length, nil
+}
+
+// headerLine takes one line of the headers off the input, without its end: CR LF, or LF alone. What cannot become a
+// header is refused as soon as that shows. left is how many more bytes the headers may have.
+func (c *jsonCodec) headerLine(left *int) (string, error) {
+	for {
+		b := c.in.bytes()
+		line, _, whole := bytes.Cut(b[:min(len(b), *left)], []byte("\n"))
+		taken := len(line) + 1
+		line = bytes.TrimSuffix(line, []byte("\r"))
+		name, _, named := bytes.Cut(line, []byte(":"))
+		wrong := bytes.IndexFunc(name, isNoToken)
+		switch {
+		case wrong >= 0: // the error does not depend on how much has arrived
+			return "", faultf(codeParse, "%q does not begin a header", shorten(string(line[:wrong+1]), 40))
+		case whole && len(line) > 0 && !named:
+			return "", faultf(codeParse, "%q is not a header", shorten(string(line), 40))
+		case whole:
+			*left -= taken
+			c.in.discard(taken) // not advance: the message is not complete
+			return string(line), nil
+		case taken > *left:
+			return "", faultf(codeParse, "the headers of a message have more than %d bytes", maxJSONHeader)
+		}
+		if err := c.in.more(true); err != nil {
+			return "", noEOF(err)
+		}
+	}
+}
+
+// isNoToken reports whether r cannot be part of the name of a header: RFC 9110, section 5.6.2.
+func isNoToken(r rune) bool {
+	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
 }
 
 // wrap appends an encoded message with its frame.

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -187,19 +188,44 @@ func (s *jsonScan) scalar(b []byte, last bool) error {
 		end++
 	}
 	word := b[s.pos:end]
-	if len(word) > maxJSONNumber {
-		return fmt.Errorf("a number has more than %d digits", maxJSONNumber)
+	begun := end == len(b) && !last // more of it may come
+	if len(word) > maxJSONNumber || !isJSONNumber(word) && !isJSONWord(string(word)) && !(begun && beginsScalar(word)) {
+		return scalarError(word)
 	}
-	if end == len(b) && !last {
+	if begun {
 		return nil
-	}
-	if w := string(word); w != "true" && w != "false" && w != "null" && !isJSONNumber(word) {
-		return fmt.Errorf("%q is neither a number nor true, false or null", word)
 	}
 	s.pos = end
 	s.ended()
 	return nil
 }
+
+// scalarError says what is wrong with a number or a word, in terms of its first bytes that show it: the error does not
+// depend on how much has arrived.
+func scalarError(word []byte) error {
+	n := 1
+	for n < len(word) && n <= maxJSONNumber && beginsScalar(word[:n]) {
+		n++
+	}
+	if n > maxJSONNumber {
+		return fmt.Errorf("a number has more than %d digits", maxJSONNumber)
+	}
+	return fmt.Errorf("%q is neither a number nor true, false or null", word[:n])
+}
+
+// beginsScalar reports whether b may be the beginning of a number or a word, or all of it.
+func beginsScalar(b []byte) bool {
+	for _, word := range jsonWords {
+		if strings.HasPrefix(word, string(b)) {
+			return true
+		}
+	}
+	return isJSONNumber(b) || isJSONNumber(append(b[:len(b):len(b)], '0'))
+}
+
+var jsonWords = [...]string{"true", "false", "null"}
+
+func isJSONWord(w string) bool { return slices.Contains(jsonWords[:], w) }
 
 // isJSONNumber reports whether b is a number as in RFC 8259 §6.
 func isJSONNumber(b []byte) bool {

@@ -104,6 +104,23 @@ func TestJSONScanStopsBehindAValue(t *testing.T) {
 	}
 }
 
+// What can no longer become a value is refused when that shows, and is not waited for.
+func TestJSONScanRefusesAtOnce(t *testing.T) {
+	for _, text := range []string{`trr`, `nulll`, `tt`, `01`, `--`, `1..`, `1.e`, `1e5.`, `-e`, `1ee`, strings.Repeat("1", maxJSONNumber+1)} {
+		var s jsonScan
+		s.reset(64)
+		if _, err := s.scan([]byte(`{"a":`+text), false); err == nil {
+			t.Errorf("%q is waited for", shorten(text, 40))
+		}
+		for n := range len(text) {
+			s.reset(64)
+			if whole, err := s.scan([]byte(text[:n]), false); whole || err != nil {
+				t.Errorf("%q, the beginning of %q: whole is %v, %v; want to wait", shorten(text[:n], 40), shorten(text, 40), whole, err)
+			}
+		}
+	}
+}
+
 // Each beginning of a value is no value, and no error either, until the stream ends there.
 func TestJSONScanWaitsForTheRest(t *testing.T) {
 	text := []byte(`{"a":[1.5e-3,true,false,null,"\u00e4\ud834\udd1eä𝄞\n"],"":{"b":[]}}`)

@@ -92,6 +92,8 @@ func TestJSONRPCExchanges(t *testing.T) {
 		{"values that are no requests", `"ready" 5 null true -1.5e3"a"` + fmt.Sprintf(say, "1") + `[]0`,
 			[]string{noRequest("a string"), noRequest("a number"), noRequest("null"), noRequest("a boolean"), noRequest("a number"), noRequest("a string"), `{"jsonrpc":"2.0","id":1,"result":"x"}`,
 				`{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"a batch without requests"}}`, noRequest("a number")}},
+		{"byte order marks", "\ufeff" + fmt.Sprintf(say, "1") + " \ufeff\n" + fmt.Sprintf(say, "2") + "\ufeff", []string{`{"jsonrpc":"2.0","id":1,"result":"x"}`, `{"jsonrpc":"2.0","id":2,"result":"x"}`}},
+		{"a byte order mark inside", `{` + "\ufeff" + `}`, []string{`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the message is not JSON: at byte 1: unexpected '\\ufeff', expected a name in quotes or }"}}`}},
 		{"a word that is cut off", fmt.Sprintf(say, "1") + `nul`, []string{`{"jsonrpc":"2.0","id":1,"result":"x"}`}},
 
 		// Ids come back as they came.
@@ -162,6 +164,8 @@ func TestJSONRPCHeaders(t *testing.T) {
 		{"two", head(say(1)) + head(say(2)), answer(1) + answer(2)},
 		{"any case, and a type", "CONTENT-type: application/vscode-jsonrpc; charset=utf-8\r\ncontent-LENGTH:  " + fmt.Sprint(len(say(1))) + "\r\n\r\n" + say(1), answer(1)},
 		{"white space around", head("  " + say(1) + "\n"), answer(1)},
+		{"LF alone", strings.ReplaceAll("Content-Type: x\r\n"+head(say(1))+head(say(2)), "\r\n", "\n"), answer(1) + answer(2)},
+		{"byte order marks", "\ufeff" + head("\ufeff"+say(1)) + "\ufeff" + head(say(2)), answer(1) + answer(2)},
 		{"one that is wrong", head(`{"jsonrpc":"2.0",}`) + head(say(2)),
 			head(`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the message is not JSON: at byte 17: unexpected '}', expected a name in quotes"}}`) + answer(2)},
 		{"one that ends too early", head(`{`) + head(say(2)),
@@ -172,6 +176,8 @@ func TestJSONRPCHeaders(t *testing.T) {
 			head(`{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"a request is an object, not a number"}}`) + answer(2)},
 		{"too deep", head(strings.Repeat("[", 70)) + head(`{"jsonrpc":"2.0","method":"Echo.Say","params":`+strings.Repeat("[", 70)+strings.Repeat("]", 70)+`,"id":"deep"}`) + head(say(2)),
 			head(deep("null")) + head(deep(`"deep"`)) + answer(2)},
+		{"a value behind a message", head(say(1)) + say(2), answer(1) +
+			head(`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"\"{\" does not begin a header"}}`)},
 		{"no length", "Content-Type: x\r\n\r\n",
 			head(`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the headers have no Content-Length"}}`)},
 	}
@@ -372,7 +378,7 @@ func TestJSONRPCLines(t *testing.T) {
 func FuzzJSONRPC(f *testing.F) {
 	for _, seed := range []string{
 		`{"jsonrpc":"2.0","id":1,"method":"Echo.Say","params":["x"],"timeout":5}`, `[{"id":"a","method":"M.N"},1,{}]{}`, "{\n}\n[]\n",
-		"Content-Length: 2\r\n\r\n{}", `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":1}}`, `{"id":1,"error":{"code":-1,"message":"x","data":{"near":"y"}}}`, `{"id":1,"error":"x (code -32601)","result":null}`,
+		"Content-Length: 2\r\n\r\n{}", "\ufeffContent-Length: 5\n\n\ufeff{}", "nulll", `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":1}}`, `{"id":1,"error":{"code":-1,"message":"x","data":{"near":"y"}}}`, `{"id":1,"error":"x (code -32601)","result":null}`,
 	} {
 		f.Add([]byte(seed), uint8(3), uint8(0))
 	}

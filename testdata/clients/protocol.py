@@ -305,6 +305,8 @@ def json_rpc(at):
             c.sock.sendall(b"content-type: application/vscode-jsonrpc; charset=utf-8\r\nCONTENT-LENGTH:45\r\n\r\n"
                            b'{"jsonrpc":"2.0","id":0,"method":"Ipcd.Ping"}')
             check("other headers", json.loads(c.other.get(timeout=PATIENCE))["result"], "pong")
+            c.sock.sendall(b'\xef\xbb\xbfContent-Length: 48\n\n\xef\xbb\xbf{"jsonrpc":"2.0","id":0,"method":"Ipcd.Ping"}')
+            check("a mark, and LF", json.loads(c.other.get(timeout=PATIENCE))["result"], "pong")
             slow, answer = c.begin("Trial.Block", "h")
             c.cancel(slow)
             check("cancel with headers", code_of(c.end, answer)[0], -32800)
