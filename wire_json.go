@@ -174,7 +174,9 @@ func (c *jsonCodec) parse(p *jsonParsed, b []byte) {
 func (c *jsonCodec) parseEnvelope(p *jsonParsed, e *jsonEnvelope) {
 	m := &p.message
 	m.id.json = nullID
-	m.v1 = string(e.version) != `"2.0"`
+	// What names no version is 1.0, unless it has no method: it is then no request of either, and 2.0 has a form for that.
+	m.named = e.version != nil
+	m.v1 = isJSONText(e.version, "1.0") || !m.named && e.method != nil
 	switch {
 	case e.method == nil && (e.result != nil || e.fault != nil):
 		c.parseResponse(p, e)
@@ -188,7 +190,7 @@ func (c *jsonCodec) parseEnvelope(p *jsonParsed, e *jsonEnvelope) {
 		m.id.json = string(e.id)
 	}
 	switch {
-	case m.v1 && e.version != nil:
+	case m.named && !m.v1 && !isJSONText(e.version, "2.0"):
 		p.fault = faultf(codeInvalid, `jsonrpc is %s; expected "2.0"`, shorten(string(e.version), 40))
 	case e.method == nil:
 		p.fault = faultf(codeInvalid, "the request has no method")
@@ -389,7 +391,9 @@ func appendOutcome(dst []byte, m *message, body any) (_ []byte, err error) {
 		if m.v1 {
 			dst = append(dst, `,"error":null`...)
 		}
-	case m.v1:
+	case m.v1 && m.named:
+		dst = appendFault(append(dst, `"result":null,"error":`...), m.fault)
+	case m.v1: // Go's client wants a string
 		dst = appendJSONString(append(dst, `"result":null,"error":`...), textOfFault(m.fault))
 	default:
 		dst = appendFault(append(dst, `"error":`...), m.fault)

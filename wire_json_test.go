@@ -86,7 +86,7 @@ func TestJSONRPCExchanges(t *testing.T) {
 		{"a batch of some that are invalid", `[1,"2"]`,
 			[]string{`[{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"a request is an object, not a number"}},{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"a request is an object, not a string"}}]`}},
 		{"a batch", `[` + fmt.Sprintf(say, "1") + `,{"jsonrpc":"2.0","method":"Echo.Say","params":["x"]},{"foo":"boo"},{"jsonrpc":"2.0","method":"foo.get","params":{"name":"myself"},"id":"5"}]`,
-			[]string{`[{"jsonrpc":"2.0","id":1,"result":"x"},{"id":null,"result":null,"error":"the request has no method (code -32600)"},{"jsonrpc":"2.0","id":"5","error":{"code":-32601,"message":"there is no method foo.get"}}]`}},
+			[]string{`[{"jsonrpc":"2.0","id":1,"result":"x"},{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the request has no method"}},{"jsonrpc":"2.0","id":"5","error":{"code":-32601,"message":"there is no method foo.get"}}]`}},
 		{"a batch of notifications", `[{"jsonrpc":"2.0","method":"Echo.Say","params":["x"]},{"jsonrpc":"2.0","method":"no.such"}]`, nil},
 
 		{"values that are no requests", `"ready" 5 null true -1.5e3"a"` + fmt.Sprintf(say, "1") + `[]0`,
@@ -109,8 +109,18 @@ func TestJSONRPCExchanges(t *testing.T) {
 		// Version 1.0.
 		{"version 1.0", `{"method":"Echo.Say","params":["x"],"id":0}{"method":"Echo.Sai","params":["x"],"id":1}{"method":"Echo.Say","params":["x"],"id":null}`,
 			[]string{`{"id":0,"result":"x","error":null}`, `{"id":1,"result":null,"error":"there is no method Echo.Sai (code -32601)"}`}},
-		{"another version", `{"jsonrpc":"3.0","method":"Echo.Say","params":["x"],"id":0}`,
-			[]string{`{"id":0,"result":null,"error":"jsonrpc is \"3.0\"; expected \"2.0\" (code -32600)"}`}},
+		{"version 1.0 by name", `{"jsonrpc":"1.0","method":"Echo.Say","params":["x"],"id":"curltest"}{"jsonrpc":"1.0","method":"Echo.Sai","params":["x"],"id":1}{"jsonrpc":"1.0","method":"Echo.Say","params":["x"],"id":null}`,
+			[]string{`{"id":"curltest","result":"x","error":null}`, `{"id":1,"result":null,"error":{"code":-32601,"message":"there is no method Echo.Sai","data":{"near":"Echo.Say"}}}`}},
+		{"version 1.0 in a batch", `[{"method":"Echo.Say","params":["x"],"id":0},{"jsonrpc":"1.0","method":"Echo.Sai","id":1},{"method":"Echo.Sai","id":2}]`,
+			[]string{`[{"id":0,"result":"x","error":null},{"id":1,"result":null,"error":{"code":-32601,"message":"there is no method Echo.Sai","data":{"near":"Echo.Say"}}},{"id":2,"result":null,"error":"there is no method Echo.Sai (code -32601)"}]`}},
+		{"a version in escapes", `{"jsonrpc":"\u0032.0","method":"Echo.Say","params":["x"],"id":0}`, []string{`{"jsonrpc":"2.0","id":0,"result":"x"}`}},
+		{"another version", `{"jsonrpc":"3.0","method":"Echo.Say","params":["x"],"id":0}{"jsonrpc":2.0,"method":"Echo.Say","params":["x"],"id":0}{"jsonrpc":"","method":"Echo.Say"}`,
+			[]string{`{"jsonrpc":"2.0","id":0,"error":{"code":-32600,"message":"jsonrpc is \"3.0\"; expected \"2.0\""}}`,
+				`{"jsonrpc":"2.0","id":0,"error":{"code":-32600,"message":"jsonrpc is 2.0; expected \"2.0\""}}`,
+				`{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"jsonrpc is \"\"; expected \"2.0\""}}`}},
+		{"no version and no method", `{"foo":"boo"}{"params":[1],"id":3}{"method":5,"id":4}`,
+			[]string{`{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the request has no method"}}`, `{"jsonrpc":"2.0","id":3,"error":{"code":-32600,"message":"the request has no method"}}`,
+				`{"id":4,"result":null,"error":"the method is a number; expected a string (code -32600)"}`}},
 
 		// Params.
 		{"params", `{"jsonrpc":"2.0","id":1,"method":"Trial.Old","params":{"n":2,"place":40}}{"jsonrpc":"2.0","id":2,"method":"Trial.Old","params":[{"n":2,"place":40}]}{"jsonrpc":"2.0","id":3,"method":"Ipcd.Ping"}{"jsonrpc":"2.0","id":4,"method":"Ipcd.Ping","params":[]}`,
@@ -222,6 +232,8 @@ func TestJSONRPCLimitOfAMessage(t *testing.T) {
 		{"an id that is too long itself", fill(`{"jsonrpc":"2.0","method":"Echo.Say","id":"`, `"}`, 40*most) + sayRequest, fmt.Sprintf(refusal, `null`, "the message is too long") + "\n" + next + "\n"},
 		{"version 1.0, the id last", fill(`{"method":"Echo.Say","params":["`, `"],"id":7}`, 40*most) + sayRequest,
 			`{"id":7,"result":null,"error":"the message is too long (limit max_message = 8192) (code -32001)"}` + "\n" + next + "\n"},
+		{"version 1.0 by name, the id last", fill(`{"jsonrpc":"1.0","method":"Echo.Say","params":["`, `"],"id":7}`, 40*most) + sayRequest,
+			`{"id":7,"result":null,"error":{"code":-32001,"message":"the message is too long (limit max_message = 8192)","data":{"limit":"max_message","max":8192}}}` + "\n" + next + "\n"},
 		{"a notification", fill(idLast, `"]}`, 40*most) + sayRequest, next + "\n"},
 		{"a response", fill(`{"jsonrpc":"2.0","result":"`, `","id":7}`, 40*most) + sayRequest, next + "\n"},
 		{"a batch", "[" + fill(idFirst, `"]}`, most) + "]" + sayRequest, fmt.Sprintf(refusal, `null`, "the message is too long") + "\n" + next + "\n"},

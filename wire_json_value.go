@@ -114,6 +114,11 @@ func checkPassed(d document, l limits) error {
 	return faultf(codeBadArgument, "the argument cannot be passed on as JSON: %w", err)
 }
 
+// isJSONText reports whether b, a value or nothing, is a string that says text, however it is spelled.
+func isJSONText(b []byte, text string) bool {
+	return len(b) > 1 && b[0] == '"' && string(unquoteJSON(b[1:len(b)-1])) == text
+}
+
 // jsonKindOf names the type of a JSON value, with an article.
 func jsonKindOf(b []byte) string {
 	switch b[0] {

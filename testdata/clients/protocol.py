@@ -257,6 +257,9 @@ def json_rpc(at):
         check("1.0 error", json.loads(c.raw('{"id":1,"method":"Echo.Sy","params":["x"]}')),
               {"id": 1, "result": None, "error": "there is no method Echo.Sy (code -32601)"})
         check("1.0 -32000", json.loads(c.raw('{"id":1,"method":"Trial.Fail","params":["x"]}')), {"id": 1, "result": None, "error": "x"})
+        check("1.0 by name", json.loads(c.raw('{"jsonrpc":"1.0","id":1,"method":"Echo.Say","params":["x"]}')), {"id": 1, "result": "x", "error": None})
+        check("1.0 error by name", json.loads(c.raw('{"jsonrpc":"1.0","id":1,"method":"Trial.Fail","params":["x"]}')),
+              {"id": 1, "result": None, "error": {"code": -32000, "message": "x"}})
         # notifications: what follows is answered first and alone
         c.send('{"jsonrpc":"2.0","method":"Echo.Say","params":["x"]}')
         c.send('{"jsonrpc":"2.0","method":"No.Such","params":["x"]}')
@@ -278,7 +281,7 @@ def json_rpc(at):
             got = json.loads(c.raw(bad))
             check(bad, (got[0] if isinstance(got, list) else got)["error"]["code"], -32600)
         got = json.loads(c.raw('{"jsonrpc":"3.0","id":1,"method":"Ipcd.Ping"}'))
-        check("another version", (got["id"], got["result"], got["error"][-14:]), (1, None, " (code -32600)"))
+        check("another version", (got["jsonrpc"], got["id"], got["error"]["code"]), ("2.0", 1, -32600))
         # over max_message: skipped, answered with its id if it is a call
         large = '{"jsonrpc":"2.0","method":"Echo.Say","params":["' + "x" * (17 << 20) + '"]'
         c.send(large + "}")
