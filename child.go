@@ -45,7 +45,6 @@ type childSpec struct {
 	stderr  *os.File
 	limits  limits // of the channel
 	log     *logger
-	exact   bool // see channel
 }
 
 // cmd returns the command, whose environment names the descriptor that startForked will pass.
@@ -79,10 +78,7 @@ func startChild(s childSpec) (*forked, error) {
 	case err != nil:
 		return nil, dialFault(err, "cannot start %s: %v", s.command[0], err).withHint("see whether it is a program; a script needs the one that runs it: node %s", s.command[0])
 	}
-	f := &forked{
-		channel: startChannel(&channel{raw: raw, limits: s.limits, log: s.log, exact: s.exact}),
-		cmd:     cmd, gone: make(chan struct{}),
-	}
+	f := &forked{channel: newChannel(raw, s.limits, s.log), cmd: cmd, gone: make(chan struct{})}
 	go func() {
 		cmd.Wait() // ProcessState has the result
 		close(f.gone)
@@ -92,10 +88,7 @@ func startChild(s childSpec) (*forked, error) {
 
 // dialFork starts the program of a fork: endpoint, for a client.
 func dialFork(_ context.Context, e endpoint, o dialOptions) (net.Conn, error) {
-	f, err := startChild(childSpec{
-		command: e.Command, stdout: os.Stdout, stderr: os.Stderr, limits: o.limits, log: o.log,
-		exact: true, // the caller would wait in vain for an answer that had been dropped
-	})
+	f, err := startChild(childSpec{command: e.Command, stdout: os.Stdout, stderr: os.Stderr, limits: o.limits, log: o.log})
 	if err != nil {
 		return nil, err
 	}

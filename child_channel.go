@@ -28,14 +28,13 @@ const (
 	queuedMessages = 4 // times max_message may be queued before the other end has to wait
 )
 
-// A channel is one end: a framing of lines with a filter, which drops lines that are not JSON and messages that
-// are internal to Node. A goroutine reads ahead, so that two ends that
-// both write first do not wait for each other for ever.
+// A channel is one end: a stream of lines without those that are internal to Node. What is wrong with any other is for
+// the reader to find, who can answer. A goroutine reads ahead, so that two ends that both write first do not wait for
+// each other for ever.
 type channel struct {
 	raw    net.Conn
 	limits limits
 	log    *logger
-	exact  bool // a line that is too long ends the channel, instead of being dropped
 	wg     sync.WaitGroup
 
 	wmu    sync.Mutex
@@ -47,19 +46,15 @@ type channel struct {
 	change *sync.Cond
 	queue  [][]byte
 	queued int         // bytes of queue
-	ended  error       // what Read returns after the queue: io.EOF, however the other end went, or the fault of an exact channel
+	ended  bool        // nothing more comes, however the other end went
 	late   bool        // the deadline of Read has passed
 	timer  *time.Timer // sets late
 	closed bool
 }
 
-// newChannel returns a channel that drops a message that is too long and goes on, as a server should.
+// newChannel returns a channel that reads ahead until it is closed.
 func newChannel(raw net.Conn, l limits, log *logger) *channel {
-	return startChannel(&channel{raw: raw, limits: l, log: log})
-}
-
-// startChannel starts reading ahead.
-func startChannel(c *channel) *channel {
+	c := &channel{raw: raw, limits: l, log: log}
 	c.change = sync.NewCond(&c.mu)
 	c.wg.Go(c.collect)
 	return c
@@ -69,7 +64,7 @@ func startChannel(c *channel) *channel {
 func (c *channel) Read(b []byte) (n int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.queue) == 0 && c.ended == nil && !c.closed && !c.late {
+	for len(c.queue) == 0 && !c.ended && !c.closed && !c.late {
 		c.change.Wait()
 	}
 	switch {
@@ -78,7 +73,7 @@ func (c *channel) Read(b []byte) (n int, err error) {
 	case c.late:
 		return 0, os.ErrDeadlineExceeded
 	case len(c.queue) == 0:
-		return 0, c.ended
+		return 0, io.EOF
 	}
 	for n < len(b) && len(c.queue) > 0 {
 		part := copy(b[n:], c.queue[0])
@@ -175,7 +170,7 @@ func (c *channel) Close() error {
 // collect reads lines from the channel until it ends.
 func (c *channel) collect() {
 	buf := make([]byte, 0, inputSmall)
-	skipping := false // the rest of a line that was too long
+	long, internal := false, false // the line is longer than a message may be; and it is Node's
 	var err error
 	for err == nil {
 		if len(buf) == cap(buf) {
@@ -192,78 +187,58 @@ func (c *channel) collect() {
 				break
 			}
 			fresh += end + 1
-			if !skipping {
-				if err := c.line(buf[begin:fresh]); err != nil {
-					c.end(err)
-					return
-				}
+			if line := buf[begin:fresh]; long && !internal || !long && !c.isInternal(line) {
+				c.pass(bytes.Clone(line))
 			}
-			skipping, begin = false, fresh
+			long, internal, begin = false, false, fresh
 		}
 		if rest := buf[begin:]; begin > 0 && cap(buf) > inputLarge && len(rest) < inputSmall {
 			buf = append(make([]byte, 0, inputSmall), rest...) // a long line has ended
 		} else {
 			buf = buf[:copy(buf, rest)]
 		}
-		if len(buf) > c.limits.MaxMessage {
-			if c.exact {
-				c.end(c.tooLong())
-				return
+		if !long && len(buf) > c.limits.MaxMessage {
+			long, internal = true, c.isInternal(buf)
+		}
+		if long && len(buf) > 0 { // the reader gets it as it comes, and keeps no more of it than it likes
+			if !internal {
+				c.pass(bytes.Clone(buf))
 			}
-			if !skipping {
-				c.log.warn("a message on the channel is too long; it was dropped", "limit", "max_message", "max", c.limits.MaxMessage)
-			}
-			skipping, buf = true, make([]byte, 0, inputSmall)
+			buf = buf[:0]
 		}
 	}
 	if broken := (*fault)(nil); errors.As(err, &broken) {
 		c.log.error("the channel cannot be read any further; it counts as disconnected", "error", err)
 	}
-	c.end(io.EOF)
-}
-
-// end has Read return err once the queue is empty.
-func (c *channel) end(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.ended = err
+	c.ended = true
 	c.change.Broadcast()
 }
 
-func (c *channel) tooLong() *fault {
-	return tooLarge("max_message", int64(c.limits.MaxMessage), "the message is too long")
+// isInternal reports whether a line, or the beginning of a long one, is internal to Node. A handle that comes with it is
+// acknowledged.
+func (c *channel) isInternal(line []byte) bool {
+	cmd, ours := nodeCommand(line)
+	if cmd != nodeHandle {
+		return ours
+	}
+	c.log.warn("a handle came on the channel; it was closed, since ipcd takes none")
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	if c.within {
+		c.acks++
+		return true
+	}
+	c.raw.SetWriteDeadline(time.Now().Add(c.limits.Write)) // an earlier one may have passed
+	if _, err := io.WriteString(c.raw, handleAck); err != nil {
+		c.log.warn("a handle was not acknowledged; the peer holds back what follows it", "error", err)
+	}
+	return true
 }
 
-// line queues a line, or drops or answers it. An error ends the channel.
-func (c *channel) line(b []byte) error {
-	value := bytes.TrimSuffix(b, []byte("\n"))
-	if err := checkJSON(value, c.limits); err != nil {
-		switch {
-		case c.exact && len(value) > c.limits.MaxMessage:
-			return c.tooLong()
-		case c.exact && errors.Is(err, &fault{Code: codeTooLarge}):
-			return err
-		}
-		c.log.warn("what came on the channel is no message; it was dropped", "error", err)
-		return nil
-	}
-	if cmd, ours := nodeCommand(b); ours {
-		if cmd == nodeHandle {
-			c.log.warn("a handle came on the channel; it was closed, since ipcd takes none")
-			c.wmu.Lock()
-			defer c.wmu.Unlock()
-			if c.within {
-				c.acks++
-				return nil
-			}
-			c.raw.SetWriteDeadline(time.Now().Add(c.limits.Write)) // an earlier one may have passed
-			if _, err := io.WriteString(c.raw, handleAck); err != nil {
-				c.log.warn("a handle was not acknowledged; the peer holds back what follows it", "error", err)
-			}
-		}
-		return nil
-	}
-	b = bytes.Clone(b)
+// pass queues bytes for the reader, and waits while it has much left to read.
+func (c *channel) pass(b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.queued > queuedMessages*c.limits.MaxMessage && !c.closed {
@@ -272,14 +247,13 @@ func (c *channel) line(b []byte) error {
 	c.queue = append(c.queue, b)
 	c.queued += len(b)
 	c.change.Broadcast()
-	return nil
 }
 
-// nodeCommand reports whether the JSON value b is a message internal to Node: an object whose cmd is a string that
-// begins with NODE_ and is longer than that. It returns the cmd.
+// nodeCommand reports whether b is a message internal to Node: an object whose cmd is a string that begins with NODE_
+// and is longer than that. It returns the cmd. b may also be the beginning of a message, or no JSON at all.
 func nodeCommand(b []byte) (cmd string, ours bool) {
 	b = bytes.TrimLeft(b, jsonSpace)
-	if b[0] != '{' || !bytes.Contains(b, []byte(nodePrefix)) && !bytes.Contains(b, []byte(`\u`)) {
+	if len(b) == 0 || b[0] != '{' || !bytes.Contains(b, []byte(nodePrefix)) && !bytes.Contains(b, []byte(`\u`)) {
 		return "", false
 	}
 	w := enter(b)

@@ -79,15 +79,14 @@ func TestChildIsStartedAsTheSpecSays(t *testing.T) {
 }
 
 // pipedChannel is a channel on one end of a pipe, and the other end.
-func pipedChannel(c *channel) (*channel, net.Conn) {
+func pipedChannel(l limits) (*channel, net.Conn) {
 	ours, theirs := net.Pipe()
-	c.raw = ours
-	return startChannel(c), theirs
+	return newChannel(ours, l, nil), theirs
 }
 
 func TestChannelHasReadDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, theirs := pipedChannel(&channel{limits: defaultLimits()})
+		c, theirs := pipedChannel(defaultLimits())
 		defer theirs.Close()
 		defer c.Close()
 		b := make([]byte, 10)
@@ -123,7 +122,7 @@ func TestChannelBoundsItsQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := defaultLimits()
 		l.MaxMessage = 100
-		c, theirs := pipedChannel(&channel{limits: l})
+		c, theirs := pipedChannel(l)
 		line := `"` + strings.Repeat("x", 97) + "\"\n"
 		const lines = 20
 		sent := 0
@@ -151,7 +150,7 @@ func TestChannelCloseWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // which fails where a goroutine is left
 		l := defaultLimits()
 		l.MaxMessage = 10
-		c, theirs := pipedChannel(&channel{limits: l})
+		c, theirs := pipedChannel(l)
 		go io.WriteString(theirs, strings.Repeat("1234567\n", 100))
 		synctest.Wait()
 		if err := c.Close(); err != nil {
@@ -163,22 +162,54 @@ func TestChannelCloseWaits(t *testing.T) {
 	})
 }
 
-// What is too long is dropped by a server, and ends the channel of a client, who would wait for it.
-func TestChannelAndALineThatIsTooLong(t *testing.T) {
-	for _, exact := range []bool{false, true} {
-		l := defaultLimits()
-		l.MaxMessage = 1000
-		c, theirs := pipedChannel(&channel{limits: l, exact: exact})
+// Whatever is not Node's own gets to the reader, who answers it: also what is too long, and what is no JSON. Node waits for
+// the acknowledgement of a handle, however long the message that comes with it.
+func TestChannelDropsNothingButWhatIsNodes(t *testing.T) {
+	l := defaultLimits()
+	l.MaxMessage = 1000
+	long, deep := `"`+strings.Repeat("x", 10000)+`"`, strings.Repeat("[", 100)+strings.Repeat("]", 100)
+	for _, test := range []struct {
+		send   string
+		nodes  bool // it is Node's own
+		answer string
+	}{
+		{`{"id":1}`, false, ""},
+		{long, false, ""},
+		{`{"id":1,"params":[` + long + `]}`, false, ""},
+		{deep, false, ""},
+		{`nonsense`, false, ""}, {`{"cmd"`, false, ""}, {`{cmd:"NODE_\`, false, ""}, {``, false, ""},
+		{`{"cmd":"NODE_"}`, false, ""},
+		{`{"cmd":"NODE_FOO","id":1}`, true, ""},
+		{`{"cmd":"NODE_FOO","msg":` + long + `}`, true, ""},
+		{`{"cmd":"NODE_HANDLE","type":"net.Server","msg":1}`, true, handleAck},
+		{`{"cmd":"NODE_HANDLE","type":"net.Server","msg":` + long + `}`, true, handleAck},
+		{`{"cmd":"NODE_HANDLE","type":"net.Server","msg":` + deep + `}`, true, handleAck},
+	} {
+		c, theirs := pipedChannel(l)
+		theirs.SetDeadline(time.Now().Add(testPatience))
+		sent, got := make(chan error, 1), make(chan string, 1)
 		go func() {
-			defer theirs.Close()
-			fmt.Fprintf(theirs, "1\n\"%s\"\n2\n", strings.Repeat("x", 10000))
+			_, err := fmt.Fprintf(theirs, "1\n%s\n2\n", test.send)
+			sent <- err
 		}()
-		text, err := io.ReadAll(c)
-		if exact && (string(text) != "1\n" || !errors.Is(err, &fault{Code: codeTooLarge})) {
-			t.Errorf("the exact one reads %q, %v; want the line before and the limit", text, err)
+		go func() {
+			text, err := io.ReadAll(c)
+			got <- fmt.Sprint(string(text), errOr(err))
+		}()
+		answer := make([]byte, len(test.answer))
+		if _, err := io.ReadFull(theirs, answer); err != nil || string(answer) != test.answer {
+			t.Errorf("%.60q is answered with %q, %v; want %q", test.send, answer, err, test.answer)
 		}
-		if !exact && (string(text) != "1\n2\n" || err != nil) {
-			t.Errorf("the other reads %q, %v; want the lines around", text, err)
+		if err := receive(t, sent); err != nil {
+			t.Errorf("%.60q: %v", test.send, err)
+		}
+		theirs.Close()
+		want := fmt.Sprint("1\n", test.send, "\n2\n", errNone)
+		if test.nodes {
+			want = fmt.Sprint("1\n2\n", errNone)
+		}
+		if text := receive(t, got); text != want {
+			t.Errorf("of %.60q the reader gets %.60q; want %.60q", test.send, text, want)
 		}
 		c.Close()
 	}

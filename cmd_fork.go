@@ -77,14 +77,14 @@ func (f *seedFlags) talk(ctx context.Context, c net.Conn, l limits, out io.Write
 	wg.Go(func() { f.speak(ctx, c, replies) })
 	defer cancel()
 	for lines := bufio.NewReader(c); ; {
-		line, err := lines.ReadBytes('\n')
+		line, err := nextMessage(lines, l)
 		if err != nil {
 			if ctx.Err() != nil || errors.Is(err, io.EOF) || errors.Is(err, &fault{Code: codeConnection}) {
 				return nil
 			}
 			return fmt.Errorf("read from the channel: %w", err)
 		}
-		if _, err := fmt.Fprintf(out, "message %s\n", bytes.TrimSpace(line)); err != nil {
+		if _, err := fmt.Fprintf(out, "message %s\n", line); err != nil {
 			return err
 		}
 		if f.reply == "" {
@@ -95,6 +95,27 @@ func (f *seedFlags) talk(ctx context.Context, c net.Conn, l limits, out io.Write
 		case <-ctx.Done():
 		}
 	}
+}
+
+// nextMessage returns the next line of the channel, without its end. One that is no message, or too long to be taken, is
+// an error: nobody would know of it if it were left out.
+func nextMessage(r *bufio.Reader, l limits) ([]byte, error) {
+	var line []byte
+	for whole := false; !whole; {
+		part, err := r.ReadSlice('\n')
+		if err != nil && err != bufio.ErrBufferFull {
+			return nil, err
+		}
+		line, whole = append(line, part...), err == nil
+		if len(bytes.TrimSpace(line)) > l.MaxMessage {
+			return nil, tooLarge("max_message", int64(l.MaxMessage), "a message is too long").withHint("take longer ones with --set limits.max_message=SIZE")
+		}
+	}
+	line = bytes.TrimSpace(line)
+	if err := checkJSON(line, l); err != nil {
+		return nil, fmt.Errorf("%q is no message: %w", shorten(string(line), 40), err)
+	}
+	return line, nil
 }
 
 // speak sends the messages and the replies.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -39,34 +40,173 @@ func (c *jsonCodec) value() ([]byte, error) {
 			c.framing = framingHeader
 		}
 	}
-	if c.framing == framingHeader {
+	switch c.framing {
+	case framingHeader:
 		return c.headed()
+	case framingLine:
+		return c.lined()
 	}
+	return c.bare()
+}
+
+// bare returns a value that nothing but its own grammar ends. After one that is no JSON, or too deep, nobody knows where
+// the next one begins, and the stream is unusable.
+func (c *jsonCodec) bare() ([]byte, error) {
 	c.scan.reset(c.limits.MaxDepth)
-	var err error
-	whole := false
-	for err == nil && !whole {
+	for whole := false; !whole; {
+		var err error
 		whole, err = c.scan.scan(c.in.bytes(), false)
 		switch {
-		case err != nil:
 		case c.scan.pos > c.limits.MaxMessage:
-			return nil, c.tooLong()
+			return nil, c.skimBare(c.tooLong("the message is too long"))
+		case err != nil:
+			return nil, parseFaultAt(&c.scan, err)
 		case !whole:
-			switch more := c.in.more(true); {
-			case more == io.EOF: // a number or a word may end there
+			switch err = c.in.more(true); {
+			case err == io.EOF: // a number or a word may end there
 				if whole, _ = c.scan.scan(c.in.bytes(), true); !whole {
 					return nil, io.ErrUnexpectedEOF
 				}
-			case more != nil:
-				return nil, more
+			case err != nil:
+				return nil, err
 			}
 		}
 	}
-	if err != nil {
-		return nil, c.broken(c.scan.at(), err)
-	}
 	c.taken = c.scan.pos
 	return c.in.bytes()[:c.taken], nil
+}
+
+// lined returns the value of a line.
+func (c *jsonCodec) lined() ([]byte, error) {
+	most := c.limits.MaxMessage
+	for seen := 0; ; {
+		b := c.in.bytes()
+		end := bytes.IndexByte(b[seen:min(len(b), most+1)], '\n')
+		switch {
+		case end >= 0:
+			c.taken = seen + end + 1
+			return c.framed(b[:seen+end])
+		case len(b) > most:
+			return nil, c.skim(c.tooLong("the message is too long"), func(b []byte) (n int, last bool) {
+				if end := bytes.IndexByte(b, '\n'); end >= 0 {
+					return end + 1, true
+				}
+				return len(b), false
+			})
+		}
+		seen = len(b)
+		if err := c.in.more(true); err != nil {
+			return nil, noEOF(err)
+		}
+	}
+}
+
+// headed returns the value of a message with headers.
+func (c *jsonCodec) headed() ([]byte, error) {
+	left, err := c.header()
+	if err != nil {
+		return nil, err
+	}
+	if left > c.limits.MaxMessage {
+		return nil, c.skim(c.tooLong(fmt.Sprintf("the message has %d bytes", left)), func(b []byte) (n int, last bool) {
+			n = min(len(b), left)
+			left -= n
+			return n, left == 0
+		})
+	}
+	b, err := c.in.need(left, true)
+	if err != nil {
+		return nil, err
+	}
+	c.taken = left
+	return c.framed(b)
+}
+
+// framed returns the value of a message whose end is known. Whatever is wrong with it concerns this message alone.
+func (c *jsonCodec) framed(text []byte) ([]byte, error) {
+	value := trimFront(text)
+	c.scan.reset(c.limits.MaxDepth)
+	_, err := c.scan.scan(value, true)
+	if err == nil && len(bytes.TrimLeft(value[c.scan.pos:], jsonSpace)) > 0 {
+		err = errors.New("more than one value")
+	}
+	if err == nil {
+		return value, nil
+	}
+	f := parseFaultAt(&c.scan, err)
+	if f.Code == codeParse { // it may have an id, but none that could be relied on
+		return nil, withoutID(f)
+	}
+	k := newJSONSkim()
+	for part := range slices.Chunk(value, inputLarge) {
+		k.pass(part)
+	}
+	return nil, c.refuse(k, f)
+}
+
+// parseFaultAt returns err if it is a fault, and otherwise the fault for a syntax error where s is.
+func parseFaultAt(s *jsonScan, err error) *fault {
+	var f *fault
+	if errors.As(err, &f) {
+		return f
+	}
+	return faultf(codeParse, "the message is not JSON: at byte %d: %w", s.gone+s.pos, err)
+}
+
+func (c *jsonCodec) tooLong(what string) *fault {
+	return tooLarge("max_message", int64(c.limits.MaxMessage), what)
+}
+
+// skim drops a message as it arrives, and returns the error that answers it with f. end says how many of the bytes at
+// hand belong to it, and whether they are the last.
+func (c *jsonCodec) skim(f *fault, end func(b []byte) (n int, last bool)) error {
+	k := newJSONSkim()
+	for {
+		b := c.in.bytes()
+		n, last := end(b)
+		for part := range slices.Chunk(b[:n], inputLarge) {
+			k.pass(part) // an error means that no more of it is understood
+		}
+		c.in.discard(n) // which does not wait: they are here
+		if last {
+			c.in.advance(0)
+			return c.refuse(k, f)
+		}
+		if err := c.in.more(true); err != nil {
+			return noEOF(err)
+		}
+	}
+}
+
+// skimBare is skim for a value that nothing but its own grammar ends.
+func (c *jsonCodec) skimBare(f *fault) error {
+	k := newJSONSkim()
+	for !k.whole {
+		b := c.in.bytes()
+		if len(b) == 0 {
+			if err := c.in.more(true); err != nil {
+				return noEOF(err)
+			}
+			continue
+		}
+		n, err := k.pass(b[:min(len(b), inputLarge)])
+		if err != nil {
+			return parseFaultAt(&k.scan, err)
+		}
+		c.in.discard(n)
+	}
+	c.in.advance(0)
+	return c.refuse(k, f)
+}
+
+// refuse returns the error that answers a message with f, of which k is all that is known.
+func (c *jsonCodec) refuse(k *jsonSkim, f *fault) error {
+	var p jsonParsed
+	c.parseEnvelope(&p, &k.envelope)
+	if !k.whole && p.message.kind == notification {
+		p.message.kind = request // its id may be in the rest
+	}
+	return &badMessage{m: p.message, fault: f}
 }
 
 // skipSpace waits for the first byte that is neither white space nor part of a byte order mark.
@@ -90,140 +230,6 @@ const byteOrderMark = "\ufeff"
 
 // trimFront returns b without what may precede a message. RFC 8259, section 8.1, lets a parser ignore the mark.
 func trimFront(b []byte) []byte { return bytes.TrimLeft(b, jsonSpace+byteOrderMark) }
-
-// broken returns the error for a value that cannot be read: at that byte it is no JSON, or too deep. With one message per
-// line it goes on with the next line; without a frame nobody knows where the next message begins, and the stream is
-// unusable.
-func (c *jsonCodec) broken(at int, err error) error {
-	f := parseFaultAt(at, err)
-	if c.framing != framingLine {
-		return f
-	}
-	line := c.in.bytes()
-	for ; bytes.IndexByte(line, '\n') < 0 && len(line) <= c.limits.MaxMessage; line = c.in.bytes() {
-		if err := c.in.more(true); err != nil {
-			return noEOF(err)
-		}
-	}
-	line, _, _ = bytes.Cut(line, []byte("\n"))
-	return c.nextLine(c.refusal(line, f))
-}
-
-// nextLine drops the rest of the line. It returns bad, unless the stream ends first.
-func (c *jsonCodec) nextLine(bad error) error {
-	for {
-		b := c.in.bytes()
-		if end := bytes.IndexByte(b, '\n'); end >= 0 {
-			c.in.advance(end + 1)
-			return bad
-		}
-		c.in.discard(len(b))
-		if err := c.in.more(true); err != nil {
-			return noEOF(err)
-		}
-	}
-}
-
-// parseFaultAt returns err if it is a fault, and otherwise the fault for a syntax error.
-func parseFaultAt(at int, err error) *fault {
-	var f *fault
-	if errors.As(err, &f) {
-		return f
-	}
-	return faultf(codeParse, "the message is not JSON: at byte %d: %w", at, err)
-}
-
-// refusal returns the error for a message that cannot be read to its end. One that is merely too deep is answered with
-// its id; what is no JSON has none that could be relied on.
-func (c *jsonCodec) refusal(b []byte, f *fault) error {
-	if f.Code != codeTooLarge || len(b) == 0 || b[0] != '{' {
-		return withoutID(f)
-	}
-	e := readEnvelope(b)
-	if checkJSON(e.id, c.limits) != nil { // behind the place where the message was given up, nothing has been checked
-		e.id = nil
-	}
-	return c.refuse(&e, f)
-}
-
-// refuse returns the error for a message of which only the envelope is known.
-func (c *jsonCodec) refuse(e *jsonEnvelope, f *fault) error {
-	var p jsonParsed
-	c.parseEnvelope(&p, e)
-	return &badMessage{m: p.message, fault: f}
-}
-
-// tooLong drops a value over the limit as it arrives, and returns the error to answer it with.
-func (c *jsonCodec) tooLong() error {
-	f := tooLarge("max_message", int64(c.limits.MaxMessage), "the message is too long")
-	k := newJSONSkim(c.limits)
-	for !k.whole {
-		b := c.in.bytes()
-		if len(b) == 0 {
-			if err := c.in.more(true); err != nil {
-				return noEOF(err)
-			}
-			continue
-		}
-		n, err := k.pass(b[:min(len(b), inputLarge)])
-		switch {
-		case err == nil:
-			c.in.discard(n) // which does not wait: they are here
-		case c.framing == framingLine:
-			return c.nextLine(c.refuse(&k.envelope, f))
-		default:
-			return parseFaultAt(k.scan.at(), err)
-		}
-	}
-	c.in.advance(0)
-	return c.refuse(&k.envelope, f)
-}
-
-// headed returns the value of a message with headers.
-func (c *jsonCodec) headed() ([]byte, error) {
-	n, err := c.header()
-	if err != nil {
-		return nil, err
-	}
-	if n > c.limits.MaxMessage {
-		return nil, c.headedTooLong(n)
-	}
-	b, err := c.in.need(n, true)
-	if err != nil {
-		return nil, err
-	}
-	value := trimFront(b)
-	c.scan.reset(c.limits.MaxDepth)
-	_, err = c.scan.scan(value, true)
-	if err == nil && len(bytes.TrimLeft(value[c.scan.pos:], jsonSpace)) > 0 {
-		err = errors.New("more than one value")
-	}
-	c.taken = n
-	if err != nil {
-		return nil, c.refusal(value, parseFaultAt(c.scan.at(), err))
-	}
-	return value, nil
-}
-
-// headedTooLong is tooLong for a message of n bytes.
-func (c *jsonCodec) headedTooLong(n int) error {
-	k := newJSONSkim(c.limits)
-	for left := n; left > 0; {
-		b, err := c.in.need(min(left, inputSmall), true)
-		if err != nil {
-			return err
-		}
-		text := b
-		if left == n {
-			text = trimFront(b)
-		}
-		k.pass(text) // it is refused for its length; an error means only that no more of it is understood
-		left -= len(b)
-		c.in.discard(len(b))
-	}
-	c.in.advance(0)
-	return c.refuse(&k.envelope, tooLarge("max_message", int64(c.limits.MaxMessage), fmt.Sprintf("the message has %d bytes", n)))
-}
 
 // header takes the headers of a message off the input and returns its length.
 func (c *jsonCodec) header() (int, error) {

@@ -77,9 +77,6 @@ func (s *jsonScan) forget(n int) {
 	}
 }
 
-// at is where the scan is in the value.
-func (s *jsonScan) at() int { return s.gone + s.pos }
-
 // scan goes on with b, which begins with the first byte of the value that is not forgotten. It returns true once the
 // value is complete; its length is then pos. last says that no more bytes will come. An error is a *fault, or a plain
 // syntax error; it is at pos.

@@ -1,11 +1,11 @@
 package main
 
-// This file owns the jsonSkim, which finds the id of a message that is too long to be kept.
+// This file owns the jsonSkim, which finds the id of a message that is not taken.
 
 import "bytes"
 
-// A jsonSkim reads a message as it passes and keeps only the members of its envelope. A refusal can then have the id,
-// wherever that stands: many clients write it last.
+// A jsonSkim reads a message as it passes and keeps only the members of its envelope. A message over a limit is then
+// refused with its id, wherever that stands: many clients write it last.
 type jsonSkim struct {
 	envelope jsonEnvelope
 	whole    bool
@@ -15,9 +15,12 @@ type jsonSkim struct {
 	held []byte // of what has passed: the member of the outermost object that has begun, unless it is long
 }
 
-func newJSONSkim(l limits) *jsonSkim {
+// skimDepth is how deep such a message may be for a skim to get to its end: 64 Ki levels take 1.5 MiB.
+const skimDepth = 64 << 10
+
+func newJSONSkim() *jsonSkim {
 	k := &jsonSkim{}
-	k.scan.reset(l.MaxDepth)
+	k.scan.reset(skimDepth)
 	k.scan.lax, k.scan.outer = true, k.keep
 	return k
 }
@@ -30,6 +33,9 @@ func (k *jsonSkim) pass(b []byte) (n int, err error) {
 	}
 	before := len(k.held)
 	k.held = append(k.held, b...)
+	if k.scan.gone+k.scan.pos == 0 {
+		k.held = trimFront(k.held)
+	}
 	if k.whole, k.err = k.scan.scan(k.held, false); k.err != nil {
 		return 0, k.err
 	}
@@ -50,8 +56,12 @@ func (k *jsonSkim) pass(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// keep takes a member that has passed as a whole, with the character behind it.
+// keep takes a member that has passed as a whole, with the byte behind it.
 func (k *jsonSkim) keep(member []byte) {
+	if len(member)-1 > inputLarge { // as if it had come in pieces
+		k.miss(member)
+		return
+	}
 	w := jsonWalk{b: member}
 	if name, value, ok := w.member(); ok {
 		if at := k.envelope.member(name); at != nil {

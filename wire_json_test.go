@@ -385,6 +385,57 @@ func TestJSONRPCLines(t *testing.T) {
 	}
 }
 
+// With a line each, what is over a limit is refused with its id, and the next line is read.
+func TestJSONRPCLinesOverALimit(t *testing.T) {
+	l := defaultLimits()
+	l.MaxMessage, l.MaxDepth = 1000, 5
+	long, deep := `"`+strings.Repeat("x", 100<<10)+`"`, strings.Repeat("[", 10)+strings.Repeat("]", 10)
+	for _, test := range []struct {
+		line string
+		kind kind
+		id   string
+	}{
+		{`{"jsonrpc":"2.0","method":"A.B","params":[` + long + `],"id":7}`, request, `7`},
+		{`{"jsonrpc":"2.0","id":"b","method":"A.B","params":[` + long + `]}`, request, `"b"`},
+		{`{"jsonrpc":"2.0","method":"A.B","params":[` + long + `]}`, notification, `null`},
+		{`{"jsonrpc":"2.0","result":` + long + `,"id":7}`, response, `7`},
+		{`{"jsonrpc":"2.0","id":8,"method":"A.B","params":[` + long + `}`, request, `8`},
+		{`{"jsonrpc":"2.0","method":"A.B","params":["` + strings.Repeat("x", 1000) + `"],"id":7}`, request, `7`},
+		{`[{"jsonrpc":"2.0","method":"A.B","params":[` + long + `],"id":7}]`, request, `null`},
+		{long, request, `null`},
+		{`{"jsonrpc":"2.0","method":"A.B","params":` + deep + `,"id":7}`, request, `7`},
+		{`{"jsonrpc":"2.0","method":"A.B","params":` + deep + `,"id":tru}`, request, `null`},
+		{`{"jsonrpc":"2.0","id":"a","method":"A.B","params":` + deep + `,"x":"` + "\xff" + `"}`, request, `"a"`},
+		{`{"jsonrpc":"2.0","method":"A.B","params":` + strings.Repeat("[", skimDepth) + strings.Repeat("]", skimDepth) + `,"id":7}`, request, `null`},
+		{`{"jsonrpc":"2.0","method":"A.B","params":` + deep + `}`, notification, `null`},
+		{`{"jsonrpc":"2.0","result":` + deep + `,"id":7}`, response, `7`},
+		{deep, request, `null`},
+		{`{"jsonrpc":"2.0","method":"A.B","params":[` + deep + `,` + long + `],"id":7}`, request, `7`},
+	} {
+		for _, n := range []int{1 << 20, 1000, 7} {
+			text := test.line + "\n" + `{"jsonrpc":"2.0","id":1,"method":"A.B"}` + "\n"
+			c := newJSONCodec(newInput(&dripReader{text, n}, l), l, framingLine)
+			var m message
+			var bad *badMessage
+			err := c.read(&m)
+			if !errors.As(err, &bad) || bad.fault.Code != codeTooLarge {
+				t.Errorf("%.60q is read with %v; want it to be over a limit", test.line, err)
+				continue
+			}
+			id := bad.m.id.json
+			if bad.m.kind == response {
+				id = fmt.Sprint(bad.m.id.seq)
+			}
+			if bad.m.kind != test.kind || id != test.id {
+				t.Errorf("%.60q is refused as of kind %d with the id %s; want %d and %s", test.line, bad.m.kind, id, test.kind, test.id)
+			}
+			if err := c.read(&m); err != nil || m.id.json != "1" {
+				t.Errorf("behind %.60q: %v, the id %s; want the next line", test.line, err, m.id.json)
+			}
+		}
+	}
+}
+
 // FuzzJSONRPC reads what is sent in any pieces with any framing. Nothing may crash, what is read
 // does not depend on the pieces, and a message that is written is read as it was.
 func FuzzJSONRPC(f *testing.F) {

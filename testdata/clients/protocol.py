@@ -389,6 +389,11 @@ def channel(at):
     with Client(None, sock=ours) as c:
         send('{"cmd":"NODE_FOO","jsonrpc":"2.0","id":1,"method":"Ipcd.Ping"}')
         send("no JSON")
+        error = json.loads(c.other.get(timeout=PATIENCE))
+        check("child, no JSON", (error["id"], error["error"]["code"]), (None, -32700))
+        send('{"jsonrpc":"2.0","method":"Echo.Say","params":["' + "x" * (17 << 20) + '"],"id":1}')
+        error = json.loads(c.other.get(timeout=PATIENCE))
+        check("child, too long", (error["id"], error["error"]["code"]), (1, -32001))
         send('{"jsonrpc":"2.0","id":2,"method":"Echo.Say","params":["to a child"]}')
         check("child", c.other.get(timeout=PATIENCE), '{"jsonrpc":"2.0","id":2,"result":"to a child"}\n')
     check("ended with the channel", child.wait(PATIENCE), 0)
