@@ -20,11 +20,15 @@ type webClient struct {
 	endpoint endpoint
 	http     http.Client
 	limits   limits
+	log      *logger
 }
+
+// ownID is the id of each request: it has a body of its own.
+const ownID = 1
 
 func newWebClient(e endpoint, o dialOptions) *webClient {
 	dialer := func(ctx context.Context, _, _ string) (net.Conn, error) { return transports[e.Scheme].dial(ctx, e, o) }
-	return &webClient{endpoint: e, limits: o.limits, http: http.Client{Transport: &http.Transport{DialContext: dialer, DisableCompression: true}}}
+	return &webClient{endpoint: e, limits: o.limits, log: o.log, http: http.Client{Transport: &http.Transport{DialContext: dialer, DisableCompression: true}}}
 }
 
 func (c *webClient) call(ctx context.Context, name string, arg, result any) error {
@@ -32,7 +36,7 @@ func (c *webClient) call(ctx context.Context, name string, arg, result any) erro
 		return c.echo(ctx, name, arg, result)
 	}
 	writer := newJSONCodec(newInput(bytes.NewReader(nil), c.limits), c.limits, framingValue)
-	m := message{kind: request, id: callID{seq: 1}, method: name}
+	m := message{kind: request, id: callID{seq: ownID}, method: name}
 	if deadline, ok := ctx.Deadline(); ok {
 		m.timeout = time.Until(deadline)
 	}
@@ -99,20 +103,29 @@ func (c *webClient) decode(answer *http.Response, result any) error {
 		in = newInput(bytes.NewReader(body), c.limits)
 		reader = newJSONCodec(in, c.limits, framingValue)
 	}
-	var m message
-	err := reader.read(&m)
-	var f *fault
-	switch {
-	case err == nil && m.kind == response:
-	case err == nil || errors.As(err, &f):
-		return c.wrong(answer)
-	default:
-		return c.explain(err)
+	said := false // something that is no answer
+	for {
+		var m message
+		err := reader.read(&m)
+		var bad *badMessage
+		var f *fault
+		switch {
+		case err == nil && m.kind == response && (m.id.seq == ownID || m.fault != nil && m.id.json == nullID):
+			if m.fault != nil {
+				return m.fault
+			}
+			return reader.body(result)
+		case errors.As(err, &bad) && bad.m.kind == response && bad.m.id.seq == ownID:
+			return bad.fault
+		case err == nil || errors.As(err, &bad):
+			said = true
+			c.log.debug("a message that answers no call was ignored", "error", err)
+		case errors.As(err, &f) && f.Code == codeParse || err == io.EOF && said:
+			return c.wrong(answer)
+		default:
+			return c.explain(err)
+		}
 	}
-	if m.fault != nil {
-		return m.fault
-	}
-	return reader.body(result)
 }
 
 // explain unwraps what http.Client wraps, so that a failed dial reads the same over HTTP as over any other transport.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,10 @@ func TestClientTellsWhoAnswers(t *testing.T) {
 		{"a banner", protoJSON, reads("SSH-2.0-OpenSSH_9.2\r\n"), codeWrongProtocol, "does not speak this protocol", "?proto= another"},
 		{"HTTP", protoJSON, reads("HTTP/1.1 400 Bad Request\r\n\r\n"), codeWrongProtocol, "does not speak this protocol", "?proto= another"},
 		{"an echo", protoJSON, func(conn net.Conn) { io.Copy(conn, conn) }, codeWrongProtocol, "is not ipcd: it sent a request", "-e names another"},
+		{"a greeting that begins like JSON", protoJSON, reads("220 mail.example.com ESMTP\r\n"), codeWrongProtocol, "does not speak this protocol", "?proto= another"},
+		{"JSON that answers nothing", protoJSON, reads(`{"foo":1}"bye"`), codeConnection, "closed the connection before it answered", "--wait 5s"},
+		{"JSON that answers nothing, over HTTP", protoHTTP, reads("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{\"foo\":1}"), codeWrongProtocol, "is not ipcd: HTTP status 200 OK", "-e names another"},
+		{"an answer over HTTP that is too deep", protoHTTP, reads("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" + strings.Repeat("[", 100)), codeTooLarge, "max_depth", ""},
 		{"the end", protoJSON, reads(""), codeConnection, "closed the connection before it answered", "--wait 5s"},
 		{"half an answer", protoJSON, reads(`{"jsonrpc":"2.0","id":1,"res`), codeConnection, "broke", "ipcd status"},
 		{"an error without an id", protoJSON, reads(`{"jsonrpc":"2.0","id":null,"error":{"code":-32002,"message":"too many connections"}}` + "\n"), codeBusy, "too many connections", ""},
@@ -78,6 +83,21 @@ func TestClientTellsWhoAnswers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Over HTTP, too, what answers no call is left alone.
+func TestClientOverHTTPFindsItsAnswer(t *testing.T) {
+	e := startStranger(t, func(conn net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
+			return
+		}
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n\ufeff"+
+			`"ready" {"jsonrpc":"2.0","method":"Some.Event"} {"jsonrpc":"2.0","id":7,"result":"another's"} {"jsonrpc":"2.0","id":1,"result":"hello"}`)
+	}).withProto(protoHTTP)
+	c, err := dial(t.Context(), e, dialOptions{limits: defaultLimits()})
+	must(t, err)
+	defer c.close()
+	checkSay(t, c, "hello")
 }
 
 func TestClientGivesUpOnOneWhoNeverAnswers(t *testing.T) {

@@ -174,6 +174,38 @@ func TestProviderErrorsPass(t *testing.T) {
 	}
 }
 
+// A provider's answer that cannot be taken ends the call that it answers, and no other.
+func TestProviderWhoseAnswerCannotBeTaken(t *testing.T) {
+	s := startServerWith(t, nil, localEndpoint(t))
+	ours, theirs := overEndpoint(localEndpoint)(t)
+	provider := newJSONSession(ours, newRouter(), "ours")
+	served := make(chan error, 1)
+	go func() { served <- provider.serve() }()
+	defer receive(t, served)
+	defer theirs.Close()
+	all := &pool{}
+	all.add(remote{session: provider})
+	must(t, s.router.add("Far", &receiver{methods: map[string]*method{"Say": all.newForwarder("Far.Say", "")}, sorted: []string{"Say"}}))
+	c := dialOurs(protoJSON)(t, s.endpoints[0])
+	defer c.close()
+	requests := bufio.NewReader(theirs)
+	begin := func() <-chan error {
+		t.Helper()
+		done := inBackground(context.Background(), c, "Far.Say", "a")
+		if _, err := requests.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		return done
+	}
+	tooLong, empty, good := begin(), begin(), begin()
+	send(t, theirs, `{"jsonrpc":"2.0","result":"`+strings.Repeat("x", 17<<20)+`","id":1}`)
+	checkCode(t, "an answer that is too long", receive(t, tooLong), codeApplication, "max_message")
+	send(t, theirs, `{"jsonrpc":"2.0","id":2}`)
+	checkCode(t, "an answer without a result", receive(t, empty), codeInternal, "neither a result nor an error")
+	send(t, theirs, `"ready"{"jsonrpc":"2.0","id":3,"result":"a"}`)
+	must(t, receive(t, good))
+}
+
 // JSON as JSON parsers like to change it.
 const oddJSON = `{"z":1e400,"a":0.10,"n":18446744073709551615, "u":"\u00e4\/ä", "z2":[ -0, 1E+2 ],"":{}}`
 

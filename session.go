@@ -278,17 +278,8 @@ func (s *session) read(mine *pendingCall) {
 		var bad *badMessage
 		switch {
 		case err == nil:
-		case errors.As(err, &bad) && bad.m.kind == response:
-			if over, err = s.undelivered(&bad.m, bad.fault); err != nil {
-				s.stopReading(nil, err)
-				return
-			}
-		case errors.As(err, &bad) && s.finder == nil: // the peer is not a daemon
-			s.stopReading(nil, bad.fault)
-			return
 		case errors.As(err, &bad):
-			s.note(bad.fault)
-			s.respondHere(&bad.m, bad.fault)
+			over = s.refuse(&bad.m, bad.fault)
 		default:
 			if c == nil {
 				c = &call{}
@@ -302,14 +293,38 @@ func (s *session) read(mine *pendingCall) {
 	}
 }
 
-// note logs that a message was refused with f. A limit that was reached concerns the administrator; everything else
-// concerns the sender, who gets f.
-func (s *session) note(f *fault) {
-	if d := f.data(); d.Limit != "" {
-		s.log.warn("a message was refused", "limit", d.Limit, "max", d.Max)
-		return
+// refuse does what is due for a message that cannot be read. It returns the call of ours that ends with it, if one does.
+func (s *session) refuse(m *message, f *fault) (over *pendingCall) {
+	switch {
+	case m.kind == response:
+		over = s.undelivered(m, f)
+	case m.method == "": // JSON.stringify leaves out a result that is undefined
+		over = s.undelivered(m, faultf(codeInternal, "the answer has neither a result nor an error"))
 	}
-	s.log.debug("bad message", "error", f)
+	if over != nil {
+		return over
+	}
+	s.note(f)
+	if m.kind != response && (s.finder != nil || m.method != "") { // a client answers nothing but requests
+		s.respondHere(m, f)
+		if s.finder == nil { // the input of a client does not flush before it reads
+			s.flushAside()
+		}
+	}
+	return nil
+}
+
+// note logs that a message was refused with f. A limit that was reached concerns the administrator, and what is no JSON
+// may have been meant as an answer to a client; everything else concerns the sender, who gets f from a daemon.
+func (s *session) note(f *fault) {
+	switch d := f.data(); {
+	case d.Limit != "":
+		s.log.warn("a message was refused", "limit", d.Limit, "max", d.Max)
+	case s.finder == nil && f.Code == codeParse:
+		s.log.warn("what came is no message; it was ignored", "error", f)
+	default:
+		s.log.debug("bad message", "error", f)
+	}
 }
 
 // stopReading ends the reading side. If err is a fault and m is not nil, a serving end answers m with it.

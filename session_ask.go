@@ -303,7 +303,7 @@ func (s *session) sendCancel(seq uint64) {
 func (s *session) deliver(m *message) (a *pendingCall, _ error) {
 	s.update(func(st *sessionState) { a = st.take(m.id.seq) })
 	if a == nil {
-		return nil, s.stray(m, m.fault)
+		return nil, s.stray(m)
 	}
 	if a.passed != nil {
 		return a, s.deliverPassed(a.passed, m)
@@ -328,25 +328,24 @@ func (s *session) deliver(m *message) (a *pendingCall, _ error) {
 	return a, nil
 }
 
-// undelivered gives f to the call whose response could not be read, and returns that call.
-func (s *session) undelivered(m *message, f *fault) (a *pendingCall, _ error) {
+// undelivered gives f to the call whose response could not be read, and returns that call; nil if there is none.
+func (s *session) undelivered(m *message, f *fault) (a *pendingCall) {
 	s.update(func(st *sessionState) { a = st.take(m.id.seq) })
 	switch {
 	case a == nil:
-		return nil, s.stray(m, f)
 	case a.passed != nil:
 		a.passed.reply(nil, f.passedOn())
 	default:
 		s.finishPending(a, f)
 	}
-	return a, nil
+	return a
 }
 
-// stray drops a response that belongs to no call in flight. An error without an id ends a client: the daemon could not
-// read its request.
-func (s *session) stray(m *message, f *fault) error {
-	if f != nil && m.id.seq == 0 && s.finder == nil {
-		return f
+// stray drops a response that belongs to no call in flight. An error with the id null ends a client: the daemon could
+// not read its request.
+func (s *session) stray(m *message) error {
+	if m.fault != nil && m.id.json == nullID && s.finder == nil {
+		return m.fault
 	}
 	s.log.debug("a response that belongs to no call was dropped")
 	return nil

@@ -375,39 +375,73 @@ func TestEitherEndLeaves(t *testing.T) {
 	}
 }
 
-// Nobody's message ends what a client has in flight: a request is answered, a notification is not, an answer to
-// nobody is dropped.
+// Nobody's message ends what a client has in flight: a request is answered, whatever answers no call of ours is not, and
+// an answer that cannot be taken ends its own call.
 func TestClientOutlivesWhatItDidNotAskFor(t *testing.T) {
-	ours, theirs := net.Pipe()
-	l := defaultLimits()
-	in := newInput(ours, l)
-	c := newClient(endpoint{Scheme: "unix", Path: "/x"}, ours, newJSONCodec(in, l, framingValue), in, l)
-	defer c.close()
-	done := inBackground(context.Background(), c, "Echo.Say", "a")
-	lines := bufio.NewScanner(theirs)
-	next := func() string {
-		t.Helper()
-		if !lines.Scan() {
-			t.Fatalf("the client says nothing more: %v", lines.Err())
-		}
-		return lines.Text()
+	for name, framing := range map[string]framing{"values": framingValue, "lines": framingLine, "headers": framingHeader} {
+		t.Run(name, func(t *testing.T) {
+			ours, theirs := net.Pipe()
+			theirs.SetDeadline(time.Now().Add(testPatience))
+			l := defaultLimits()
+			l.MaxMessage = 1 << 10
+			in := newInput(ours, l)
+			c := newClient(endpoint{Scheme: "unix", Path: "/x"}, ours, newJSONCodec(in, l, framing), in, l)
+			defer c.close()
+			from := bufio.NewReader(theirs)
+			next := func() string {
+				t.Helper()
+				b, err := readAnswer(from, framing == framingHeader)
+				if err != nil {
+					t.Fatalf("the client says nothing more: %v", err)
+				}
+				return strings.TrimSpace(string(b))
+			}
+			say := func(text string) {
+				t.Helper()
+				if framing == framingHeader {
+					text = fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(text), text)
+				}
+				send(t, theirs, text+"\n")
+			}
+			begin := func(id int) <-chan error {
+				t.Helper()
+				done := inBackground(context.Background(), c, "Echo.Say", "a")
+				if got, want := next(), fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"Echo.Say","params":["a"]}`, id); got != want {
+					t.Fatalf("the client sends %s; want %s", got, want)
+				}
+				return done
+			}
+			long := `"` + strings.Repeat("a", 100<<10) + `"`
+			done, tooLong, empty := begin(1), begin(2), begin(3)
+			for _, text := range []string{
+				`{"jsonrpc":"2.0","method":"Some.Event","params":["x"]}`,
+				`{"jsonrpc":"2.0","method":"$/progress","params":{"token":1,"value":2}}`,
+				`{"jsonrpc":"2.0","id":77,"result":"for nobody"}`,
+				`{"jsonrpc":"2.0","id":78}`, `{"jsonrpc":"2.0","id":null,"result":1}`, `{"jsonrpc":"2.0","id":"1","result":1}`,
+				`"ready"`, `5`, `null`, `true`, `[]`, `[1,"a",{}]`, `{}`, `{"result":1}`, `{"error":"x"}`, `{"error":{"code":-32700,"message":"x"}}`,
+				`{"jsonrpc":"2.0","id":{},"method":"Some.Method"}`, `{"jsonrpc":"2.0","id":5,"method":7}`, `{"jsonrpc":"3.0","method":"Some.Event"}`,
+				long, `{"jsonrpc":"2.0","method":"Some.Event","params":[` + long + `]}`, `{"jsonrpc":"2.0","result":` + long + `,"id":77}`,
+			} {
+				say(text)
+			}
+			for request, want := range map[string]string{
+				`{"jsonrpc":"2.0","id":6,"method":"Some.Method","parts":{}}`:                       `{"jsonrpc":"2.0","id":6,"error":{"code":-32600,"message":"parts is an object; expected a string or a number"}}`,
+				`{"jsonrpc":"2.0","id":"theirs","method":"Some.Method"}`:                           `{"jsonrpc":"2.0","id":"theirs","error":{"code":-32601,"message":"this end of the connection has no methods"}}`,
+				`{"jsonrpc":"2.0","method":"Some.Method","params":[` + long + `],"id":"and long"}`: `{"jsonrpc":"2.0","id":"and long","error":{"code":-32001,`,
+			} {
+				say(request)
+				if got := next(); !strings.HasPrefix(got, want) {
+					t.Errorf("%.80s is answered with %s; want %s", request, got, want)
+				}
+			}
+			say(`{"jsonrpc":"2.0","result":` + long + `,"id":2}`)
+			checkCode(t, "a call whose answer is too long", receive(t, tooLong), codeTooLarge, "max_message")
+			say(`{"jsonrpc":"2.0","id":3}`)
+			checkCode(t, "a call whose answer has no result", receive(t, empty), codeInternal, "neither a result nor an error")
+			say(`{"jsonrpc":"2.0","id":1,"result":"a"}`)
+			must(t, receive(t, done))
+		})
 	}
-	if got := next(); got != `{"jsonrpc":"2.0","id":1,"method":"Echo.Say","params":["a"]}` {
-		t.Fatalf("the client sends %s", got)
-	}
-	for _, text := range []string{
-		`{"jsonrpc":"2.0","method":"Some.Event","params":["x"]}`,
-		`{"jsonrpc":"2.0","method":"$/progress","params":{"token":1,"value":2}}`,
-		`{"jsonrpc":"2.0","id":77,"result":"for nobody"}`,
-		`{"jsonrpc":"2.0","id":"theirs","method":"Some.Method"}`,
-	} {
-		send(t, theirs, text+"\n")
-	}
-	if got, want := next(), `{"jsonrpc":"2.0","id":"theirs","error":{"code":-32601,"message":"this end of the connection has no methods"}}`; got != want {
-		t.Errorf("a request is answered with %s; want %s", got, want)
-	}
-	send(t, theirs, `{"jsonrpc":"2.0","id":1,"result":"a"}`+"\n")
-	must(t, receive(t, done))
 }
 
 func TestPostNeverWaits(t *testing.T) {

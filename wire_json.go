@@ -193,6 +193,7 @@ func (c *jsonCodec) parseEnvelope(p *jsonParsed, e *jsonEnvelope) {
 	case m.named && !m.v1 && !isJSONText(e.version, "2.0"):
 		p.fault = faultf(codeInvalid, `jsonrpc is %s; expected "2.0"`, shorten(string(e.version), 40))
 	case e.method == nil:
+		m.id.seq = seqOf(e.id) // it may be an answer
 		p.fault = faultf(codeInvalid, "the request has no method")
 	case e.method[0] != '"':
 		p.fault = faultf(codeInvalid, "the method is %s; expected a string", jsonKindOf(e.method))
@@ -247,11 +248,20 @@ func progressOf(argument document) (token uint64, value document, ok bool) {
 	}
 }
 
+// seqOf returns the number that we gave to a call, from the id of its answer; 0 if it is not one of ours.
+func seqOf(id []byte) uint64 {
+	n, err := strconv.ParseUint(string(id), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 func (c *jsonCodec) parseResponse(p *jsonParsed, e *jsonEnvelope) {
 	m := &p.message
-	m.kind, m.id = response, callID{}
-	if n, err := strconv.ParseUint(string(e.id), 10, 64); err == nil {
-		m.id.seq = n
+	m.kind, m.id = response, callID{seq: seqOf(e.id)}
+	if string(e.id) == nullID {
+		m.id.json = nullID
 	}
 	p.raw, p.result = e.result, true
 	if e.fault != nil && string(e.fault) != "null" {
