@@ -157,7 +157,7 @@ func (s *session) refusalLocked(c *call) *fault {
 // hasToken reports whether a call in flight uses the token for its parts.
 func (st *sessionState) hasToken(token string) bool {
 	for c := range st.theirs {
-		if c.parts == token {
+		if c.parts != "" && sameID(c.parts, token) {
 			return true
 		}
 	}
@@ -349,7 +349,7 @@ func (s *session) cancel(argument document) {
 	s.mu.Lock()
 	var found []*call
 	for c := range s.state.theirs {
-		if c.id == id && c.kind == request {
+		if c.kind == request && sameID(c.id.json, id) {
 			found = append(found, c)
 		}
 	}

@@ -413,11 +413,10 @@ func (s *session) takePart(argument document) {
 
 // isEcho reports whether c is a request of ours that has come back, so that the peer must be an echo server.
 func (s *session) isEcho(c *call) bool {
-	n, err := strconv.ParseUint(c.id.json, 10, 64)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a := s.state.ours[n]
-	return err == nil && a != nil && a.method == c.method
+	a := s.state.ours[seqOf([]byte(c.id.json))]
+	return a != nil && a.method == c.method
 }
 
 // A remote is a provider that answers over its connection.

@@ -434,11 +434,11 @@ func TestClientOutlivesWhatItDidNotAskFor(t *testing.T) {
 					t.Errorf("%.80s is answered with %s; want %s", request, got, want)
 				}
 			}
-			say(`{"jsonrpc":"2.0","result":` + long + `,"id":2}`)
+			say(`{"jsonrpc":"2.0","result":` + long + `,"id":2e0}`)
 			checkCode(t, "a call whose answer is too long", receive(t, tooLong), codeTooLarge, "max_message")
-			say(`{"jsonrpc":"2.0","id":3}`)
+			say(`{"jsonrpc":"2.0","id":30e-1}`)
 			checkCode(t, "a call whose answer has no result", receive(t, empty), codeInternal, "neither a result nor an error")
-			say(`{"jsonrpc":"2.0","id":1,"result":"a"}`)
+			say(`{"jsonrpc":"2.0","id":1.0,"result":"a"}`)
 			must(t, receive(t, done))
 		})
 	}

@@ -3,11 +3,11 @@ package main
 // This file is the door of the room wire, which turns bytes into messages and back. It declares message, codec and
 // the table of protocols, and detects a protocol by its first bytes.
 //
-// JSON-RPC is wire_json.go, with its framings in wire_json_frame.go, its grammar in wire_json_scan.go, its Go values in
-// wire_json_value.go, and the envelope of a message that is too long in wire_json_skim.go. net/rpc is wire_gob.go, with
-// its grammar in wire_gob_grammar.go and its JSON form in wire_gob_json.go. wire_echo.go calls echo servers. All of them
-// read from wire_input.go and append to wire_output.go. A new codec is a file that implements codec, a row of protocols,
-// and a proto in endpoint.go.
+// JSON-RPC is wire_json.go, with its framings in wire_json_frame.go, its ids in wire_json_id.go, its grammar in
+// wire_json_scan.go, its Go values in wire_json_value.go, and the envelope of a message that is too long in
+// wire_json_skim.go. net/rpc is wire_gob.go, with its grammar in wire_gob_grammar.go and its JSON form in
+// wire_gob_json.go. wire_echo.go calls echo servers. All of them read from wire_input.go and append to wire_output.go. A
+// new codec is a file that implements codec, a row of protocols, and a proto in endpoint.go.
 
 import (
 	"bytes"
@@ -29,11 +29,10 @@ const (
 	cancel   // withdraws the request with the same id; only written: it is read as a notification
 )
 
-// A callID is the id by which a caller matches a response to its request. Only the codec that read it looks
-// inside. It is comparable, so that a call in flight can be found by its id.
+// A callID is the id by which a caller matches a response to its request.
 type callID struct {
 	seq  uint64 // gob: Seq. JSON written by us: the id
-	json string // JSON read by us: the text of the id, returned unchanged
+	json string // JSON read by us: the text of the id, returned unchanged; see sameID
 }
 
 // A message is one unit of any protocol, without its body. The body is the argument of a request or the result of a

@@ -219,12 +219,12 @@ func (c *jsonCodec) parseEnvelope(p *jsonParsed, e *jsonEnvelope) {
 }
 
 // cancelledID returns the id in the argument of a cancellation: {"id": ID}.
-func cancelledID(argument document) (id callID, ok bool) {
+func cancelledID(argument document) (id string, ok bool) {
 	if len(argument) == 0 || argument[0] != '{' {
-		return id, false
+		return "", false
 	}
 	e := readEnvelope(argument)
-	return callID{json: string(e.id)}, e.id != nil
+	return string(e.id), e.id != nil
 }
 
 // progressOf parses the argument of $/progress: {"token": N, "value": V}. The tokens that we send are numbers.
@@ -240,21 +240,12 @@ func progressOf(argument document) (token uint64, value document, ok bool) {
 		}
 		switch string(unquoteJSON(name)) {
 		case "token":
-			n, err := strconv.ParseUint(string(member), 10, 64)
-			token, ok = n, err == nil
+			token = seqOf(member)
+			ok = token != 0
 		case "value":
 			value = member
 		}
 	}
-}
-
-// seqOf returns the number that we gave to a call, from the id of its answer; 0 if it is not one of ours.
-func seqOf(id []byte) uint64 {
-	n, err := strconv.ParseUint(string(id), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
 }
 
 func (c *jsonCodec) parseResponse(p *jsonParsed, e *jsonEnvelope) {

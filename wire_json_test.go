@@ -289,19 +289,26 @@ func TestJSONRPCLimitOfTheAnswersToABatch(t *testing.T) {
 	}
 }
 
-// A call is withdrawn by its id as it was written: 1 and "1" are two.
+// A call is withdrawn by the value of its id, however that is spelled, and answered with its own spelling. 1 and "1" are two.
 func TestJSONRPCCancel(t *testing.T) {
-	for _, id := range []string{`1`, `"1"`, `-1.50`, `"ä"`, `""`, `null`} {
+	for _, ids := range [][2]string{
+		{`1`, `1`}, {`"1"`, `"1"`}, {`-1.50`, `-1.50`}, {`"ä"`, `"ä"`}, {`""`, `""`}, {`null`, `null`},
+		{`1`, `1.0`}, {`1e3`, `1000`}, {`-1.50`, `-15E-1`}, {`"ä\/"`, `"\u00e4/"`},
+	} {
+		id := ids[0]
 		s := startServer(t, "tcp://127.0.0.1:0?auth=none")
 		conn := s.connect()
 		answers := bufio.NewReader(conn)
 		send(t, conn, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"method":"Trial.Block","params":["a"]}`, id))
 		s.begun(1)
-		send(t, conn, `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":"another"}}`+sayRequest)
+		for _, another := range []string{`"another"`, `2`, `"1.0"`, `true`} {
+			send(t, conn, fmt.Sprintf(`{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":%s}}`, another))
+		}
+		send(t, conn, sayRequest)
 		if line, err := answers.ReadString('\n'); line != sayAnswer {
 			t.Errorf("behind the cancellation of another: %q, %v; want %q", line, err, sayAnswer)
 		}
-		send(t, conn, fmt.Sprintf(`{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":%s}}`, id))
+		send(t, conn, fmt.Sprintf(`{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":%s}}`, ids[1]))
 		want := fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32800,`, id)
 		if line, err := answers.ReadString('\n'); !strings.HasPrefix(line, want) {
 			t.Errorf("a call with the id %s that was cancelled: %q, %v; want %s", id, line, err, want)
@@ -309,6 +316,53 @@ func TestJSONRPCCancel(t *testing.T) {
 		if err := receive(t, s.trial.left); err != context.Canceled {
 			t.Errorf("its method was ended with %v; want %v", err, context.Canceled)
 		}
+	}
+}
+
+func TestIDsAreComparedByValue(t *testing.T) {
+	long := strings.Repeat("7", 100)
+	values := [][]string{
+		{`1`, `1.0`, `1e0`, `10E-1`, `0.1e+1`, `1.000`, `100e-2`}, {`0`, `-0`, `0.0`, `-0e7`, `0e-99`}, {`-15`, `-1.5e1`, `-150E-1`}, {`1000000000000000000000000`, `1e24`}, {`1.5`, `15e-1`, `1.50`},
+		{long + `.0`, long}, {`9007199254740993`, `9007199254740993.0`}, {`9007199254740992`}, {`1e400`, `10e399`}, {`1e2000`, `10e1999`}, {`1e99999999999999999999`}, {`1e99999999999999999998`},
+		{`"1"`, `"\u0031"`}, {`"1.0"`}, {`"a\/\n"`, `"\u0061/\u000a"`}, {`""`}, {`"\""`, `"\u0022"`}, {`"\\"`}, {`null`}, {`true`},
+	}
+	for i, same := range values {
+		for _, id := range same {
+			for _, other := range same {
+				if !sameID(id, other) {
+					t.Errorf("%s and %s are two: %s and %s", id, other, canonicalID(id), canonicalID(other))
+				}
+			}
+			for n, others := range values {
+				if n != i && sameID(id, others[0]) {
+					t.Errorf("%s and %s are one: %s", id, others[0], canonicalID(id))
+				}
+			}
+		}
+	}
+	for text, want := range map[string]uint64{`1`: 1, `1.0`: 1, `12e1`: 120, `18446744073709551615`: 1<<64 - 1, `18446744073709551616`: 0, `1.5`: 0, `-1`: 0, `"1"`: 0, `null`: 0, `[1]`: 0, ``: 0} {
+		if got := seqOf([]byte(text)); got != want {
+			t.Errorf("the call with the id %s is %d; want %d", text, got, want)
+		}
+	}
+}
+
+// A token for parts is known by its value, too.
+func TestJSONRPCTokensAreComparedByValue(t *testing.T) {
+	s := startServer(t, "tcp://127.0.0.1:0?auth=none")
+	conn := s.connect()
+	send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Trial.Block","params":["a"],"parts":"a"}{"jsonrpc":"2.0","id":2,"method":"Trial.Block","params":["a"],"parts":7}`)
+	s.begun(2)
+	answers := bufio.NewReader(conn)
+	for _, token := range []string{`"a"`, `"\u0061"`, `7`, `7.0`, `70e-1`} {
+		send(t, conn, `{"jsonrpc":"2.0","id":3,"method":"Echo.Say","params":["a"],"parts":`+token+`}`)
+		want := `{"jsonrpc":"2.0","id":3,"error":{"code":-32600,"message":"the token `
+		if line, err := answers.ReadString('\n'); !strings.HasPrefix(line, want) {
+			t.Errorf("a call with the token %s, which is taken: %q, %v; want %s", token, line, err, want)
+		}
+	}
+	if token, value, ok := progressOf(document(`{"token":70e-1,"value":2}`)); token != 7 || string(value) != "2" || !ok {
+		t.Errorf("the part for 70e-1 is for %d, %s, %v; want 7", token, value, ok)
 	}
 }
 
