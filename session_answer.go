@@ -35,10 +35,15 @@ func (s *session) handle(c *call) (reader bool, err error) {
 	if strings.HasPrefix(c.method, noticePrefix) {
 		if notice := notices[c.method]; notice != nil {
 			var argument document
-			if err := s.codec.body(&argument); err == nil {
+			err := s.codec.body(&argument)
+			f, isFault := err.(*fault)
+			switch {
+			case err == nil:
 				notice(s, argument)
+			case !isFault:
+				return true, err
 			}
-			s.respondHere(&c.message, nil)
+			s.respondHere(&c.message, f)
 			return true, nil
 		}
 		if c.kind == notification {
