@@ -12,6 +12,7 @@ func init() {
 	systemdTests = append(systemdTests,
 		systemdTest{"HostilePlaces", testHostilePlaces},
 		systemdTest{"NamesOfOthers", testNamesOfOthers},
+		systemdTest{"NamesOfADirectory", testNamesOfADirectory},
 		systemdTest{"UninstallKeepsOthers", testUninstallKeepsOthers},
 		systemdTest{"CutInTheMiddle", testCutInTheMiddle},
 	)
@@ -95,6 +96,41 @@ func testNamesOfOthers(t *testing.T, c *container) {
 		c.refused(1, "", "/var/lib/"+name, "ipcd", "install", "--name", name)
 		before.check(c)
 	}
+}
+
+// testNamesOfADirectory has a user and a group that no file in /etc lists. systemd-userdb stands for whatever a system asks.
+func testNamesOfADirectory(t *testing.T, c *container) {
+	c.addUser("ada")
+	for name, record := range map[string]string{
+		"carol.user":    `{"userName":"carol","uid":4711,"gid":4711,"disposition":"regular","homeDirectory":"/home/carol","shell":"/bin/sh"}`,
+		"carol.group":   `{"groupName":"carol","gid":4711}`,
+		"callers.group": `{"groupName":"callers","gid":4712}`,
+	} {
+		c.write("/etc/userdb/"+name, record)
+	}
+	c.run("sh", "-c", "cd /etc/userdb && ln -s carol.user 4711.user && ln -s carol.group 4711.group && ln -s callers.group 4712.group")
+	before := c.snapshot()
+	for _, name := range []string{"carol", "callers"} {
+		c.refused(2, "", "there is a", "ipcd", "install", "--name", name)
+		before.check(c)
+	}
+	c.refused(2, "", `there is no group "carols"`, "ipcd", "install", "--allow-group", "carols")
+	c.run("ipcd", "install", "--allow-group", "callers")
+	if got := c.run("stat", "-c", "%g %a", "/run/ipcd/ipcd.sock"); got != "4712 660" {
+		t.Errorf("the socket is %s; want that of the group 4712", got)
+	}
+	if got := c.run("setpriv", "--reuid", "ada", "--regid", "callers", "--clear-groups", "env", "HOME=/home/ada", "ipcd", "call", "hello"); got != "hello" {
+		t.Errorf("a member of the group got %q", got)
+	}
+	c.refused(3, "ada", "member of the group callers", "ipcd", "call", "hello")
+	c.run("ipcd", "uninstall", "--purge")
+	c.run("ipcd", "install", "--run-as", "carol")
+	c.hello()
+	if got := c.show("ipcd.service", "User"); got != "carol" {
+		t.Errorf("the service runs as %q; want carol", got)
+	}
+	c.run("ipcd", "uninstall", "--purge")
+	before.check(c)
 }
 
 // testUninstallKeepsOthers has a daemon that is no service at the service's endpoint, and another program

@@ -343,16 +343,10 @@ func (c *container) signal(name, pid string) {
 	c.run("sh", "-c", "kill -"+name+" "+pid) // the shell's own: there is no /bin/kill
 }
 
-// uid looks a user up in the container's own /etc/passwd.
+// uid looks a user up as the container does.
 func (c *container) uid(user string) int {
 	c.t.Helper()
-	passwd, err := os.ReadFile(c.path("/etc/passwd"))
-	must(c.t, err)
-	found := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(user) + `:[^:]*:(\d+):`).FindSubmatch(passwd)
-	if found == nil {
-		c.t.Fatalf("the container has no user %q", user)
-	}
-	uid, err := strconv.Atoi(string(found[1]))
+	uid, err := strconv.Atoi(c.run("id", "-u", user))
 	must(c.t, err)
 	return uid
 }

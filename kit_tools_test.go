@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"strings"
@@ -61,6 +62,15 @@ func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// checkRefused wants a fault with these words in its text and its hint.
+func checkRefused(t testing.TB, what string, err error, words, hint string) {
+	t.Helper()
+	var f *fault
+	if !errors.As(err, &f) || !strings.Contains(f.Text, words) || !strings.Contains(f.hint, hint) {
+		t.Errorf("%s: %v, hint %q; want %q and %q", what, err, hintFor(err), words, hint)
 	}
 }
 

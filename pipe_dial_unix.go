@@ -10,9 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -173,9 +171,9 @@ func groupWithAccess(path string) string {
 		return ""
 	}
 	gid := info.Sys().(*syscall.Stat_t).Gid
-	g, err := user.LookupGroupId(strconv.FormatUint(uint64(gid), 10))
+	g, err := groupNumbered(int(gid))
 	if err != nil || gid == 0 {
 		return ""
 	}
-	return g.Name
+	return g.name
 }

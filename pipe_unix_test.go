@@ -25,15 +25,6 @@ func at(path string) endpoint { return endpoint{Scheme: "unix", Proto: protoAuto
 // tempDir is a 0700 directory with a short path.
 func tempDir(t testing.TB) string { t.Helper(); return filepath.Dir(tempSocket(t)) }
 
-// checkRefused wants a fault with these words in its text and its hint.
-func checkRefused(t testing.TB, what string, err error, words, hint string) {
-	t.Helper()
-	var f *fault
-	if !errors.As(err, &f) || !strings.Contains(f.Text, words) || !strings.Contains(f.hint, hint) {
-		t.Errorf("%s: %v, hint %q; want %q and %q", what, err, hintFor(err), words, hint)
-	}
-}
-
 func TestListenIsPrivateWhateverTheUmask(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	path := tempSocket(t)

@@ -16,7 +16,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
@@ -318,20 +317,6 @@ func commandCode(err error) int {
 	return -1
 }
 
-// toolPath finds a tool of the system even if $PATH has no sbin, as on some systems a user's has not. A name that is
-// found nowhere is returned as it is.
-func toolPath(name string) string {
-	if _, err := exec.LookPath(name); err == nil {
-		return name
-	}
-	for _, dir := range []string{"/usr/sbin/", "/sbin/"} {
-		if _, err := exec.LookPath(dir + name); err == nil {
-			return dir + name
-		}
-	}
-	return name
-}
-
 // when returns a step that is taken only if needed says so.
 func (s step) when(needed func(context.Context) bool) step {
 	return step{text: s.text, do: func(ctx context.Context) error {
@@ -367,19 +352,22 @@ func (p *accountPart) want() string { return p.user + ": " + accountMark + "\n" 
 
 // have looks for a user of ours; for others see foreignUser.
 func (p *accountPart) have() (string, error) {
-	u, err := user.Lookup(p.user)
-	if _, unknown := errors.AsType[user.UnknownUserError](err); unknown || err == nil && u.Name != accountMark {
-		return "", fs.ErrNotExist
+	u, err := findUser(p.user)
+	if err == nil && u.comment != accountMark {
+		err = fs.ErrNotExist
 	}
 	return p.want(), err
 }
 
-// foreignUser names the user that has the name of the account and is not ours, if there is one.
+// foreignUser names the user that has the name of the account and is not ours, if there is one, or if nobody knows.
 func foreignUser(name string) string {
-	if u, err := user.Lookup(name); err == nil && u.Name != accountMark {
-		return "the user " + name
+	switch u, err := findUser(name); {
+	case errors.Is(err, fs.ErrNotExist), err == nil && u.comment == accountMark:
+		return ""
+	case err != nil:
+		return err.Error()
 	}
-	return ""
+	return "the user " + name
 }
 
 func (p *accountPart) put() error {

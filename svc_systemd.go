@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -473,12 +472,19 @@ func checkDynamicUser(d *deployment) error {
 		return nil
 	}
 	what, id := "user", ""
-	if u, err := user.Lookup(d.name); err == nil {
-		id = u.Uid
-	} else if g, err := user.LookupGroup(d.name); err == nil {
-		what, id = "group", g.Gid
+	u, err := findUser(d.name)
+	if id = strconv.Itoa(u.uid); errors.Is(err, fs.ErrNotExist) {
+		var g group
+		g, err = findGroup(d.name)
+		what, id = "group", g.id
 	}
-	if n, err := strconv.Atoi(id); err != nil || n >= dynamicFirst && n <= dynamicLast { // the dynamic user of a service that runs
+	n, _ := strconv.Atoi(id)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return usagef("--name: whether somebody has the name %s already cannot be told: %w", d.name, err).withHint("try again, or choose another name: --name ipcd-2")
+	case n >= dynamicFirst && n <= dynamicLast: // the dynamic user of a service that runs
 		return nil
 	}
 	return usagef("--name: there is a %s %s, and the service would run with what that may", what, d.name).

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -40,7 +39,8 @@ func checkRights(user bool) error {
 
 // checkAccount makes sure that the user exists as which the service is to run.
 func checkAccount(name string) error {
-	if _, err := user.Lookup(name); err != nil {
+	switch _, err := findUser(name); {
+	case errors.Is(err, fs.ErrNotExist):
 		return usagef("--run-as: there is no user %q", shorten(name, 60)).withHint("leave it out: the service then has no more rights than it needs")
 	}
 	return nil

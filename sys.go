@@ -2,12 +2,14 @@ package main
 
 // This file is the door to the operating system: which service a daemon is, where that one listens and is
 // configured, the environment, and waiting. What differs between systems is in the twins sys_unix.go and
-// sys_windows.go: signals, directories, users, kinds of error. Whom we trust with a path or a pipe is in
-// sys_trust_unix.go and sys_trust_windows.go, the lock of a socket in sys_lock_unix.go.
+// sys_windows.go: signals, directories, users, kinds of error. The system's databases of users and groups are in
+// sys_users_unix.go, whom we trust with a path or a pipe in sys_trust_unix.go and sys_trust_windows.go, the lock of a
+// socket in sys_lock_unix.go.
 
 import (
 	"context"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"time"
@@ -33,13 +35,12 @@ func (i instance) endpoint() (endpoint, error) {
 
 // configFile is where its configuration is looked for; empty if there is no such place.
 func (i instance) configFile() string {
-	own, err := ownPeer()
 	switch {
 	case i.name != "" && i.user:
 		return userConfigFile(i.name)
 	case i.name != "":
 		return serviceConfigFile(i.name)
-	case err == nil && isMaster(own):
+	case areMaster():
 		return serviceConfigFile(defaultName)
 	}
 	return userConfigFile(defaultName)
@@ -74,6 +75,27 @@ func isInstanceName(name string) bool {
 		}
 	}
 	return true
+}
+
+// A userEntry is a user as the system knows it.
+type userEntry struct {
+	name     string
+	uid, gid int // -1 on a system that has none
+	comment  string
+}
+
+// toolPath finds a tool of the system even if $PATH has no sbin, as on some systems a user's has not, or is not set. A
+// name that is found nowhere is returned as it is.
+func toolPath(name string) string {
+	if _, err := exec.LookPath(name); err == nil {
+		return name
+	}
+	for _, dir := range []string{"/usr/bin/", "/bin/", "/usr/sbin/", "/sbin/"} {
+		if _, err := exec.LookPath(dir + name); err == nil {
+			return dir + name
+		}
+	}
+	return name
 }
 
 // managersOwn are the environment variables that a service manager means for one process, not for its children.

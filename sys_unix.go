@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"os/user"
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
@@ -31,15 +30,24 @@ func ownPeer() (peer, error) {
 // nothing.
 func isMaster(p peer) bool { return p.Known && p.UID == 0 }
 
+// areMaster reports whether we are root.
+func areMaster() bool { return os.Getuid() == 0 }
+
 // findGroup looks up a group by its name, or by its number, for which there need be no name.
 func findGroup(name string) (group, error) {
-	if g, err := user.LookupGroup(name); err == nil {
-		return group{name: name, id: g.Gid}, nil
-	}
 	if gid, err := strconv.ParseUint(name, 10, 31); err == nil {
 		return group{name: name, id: strconv.FormatUint(gid, 10)}, nil
 	}
-	return group{}, usagef("there is no group %q", shorten(name, 100)).withHint("make one: sudo groupadd %s-users", defaultName) // not the service's own name: DynamicUser= refuses a name that is taken
+	g, err := groupNamed(name)
+	switch {
+	case err == nil:
+		return group{name: name, id: strconv.Itoa(g.gid)}, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return group{}, usagef("%w", err).withHint("see what the system says: getent group %s", shorten(name, 100))
+	}
+	f := usagef("there is no group %q", shorten(name, 100)).withHint("make one: sudo groupadd %s-users", defaultName) // not the service's own name: DynamicUser= refuses a name that is taken
+	f.err = fs.ErrNotExist
+	return group{}, f
 }
 
 // stopSignals ask a daemon to stop. SIGHUP is one of them, so that a closed terminal leaves no socket behind;
@@ -169,9 +177,7 @@ func userName(uid int) string {
 	if ok {
 		return name
 	}
-	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
-		name = u.Username
-	}
+	name = lookUpName(uid)
 	userNames.Lock()
 	defer userNames.Unlock()
 	if len(userNames.of) < maxUserNames {

@@ -35,6 +35,24 @@ func isMaster(p peer) bool {
 	return p.Known && (p.SID == sidSystem || p.Elevated && slices.Contains(p.Groups, sidAdministrators))
 }
 
+// areMaster reports whether we are one of them.
+func areMaster() bool {
+	own, err := ownPeer()
+	return err == nil && isMaster(own)
+}
+
+// findUser looks up a user by name. The error is fs.ErrNotExist if there is none.
+func findUser(name string) (userEntry, error) {
+	_, _, kind, err := windows.LookupSID("", name)
+	switch {
+	case isAny(err, windows.ERROR_NONE_MAPPED), err == nil && kind != windows.SidTypeUser:
+		return userEntry{}, fs.ErrNotExist
+	case err != nil:
+		return userEntry{}, fmt.Errorf("look up the user %s: %w", name, err)
+	}
+	return userEntry{name: name, uid: -1, gid: -1}, nil
+}
+
 // findGroup looks up a group by its name, such as Users or DOMAIN\Staff, or by its SID.
 func findGroup(name string) (group, error) {
 	sid, err := windows.StringToSid(name)
