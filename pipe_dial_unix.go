@@ -71,12 +71,16 @@ func passes(e endpoint, err error) bool {
 }
 
 // checkSocket examines the file before we connect: on Linux, connect(2) says ECONNREFUSED for a plain file, as it does
-// for a socket that nobody serves.
+// for a socket that nobody serves. What lies on the way matters only if something is there.
 func checkSocket(e endpoint) error {
 	info, err := os.Stat(e.Path)
-	switch {
-	case err != nil:
+	if err != nil {
 		return dialUnixFault(e, err)
+	}
+	if err := checkLinks(e); err != nil {
+		return err
+	}
+	switch {
 	case info.Mode()&fs.ModeSocket == 0:
 		what := "a file"
 		if info.IsDir() {
@@ -86,6 +90,34 @@ func checkSocket(e endpoint) error {
 			withHint("name the socket of a daemon with -e")
 	case !isTrusted(e, ownerOf(info)):
 		return foreign(e, "the socket", ownerOf(info))
+	}
+	return nil
+}
+
+// checkLinks makes sure that nobody but root and us has chosen the socket at e. A link leads wherever its owner likes, if
+// only to the socket of another service of root's, so one that a third user has put there is not followed. The way
+// to our default endpoint, which nobody has typed, has to be as the daemon wants it.
+func checkLinks(e endpoint) error {
+	for p, err := range wayTo(e.Path) {
+		switch {
+		case err != nil:
+			return dialUnixFault(e, err)
+		case p.to != "" && p.risk(os.Getuid()) == riskForeign:
+			return faultf(codeDenied, "%s on the way to %s is a symbolic link of %s; nothing was sent to where it leads", p.path, e, nameUser(ownerOf(p.info))).
+				withHint("name the place itself with -e, if it is the right one")
+		}
+	}
+	dir := filepath.Dir(e.Path)
+	if !isFallbackDir(e, dir) {
+		return nil
+	}
+	for p, err := range wayTo(dir) {
+		if err != nil {
+			return dialUnixFault(e, err)
+		}
+		if f := distrust(e, p); f != nil {
+			return faultf(codeDenied, "somebody else may serve %s: %w; nothing was sent to it", e, f).withHint("%s", f.hint)
+		}
 	}
 	return nil
 }

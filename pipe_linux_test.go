@@ -137,6 +137,58 @@ func TestClientSendsNothingToAForeignDaemon(t *testing.T) {
 	}
 }
 
+// TestDialFollowsNoLinkOfAnotherUsers has nobody choose which socket of ours, or of root's, is called: by a link at the
+// default place, which nobody has typed, and at one that was.
+func TestDialFollowsNoLinkOfAnotherUsers(t *testing.T) {
+	needRoot(t)
+	dir := openDir(t, 0o777|fs.ModeSticky)
+	must(t, os.Mkdir(dir+"/real", 0o755))
+	s := startServerWith(t, nil, at(dir+"/real/ipcd.sock"))
+	t.Setenv("XDG_RUNTIME_DIR", dir)
+	own, err := defaultEndpoint()
+	must(t, err)
+	for _, test := range []struct {
+		name        string
+		e           endpoint
+		make        func() error
+		owner       int
+		words, hint string
+	}{
+		{"the default directory", own, func() error { return os.Symlink("real", dir+"/ipcd") }, nobody,
+			dir + "/ipcd on the way to " + own.String() + " is a symbolic link of user nobody (uid 65534); nothing was sent", "with -e"},
+		{"a directory that was named", at(dir + "/named/ipcd.sock"), func() error { return os.Symlink("real", dir+"/named") }, nobody,
+			"is a symbolic link of user nobody", "with -e"},
+		{"the socket", at(dir + "/s").withShared(), func() error { return os.Symlink("real/ipcd.sock", dir+"/s") }, nobody,
+			"is a symbolic link of user nobody", "with -e"},
+		{"our own default directory", own, func() error { return os.Symlink("real", dir+"/ipcd") }, 0,
+			"somebody else may serve " + own.String() + ": " + dir + "/ipcd on its way is a symbolic link to real", "name the place itself: unix://" + dir + "/real/ipcd.sock"},
+		{"a default directory that others can write to", own, func() error {
+			return errors.Join(os.Mkdir(dir+"/ipcd", 0o755), os.Link(dir+"/real/ipcd.sock", dir+"/ipcd/ipcd.sock"), os.Chmod(dir+"/ipcd", 0o777))
+		}, 0, dir + "/ipcd is open to the writing of others", "chmod go-w " + dir + "/ipcd"},
+		{"a link of ours that was named", at(dir + "/named/ipcd.sock"), func() error { return os.Symlink("real", dir+"/named") }, 0, "", ""},
+		{"a link to nothing", own, func() error { return os.Symlink("nothing", dir+"/ipcd") }, nobody, "no daemon at", `"ipcd run"`},
+	} {
+		must(t, test.make())
+		made := test.e.Path
+		if test.name != "the socket" {
+			made = filepath.Dir(made)
+		}
+		must(t, os.Lchown(made, test.owner, -1))
+		conn, err := dialUnix(t.Context(), test.e, dialOptions{})
+		if err == nil {
+			conn.Close()
+		}
+		if test.words != "" || err != nil {
+			checkRefused(t, test.name, err, test.words, test.hint)
+		}
+		if test.words == "" && err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		must(t, os.RemoveAll(made))
+	}
+	checkServes(t, s)
+}
+
 func TestListenRefusesWhatIsAnotherUsers(t *testing.T) {
 	needRoot(t)
 	dir := openDir(t, 0o777|fs.ModeSticky)

@@ -180,17 +180,15 @@ func makeDefaultDir(e endpoint, allow group) error {
 	return nil
 }
 
-// checkDir makes sure that nobody but root and us can put anything else at the path of the socket, now or later:
-// every directory on the way is root's or ours, and others cannot write to it, or it is sticky, so that they can
-// only add to it.
+// checkDir makes sure that we can listen at e, and that nobody but root and us can put anything else there, now or later.
 func checkDir(e endpoint) error {
 	var dir place
 	for p, err := range wayTo(filepath.Dir(e.Path)) {
 		if err != nil {
 			return dirFault(e, p.path, err)
 		}
-		if err := checkOneDir(e, p); err != nil {
-			return err
+		if f := distrust(e, p); f != nil {
+			return listenFault(e, "%w", f).withHint("%s", f.hint)
 		}
 		dir = p
 	}
@@ -209,9 +207,10 @@ func dirFault(e endpoint, at string, err error) *fault {
 	return listenFault(e, "%w", err).withHint("choose a directory of your own")
 }
 
-// checkOneDir examines one place on the way to the socket of e. It refuses a link that is not the system's,
-// whoever owns it: whoever can change the link decides where the socket is.
-func checkOneDir(e endpoint, p place) error {
+// distrust says why a place on the way to the directory of e cannot be relied on, or returns nil: every directory has to
+// be root's or ours, and others cannot write to it, or it is sticky, so that they can only add to it. A link that is
+// not the system's is refused whoever owns it: whoever can change the link decides where the socket is.
+func distrust(e endpoint, p place) *fault {
 	danger, mode := p.risk(os.Getuid()), p.info.Mode()
 	switch {
 	case p.isSystemLink():
@@ -221,21 +220,21 @@ func checkOneDir(e endpoint, p place) error {
 		if real, err := filepath.EvalSymlinks(filepath.Dir(e.Path)); err == nil {
 			direct = e.withPath(filepath.Join(real, filepath.Base(e.Path)))
 		}
-		return listenFault(e, "%s on its way is a symbolic link to %s, which can be changed", p.path, p.to).
+		return faultf(codeApplication, "%s on its way is a symbolic link to %s, which can be changed", p.path, p.to).
 			withHint("name the place itself: %s", direct)
 	case !p.info.IsDir():
-		return listenFault(e, "%s is no directory", p.path).withHint("choose a directory of your own")
+		return faultf(codeApplication, "%s is no directory", p.path).withHint("choose a directory of your own")
 	case danger == riskForeign:
-		return listenFault(e, "the directory %s belongs to %s, who could replace the socket", p.path, nameUser(ownerOf(p.info))).
+		return faultf(codeApplication, "the directory %s belongs to %s, who could replace the socket", p.path, nameUser(ownerOf(p.info))).
 			withHint("choose a directory of your own")
 	case danger == riskOpen:
-		return listenFault(e, "the directory %s is open to the writing of others (mode %04o), who could replace the socket", p.path, mode.Perm()).
+		return faultf(codeApplication, "the directory %s is open to the writing of others (mode %04o), who could replace the socket", p.path, mode.Perm()).
 			withHint("close it: chmod go-w %s", p.path)
 	case danger == riskAdded && p.end && !e.Shared:
-		return listenFault(e, "everybody can put files into the directory %s", p.path).
+		return faultf(codeApplication, "everybody can put files into the directory %s", p.path).
 			withHint("choose a directory of your own, or say that you know: %s", e.withShared())
 	case danger == riskNone && p.end && isFallbackDir(e, p.path) && mode.Perm()&0o067 != 0: // a group that may call can enter it
-		return listenFault(e, "the directory %s is open to others (mode %04o)", p.path, mode.Perm()).withHint("close it: chmod 700 %s", p.path)
+		return faultf(codeApplication, "the directory %s is open to others (mode %04o)", p.path, mode.Perm()).withHint("close it: chmod 700 %s", p.path)
 	}
 	return nil
 }
