@@ -18,7 +18,9 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// readConfig reads the file. A missing file counts as empty unless it was named explicitly.
+// readConfig reads the file. A missing file counts as empty unless it was named explicitly. One that somebody else could
+// have written is refused, whoever named it: what it says is done with our rights, and endpoint = "fork:..." in it
+// runs a program.
 func readConfig(file string, explicit bool) ([]byte, error) {
 	info, err := os.Stat(file)
 	switch {
@@ -32,6 +34,11 @@ func readConfig(file string, explicit bool) ([]byte, error) {
 		return nil, usagef("%s: is a directory; expected a file", file)
 	case info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket) != 0: // opening one can block for ever; a device such as /dev/null is fine
 		return nil, usagef("%s: is a pipe or a socket; expected a file", file)
+	}
+	if info.Mode().IsRegular() {
+		if f := distrustConfig(file); f != nil {
+			return nil, usagef("%s: is not obeyed: %w", file, f).withHint("%s", f.hint)
+		}
 	}
 	f, err := os.Open(file)
 	if err != nil {

@@ -405,7 +405,7 @@ func TestClientTrustsWhomRootGaveThePlace(t *testing.T) {
 		{"another file there", "/run/ipcd/mine.sock", 0o755, 0o755, nobody, false},
 		{"a directory of root's", "/run/ipcd/ipcd.sock", 0o755, 0o755, 0, false},
 		{"a directory of a third one's", "/run/ipcd/ipcd.sock", 0o755, 0o755, 1, false},
-		{"one that others can write to", "/run/ipcd/ipcd.sock", 0o755, 0o775, nobody, false},
+		{"one that others can write to", "/run/ipcd/ipcd.sock", 0o755, 0o757, nobody, false},
 		{"where others can write", "/run/ipcd/ipcd.sock", 0o777, 0o755, nobody, false},
 		{"deeper down", "/run/in/ipcd/ipcd.sock", 0o755, 0o755, nobody, false},
 	} {

@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,6 +41,8 @@ func checkAccount(name string) error {
 	switch _, err := findUser(name); {
 	case errors.Is(err, fs.ErrNotExist):
 		return usagef("--run-as: there is no user %q", shorten(name, 60)).withHint("leave it out: the service then has no more rights than it needs")
+	case err != nil:
+		return usagef("--run-as: %w", err).withHint("see what the system says: getent passwd %s", shorten(name, 60))
 	}
 	return nil
 }
@@ -158,6 +159,8 @@ var temporary = []string{"/tmp", "/var/tmp", "/dev/shm"}
 // copyInstead adds the hint where the program could be instead.
 func (d *deployment) copyInstead(err error) error {
 	switch usual := copyPlaceFor(d.user); {
+	case d.Copied && d.Program == usual && hintFor(err) != "":
+		return err // it says how to make that place safe
 	case d.Copied && d.Program == usual:
 		return asFault(err).withHint("choose another place: --copy-to=PATH")
 	case d.Copied:
@@ -176,21 +179,11 @@ func checkOwners(path string, uid int, advise func(error) error) error {
 
 // checkWay is checkOwners. With closed, nobody else may even add to the directory that path leads to.
 func checkWay(path string, uid int, closed bool, advise func(error) error) error {
-	for p, err := range wayTo(path) {
-		switch {
-		case errors.Is(err, syscall.ELOOP):
-			return advise(faultf(codeApplication, "%s is a symbolic link that leads nowhere", p.path))
-		case err != nil:
-			return advise(fmt.Errorf("look at %s: %w", p.path, err))
-		}
-		switch danger := p.risk(uid); {
-		case danger == riskForeign:
-			return advise(faultf(codeApplication, "%s belongs to %s, who could change what the service does", p.path, nameUser(ownerOf(p.info))))
-		case danger == riskOpen, danger == riskAdded && p.end && closed:
-			return advise(faultf(codeApplication, "others can write to %s (mode %04o), and so change what the service does", p.path, p.info.Mode().Perm()))
-		}
+	f := unsafeWay(path, uid, closed)
+	if f == nil {
+		return nil
 	}
-	return nil
+	return advise(faultf(codeApplication, "%w; whoever can change it can change what the service does", f).withHint("%s", f.hint))
 }
 
 // checkServiceConfig makes sure that the service can read its configuration, and that nobody else can change it.
@@ -203,15 +196,14 @@ func checkServiceConfig(d *deployment) error {
 	if err != nil {
 		return usagef("%s: %w; expected a configuration in TOML", path, errors.Unwrap(err))
 	}
+	advise := func(err error) error { return usagef("%w", err).withHint("%s", hintFor(err)) }
 	if d.user {
-		return checkOwners(path, os.Getuid(), func(err error) error { return usagef("%w", err).withHint("close it: chmod go-w %s", real) })
+		return checkOwners(path, os.Getuid(), advise)
 	}
 	if err := checkHidden(d, path); err != nil {
 		return usagef("%w", err).withHint("put it where services are configured: %s", serviceConfigFile(d.name))
 	}
-	if err := checkOwners(path, 0, func(err error) error { // path, not what it leads to now: the service is given path
-		return usagef("%w", err).withHint("make it root's: chown root %s && chmod 644 %s", real, real)
-	}); err != nil {
+	if err := checkOwners(path, 0, advise); err != nil { // path, not what it leads to now: the service is given path
 		return err
 	}
 	info, err := os.Stat(real)

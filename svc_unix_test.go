@@ -23,9 +23,9 @@ func TestServiceRefusesUnsafeProgram(t *testing.T) {
 	if err := checkOwners(program, uid, own); err != nil {
 		t.Fatalf("ours alone: %v", err)
 	}
-	must(t, os.Chmod(program, 0o775))
+	must(t, os.Chmod(program, 0o757))
 	if err := checkOwners(program, uid, own); err == nil || !strings.Contains(err.Error(), "others can write to "+program) {
-		t.Errorf("writable by its group: %v", err)
+		t.Errorf("writable by everybody: %v", err)
 	}
 	must(t, os.Chmod(program, 0o755))
 	must(t, os.Chmod(dir, 0o777))
@@ -38,7 +38,7 @@ func TestServiceRefusesUnsafeProgram(t *testing.T) {
 	if err := checkOwners(link, uid, own); err != nil {
 		t.Errorf("a link of ours to it: %v", err)
 	}
-	must(t, os.Chmod(program, 0o775))
+	must(t, os.Chmod(program, 0o757))
 	if err := checkOwners(link, uid, own); err == nil || !strings.Contains(err.Error(), "others can write to "+program) {
 		t.Errorf("a link to a program that is open: %v", err)
 	}

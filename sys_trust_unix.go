@@ -3,10 +3,11 @@
 package main
 
 // This file owns whether a path can be relied on: what lies on the way to it, and who could change that. What
-// to say about it is up to the callers: pipe_unix.go and pipe_dial_unix.go for sockets, svc_unix.go for what a
-// service uses. Its counterpart is sys_trust_windows.go.
+// to say about it is up to the callers: pipe_unix.go and pipe_dial_unix.go for sockets, config_file.go for the
+// configuration, svc_unix.go for what a service uses. Its counterpart is sys_trust_windows.go.
 
 import (
+	"errors"
 	"io/fs"
 	"iter"
 	"os"
@@ -107,7 +108,7 @@ func (p place) risk(uid int) risk {
 	switch {
 	case owner != 0 && owner != uid:
 		return riskForeign
-	case p.to != "" || !isOpen(p.path, p.info):
+	case p.to != "" || !isOpen(p.path, p.info, uid):
 		return riskNone
 	case p.info.IsDir() && p.info.Mode()&fs.ModeSticky != 0:
 		return riskAdded
@@ -115,12 +116,53 @@ func (p place) risk(uid int) risk {
 	return riskOpen
 }
 
-// isOpen reports whether others can write to what is at the path at. groupRunDir counts as closed as long as it
-// is as macOS made it: root's, and writable by the group daemon (1), which has no human members.
-func isOpen(at string, info fs.FileInfo) bool {
-	open := info.Mode().Perm() & 0o022
-	if at == groupRunDir && ownerOf(info) == 0 && info.Sys().(*syscall.Stat_t).Gid == 1 {
-		open &= 0o002
+// isOpen reports whether others than root and uid can write to what is at the path at. groupRunDir counts as closed as
+// long as it is as macOS made it: root's, and writable by the group daemon (1), which has no human members. So does
+// what a group can write to that nobody else is in.
+func isOpen(at string, info fs.FileInfo, uid int) bool {
+	gid := int(info.Sys().(*syscall.Stat_t).Gid)
+	switch open := info.Mode().Perm() & 0o022; {
+	case open&0o002 != 0:
+		return true
+	case open == 0, at == groupRunDir && ownerOf(info) == 0 && gid == 1:
+		return false
 	}
-	return open != 0
+	return hasOthers(gid, uid)
+}
+
+// unsafeWay says why the user uid, or root, cannot rely on what path leads to: somebody else can change it, or make
+// path lead somewhere else. It is nil if they can. With closed, nobody else may even add to the directory that
+// path leads to. The hint is about the place that is at fault.
+func unsafeWay(path string, uid int, closed bool) *fault {
+	for p, err := range wayTo(path) {
+		switch {
+		case errors.Is(err, syscall.ELOOP):
+			return faultf(codeApplication, "%s is a symbolic link that leads nowhere", p.path)
+		case err != nil:
+			return faultf(codeApplication, "look at %s: %w", p.path, err)
+		}
+		switch danger := p.risk(uid); {
+		case danger == riskForeign:
+			f := faultf(codeApplication, "%s belongs to %s", p.path, nameUser(ownerOf(p.info)))
+			switch {
+			case uid != 0:
+				return f.withHint("use a copy of your own")
+			case p.end:
+				return f.withHint("make it root's: chown root %s", p.path)
+			}
+			return f.withHint("use a copy that is root's, in a directory of root's")
+		case danger == riskOpen, danger == riskAdded && p.end && closed:
+			return faultf(codeApplication, "others can write to %s (mode %04o)", p.path, p.info.Mode().Perm()).withHint("close it: chmod go-w %s", p.path)
+		}
+	}
+	return nil
+}
+
+// distrustConfig says who could have written a configuration besides us and root, or is nil.
+func distrustConfig(path string) *fault {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return faultf(codeApplication, "%w", err)
+	}
+	return unsafeWay(path, os.Getuid(), false)
 }

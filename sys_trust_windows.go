@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"unicode/utf16"
@@ -234,6 +235,32 @@ func othersIn(path string, rights uint32, known ...string) ([]string, error) {
 		}
 	}
 	return others, nil
+}
+
+// distrustConfig says who could have written a configuration besides us, SYSTEM and the administrators, or is nil. It
+// looks at the file that path leads to, and at its directory.
+func distrustConfig(path string) *fault {
+	real, err := filepath.EvalSymlinks(path)
+	if err == nil {
+		real, err = filepath.Abs(real)
+	}
+	if err != nil {
+		return faultf(codeApplication, "%w", err)
+	}
+	hint := "put it where only you can write: " + userConfigFile(defaultName)
+	for _, at := range []struct {
+		path   string
+		rights uint32
+	}{{real, fileReplace}, {filepath.Dir(real), dirReplace}} {
+		others, err := othersIn(at.path, at.rights)
+		switch {
+		case err != nil:
+			return faultf(codeApplication, "ask who may write to %s: %w", at.path, err).withHint("%s", hint)
+		case len(others) > 0:
+			return faultf(codeApplication, "%s can change %s", nameSIDs(others), at.path).withHint("%s", hint)
+		}
+	}
+	return nil
 }
 
 // nameSIDs names users and groups for people.

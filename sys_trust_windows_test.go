@@ -168,4 +168,17 @@ func TestOthersInADirectory(t *testing.T) {
 	if others, err := othersIn(open, anyRight); err != nil || fmt.Sprint(others) != "["+sidEveryone+"]" {
 		t.Errorf("othersIn(an open directory) = %v, %v; want everyone", others, err)
 	}
+	for _, test := range []struct {
+		dir   string
+		trust bool
+	}{{filepath.Dir(dir), true}, {open, false}} {
+		file := filepath.Join(test.dir, "c.toml")
+		if err := os.WriteFile(file, []byte("idle = \"1h\"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := loadSettings(file, true, noEnv, nil)
+		if (err == nil) != test.trust || err != nil && !strings.Contains(hintFor(err), "where only you can write") {
+			t.Errorf("a configuration in %s: %v, hint %q; want it taken: %v", test.dir, err, hintFor(err), test.trust)
+		}
+	}
 }

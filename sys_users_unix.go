@@ -186,3 +186,37 @@ func nameInFile(uid int) string {
 	}
 	return ""
 }
+
+// hasOthers reports whether the group gid has members besides root and the user uid. Many systems give each new user a
+// group of their own (USERGROUPS_ENAB in login.defs(5)), and a umask that lets it write. A member whom the list of
+// users does not have counts as another: the list of a directory may be kept back.
+func hasOthers(gid, uid int) bool {
+	g, err := groupNumbered(gid)
+	if err != nil {
+		return true
+	}
+	lines, err := getent("passwd")
+	if err != nil {
+		return true
+	}
+	members := map[string]bool{} // of the group: true for those who are root or uid
+	for _, name := range g.members {
+		members[name] = false
+	}
+	for _, line := range lines {
+		f := strings.Split(line, ":")
+		if len(f) < 7 {
+			continue
+		}
+		u, err := parseUser(f)
+		if _, named := members[u.name]; err == nil && (named || u.gid == gid) {
+			members[u.name] = u.uid == 0 || u.uid == uid
+		}
+	}
+	for _, ours := range members {
+		if !ours {
+			return true
+		}
+	}
+	return len(members) == 0 // those of a group without any are not listed
+}

@@ -119,3 +119,88 @@ func TestUsersWithoutGetent(t *testing.T) {
 		}
 	}
 }
+
+// TestGroupsWithOthers is about what a group can write to: files of ada's, where ada asks.
+func TestGroupsWithOthers(t *testing.T) {
+	withUsers(t, theUsers, theGroups)
+	for _, test := range []struct {
+		name   string
+		gid    int
+		others bool
+	}{
+		{"her own", 4711, false},
+		{"one that she alone was added to", 4717, false},
+		{"root's", 0, false},
+		{"hers and root's", 4719, false},
+		{"bob's own, to which she was added", 4712, true},
+		{"one of both", 4716, true},
+		{"the first group of somebody else", 100, true},
+		{"one without members, who are not listed then", 4715, true},
+		{"one with a member whom nobody knows", 4718, true},
+		{"one that nobody knows", 4799, true},
+	} {
+		if got := hasOthers(test.gid, 4711); got != test.others {
+			t.Errorf("%s: hasOthers = %v; want %v", test.name, got, test.others)
+		}
+	}
+	must(t, os.Remove(os.Getenv("FAKE")+"/passwd"))
+	if !hasOthers(4711, 4711) {
+		t.Error("her group counts as hers alone, although the users cannot be listed")
+	}
+}
+
+// TestConfigOfOthersIsRefused is about who could have written the configuration.
+func TestConfigOfOthersIsRefused(t *testing.T) {
+	dir := tempDir(t)
+	must(t, os.Mkdir(dir+"/in", 0o755))
+	file := dir + "/in/c.toml"
+	must(t, os.WriteFile(file, []byte("idle = \"1h\"\n"), 0o600))
+	must(t, os.Symlink("in/c.toml", dir+"/link"))
+	own := os.Getgid()
+	withUsers(t, "", "alone:x:"+strconv.Itoa(own)+":\n")
+	alone := "root:x:0:0::/root:/bin/sh\n"
+	if uid := os.Getuid(); uid != 0 {
+		alone += "me:x:" + strconv.Itoa(uid) + ":" + strconv.Itoa(own) + "::/:/bin/sh\n"
+	} else if own != 0 {
+		t.Skip("root has another first group than root")
+	}
+	for _, test := range []struct {
+		name, path  string
+		mode, dir   fs.FileMode
+		users       string
+		owner       int
+		words, hint string
+	}{
+		{"ours", file, 0o600, 0o755, "", 0, "", ""},
+		{"by a link of ours", dir + "/link", 0o644, 0o755, "", 0, "", ""},
+		{"that everybody can write to", file, 0o646, 0o755, "", 0, file + ": is not obeyed: others can write to " + file + " (mode 0646)", "close it: chmod go-w " + file},
+		{"behind a link", dir + "/link", 0o646, 0o755, "", 0, "others can write to " + file, "chmod go-w " + file},
+		{"in a directory that everybody can write to", file, 0o644, 0o757, "", 0, "others can write to " + dir + "/in (mode 0757)", "chmod go-w " + dir + "/in"},
+		{"of a group that nobody else is in", file, 0o664, 0o775, alone, 0, "", ""},
+		{"of a group with somebody else", file, 0o664, 0o755, alone + "eve:x:4713:" + strconv.Itoa(own) + "::/:/bin/sh\n", 0, "others can write to " + file, "chmod go-w " + file},
+		{"somebody else's", file, 0o600, 0o755, "", 65534, file + " belongs to", "make it root's: chown root " + file},
+		{"by a link of somebody else's", dir + "/link", 0o600, 0o755, "", 65534, dir + "/link belongs to", "a copy that is root's"},
+	} {
+		if test.owner != 0 && os.Getuid() != 0 {
+			continue // it takes root to give something away
+		}
+		must(t, os.WriteFile(os.Getenv("FAKE")+"/passwd", []byte(test.users), 0o600))
+		must(t, errors.Join(os.Chmod(file, test.mode), os.Chmod(dir+"/in", test.dir)))
+		if test.owner != 0 {
+			must(t, os.Lchown(test.path, test.owner, -1))
+		}
+		_, _, err := loadSettings(test.path, true, noEnv, nil)
+		switch {
+		case test.words == "" && err != nil:
+			t.Errorf("one %s: %v", test.name, err)
+		case test.words != "":
+			checkRefused(t, "one "+test.name, err, test.words, test.hint)
+			if exitCode(err) != exitUsage {
+				t.Errorf("one %s: exit code %d; want %d", test.name, exitCode(err), exitUsage)
+			}
+		}
+		if test.owner != 0 {
+			must(t, os.Lchown(test.path, 0, -1))
+		}
+	}
+}
