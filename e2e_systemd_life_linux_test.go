@@ -28,6 +28,7 @@ func init() {
 		systemdTest{"Rights", testRights},
 		systemdTest{"Journal", testJournal},
 		systemdTest{"UserService", testUserService},
+		systemdTest{"Umask", testUmask},
 	)
 }
 
@@ -426,4 +427,56 @@ func testUserService(t *testing.T, c *container) {
 	c.run("loginctl", "disable-linger", "ada")
 	c.run("systemctl", "start", fmt.Sprintf("user@%d.service", c.uid("ada")))
 	before.check(c)
+}
+
+// testUmask has the masks that hardened systems give to root, and that Debian gives to users with a group of their own:
+// what they make, the group can write to.
+func testUmask(t *testing.T, c *container) {
+	c.addUser("ada")
+	c.addUser("bob")
+	before := c.snapshot()
+	for _, mask := range []string{"077", "027"} {
+		c.run("sh", "-c", "umask "+mask+" && ipcd install --copy-to=/opt/x/bin/ipcd")
+		c.hello()
+		c.run("ipcd", "uninstall", "--purge")
+		c.run("rmdir", "/opt/x/bin", "/opt/x")
+		before.check(c)
+		c.run("sh", "-c", "umask "+mask+" && mkdir /opt/closed && cp /usr/local/bin/ipcd /opt/closed && echo >/opt/closed/c.toml && chmod 644 /opt/closed/c.toml")
+		for _, install := range [][]string{{"/opt/closed/ipcd", "install"}, {"ipcd", "install", "--copy-to=/opt/closed/new/ipcd"}, {"ipcd", "install", "--config", "/opt/closed/c.toml"}} {
+			c.refused(2, "", "hint: let others pass: chmod o+x /opt/closed", install...)
+		}
+		c.run("rm", "-r", "/opt/closed")
+		before.check(c)
+	}
+
+	c.run("systemctl", "start", fmt.Sprintf("user@%d.service", c.uid("ada")))
+	c.exits(0, "ada", "sh", "-c", `umask 002 && cd && mkdir -p go/bin .local/bin .config/ipcd && cp /usr/local/bin/ipcd go/bin/ipcd && echo 'log_level = "debug"' >.config/ipcd/config.toml`)
+	for _, install := range [][]string{{"/home/ada/go/bin/ipcd", "install", "--user"}, {"/home/ada/go/bin/ipcd", "install", "--user", "--copy-to"}} {
+		c.exits(0, "ada", install...)
+		if got := c.exits(0, "ada", "ipcd", "call", "hello"); got != "hello" {
+			t.Errorf("%q: the answer is %q", install, got)
+		}
+		c.exits(0, "ada", "ipcd", "uninstall", "--user", "--purge")
+	}
+	c.run("usermod", "-aG", "ada", "bob") // now it is no group of her own
+	c.refused(1, "ada", "--copy-to", "/home/ada/go/bin/ipcd", "install", "--user", "--config", "/dev/null")
+	typed := regexp.MustCompile(`hint: close it: (chmod go-w /home/ada/\S+)`)
+	for _, args := range [][]string{{"--copy-to"}, {}} {
+		install := append([]string{"/home/ada/go/bin/ipcd", "install", "--user"}, args...)
+		if len(args) == 0 {
+			install[0] = "ipcd"
+		}
+		r := c.try("ada", install...)
+		for range 5 { // a place at a time
+			if hint := typed.FindStringSubmatch(r.stderr); hint != nil {
+				c.exits(0, "ada", "sh", "-c", hint[1])
+				r = c.try("ada", install...)
+			}
+		}
+		if r.code != 0 {
+			t.Errorf("%s, after all has been typed that it says", r)
+		}
+		c.exits(0, "ada", "ipcd", "uninstall", "--user", "--purge")
+		c.exits(0, "ada", "chmod", "g+w", "/home/ada/.config", "/home/ada/.config/ipcd", "/home/ada/.config/ipcd/config.toml", "/home/ada/.local/bin")
+	}
 }

@@ -425,6 +425,25 @@ func TestClientTrustsWhomRootGaveThePlace(t *testing.T) {
 	}
 }
 
+// TestServiceDirectoryIsOpenWhateverTheUmask has root run a service by hand: the mode of its socket decides who may connect.
+func TestServiceDirectoryIsOpenWhateverTheUmask(t *testing.T) {
+	needRoot(t)
+	defer syscall.Umask(syscall.Umask(0o077))
+	must(t, inOwnRun(t, func() error {
+		e := serviceEndpoint(defaultName)
+		l, err := listenUnix(e, group{})
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		info, err := os.Stat(filepath.Dir(e.Path))
+		if err == nil && info.Mode().Perm() != 0o755 {
+			err = fmt.Errorf("its directory has the mode %v; want 0755", info.Mode())
+		}
+		return err
+	}))
+}
+
 func TestDialTellsWhoKeepsUsOut(t *testing.T) {
 	needRoot(t)
 	dir := openDir(t, 0o755)

@@ -168,7 +168,11 @@ func makeDefaultDir(e endpoint, allow group) error {
 		mode = 0o755 // the mode of the socket decides who may connect
 	}
 	dir := filepath.Dir(e.Path)
-	if err := os.Mkdir(dir, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+	err := os.Mkdir(dir, mode)
+	if err == nil {
+		err = os.Chmod(dir, mode) // whatever the umask
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return listenFault(e, "make its directory: %w", err).withHint("name an endpoint in a directory of your own with --listen")
 	}
 	// A directory that was there may be another user's. Then it is left alone, and checkDir complains.

@@ -73,7 +73,7 @@ func readUnit(path string) (string, error) {
 
 // put writes a temporary file next to it and renames that, so that the file is never half written.
 func (p *filePart) put() (err error) {
-	if err := os.MkdirAll(filepath.Dir(p.path), 0o755); err != nil {
+	if err := makeDirs(filepath.Dir(p.path)); err != nil {
 		return err
 	}
 	f, err := os.CreateTemp(filepath.Dir(p.path), "."+filepath.Base(p.path)+".*")
@@ -104,6 +104,23 @@ func (p *filePart) put() (err error) {
 		return err
 	}
 	return os.Rename(f.Name(), p.path)
+}
+
+// makeDirs makes the directory at path, and those above it that are missing. They have their mode whatever the umask of
+// the person who installs: the service, which is another user, has to pass them.
+func makeDirs(path string) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil
+	}
+	if above := filepath.Dir(path); above != path {
+		if err := makeDirs(above); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(path, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o755)
 }
 
 // save returns a function that restores what is there now.
@@ -223,7 +240,7 @@ func (p *carriedPart) put() error {
 	if err := p.filePart.remove(); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(p.path), 0o755); err != nil {
+	if err := makeDirs(filepath.Dir(p.path)); err != nil {
 		return err
 	}
 	err := p.service.Install()

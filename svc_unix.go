@@ -56,7 +56,25 @@ func checkProgram(d *deployment) error {
 	if err := checkHidden(d, d.Program); err != nil {
 		return d.copyInstead(err)
 	}
+	if err := checkEntry(d, d.Program); err != nil {
+		return err
+	}
 	return checkOwners(d.Program, d.owner(), d.copyInstead)
+}
+
+// checkEntry refuses a directory on the way to path that the user whom the system has for the service cannot enter, as far
+// as there are any yet.
+func checkEntry(d *deployment, path string) error {
+	for p, err := range wayTo(path) {
+		switch {
+		case err != nil || d.user || d.RunAs != "":
+			return nil
+		case p.info.IsDir() && p.info.Mode().Perm()&0o001 == 0:
+			return usagef("%s cannot be entered by the user that the service runs as (mode %04o)", p.path, p.info.Mode().Perm()).
+				withHint("let others pass: chmod o+x %s", p.path)
+		}
+	}
+	return nil
 }
 
 // owner is the user who may own what the service uses, besides root.
@@ -98,6 +116,9 @@ func checkCopy(d *deployment) error {
 	}
 	if err := checkHidden(d, d.Program); err != nil {
 		return advise(err)
+	}
+	if err := checkEntry(d, filepath.Dir(d.Program)); err != nil {
+		return err
 	}
 	return checkFuture(filepath.Dir(d.Program), d.owner(), false, advise)
 }
@@ -204,6 +225,9 @@ func checkServiceConfig(d *deployment) error {
 		return usagef("%w", err).withHint("put it where services are configured: %s", serviceConfigFile(d.name))
 	}
 	if err := checkOwners(path, 0, advise); err != nil { // path, not what it leads to now: the service is given path
+		return err
+	}
+	if err := checkEntry(d, path); err != nil {
 		return err
 	}
 	info, err := os.Stat(real)

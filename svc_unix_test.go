@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -59,6 +60,29 @@ func TestServiceRefusesUnsafeProgram(t *testing.T) {
 		if err := checkOwners(program, 0, own); err == nil || !strings.Contains(err.Error(), "belongs to") {
 			t.Errorf("somebody else's: %v", err)
 		}
+	}
+}
+
+// TestDirectoriesHaveTheirModeWhateverTheUmask makes what install makes, and what a daemon makes for its socket.
+func TestDirectoriesHaveTheirModeWhateverTheUmask(t *testing.T) {
+	for _, mask := range []int{0o077, 0o027, 0o777, 0} {
+		func() {
+			dir := tempDir(t)
+			program := filepath.Join(dir, "program")
+			must(t, os.WriteFile(program, []byte("new"), 0o600))
+			defer syscall.Umask(syscall.Umask(mask))
+			for _, p := range []part{
+				&filePart{path: dir + "/a/units/ipcd.socket", text: "one\n", mode: 0o644},
+				&copyPart{from: program, path: dir + "/b/deep/bin/ipcd"},
+			} {
+				must(t, p.put())
+				for at := filepath.Dir(p.name()); at != dir; at = filepath.Dir(at) {
+					if info, err := os.Stat(at); err != nil || info.Mode().Perm() != 0o755 {
+						t.Errorf("umask %03o: %s has the mode %v, %v; want 0755", mask, at, info.Mode(), err)
+					}
+				}
+			}
+		}()
 	}
 }
 
