@@ -69,7 +69,8 @@ func newConfigCheckCmd() *cobra.Command {
 		Short: "check a configuration file",
 		Long: `Read the file as "ipcd run --config FILE" would and print "FILE: ok", or exit with 2 and
 print the line, the key, what is wrong and what was expected. The environment is
-ignored.
+ignored. What depends on the state of the system, such as whether a port is free, is not
+looked at.
 
 Without FILE it checks everything that "ipcd run" with the same flags would read: its
 file, the environment and the flags.`,
@@ -80,20 +81,19 @@ file, the environment and the flags.`,
 		Args: configArgs(0, 1, "one file at most"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				set, from, err := settingsFrom(cmd)
-				if err == nil {
-					err = set.resolve(from)
-				}
-				if err != nil {
+				if _, err := daemonSettings(cmd); err != nil {
 					return err
 				}
-				_, err = fmt.Fprintln(cmd.OutOrStdout(), "the settings: ok")
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), "the settings: ok")
 				return err
 			}
 			none := func(string) (string, bool) { return "", false }
 			set, from, err := loadSettings(args[0], true, none, nil)
 			if err == nil {
 				err = set.resolve(from)
+			}
+			if err == nil {
+				_, err = servable(set, from)
 			}
 			if err != nil {
 				return err

@@ -47,21 +47,27 @@ signal cuts them at once.`,
 
 // serveCommand runs the daemon of "ipcd run".
 func serveCommand(ctx context.Context, cmd *cobra.Command, o overseer) error {
-	load := func() (settings, error) {
-		set, from, err := settingsFrom(cmd)
-		if err == nil {
-			err = set.resolve(from)
-		}
-		if err == nil {
-			err = checkServicePaths(cmd, set.instance)
-		}
-		return set, err
-	}
+	load := func() (settings, error) { return daemonSettings(cmd) }
 	router, err := newBuiltins()
 	if err != nil {
 		return err
 	}
 	return (&daemon{overseer: o, load: load, router: router}).run(ctx)
+}
+
+// daemonSettings merges the settings of a daemon, as settingsFrom does, and refuses those with which none can run.
+func daemonSettings(cmd *cobra.Command) (settings, error) {
+	set, from, err := settingsFrom(cmd)
+	if err == nil {
+		err = set.resolve(from)
+	}
+	if err == nil {
+		err = checkServicePaths(cmd, set.instance)
+	}
+	if err == nil {
+		_, err = servable(set, from)
+	}
+	return set, err
 }
 
 // checkServicePaths refuses relative paths in a service, whose manager chooses the working directory.

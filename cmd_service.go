@@ -55,6 +55,9 @@ func (f *serviceFlags) recall(sup supervisor) *deployment {
 		if err == nil {
 			d.Settings, err = set, set.resolve(from)
 		}
+		if err == nil {
+			_, err = servable(set, from)
+		}
 		d.Wrong = err
 		break
 	}
@@ -118,15 +121,8 @@ func (f *installFlags) deployment(cmd *cobra.Command) (*deployment, error) {
 		return nil, err
 	}
 	d.Settings, d.AllowGroup = set, set.AllowGroup
-	if d.Endpoints, err = endpointsOf(set); err != nil {
+	if d.Endpoints, err = servable(set, from); err != nil {
 		return nil, err
-	}
-	for _, e := range d.Endpoints {
-		if check := transports[e.Scheme].check; check != nil {
-			if err := check(e); err != nil {
-				return nil, err
-			}
-		}
 	}
 	if d.user && d.AllowGroup != "" {
 		return nil, usagef("--allow-group: a service of your own serves you alone").withHint("leave out --allow-group, or --user")

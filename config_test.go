@@ -351,6 +351,55 @@ func TestConfigCheck(t *testing.T) {
 	checkUsage(t, "shwo", err, `config: unknown command "shwo"; expected show or check`, `run "ipcd help config"`)
 }
 
+// TestConfigCheckRefusesWhatRunAlwaysRefuses is about endpoints that no daemon can serve, whatever the state of the system.
+// What depends on that state is for run to find out.
+func TestConfigCheckRefusesWhatRunAlwaysRefuses(t *testing.T) {
+	t.Chdir(t.TempDir())
+	clearEnv(t)
+	own := localEndpoint(t)
+	foreign := map[string]string{"unix": "npipe:////./pipe/x", "npipe": "unix:///run/x.sock"}[localScheme]
+	for _, test := range []struct {
+		listen []string
+		words  string // empty for those that may be served
+	}{
+		{[]string{"tcp://0.0.0.0:28499?auth=none"}, "cannot listen on tcp://0.0.0.0:28499?auth=none: 0.0.0.0 is reached by other machines"},
+		{[]string{"http://[::]:28499?auth=none"}, ":: is reached by other machines"},
+		{[]string{"tcp://127.0.0.1:28499"}, "callers there cannot prove yet who they are"},
+		{[]string{"tls://127.0.0.1:28499"}, "wants TLS"},
+		{[]string{"https://127.0.0.1:28499"}, "wants TLS"},
+		{[]string{foreign}, "the endpoint " + foreign},
+		{[]string{"fork:node x.js"}, "fork:node x.js"},
+		{[]string{own.String(), own.String()}, "cannot listen on " + own.String() + ": it is where " + own.String() + " is"},
+		{[]string{own.String(), own.String() + "?proto=gob"}, "cannot listen on " + own.String() + "?proto=gob: it is where " + own.String() + " is"},
+		{[]string{"tcp://127.0.0.1:28499?auth=none", "http://127.0.0.1:28499?auth=none"}, "it is where tcp://127.0.0.1:28499?auth=none is"},
+		{[]string{own.String(), "tcp://127.0.0.1:0?auth=none", "http://127.0.0.1:0?auth=none"}, ""},
+		{[]string{"tcp://no-such-host.invalid:28499?auth=none"}, ""},
+	} {
+		list, err := json.Marshal(test.listen)
+		must(t, err)
+		file := writeConfig(t, "\nlisten = "+string(list)+"\n")
+		flags := []string{"config", "check"}
+		for _, e := range test.listen {
+			flags = append(flags, "--listen", e)
+		}
+		for where, args := range map[string][]string{"c.toml:2: listen: ": {"config", "check", file}, "--listen: ": flags} {
+			_, err := configCmd(t, args...)
+			if test.words == "" {
+				if err != nil {
+					t.Errorf("%q: %v; want ok", args, err)
+				}
+				continue
+			}
+			checkRefused(t, strings.Join(args, " "), err, test.words, "")
+			if !strings.HasPrefix(fmt.Sprint(err), where) || exitCode(err) != exitUsage || hintFor(err) == "" {
+				t.Errorf("%q: %v, hint %q, exit code %d; want it to begin with %q", args, err, hintFor(err), exitCode(err), where)
+			}
+		}
+	}
+	_, err := configCmd(t, "config", "check", "--service", "ipcd", "--config", writeConfig(t, ""))
+	checkRefused(t, "a relative path for a service", err, "is not an absolute path", "give the whole path")
+}
+
 func TestInstanceNames(t *testing.T) {
 	clearEnv(t)
 	for name, want := range map[string]bool{

@@ -257,6 +257,25 @@ func untilForced(asked os.Signal, stops <-chan os.Signal) (context.Context, cont
 	return force, cancel
 }
 
+// servable returns the endpoints to serve. It refuses those that can never be served, as far as that is known without a
+// look at the system; from says where they were set.
+func servable(set settings, from origins) ([]endpoint, error) {
+	list, err := endpointsOf(set)
+	for i, e := range list {
+		if check := transports[e.Scheme].check; check != nil && err == nil {
+			err = check(e)
+		}
+		if at := slices.IndexFunc(list[:i], func(before endpoint) bool { return same(before, e) }); at >= 0 && err == nil {
+			err = usagef("cannot listen on %s: it is where %s is", e, list[at]).withHint("leave out one of the two")
+		}
+	}
+	if err != nil && len(set.Listen) > 0 {
+		s := findSetting("listen")
+		err = usagef("%s: %w", s.place(from[s.key]), err).withHint("%s", hintFor(err))
+	}
+	return list, err
+}
+
 // endpointsOf parses the endpoints to serve. The default is the endpoint of the service, or the user's own.
 func endpointsOf(set settings) ([]endpoint, error) {
 	if len(set.Listen) == 0 {

@@ -24,6 +24,7 @@ import (
 func init() {
 	addTransport("unix", transport{
 		listen:   listenUnix,
+		check:    checkLength,
 		inherits: inheritsUnix,
 		dial:     dialUnix,
 		identify: func(conn net.Conn, _ time.Duration) (peer, error) { return identifyUnix(conn) },

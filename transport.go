@@ -19,8 +19,8 @@ type transport struct {
 	// listen opens the endpoint for calls by the daemon's own user and the members of allow. Closing the
 	// listener returns all that it took: the socket file, and the lock that says whose the endpoint is.
 	listen func(e endpoint, allow group) (net.Listener, error)
-	// check returns an error if e can never be served, without opening anything. It is nil if only listening
-	// can find that out.
+	// check returns an error if e can never be served, whatever the state of the system, at which it does not
+	// look. It is nil if only listening can find that out.
 	check func(e endpoint) error
 	// inherits returns a listener for e if l, which a service manager has opened, is at that endpoint;
 	// otherwise nil. The function itself is nil if there can be no such listener.

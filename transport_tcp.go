@@ -17,11 +17,8 @@ import (
 func init() {
 	for _, scheme := range []string{"tcp", "http"} {
 		addTransport(scheme, transport{
-			listen: func(e endpoint, _ group) (net.Listener, error) { return listenTCP(e) },
-			check: func(e endpoint) error {
-				_, _, _, err := addressTCP(e)
-				return err
-			},
+			listen:   func(e endpoint, _ group) (net.Listener, error) { return listenTCP(e) },
+			check:    checkTCP,
 			inherits: inheritsTCP,
 			dial:     dialTCP,
 			identify: func(conn net.Conn, _ time.Duration) (peer, error) {
@@ -77,18 +74,37 @@ func inheritsTCP(e endpoint, l net.Listener) (net.Listener, error) {
 	return l, nil
 }
 
-// addressTCP returns the address of e, having made sure that it may be served.
-func addressTCP(e endpoint) (addr netip.Addr, host, port string, err error) {
+// checkTCP refuses what can never be served. The name of a host may have another address by tomorrow, so it is not
+// looked up.
+func checkTCP(e endpoint) error {
 	if !e.NoAuth {
-		return addr, "", "", usagef("cannot listen on %s: callers there cannot prove yet who they are", e).
+		return usagef("cannot listen on %s: callers there cannot prove yet who they are", e).
 			withHint("use the local endpoint, or let every program on this machine call: %s", e.withNoAuth())
 	}
-	host, port, err = net.SplitHostPort(e.Host)
+	host, _, err := net.SplitHostPort(e.Host)
 	if err != nil {
-		return addr, "", "", usagef("cannot listen on %s: %w", e, err)
+		return usagef("cannot listen on %s: %w", e, err)
 	}
+	if addr, err := netip.ParseAddr(host); err == nil && !addr.Unmap().IsLoopback() {
+		return openToOthers(e, addr)
+	}
+	return nil
+}
+
+// addressTCP returns the address of e, having made sure that it may be served.
+func addressTCP(e endpoint) (addr netip.Addr, host, port string, err error) {
+	if err := checkTCP(e); err != nil {
+		return addr, "", "", err
+	}
+	host, port, _ = net.SplitHostPort(e.Host)
 	addr, err = loopbackAddress(e, host)
 	return addr, host, port, err
+}
+
+func openToOthers(e endpoint, addr netip.Addr) error {
+	_, port, _ := net.SplitHostPort(e.Host)
+	return usagef("cannot listen on %s: %s is reached by other machines, and without TLS only loopback is served", e, addr).
+		withHint("write %s", e.withHost(net.JoinHostPort("127.0.0.1", port)))
 }
 
 // loopbackAddress looks up the address of host. All its addresses have to be loopback: if only some were, it would
@@ -104,10 +120,7 @@ func loopbackAddress(e endpoint, host string) (netip.Addr, error) {
 	for _, a := range addrs {
 		a = a.Unmap()
 		if !a.IsLoopback() {
-			_, port, _ := net.SplitHostPort(e.Host)
-			local := e.withHost(net.JoinHostPort("127.0.0.1", port))
-			return netip.Addr{}, usagef("cannot listen on %s: %s is reached by other machines, and without TLS only loopback is served", e, a).
-				withHint("write %s", local)
+			return netip.Addr{}, openToOthers(e, a)
 		}
 		if a.Is4() && !best.Is4() {
 			best = a
