@@ -244,7 +244,7 @@ func (f *clientFlags) reach(ctx context.Context, set settings, log *logger) (cal
 	case f.start:
 		return startDaemon(ctx, own, set)
 	case serviceErr != nil && !errors.Is(serviceErr, fs.ErrPermission) && serviceInstalled():
-		return nil, asFault(serviceErr).withHint(`the service is installed but not running: ipcd start`)
+		return nil, asFault(serviceErr).withHint(`the service is installed, but nobody listens for it there: ipcd start`)
 	}
 	return c, err
 }

@@ -19,6 +19,7 @@ func init() {
 	systemdTests = append(systemdTests,
 		systemdTest{"Callers", testCallers},
 		systemdTest{"Activation", testActivation},
+		systemdTest{"SocketRemoved", testSocketRemoved},
 		systemdTest{"Ready", testReady},
 		systemdTest{"StatusOfEachState", testStatusOfEachState},
 		systemdTest{"Killed", testKilled},
@@ -99,7 +100,7 @@ func testActivation(t *testing.T, c *container) {
 	}
 	c.hello()
 	c.run("ipcd", "stop")
-	c.refused(3, "", "installed but not running: ipcd start", "ipcd", "call", "hello")
+	c.refused(3, "", "installed, but nobody listens for it there: ipcd start", "ipcd", "call", "hello")
 	waiting := c.start("", "ipcd", "call", "--wait", "30s", "hello")
 	c.run("ipcd", "start")
 	if r := waiting(); r.code != 0 || r.stdout != "hello\n" {
@@ -107,6 +108,61 @@ func testActivation(t *testing.T, c *container) {
 	}
 	if got := c.run("systemctl", "list-sockets", "--plain", "--no-legend", "--no-pager"); !strings.Contains(got, "/run/ipcd/ipcd.sock") {
 		t.Errorf("systemd does not listen for it:\n%s", got)
+	}
+}
+
+// testSocketRemoved has somebody remove the socket that systemd holds, or put another in its place. What the hints say
+// brings it back, and so does each of the commands that make the service run.
+func testSocketRemoved(t *testing.T, c *container) {
+	const socket = "/run/ipcd/ipcd.sock"
+	c.run("ipcd", "install")
+	left := func() { // by a daemon that has taken the place, and was killed
+		c.run("rm", socket)
+		daemon := c.start("", "sh", "-c", "echo $$ >/run/pid && exec ipcd run --listen unix://"+socket)
+		c.run("ipcd", "call", "-e", "unix://"+socket, "--wait", "20s", "hello")
+		c.signal("KILL", "$(cat /run/pid)")
+		daemon()
+		c.run("rm", "/run/pid")
+	}
+	gone := func() { c.run("rm", socket) }
+	for _, test := range []struct {
+		name    string
+		remove  func()
+		stopped bool // the service, so that a call should start it
+		repair  []string
+	}{
+		{"restart", gone, false, []string{"ipcd", "restart"}},
+		{"start", gone, false, []string{"ipcd", "start"}},
+		{"install", gone, false, []string{"ipcd", "install"}},
+		{"start of one that is stopped", gone, true, []string{"ipcd", "start"}},
+		{"restart where a dead socket is", left, false, []string{"ipcd", "restart"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := c.in(t)
+			if test.stopped {
+				c.run("systemctl", "stop", "ipcd.service")
+			}
+			test.remove()
+			if test.name != "restart where a dead socket is" {
+				c.refused(3, "", "installed, but nobody listens for it there: ipcd start", "ipcd", "call", "hello")
+			}
+			want := "hint: ipcd restart" // as it runs
+			if test.stopped {
+				want = "hint: ipcd start"
+			}
+			r := c.try("", "ipcd", "status")
+			if r.code != 3 || !r.says(want) || r.says("the first call starts it") {
+				t.Errorf("%s; want exit code 3 and %q", r, want)
+			}
+			c.run(test.repair...)
+			c.hello()
+			c.exits(0, "", "ipcd", "status")
+		})
+	}
+	pid := c.show("ipcd.service", "MainPID")
+	c.run("ipcd", "start") // which has nothing to repair
+	if now := c.show("ipcd.service", "MainPID"); now != pid {
+		t.Errorf("ipcd start has replaced the daemon %s by %s", pid, now)
 	}
 }
 

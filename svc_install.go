@@ -137,8 +137,7 @@ func (i *installer) what() string {
 }
 
 // unchanged handles a service that is installed with these settings already: it makes sure that it is enabled, and
-// runs if it should.
-
+// that it runs and can be reached if it should.
 func (i *installer) unchanged(ctx context.Context) error {
 	i.say("%s is installed already, with these settings: unchanged", i.what())
 	u, err := i.sup.state(ctx, i.d)
@@ -151,11 +150,8 @@ func (i *installer) unchanged(ctx context.Context) error {
 		}
 		i.say("it starts by itself again")
 	}
-	switch {
-	case !i.start:
+	if !i.start {
 		return nil
-	case u.Active == activeRunning:
-		return i.answers(ctx)
 	}
 	if err := perform(ctx, i.sup.start(i.d)); err != nil {
 		return i.explain(ctx, err)

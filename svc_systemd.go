@@ -191,15 +191,37 @@ func (s systemd) forget(d *deployment) []step {
 	return steps
 }
 
-// start starts the socket first, which the service needs. A unit that was given up has to be reset before that.
-func (s systemd) start(d *deployment) []step {
-	return []step{
-		{text: s.typed(d, append([]string{"reset-failed"}, s.units(d)...)...), do: func(ctx context.Context) error {
-			runCommand(ctx, append(s.systemctl(d, "reset-failed"), s.units(d)...)...) // fails for a unit that is not loaded
-			return nil
-		}},
-		commandStep(append(s.systemctl(d, "start"), reversed(s.units(d))...)...),
+// ready is the step before a start: a unit that was given up has to be reset, and a socket that no caller finds to be
+// closed, which it can be only once the service has ended.
+func (s systemd) ready(d *deployment) step {
+	words := append(s.systemctl(d, "reset-failed"), s.units(d)...)
+	return step{text: joinWords(words), do: func(ctx context.Context) error {
+		runCommand(ctx, words...) // fails for a unit that is not loaded
+		if slices.ContainsFunc(s.sockets(ctx, d), func(path string) bool { return !isServed(path) }) {
+			return perform(ctx, s.stop(d))
+		}
+		return nil
+	}}
+}
+
+// sockets returns the paths of the sockets at which systemd listens for the service. Somebody may have removed one of
+// them, or put something else in its place: systemd does not notice.
+func (s systemd) sockets(ctx context.Context, d *deployment) (paths []string) {
+	out, err := runCommand(ctx, s.systemctl(d, "show", "--property=ActiveState,Listen", d.name+".socket")...)
+	if err != nil || !strings.Contains(out, "ActiveState=active\n") {
+		return nil
 	}
+	for line := range strings.Lines(out) {
+		if path, ok := strings.CutPrefix(strings.TrimSuffix(line, " (Stream)\n"), "Listen="); ok && strings.HasPrefix(path, "/") {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
+// start starts the socket first, which the service needs.
+func (s systemd) start(d *deployment) []step {
+	return []step{s.ready(d), commandStep(append(s.systemctl(d, "start"), reversed(s.units(d))...)...)}
 }
 
 // stop stops the socket too: otherwise the next call would start the service again. After an installation that was
@@ -217,10 +239,10 @@ func (s systemd) stop(d *deployment) []step {
 
 const notLoaded = 5 // systemctl's exit code if there is no such unit; it has stopped the others
 
-// restart leaves the socket open, so that no call is lost.
+// restart leaves the socket open, so that no call is lost, unless callers do not find it.
 func (s systemd) restart(d *deployment) []step {
 	units := s.units(d)
-	steps := s.start(d)[:1]
+	steps := []step{s.ready(d)}
 	if len(units) > 1 {
 		steps = append(steps, commandStep(s.systemctl(d, "start", units[1])...))
 	}
@@ -261,7 +283,10 @@ func (s systemd) state(ctx context.Context, d *deployment) (unitState, error) {
 	if err != nil {
 		return unitState{}, err
 	}
-	return systemdState(show, socket), nil
+	u := systemdState(show, socket)
+	// It is not called, which would start the service.
+	u.Waiting = u.Waiting && !slices.ContainsFunc(s.sockets(ctx, d), func(path string) bool { return !fileThere(path) })
+	return u, nil
 }
 
 // systemdState interprets what systemctl show says about the service and its socket.
