@@ -182,6 +182,12 @@ func testReady(t *testing.T, c *container) {
 			}
 		}
 	}
+	if got := c.run("ipcd", "whoami", "-e", tcp, "--json"); !strings.Contains(got, `"owner":"user root (uid 0)"`) {
+		t.Errorf("over TCP whoami says %s; want whose the connection is", got)
+	}
+	if got := c.run("ipcd", "call", "-e", "tcp://127.0.0.1:7000", "hello"); got != "hello" { // systemd has the port
+		t.Errorf("one who trusts root alone got %q", got)
+	}
 	if got := c.show("ipcd.service", "StatusText"); got == "" {
 		t.Error("the daemon has told systemd no status")
 	}

@@ -11,7 +11,7 @@ import (
 // here comes from the peer itself. Ipcd.Whoami returns it.
 type peer struct {
 	Transport string `json:"transport"`          // unix, npipe, tcp, http, fork
-	Known     bool   `json:"known"`              // the kernel knows the user; always false on TCP
+	Known     bool   `json:"known"`              // the kernel vouches for the user; always false on TCP
 	UID       int    `json:"uid"`                // -1 on a system that has none
 	GID       int    `json:"gid"`                // -1 likewise
 	PID       int    `json:"pid"`                // 0 if unknown; pids are reused, so it proves nothing
@@ -19,10 +19,13 @@ type peer struct {
 	SID       string `json:"sid,omitempty"`      // Windows: the security identifier
 	Elevated  bool   `json:"elevated,omitempty"` // Windows: runs with administrator rights
 	Address   string `json:"address,omitempty"`  // TCP: the remote address
+	Owner     string `json:"owner,omitempty"`    // TCP within this machine, on Linux: whose socket that is; it gives no right
 
 	// Groups are those of the process: decimal gids, the effective one first, or SIDs. FreeBSD and macOS
 	// report no more than 16.
 	Groups []string `json:"groups,omitempty"`
+
+	owner string // the key of Owner; empty if there is none
 }
 
 // A group is a group of users who may call. The zero value is none.
@@ -43,6 +46,8 @@ func (p peer) key() string {
 		return p.SID
 	case p.Known:
 		return "uid " + strconv.Itoa(p.UID)
+	case p.owner != "":
+		return p.owner
 	}
 	return p.Transport
 }
@@ -54,6 +59,8 @@ func (p peer) who() string {
 		id = "uid " + strconv.Itoa(p.UID)
 	}
 	switch {
+	case p.Owner != "":
+		return p.Owner + " at " + p.Address
 	case !p.Known && p.Address != "":
 		return "an unknown user at " + p.Address
 	case !p.Known:

@@ -544,7 +544,7 @@ func systemdSandbox(b *unitText, d *deployment) {
 		"RestrictRealtime=yes", "RestrictSUIDSGID=yes", "SystemCallArchitectures=native",
 		"SystemCallFilter=@system-service", "SystemCallFilter=~@privileged @resources", "SystemCallErrorNumber=EPERM")
 	if network {
-		b.line("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6")
+		b.line("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK") // the last is asked who calls, see tcpOwner
 	} else {
 		b.line("RestrictAddressFamilies=AF_UNIX")
 	}

@@ -1,6 +1,6 @@
 package main
 
-// This file owns the transports between machines: TCP, and HTTP over it. The kernel does not say who calls there,
+// This file owns the transports between machines: TCP, and HTTP over it. The kernel does not prove who calls there,
 // so they listen on loopback only, and only where the endpoint waives proof.
 
 import (
@@ -21,9 +21,7 @@ func init() {
 			check:    checkTCP,
 			inherits: inheritsTCP,
 			dial:     dialTCP,
-			identify: func(conn net.Conn, _ time.Duration) (peer, error) {
-				return peer{Transport: scheme, UID: -1, GID: -1, Address: conn.RemoteAddr().String()}, nil
-			},
+			identify: func(conn net.Conn, _ time.Duration) (peer, error) { return identifyTCP(scheme, conn), nil },
 		})
 	}
 	for _, scheme := range []string{"tls", "https"} {
@@ -129,7 +127,55 @@ func loopbackAddress(e endpoint, host string) (netip.Addr, error) {
 	return best, nil
 }
 
-func dialTCP(ctx context.Context, e endpoint, _ dialOptions) (net.Conn, error) {
+// tcpOwner returns whose the socket at the address at is, which is connected to other, or listens if that is the zero
+// address. It is nil where the system does not say. A proxy shows its own user and not the one behind it, and a
+// listener may have passed its socket on: this is for logs, for limits and for a client that wants to know who
+// serves, and never gives a right.
+var tcpOwner func(at, other netip.AddrPort) (peer, error)
+
+// ownerTCP is tcpOwner for the addresses of a connection within this machine. The other end of any other is not here.
+func ownerTCP(at, other net.Addr) (peer, error) {
+	a, ok := at.(*net.TCPAddr)
+	if tcpOwner == nil || !ok || !a.IP.IsLoopback() {
+		return peer{}, errors.New("the system does not say whose it is")
+	}
+	plain := func(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+	listens := netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
+	if o, ok := other.(*net.TCPAddr); ok {
+		listens = plain(o.AddrPort())
+	}
+	return tcpOwner(plain(a.AddrPort()), listens)
+}
+
+func identifyTCP(scheme string, conn net.Conn) peer {
+	p := peer{Transport: scheme, UID: -1, GID: -1, Address: conn.RemoteAddr().String()}
+	if owner, err := ownerTCP(conn.RemoteAddr(), conn.LocalAddr()); err == nil {
+		p.Owner, p.owner = owner.who(), owner.key()
+	}
+	return p
+}
+
+// checkServerTCP makes sure, as far as the system says, that whoever has the port is one whom we trust with a socket, too:
+// every user may take a port that nobody serves. What is asked for is the socket that listens, since a service
+// manager holds it for a service whose user we do not know.
+func checkServerTCP(e endpoint, conn net.Conn, log *logger) error {
+	server, err := ownerTCP(conn.RemoteAddr(), nil)
+	if err != nil {
+		log.debug("whoever serves cannot be told", "endpoint", e.String(), "error", err)
+		return nil
+	}
+	if own, err := ownPeer(); isMaster(server) || err == nil && own.isUser(server) {
+		return nil
+	}
+	if e.NoAuth {
+		log.warn("the daemon is another user's", "endpoint", e.String(), "owner", server.who())
+		return nil
+	}
+	return faultf(codeDenied, "the daemon at %s belongs to %s; nothing was sent to it", e, server.who()).
+		withHint("if it is the right one, say that you ask for no proof: %s", e.withNoAuth())
+}
+
+func dialTCP(ctx context.Context, e endpoint, o dialOptions) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(e.Host)
 	if err != nil || port == "0" {
 		return nil, usagef("the endpoint %s names no port to call", e).withHint("take the port from the log of the daemon, or from its status")
@@ -139,6 +185,10 @@ func dialTCP(ctx context.Context, e endpoint, _ dialOptions) (net.Conn, error) {
 	var unknown *net.DNSError
 	switch {
 	case err == nil:
+		if err := checkServerTCP(e, conn, o.log); err != nil {
+			conn.Close()
+			return nil, err
+		}
 		return conn, nil
 	case errors.Is(ctx.Err(), context.Canceled):
 		return nil, ctx.Err()
