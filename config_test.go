@@ -18,7 +18,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-var renewGolden = flag.Bool("renew", false, "write contrib/config.toml and the golden logs anew")
+var renewGolden = flag.Bool("renew", false, "write contrib/config.toml, NOTICE and the golden logs anew")
 
 // noEnv is an environment without variables.
 func noEnv(string) (string, bool) { return "", false }

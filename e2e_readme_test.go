@@ -114,7 +114,7 @@ func TestReadmeTranscript(t *testing.T) {
 		return printed(t, cmd)
 	}
 	want := codeBlocks(t, string(text), "console")[0]
-	stand := strings.NewReplacer("go run . ", "ipcd ", "go build -o ipcd . && ", "", "./ipcd", "ipcd")
+	stand := strings.NewReplacer("go run . ", "ipcd ", "CGO_ENABLED=0 go build -o ipcd . && ", "", "./ipcd", "ipcd")
 	var got strings.Builder
 	for line := range strings.Lines(want) {
 		command, ok := strings.CutPrefix(line, "$ ")
