@@ -39,7 +39,7 @@ type forked struct {
 // A childSpec says which program to start with a channel, and how. Its standard input is empty.
 type childSpec struct {
 	command []string // the program and its arguments
-	env     []string // KEY=VALUE, in addition to our environment and overriding it
+	env     []string // KEY=VALUE, in addition to childEnviron and overriding it
 	dir     string   // its working directory; empty is ours
 	stdout  *os.File // nil discards it
 	stderr  *os.File
@@ -54,7 +54,7 @@ func (s *childSpec) cmd() *exec.Cmd {
 		cmd.Path, cmd.Err = filepath.Abs(cmd.Path) // relative to our directory, not to that one
 	}
 	cmd.Dir = s.dir
-	cmd.Env = append(environWithout(channelFD, channelMode), s.env...)
+	cmd.Env = append(childEnviron(channelFD, channelMode), s.env...)
 	cmd.Env = append(cmd.Env, channelFD+"="+strconv.Itoa(forkedFD), channelMode+"=json")
 	if s.stdout != nil { // a nil *os.File in an interface is not nil
 		cmd.Stdout = s.stdout
@@ -86,9 +86,9 @@ func startChild(s childSpec) (*forked, error) {
 	return f, nil
 }
 
-// dialFork starts the program of a fork: endpoint, for a client.
+// dialFork starts the program of a fork: endpoint, for a client, whose own stdout is for results alone.
 func dialFork(_ context.Context, e endpoint, o dialOptions) (net.Conn, error) {
-	f, err := startChild(childSpec{command: e.Command, stdout: os.Stdout, stderr: os.Stderr, limits: o.limits, log: o.log})
+	f, err := startChild(childSpec{command: e.Command, stdout: os.Stderr, stderr: os.Stderr, limits: o.limits, log: o.log})
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -20,7 +21,8 @@ import (
 
 func init() { testPrograms["show-itself"] = showItself }
 
-// showItself is a child that sends where it works and what is in $SHOWN, and writes a line to each output.
+// showItself is a child that sends where it works, what is in $SHOWN, and which variables it has that begin like ours or like
+// those of a service manager, and writes a line to each output.
 func showItself() {
 	c, err := openChannel(defaultLimits(), nil)
 	if err != nil {
@@ -29,14 +31,26 @@ func showItself() {
 	}
 	defer c.Close()
 	dir, _ := os.Getwd()
-	json.NewEncoder(c).Encode([]string{dir, os.Getenv("SHOWN"), os.Getenv(channelFD)})
+	var names []string
+	for _, entry := range os.Environ() {
+		name, _, _ := strings.Cut(entry, "=")
+		for _, prefix := range []string{"IPCD_", "LISTEN_", "NOTIFY_", "WATCHDOG_", "NODE_CHANNEL_"} {
+			if strings.HasPrefix(strings.ToUpper(name), prefix) {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	json.NewEncoder(c).Encode([]string{dir, os.Getenv("SHOWN"), strings.Join(names, " ")})
 	fmt.Println("on stdout")
 	fmt.Fprintln(os.Stderr, "on stderr")
 	io.Copy(io.Discard, c)
 }
 
 func TestChildIsStartedAsTheSpecSays(t *testing.T) {
-	t.Setenv("SHOWN", "ours")
+	for _, name := range []string{"SHOWN", "IPCD_ENDPOINT", "IPCD_NOBODY_KNOWS", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} {
+		t.Setenv(name, "ours")
+	}
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +64,7 @@ func TestChildIsStartedAsTheSpecSays(t *testing.T) {
 		defer f.Close()
 		files[name] = f
 	}
-	for _, spec := range []childSpec{{}, {env: []string{"SHOWN=theirs"}, dir: dir, stdout: files["stdout"], stderr: files["stderr"]}} {
+	for _, spec := range []childSpec{{}, {env: []string{"SHOWN=theirs", "IPCD_ENDPOINT=theirs"}, dir: dir, stdout: files["stdout"], stderr: files["stderr"]}} {
 		spec.command, spec.limits = []string{"show-itself"}, defaultLimits()
 		f, err := startChild(spec)
 		if err != nil {
@@ -62,10 +76,10 @@ func TestChildIsStartedAsTheSpecSays(t *testing.T) {
 		if err == nil {
 			err = json.Unmarshal(line, &shown)
 		}
-		want := [3]string{spec.dir, "theirs", ""}
+		want := [3]string{spec.dir, "theirs", "IPCD_ENDPOINT"}
 		if spec.dir == "" {
 			want[0], _ = os.Getwd()
-			want[1] = "ours"
+			want[1], want[2] = "ours", ""
 		}
 		if err != nil || shown != want {
 			t.Errorf("%+v shows %q, %v; want %q", spec, shown, err, want)

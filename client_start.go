@@ -80,10 +80,8 @@ func launch(e endpoint, set settings, ended func()) (logFile string, err error) 
 	}
 	// The daemon gets our settings, wherever each of them came from, and looks for none itself.
 	args := []string{"run", "--config", os.DevNull, "--listen", e.String(), "--idle", idle.String()}
-	var ours []string
 	for i := range settingTable {
 		s := &settingTable[i]
-		ours = append(ours, s.env())
 		if strings.HasPrefix(s.key, "limits.") || s.key == "allow_group" || strings.HasPrefix(s.key, "log_") {
 			args = append(args, "--set", s.key+"="+s.text(&set))
 		}
@@ -91,7 +89,7 @@ func launch(e endpoint, set settings, ended func()) (logFile string, err error) 
 	cmd := exec.Command(self, args...)
 	cmd.Dir = filepath.VolumeName(dir) + string(filepath.Separator) // so that it keeps no mount busy
 	cmd.Stderr = log
-	cmd.Env = environWithout(append(ours, managersOwn...)...)
+	cmd.Env = childEnviron("JOURNAL_STREAM") // which is about a stderr that the daemon does not get
 	detach(cmd)
 	if err := cmd.Start(); err != nil {
 		return "", fmt.Errorf("start a daemon: %w", err)

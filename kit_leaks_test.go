@@ -31,8 +31,8 @@ func TestMain(m *testing.M) {
 type leakChecked struct{ m *testing.M }
 
 // leakMark is in the environment of every process that a test starts, so that those are
-// found that left their parent, as a daemon does.
-const leakMark = "IPCD_TEST_RUN"
+// found that left their parent, as a daemon does. It is no variable that ipcd keeps to itself.
+const leakMark = "TEST_RUN_OF_IPCD"
 
 func (l leakChecked) Run() int {
 	flag.Parse()

@@ -98,14 +98,19 @@ func toolPath(name string) string {
 	return name
 }
 
-// managersOwn are the environment variables that a service manager means for one process, not for its children.
-var managersOwn = []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "JOURNAL_STREAM"}
+// ownEnviron are the environment variables that are meant for one process, not for its children: sd_notify(3),
+// sd_watchdog_enabled(3) and sd_listen_fds(3).
+var ownEnviron = []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID"}
 
-// environWithout returns our environment without the variables names.
-func environWithout(names ...string) []string {
+const ownPrefix = "IPCD_" // of the variables that are our settings, such as an endpoint that would make a child call itself
+
+// childEnviron returns the environment for a child: ours without what is meant for us, and without the variables names.
+// It ignores case, as Windows does.
+func childEnviron(names ...string) []string {
 	return slices.DeleteFunc(os.Environ(), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
-		return slices.Contains(names, name)
+		name = strings.ToUpper(name)
+		return strings.HasPrefix(name, ownPrefix) || slices.Contains(ownEnviron, name) || slices.Contains(names, name)
 	})
 }
 

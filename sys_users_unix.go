@@ -107,7 +107,7 @@ func getent(database string, key ...string) (lines []string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lookupLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, toolPath("getent"), append([]string{database}, key...)...)
-	cmd.Env = environWithout(managersOwn...)
+	cmd.Env = childEnviron("JOURNAL_STREAM")
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
 	lines = strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
