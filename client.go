@@ -100,8 +100,14 @@ func (c *client) explain(err error) error {
 	return faultf(codeConnection, "the connection to %s broke: %w", c.endpoint, err).withHint("the daemon may have died; see ipcd status")
 }
 
+// closeWait is how long close waits for a daemon that does not read to take what was sent last: the cancellation of a call.
+const closeWait = time.Second
+
 // close closes the connection and ends the calls in flight.
 func (c *client) close() error {
+	late := time.AfterFunc(closeWait, func() { c.conn.Close() })
+	c.session.out.drain()
+	late.Stop()
 	c.session.fail(net.ErrClosed)
 	err := c.conn.Close()
 	<-c.session.done

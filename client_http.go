@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 )
 
 // A webClient is a caller that posts JSON-RPC.
@@ -36,11 +35,7 @@ func (c *webClient) call(ctx context.Context, name string, arg, result any) erro
 		return c.echo(ctx, name, arg, result)
 	}
 	writer := newJSONCodec(newInput(bytes.NewReader(nil), c.limits), c.limits, framingValue)
-	m := message{kind: request, id: callID{seq: ownID}, method: name}
-	if deadline, ok := ctx.Deadline(); ok {
-		m.timeout = time.Until(deadline)
-	}
-	body, err := writer.write(nil, &m, arg)
+	body, err := writer.write(nil, &message{kind: request, id: callID{seq: ownID}, method: name}, arg)
 	if err != nil {
 		return err
 	}

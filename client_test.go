@@ -117,6 +117,51 @@ func TestClientGivesUpOnOneWhoNeverAnswers(t *testing.T) {
 	receive(t, gone)
 }
 
+// A client tells nobody its deadline: strict servers refuse members that are not JSON-RPC's. It withdraws the call, and the
+// withdrawal arrives though the client is closed right away.
+func TestClientKeepsItsDeadlineToItself(t *testing.T) {
+	const call, withdrawal = `{"jsonrpc":"2.0","id":1,"method":"Echo.Say","params":["hello"]}`, `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":1}}`
+	for name, test := range map[string]struct {
+		proto proto
+		want  string
+	}{
+		"JSON-RPC": {protoJSON, call + "\n" + withdrawal + "\n"},
+		"HTTP":     {protoHTTP, "\r\n\r\n" + call + "\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked, all := make(chan struct{}), make(chan string, 1)
+			e := startStranger(t, func(conn net.Conn) {
+				b := make([]byte, 4096)
+				n := 0
+				for !strings.Contains(string(b[:n]), call) {
+					m, err := conn.Read(b[n:])
+					if n += m; err != nil {
+						break
+					}
+				}
+				close(asked)
+				rest, _ := io.ReadAll(conn)
+				all <- string(b[:n]) + string(rest)
+			}).withProto(test.proto)
+			c, err := dial(t.Context(), e, dialOptions{limits: defaultLimits()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), testPatience) // for there to be a deadline
+			defer cancel()
+			ctx, withdraw := context.WithCancel(ctx)
+			done := inBackground(ctx, c, "Echo.Say", "hello")
+			receive(t, asked)
+			withdraw()
+			checkCode(t, "the call", receive(t, done), codeCancelled, "cancelled")
+			c.close()
+			if got := receive(t, all); !strings.HasSuffix(got, test.want) {
+				t.Errorf("the server was sent %q; want %q", got, test.want)
+			}
+		})
+	}
+}
+
 func TestClientThatIsClosed(t *testing.T) {
 	s := startServerWith(t, nil, localEndpoint(t))
 	for _, p := range []proto{protoJSON, protoGob} {

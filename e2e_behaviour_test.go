@@ -498,7 +498,7 @@ var behaviours = []behaviour{
 		}
 		s.idle()
 	}},
-	{name: "deadline", skip: func(k clientKind) bool { return !k.deadline }, run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+	{name: "deadline", skip: func(k clientKind) bool { return !k.deadline }, limit: func(l *limits) { l.HalfClose = time.Millisecond }, run: func(t *testing.T, s *testServer, k clientKind, c caller) {
 		checkSay(t, c, "here")
 		// The deadline may pass before the method has begun: the next one is longer.
 		for wait := 30 * time.Millisecond; len(s.trial.entered) == 0; wait *= 2 {
@@ -527,7 +527,7 @@ var behaviours = []behaviour{
 	}},
 	{name: "cancel", skip: func(k clientKind) bool {
 		return k.gob || k.oneByOne && !strings.HasSuffix(k.name, "ours") || strings.HasSuffix(k.name, "stock")
-	}, run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+	}, limit: func(l *limits) { l.HalfClose = time.Millisecond }, run: func(t *testing.T, s *testServer, k clientKind, c caller) {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		done := inBackground(ctx, c, "Trial.Block", "a")

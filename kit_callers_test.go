@@ -30,7 +30,7 @@ type clientKind struct {
 	http     bool // it begins as HTTP: an http:// endpoint takes it too
 	oneByOne bool // each call in flight has a connection of its own
 	data     bool // the data of an error arrives
-	deadline bool // the deadline of the context travels with the call
+	deadline bool // the call ends with the deadline of the context, there as well
 	patient  bool // it gives up by the answer of the daemon alone
 	gob      bool
 }

@@ -36,8 +36,9 @@ var errEcho = errors.New("it sent a request instead of an answer")
 var pendingCalls = sync.Pool{New: func() any { return &pendingCall{wake: make(chan struct{}, 1)} }}
 
 // ask calls a method of the peer and decodes its result into result, a pointer, or drops it if result is nil. A fault of
-// the peer is returned unchanged. If ctx ends first, the call is withdrawn. part, if it is not nil, gets the parts of
-// the answer in order before ask returns.
+// the peer is returned unchanged. If ctx ends first, the call is withdrawn: the peer is not told of a deadline, since strict
+// servers refuse a request with members of our own. part, if it is not nil, gets the parts of the answer in order before
+// ask returns.
 func (s *session) ask(ctx context.Context, name string, arg, result any, part func(value document) error) error {
 	if err := ctx.Err(); err != nil {
 		return asFault(err)
@@ -50,9 +51,6 @@ func (s *session) ask(ctx context.Context, name string, arg, result any, part fu
 		return err
 	}
 	m := message{kind: request, id: callID{seq: seq}, method: name}
-	if deadline, ok := ctx.Deadline(); ok {
-		m.timeout = time.Until(deadline)
-	}
 	if part != nil {
 		m.parts = strconv.FormatUint(seq, 10)
 	}
