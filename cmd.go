@@ -58,6 +58,27 @@ func terminalWidth(w io.Writer) int {
 	return width
 }
 
+// shown returns text that a server has sent as w may show it. On a terminal, what could control it is escaped, in a form
+// that is as good in a string of JSON, save for line feeds and tabs.
+func shown(w io.Writer, text string) string {
+	if !isTerminal(w) {
+		return text
+	}
+	var b strings.Builder
+	for i, line := range strings.Split(text, "\n") {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		for i, cell := range strings.Split(line, "\t") {
+			if i > 0 {
+				b.WriteByte('\t')
+			}
+			b.WriteString(oneLine(cell))
+		}
+	}
+	return b.String()
+}
+
 // addConfigFlags adds the flags that a command shares with its subcommands.
 func addConfigFlags(cmd *cobra.Command) {
 	fs := cmd.PersistentFlags()
@@ -313,7 +334,7 @@ func atLeastOneArg(cmd *cobra.Command, args []string) error {
 func printResult(w io.Writer, result json.RawMessage) error {
 	var text string
 	if len(result) > 0 && result[0] == '"' && json.Unmarshal(result, &text) == nil {
-		_, err := fmt.Fprintln(w, text)
+		_, err := fmt.Fprintln(w, shown(w, text))
 		return err
 	}
 	if isTerminal(w) {
@@ -322,7 +343,7 @@ func printResult(w io.Writer, result json.RawMessage) error {
 			result = b.Bytes()
 		}
 	}
-	_, err := fmt.Fprintf(w, "%s\n", result)
+	_, err := fmt.Fprintln(w, shown(w, string(result)))
 	return err
 }
 

@@ -86,7 +86,7 @@ func newWhoamiCmd() *cobra.Command {
 			if p.PID != 0 {
 				text += fmt.Sprintf(", process %d", p.PID)
 			}
-			_, err := fmt.Fprintf(w, "%s, over %s\n", oneLine(text), p.Transport)
+			_, err := fmt.Fprintf(w, "%s, over %s\n", oneLine(text), oneLine(p.Transport))
 			return err
 		})
 }

@@ -19,6 +19,7 @@ const completionLimit = 500 * time.Millisecond // the shell waits for completion
 func newCallCmd() *cobra.Command {
 	var f clientFlags
 	var argument string
+	var raw bool
 	cmd := &cobra.Command{
 		Use:   "call METHOD|TEXT [ARGUMENT | key=text | key:=JSON ...]",
 		Short: "call a method and print its result",
@@ -29,6 +30,9 @@ A word that is not a method (Service.Method) is sent to Echo.Say. The argument i
   key=text key:=JSON ...    an object; := takes a number, true, a list and so on
   --json JSON               any JSON
   -                         JSON from standard input
+
+On a terminal JSON is indented, and what could control the terminal is escaped; with --raw the result is printed as
+into a pipe.
 
 Exit codes: 0 done, 1 the call failed, 2 bad usage, 3 no daemon reached.`,
 		Example: `  ipcd call hello
@@ -53,11 +57,15 @@ Exit codes: 0 done, 1 the call failed, 2 bad usage, 3 no daemon reached.`,
 			if err := f.do(cmd.Context(), set, method, arg, &result); err != nil {
 				return err
 			}
+			if raw {
+				cmd.SetOut(struct{ io.Writer }{cmd.OutOrStdout()}) // which is no terminal
+			}
 			return printResult(cmd.OutOrStdout(), result)
 		},
 	}
 	addClientFlags(cmd, &f)
 	cmd.Flags().StringVar(&argument, "json", "", "the argument as JSON")
+	cmd.Flags().BoolVar(&raw, "raw", false, "print the result unchanged, on a terminal too")
 	return cmd
 }
 
@@ -179,7 +187,7 @@ func completeMethods(f *clientFlags) cobra.CompletionFunc {
 		var names []string
 		for _, l := range list {
 			if strings.HasPrefix(l.Method, word) {
-				names = append(names, l.Method+"\t"+l.Doc)
+				names = append(names, oneLine(l.Method)+"\t"+oneLine(l.Doc))
 			}
 		}
 		return names, cobra.ShellCompDirectiveNoFileComp
