@@ -27,7 +27,8 @@ type connection struct {
 	log      *logger
 	limits   *limits // those in force when it began
 	account  *account
-	stage    stage // guarded by server.mu; nil until the first enter
+	deaf     atomic.Bool // nothing more can be written
+	stage    stage       // guarded by server.mu; nil until the first enter
 }
 
 // A stage is what owns a connection at the moment: the detection of its protocol, an echo, HTTP, or a session. A new
@@ -296,37 +297,35 @@ func (c *connection) converseIn(raw net.Conn, in *input, speak codec) {
 	s.close()
 }
 
-// wait decides what becomes of the calls in flight when the peer sends no more. If the peer is gone, they are cancelled.
-// If it has only shut down its sending side, as nc -N does, it is still answered. A local socket can tell the two apart;
-// TCP cannot, and there the calls get the half_close limit.
+// wait decides what becomes of the calls in flight when the peer sends no more.
 func (c *connection) wait(s *session, err error) {
-	if err != nil && !errors.Is(err, io.EOF) {
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
 		c.log.info("the connection was lost", "error", err)
 		s.cut(nil)
-		return
+	case !s.idle():
+		c.server.wg.Go(func() { c.watch(s) })
 	}
-	if s.idle() {
-		return
-	}
-	c.server.wg.Go(func() {
-		limit := time.NewTimer(c.limits.HalfClose)
-		tick := time.NewTicker(goneInterval)
-		defer limit.Stop()
-		defer tick.Stop()
-		for !peerGone(c.Conn) {
-			select {
-			case <-s.done:
-				return
-			case <-tick.C:
-			case <-limit.C:
-				if !c.endpoint.isLocal() {
-					s.cut(nil)
-					return
-				}
-			}
+}
+
+// watch cancels the calls of s if their caller, who sends no more, goes away before they are answered. One that has only
+// shut down its sending side, as nc -N does, is still answered. A local socket can tell the two apart; TCP cannot, and
+// there the calls get the half_close limit.
+func (c *connection) watch(s *session) {
+	limit := time.NewTimer(c.limits.HalfClose)
+	tick := time.NewTicker(goneInterval)
+	defer limit.Stop()
+	defer tick.Stop()
+	for over := false; !over && !c.deaf.Load() && !peerGone(c.Conn); {
+		select {
+		case <-s.answered:
+			return
+		case <-tick.C:
+		case <-limit.C:
+			over = !c.endpoint.isLocal()
 		}
-		s.cut(nil)
-	})
+	}
+	s.cut(errCancelled)
 }
 
 // An echo is the stage of a connection that gets back what it sends.

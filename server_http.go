@@ -65,7 +65,13 @@ func (c *httpConn) Read(b []byte) (int, error) {
 }
 
 // Write applies the write limit.
-func (c *httpConn) Write(b []byte) (int, error) { return c.out.Write(b) }
+func (c *httpConn) Write(b []byte) (int, error) {
+	n, err := c.out.Write(b)
+	if err != nil {
+		c.c.deaf.Store(true)
+	}
+	return n, err
+}
 
 // leave sets a short deadline if it is the peer's turn to send. http.Server itself closes only connections that are idle
 // between requests.

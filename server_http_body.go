@@ -31,7 +31,7 @@ func (c *httpConn) exchange(r *http.Request, speak codec, in *input, body *reque
 	if c.left.Load() {
 		s.leave()
 	}
-	defer context.AfterFunc(r.Context(), func() { s.cut(errCancelled) })()
+	defer context.AfterFunc(r.Context(), func() { c.c.watch(s) })() // net/http ends it when the caller sends no more
 	go s.serve()
 	stream.await(s)
 	s.out.drain()

@@ -247,16 +247,52 @@ func TestMaxConnections(t *testing.T) {
 	checkServes(t, s)
 }
 
-// TestHalfClose has a caller that shuts its sending side and waits, as nc -N does.
+// postText is a request with a body, as it goes over the wire.
+func postText(path, header, body string) string {
+	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s", path, header, len(body), body)
+}
+
+// TestHalfClose has callers that shut their sending side and wait, as nc -N does. They are answered; on TCP no later than
+// half_close.
 func TestHalfClose(t *testing.T) {
-	s := startServerWith(t, nil, mustParse(t, "tcp://127.0.0.1:0?auth=none"))
-	conn := s.connect()
-	send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Trial.Block","params":["a"]}`)
-	s.begun(1)
-	conn.(*net.TCPConn).CloseWrite()
-	s.freeAll()
-	if got, want := readAll(t, conn), `{"jsonrpc":"2.0","id":1,"result":"a"}`+"\n"; got != want {
-		t.Errorf("the answer is %q; want %q", got, want)
+	block := `{"jsonrpc":"2.0","id":1,"method":"Trial.Block","params":["a"]}`
+	tests := []struct{ name, send, want, late string }{
+		{"JSON", block, `{"jsonrpc":"2.0","id":1,"result":"a"}` + "\n", `"error":{"code":-32800,`},
+		{"bare", postText("/call/Trial.Block", "", `"a"`), "\r\n\r\n\"a\"\n", "HTTP/1.1 503 "},
+		{"bare, HTTP/1.0", strings.Replace(postText("/call/Trial.Block", "", `"a"`), "/1.1", "/1.0", 1), "\r\n\r\n\"a\"\n", "HTTP/1.0 503 "},
+		{"JSON-RPC by POST", postText("/rpc", "", block), `"result":"a"}` + "\n", `"error":{"code":-32800,`},
+		{"events", postText("/call/Trial.Block", "Accept: text/event-stream\r\n", `"a"`), "event: result\ndata: \"a\"\n\n\r\n0\r\n\r\n", `"code":-32800`},
+	}
+	for _, place := range placesOfTest[:2] {
+		for _, test := range tests {
+			for _, limit := range []time.Duration{time.Hour, time.Millisecond} {
+				if limit == time.Millisecond && place.name == "local" {
+					continue // where it is known whether the caller is there
+				}
+				t.Run(fmt.Sprintf("%s/%s/%v", place.name, test.name, limit), func(t *testing.T) {
+					s := startServerWith(t, func(l *limits) { l.HalfClose = limit }, place.at(t))
+					conn := s.connect()
+					send(t, conn, test.send)
+					s.begun(1)
+					half, ok := conn.(interface{ CloseWrite() error })
+					if !ok {
+						t.Skip("a pipe has no sides to shut")
+					}
+					must(t, half.CloseWrite())
+					want := test.late
+					if limit == time.Hour {
+						want = test.want
+						for range 20 { // who would be told at once, is told by now
+							checkServes(t, s)
+						}
+						s.freeAll()
+					}
+					if got := readAll(t, conn); !strings.Contains(got, want) {
+						t.Errorf("the answer is %q; want %q", got, want)
+					}
+				})
+			}
+		}
 	}
 }
 
