@@ -57,9 +57,10 @@ type Status struct {
 	Connections int64    `json:"connections"` // open now
 	Accepted    int64    `json:"accepted"`    // since the start
 	Refused     int64    `json:"refused"`
-	Calls       int64    `json:"calls"`
-	Errors      int64    `json:"errors"`
-	Memory      uint64   `json:"memory"` // bytes of heap and stacks in use
+	Calls       int64    `json:"calls"`    // begun
+	Errors      int64    `json:"errors"`   // of these, answered with an error
+	Rejected    int64    `json:"rejected"` // messages that began no call
+	Memory      uint64   `json:"memory"`   // bytes of heap and stacks in use
 	Goroutines  int      `json:"goroutines"`
 }
 
@@ -115,7 +116,7 @@ func (i *Ipcd) Status(ctx context.Context) (Status, error) {
 		Version: version(), Protocol: protocolVersion, PID: os.Getpid(),
 		Started: i.began.Format(time.RFC3339), Uptime: time.Since(i.began).Seconds(),
 		Endpoints: endpoints, Connections: s.meter.connections.Load(), Accepted: s.meter.accepted.Load(),
-		Refused: s.meter.refused.Load(), Calls: s.meter.calls.Load(), Errors: s.meter.errors.Load(),
+		Refused: s.meter.refused.Load(), Calls: s.meter.calls.Load(), Errors: s.meter.errors.Load(), Rejected: s.meter.rejected.Load(),
 		Memory: memory.HeapInuse + memory.StackInuse, Goroutines: runtime.NumGoroutine(),
 	}, nil
 }

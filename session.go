@@ -31,7 +31,8 @@ type meter struct {
 	accepted    atomic.Int64
 	refused     atomic.Int64
 	calls       atomic.Int64 // begun
-	errors      atomic.Int64 // answered with an error
+	errors      atomic.Int64 // of these, answered with an error
+	rejected    atomic.Int64 // messages that were answered with an error and began no call
 }
 
 // A session is one end of a connection. Both ends are alike: either may call the other.
@@ -333,6 +334,7 @@ func (s *session) stopReading(m *message, err error) {
 	cause := err
 	if errors.As(err, &f) && m != nil && s.finder != nil {
 		s.log.warn("the peer broke the protocol", "error", f)
+		s.meter.rejected.Add(1)
 		s.respond(m, nil, f)
 		err = nil
 	}

@@ -263,6 +263,9 @@ func (st *sessionState) settle(c *call) {
 // not read. A forwarded call is answered by the reader of another connection, which must not block: others wait for
 // their answers there.
 func (s *session) answer(c *call, result any, f *fault) {
+	if f != nil {
+		s.meter.errors.Add(1)
+	}
 	if c.m.forward == nil {
 		s.respond(&c.message, result, f)
 		return
@@ -304,15 +307,13 @@ func (s *session) part(c *call, value any) error {
 // respond appends the response to m. It blocks while the peer has too much left to read. A result that has no encoding
 // becomes an error.
 func (s *session) respond(m *message, result any, f *fault) {
-	if f != nil {
-		s.meter.errors.Add(1)
-	}
 	if m.kind == notification {
 		return
 	}
 	err := s.out.append(s.codec, m.response(f), result)
 	if err != nil && f == nil && s.out.failed() == nil {
 		s.log.error("a result could not be encoded", "method", m.method, "error", err)
+		s.meter.errors.Add(1)
 		f = faultf(codeInternal, "the result of %s cannot be encoded: %w", m.method, err)
 		err = s.out.append(s.codec, m.response(f), nil)
 	}
@@ -321,10 +322,13 @@ func (s *session) respond(m *message, result any, f *fault) {
 	}
 }
 
-// respondHere is respond for the reader, with null for a result. While calls of ours are in flight it does not block:
+// respondHere is respond for the reader, which has begun no call, with null for a result. While calls of ours are in flight it does not block:
 // the peer may have as many in flight, and would in turn wait for us to read. Only a peer that goes on sending far more
 // without reading is waited for.
 func (s *session) respondHere(m *message, f *fault) {
+	if f != nil {
+		s.meter.rejected.Add(1)
+	}
 	if s.asking.Load() {
 		if sent, err := s.offer(m, nil, f, s.limits.MaxMessage+partWindow); sent && err == nil {
 			return
@@ -338,11 +342,7 @@ func (s *session) offer(m *message, result any, f *fault, most int) (bool, error
 	if m.kind == notification {
 		return true, nil
 	}
-	sent, err := s.out.offer(s.codec, m.response(f), result, most)
-	if sent && err == nil && f != nil {
-		s.meter.errors.Add(1)
-	}
-	return sent, err
+	return s.out.offer(s.codec, m.response(f), result, most)
 }
 
 // cancel gives up the calls with the id in the argument of $/cancelRequest.
@@ -391,6 +391,7 @@ func (s *session) excuse(c *call, f *fault) {
 		c.sending.Lock()
 		defer c.sending.Unlock()
 	}
+	s.meter.errors.Add(1)
 	s.respond(&c.message, nil, f)
 	s.flush()
 	if c.m.forward != nil { // no method runs here that would finish the call

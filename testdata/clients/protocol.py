@@ -459,7 +459,7 @@ def ipcd_service(at):
         check("Describe nobody", code_of(c.call, "Ipcd.Describe", "Nobody")[0], -32601)
         status = c.call("Ipcd.Status")
         check("Status", (status["protocol"], status["connections"] > 0, status["calls"] > 0), (1, True, True))
-        for member in "version", "pid", "started", "uptime", "endpoints", "accepted", "refused", "errors", "memory", "goroutines":
+        for member in "version", "pid", "started", "uptime", "endpoints", "accepted", "refused", "errors", "rejected", "memory", "goroutines":
             holds(f"Status: {member}", member in status)
         me = c.call("Ipcd.Whoami")
         check("Whoami", (me["transport"], me["known"], me["uid"], me["gid"]), ("unix", True, os.getuid(), os.getgid()))
