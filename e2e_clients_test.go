@@ -50,6 +50,14 @@ func TestClientsOfNode(t *testing.T) {
 	s.idle()
 }
 
+// A client that writes on behind its broken request is still told of it.
+func TestNodeIsToldOfABrokenRequest(t *testing.T) {
+	s, socket, port, _ := startForClients(t)
+	got := printed(t, exec.Command(needTool(t, "node"), "testdata/clients/broken.js", socket, port))
+	checkLines(t, got, "broken.want")
+	s.idle()
+}
+
 func TestClientsOfFetch(t *testing.T) {
 	if underWine {
 		t.Skip("under Wine fetch connects to no server at all, Node's own included")

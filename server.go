@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	lastWords   = time.Second // for a caller to read that its call was cut
+	lastWords   = time.Second // for a caller to read what it was told last
 	maxRefusals = 64          // connections that are refused with an answer at the same time; more are just closed
 )
 
@@ -307,12 +307,21 @@ func (s *server) stop(ctx context.Context) error {
 // cut ends all connections. It tells the callers why, but waits no longer than lastWords for them to read it.
 func (s *server) cut() {
 	s.mu.Lock()
-	stages, conns := s.stagesLocked(), slices.Collect(maps.Keys(s.conns))
+	stages := map[*connection]stage{}
+	for c := range s.conns {
+		if c.stage != nil {
+			stages[c] = c.stage
+		}
+	}
+	conns := slices.Collect(maps.Keys(s.conns))
 	s.mu.Unlock()
 	late := time.AfterFunc(lastWords, func() { closeAll(conns) })
 	var cuts sync.WaitGroup
-	for _, st := range stages {
-		cuts.Go(func() { st.cut(errCutShort) })
+	for c, st := range stages {
+		cuts.Go(func() {
+			st.cut(errCutShort)
+			c.part()
+		})
 	}
 	cuts.Wait()
 	late.Stop()

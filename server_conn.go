@@ -27,12 +27,13 @@ type connection struct {
 	log      *logger
 	limits   *limits // those in force when it began
 	account  *account
+	refusal  *fault      // the answer to whatever the peer asks; nil if it is served
 	deaf     atomic.Bool // nothing more can be written
 	stage    stage       // guarded by server.mu; nil until the first enter
 }
 
-// A stage is what owns a connection at the moment: the detection of its protocol, an echo, HTTP, or a session. A new
-// kind of stage implements this and calls enter.
+// A stage is what owns a connection at the moment: the detection of its protocol, an echo, HTTP, a session, or the
+// parting. A new kind of stage implements this and calls enter.
 type stage interface {
 	leave()       // the daemon stops: finish what is owed to the peer, then end
 	cut(f *fault) // end now; callers get f, as far as they still read
@@ -65,17 +66,15 @@ func (s *server) handle(l *listener, raw net.Conn) {
 	case err == nil:
 		err = p.mayConnect(l.endpoint, s.allowed())
 	}
-	var refusal *fault
 	if err != nil {
 		c.log.warn("a connection was refused", "error", err)
-		refusal = errDenied
-	}
-	if refusal == nil {
-		refusal = s.admit(c)
+		c.refusal = errDenied
+	} else {
+		c.refusal = s.admit(c)
 		defer s.dismiss(c)
 	}
-	if refusal != nil {
-		s.refuse(c, refusal)
+	if c.refusal != nil {
+		s.refuse(c)
 		return
 	}
 	c.log.debug("connect")
@@ -147,9 +146,9 @@ func (s *server) dismiss(c *connection) {
 	}
 }
 
-// refuse answers the first call with f; the caller closes the connection. If too many are being refused at once, refuse
-// does nothing.
-func (s *server) refuse(c *connection, f *fault) {
+// refuse answers the first message with the refusal; the caller closes the connection. If too many are being refused at
+// once, refuse does nothing.
+func (s *server) refuse(c *connection) {
 	s.meter.refused.Add(1)
 	s.mu.Lock()
 	s.refusals++
@@ -168,28 +167,31 @@ func (s *server) refuse(c *connection, f *fault) {
 	in := c.newInput(c.Conn)
 	defer in.close()
 	name, err := c.detect(in)
-	switch {
-	case err != nil:
-		return
-	case name == protoHTTP:
-		c.SetWriteDeadline(time.Now().Add(c.limits.Write))
-		refuseHTTP(c.Conn, f)
+	if err != nil {
 		return
 	}
-	speak := protocolOf(name).codec
-	if speak == nil {
-		return
+	if take := takers[name]; take != nil {
+		take(c, in)
+	} else {
+		in.stopAt(time.Now().Add(firstWords))
+		refused := newSession(c.shared, &c.peer, protocolOf(name).codec(in, *c.limits, sideServing), in, c.Conn, c.limits, c.log)
+		refused.finder = refuser{c.refusal, in}
+		c.deaf.Store(refused.serve() != nil)
 	}
-	in.stopAt(time.Now().Add(drainSweep))
-	refused := newSession(c.shared, &c.peer, speak(in, *c.limits, sideServing), in, c.Conn, c.limits, c.log)
-	refused.finder = refuser{f}
-	refused.serve()
+	c.part()
 }
 
-// A refuser is a finder for a peer that may not call anything.
-type refuser struct{ f *fault }
+// A refuser is a finder for a peer that may not call anything. Once it has been asked, nothing more is read: what came along
+// with the first message is still answered.
+type refuser struct {
+	fault *fault
+	in    *input
+}
 
-func (r refuser) find(string, *peer) (*method, *fault) { return nil, r.f }
+func (r refuser) find(string, *peer) (*method, *fault) {
+	r.in.stopAt(time.Now())
+	return nil, r.fault
+}
 
 // newInput returns an input that reads from src, which is the connection or wraps it.
 func (c *connection) newInput(src io.Reader) *input {
@@ -209,6 +211,7 @@ func init() { // a literal would be an initialization cycle
 func (c *connection) converse() {
 	if c.endpoint.Proto == protoEcho && !c.endpoint.isHTTP() {
 		c.serveEcho()
+		c.part()
 		return
 	}
 	in := c.newInput(c.Conn)
@@ -227,9 +230,10 @@ func (c *connection) converse() {
 	c.log = c.log.with("proto", string(name))
 	if take := takers[name]; take != nil {
 		take(c, in)
-		return
+	} else {
+		c.converseIn(c.Conn, in, protocolOf(name).codec(in, *c.limits, sideServing))
 	}
-	c.converseIn(c.Conn, in, protocolOf(name).codec(in, *c.limits, sideServing))
+	c.part()
 }
 
 // wasSilent logs that a peer has not sent enough in time to show its protocol.
@@ -293,6 +297,7 @@ func (c *connection) converseIn(raw net.Conn, in *input, speak codec) {
 	c.enter(s)
 	if err := s.serve(); err != nil {
 		c.log.info("a connection was cut", "error", err)
+		c.deaf.Store(true)
 	}
 	s.close()
 }
@@ -326,6 +331,52 @@ func (c *connection) watch(s *session) {
 		}
 	}
 	s.cut(errCancelled)
+}
+
+// A parting is the stage of a connection on which everything has been said. A connection that is closed in front of unread
+// bytes is reset, and a peer that is still writing finds it broken: either may drop what it has not read yet, the last
+// answers. So the sending side is shut first, and the peer is read to its end, or until it is silent: RFC 9112, section
+// 9.6. A pipe has no sides to shut, and there the peer does not learn that it can close.
+type parting struct {
+	c    *connection
+	left atomic.Bool
+}
+
+func (p *parting) leave() {
+	p.left.Store(true)
+	p.await()
+}
+
+func (p *parting) cut(*fault) { p.c.Conn.Close() }
+
+// await sets how long the peer may be silent.
+func (p *parting) await() {
+	for left := p.left.Load(); ; left = true { // again if the daemon began to stop meanwhile
+		silence := lastWords
+		if left {
+			silence = drainSweep
+		}
+		p.c.SetReadDeadline(time.Now().Add(silence))
+		if left == p.left.Load() {
+			return
+		}
+	}
+}
+
+// part runs the parting. The caller closes the connection.
+func (c *connection) part() {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); c.deaf.Load() || ok && half.CloseWrite() != nil {
+		return // nobody is there to read
+	}
+	p := &parting{c: c}
+	c.enter(p)
+	late := time.AfterFunc(c.limits.Write, func() { c.Conn.Close() })
+	defer late.Stop()
+	buf := make([]byte, inputSmall)
+	for err := error(nil); err == nil; {
+		p.await()
+		_, err = c.Conn.Read(buf)
+	}
 }
 
 // An echo is the stage of a connection that gets back what it sends.

@@ -5,7 +5,6 @@ package main
 // and their answers are in server_http_body.go. See RFC 9110.
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -41,13 +40,14 @@ type httpServer struct {
 // An httpConn is the stage of a connection that speaks HTTP.
 type httpConn struct {
 	net.Conn
-	c      *connection
-	early  []byte // read while detecting the protocol
-	out    patientWriter
-	log    *logger
-	local  bool // a Unix socket or named pipe, which no browser can reach
-	closed chan struct{}
-	once   sync.Once
+	c     *connection
+	early []byte // read while detecting the protocol
+	out   patientWriter
+	log   *logger
+	local bool // a Unix socket or named pipe, which no browser can reach
+
+	mu     sync.Mutex    // held while a read deadline is set for net/http
+	closed chan struct{} // closed, under mu, when net/http is done with the connection
 
 	asked   atomic.Bool             // a request has been answered
 	left    atomic.Bool             // the daemon stops
@@ -61,7 +61,11 @@ func (c *httpConn) Read(b []byte) (int, error) {
 		c.early = c.early[n:]
 		return n, nil
 	}
-	return c.Conn.Read(b)
+	n, err := c.Conn.Read(b)
+	if c.isClosed() {
+		return 0, net.ErrClosed // nobody answers what has come since; see parting
+	}
+	return n, err
 }
 
 // Write applies the write limit.
@@ -113,6 +117,11 @@ func (c *httpConn) lastMoment() time.Time { return time.Now().Add(patience(c.ask
 // SetReadDeadline is called by http.Server only, for the header of a request. The header must be complete in the time
 // for a message, or in less while the daemon stops.
 func (c *httpConn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.isClosed() {
+		return net.ErrClosed // the deadlines are the parting's now
+	}
 	soon := time.Now().Add(c.c.limits.Message)
 	if t.IsZero() || t.Before(soon) {
 		return c.Conn.SetReadDeadline(t)
@@ -124,10 +133,24 @@ func (c *httpConn) SetReadDeadline(t time.Time) error {
 	return err
 }
 
-// Close closes the connection, which also ends serveHTTP.
+// Close ends serveHTTP. The parting follows, and with it the end of the connection.
 func (c *httpConn) Close() error {
-	c.once.Do(func() { close(c.closed) })
-	return c.Conn.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	shut(c.closed)
+	return nil
+}
+
+// CloseWrite is called by http.Server before it waits for a moment, reading nothing, and then calls Close.
+func (c *httpConn) CloseWrite() error { return c.Close() }
+
+func (c *httpConn) isClosed() bool {
+	select {
+	case <-c.closed:
+		return true
+	default:
+		return false
+	}
 }
 
 const httpConnKey contextKey = 1 + iota
@@ -148,12 +171,15 @@ func newHTTPServer(log *logger) *httpServer {
 	return w
 }
 
-// serveHTTP speaks HTTP until the connection is closed. in has the bytes that have already been read.
+// serveHTTP speaks HTTP until net/http is done with the connection. in has the bytes that have already been read.
 func (c *connection) serveHTTP(in *input) {
 	h := &httpConn{c: c, Conn: c.Conn, early: in.take(), log: c.log, local: c.endpoint.isLocal(), closed: make(chan struct{})}
 	h.out = newPatientWriter(c.Conn, c.limits.Write)
 	h.waiting.Store(true)
 	c.enter(h)
+	if c.refusal != nil {
+		h.leave()
+	}
 	select {
 	case c.server.http.conns <- h:
 		<-h.closed
@@ -216,6 +242,10 @@ func handleHTTP(rw http.ResponseWriter, r *http.Request) {
 		c.setWaiting(true)
 	}()
 	rw.Header().Set("X-Content-Type-Options", "nosniff")
+	if f := c.c.refusal; f != nil {
+		c.problem(rw, statusOf(f), f)
+		return
+	}
 	if r.ProtoMajor != 1 { // the preface of HTTP/2, which net/http passes on as a request
 		rw.Header().Set("Connection", "close")
 		c.problem(rw, http.StatusHTTPVersionNotSupported, &fault{Code: codeInvalid, Text: "HTTP/1.1 is spoken here"})
@@ -412,27 +442,13 @@ func (c *httpConn) problem(rw http.ResponseWriter, status int, f *fault) {
 	if f.data().Retry {
 		rw.Header().Set("Retry-After", "1")
 	}
-	if status == http.StatusRequestEntityTooLarge {
-		rw.Header().Set("Connection", "close") // the rest of the body is not wanted
+	if status == http.StatusRequestEntityTooLarge || c.c.refusal != nil {
+		rw.Header().Set("Connection", "close") // what follows is not wanted
 	}
 	rw.Header().Set("Content-Type", jsonType)
 	rw.WriteHeader(status)
 	b, _ := json.Marshal(f)
 	rw.Write(append(b, '\n'))
-}
-
-// refuseHTTP answers the first request of a connection that is refused.
-func refuseHTTP(w io.Writer, f *fault) {
-	b, _ := json.Marshal(f)
-	r := http.Response{
-		StatusCode: statusOf(f), ProtoMajor: 1, ProtoMinor: 1, Close: true,
-		Header:        http.Header{"Content-Type": {jsonType}, "X-Content-Type-Options": {"nosniff"}},
-		ContentLength: int64(len(b)), Body: io.NopCloser(bytes.NewReader(b)),
-	}
-	if f.data().Retry {
-		r.Header.Set("Retry-After", "1")
-	}
-	r.Write(w)
 }
 
 // statusOf returns the HTTP status for a fault outside of JSON-RPC.

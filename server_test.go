@@ -296,6 +296,44 @@ func TestHalfClose(t *testing.T) {
 	}
 }
 
+// TestLastAnswersArrive has a peer that goes on sending behind what ends its connection. It reads afterwards, and must find
+// what it was told, and then the end.
+func TestLastAnswersArrive(t *testing.T) {
+	behind := strings.Repeat(sayRequest+"\n", 16<<10) // 1 MiB, more than a socket holds
+	tests := []struct{ name, send, want string }{
+		{"a syntax error", sayRequest + `{"id":1,}`, sayAnswer + `{"jsonrpc":"2.0","id":null,"error":{"code":-32700,`},
+		{"headers without a length", "Content-Length: many\r\n\r\n", `"error":{"code":-32700,`},
+		{"nested too deeply", strings.Repeat("[", 100), `"error":{"code":-32001,`},
+		{"TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", string(tlsAlert)},
+		{"no HTTP", "GET nonsense\r\n\r\n", "HTTP/1.1 400 Bad Request"},
+		{"HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/1.1 505 "},
+		{"too large a body", "POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000000\r\n\r\n", `"code":-32001,`},
+		{"the end of keep-alive", postText("/call/Echo.Say", "Connection: close\r\n", `"a"`), "\"a\"\n"},
+		{"too many connections", sayRequest, `"error":{"code":-32002,`},
+		{"too many connections over HTTP", postText("/rpc", "", sayRequest), `"code":-32002,`},
+		{"too many connections over TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", string(tlsAlert)},
+	}
+	for _, place := range placesOfTest[:2] {
+		for _, test := range tests {
+			t.Run(place.name+"/"+test.name, func(t *testing.T) {
+				s := startServerWith(t, func(l *limits) { l.MaxConnections = 1 }, place.at(t))
+				if strings.HasPrefix(test.name, "too many") {
+					first := s.connect()
+					send(t, first, sayRequest)
+					_, err := bufio.NewReader(first).ReadString('\n')
+					must(t, err)
+				}
+				conn := s.connect()
+				send(t, conn, test.send+behind)
+				got, err := io.ReadAll(conn)
+				if !strings.Contains(string(got), test.want) || err != nil {
+					t.Errorf("the peer read %q, %v; want %q and the end", shorten(string(got), 200), err, test.want)
+				}
+			})
+		}
+	}
+}
+
 // TestLeavesInMidCall has a caller that goes while its call runs: the call ends, the daemon goes on.
 func TestLeavesInMidCall(t *testing.T) {
 	s := startServerWith(t, nil, localEndpoint(t))
@@ -610,10 +648,10 @@ func TestStopDoesNotWaitForTheRefused(t *testing.T) {
 	s := startServerWith(t, func(l *limits) { l.FirstBytes, l.Drain = time.Hour, time.Hour })
 	ours, theirs := net.Pipe()
 	defer ours.Close()
-	c := &connection{Conn: theirs, server: s.server, shared: s.shared, limits: s.limits(), endpoint: localEndpoint(t), log: s.server.log}
+	c := &connection{Conn: theirs, server: s.server, shared: s.shared, limits: s.limits(), endpoint: localEndpoint(t), log: s.server.log, refusal: errDenied}
 	s.wg.Go(func() {
 		defer theirs.Close()
-		s.refuse(c, errDenied)
+		s.refuse(c)
 	})
 	waitFor(t, func() error {
 		s.mu.Lock()
