@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -43,7 +42,7 @@ func (c *webClient) call(ctx context.Context, name string, arg, result any) erro
 	if host == "" {
 		host = "localhost"
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+host+"/rpc", bytes.NewReader(body))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+host+rpcPath, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -82,22 +81,12 @@ func (c *webClient) wrong(answer *http.Response) *fault {
 	return faultf(codeWrongProtocol, "what answers at %s is not ipcd: HTTP status %s", c.endpoint, answer.Status).withHint("see what serves there; -e names another endpoint")
 }
 
-// decode decodes a JSON-RPC response, or the bare fault of a request that was refused before it was read.
+// decode decodes a JSON-RPC response, whatever its status.
 func (c *webClient) decode(answer *http.Response, result any) error {
 	if answer.Header.Get("Content-Type") != jsonType {
 		return c.wrong(answer)
 	}
-	in := newInput(answer.Body, c.limits)
-	reader := newJSONCodec(in, c.limits, framingValue)
-	if answer.StatusCode != http.StatusOK {
-		var f fault
-		body, err := io.ReadAll(io.LimitReader(answer.Body, int64(c.limits.MaxMessage)))
-		if err == nil && json.Unmarshal(body, &f) == nil && f.Code != 0 {
-			return &f
-		}
-		in = newInput(bytes.NewReader(body), c.limits)
-		reader = newJSONCodec(in, c.limits, framingValue)
-	}
+	reader := newJSONCodec(newInput(answer.Body, c.limits), c.limits, framingValue)
 	said := false // something that is no answer
 	for {
 		var m message

@@ -40,6 +40,8 @@ func TestStatusAddsUp(t *testing.T) {
 		{"a bare call of no method", postText("/call/Echo.Sai", "", `"a"`), 0, 0, 1},
 		{"a bare call without JSON", postText("/call/Echo.Say", "", `{]`), 0, 0, 1},
 		{"a POST of nothing", postText("/rpc", "", ""), 0, 0, 1},
+		{"a page of another site", postText("/rpc", "Origin: http://example.com\r\n", line("Echo.Say", good)), 0, 0, 1},
+		{"no such path", "GET /favicon.ico HTTP/1.1\r\nHost: localhost\r\n\r\n", 0, 0, 1},
 		{"a health check", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 0, 0, 0},
 	}
 	for _, test := range tests {

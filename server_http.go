@@ -6,15 +6,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"io"
-	"mime"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"path"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,7 +23,7 @@ const (
 	headerWait    = time.Duration(oneDay) // longer than any limit may be; see httpConn.SetReadDeadline
 	gobPath       = "/_goRPC_"
 	timeoutHeader = "Ipcd-Timeout" // how long the caller will wait: "1.5s" or a number of seconds
-	jsonType      = "application/json"
+	rpcPath       = "/rpc"
 )
 
 // An httpServer is a server of net/http for connections whose first bytes have already been read.
@@ -222,7 +219,7 @@ var routes = func() *http.ServeMux {
 	mux := http.NewServeMux()
 	for pattern, serve := range map[string]func(c *httpConn, rw http.ResponseWriter, r *http.Request){
 		"/healthz":          (*httpConn).health,
-		"/rpc":              (*httpConn).rpc,
+		rpcPath:             (*httpConn).rpc,
 		"/call/{method...}": (*httpConn).call,
 		"/":                 (*httpConn).notFound,
 	} {
@@ -230,6 +227,9 @@ var routes = func() *http.ServeMux {
 	}
 	return mux
 }()
+
+// isRPC reports whether a request is for JSON-RPC.
+func isRPC(r *http.Request) bool { return r.URL.Path == rpcPath }
 
 func httpConnOf(r *http.Request) *httpConn { return r.Context().Value(httpConnKey).(*httpConn) }
 
@@ -242,18 +242,8 @@ func handleHTTP(rw http.ResponseWriter, r *http.Request) {
 		c.setWaiting(true)
 	}()
 	rw.Header().Set("X-Content-Type-Options", "nosniff")
-	if f := c.c.refusal; f != nil {
-		c.problem(rw, statusOf(f), f)
-		return
-	}
-	if r.ProtoMajor != 1 { // the preface of HTTP/2, which net/http passes on as a request
-		rw.Header().Set("Connection", "close")
-		c.problem(rw, http.StatusHTTPVersionNotSupported, &fault{Code: codeInvalid, Text: "HTTP/1.1 is spoken here"})
-		return
-	}
-	if status, why := c.foreign(r); status != 0 {
-		c.log.warn("an HTTP request was refused", "reason", why, "host", r.Host, "origin", r.Header.Get("Origin"))
-		c.problem(rw, status, &fault{Code: codeDenied, Text: why})
+	if status, f := c.refusal(r); f != nil {
+		c.refuse(rw, r, status, f)
 		return
 	}
 	switch {
@@ -270,19 +260,34 @@ func handleHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (c *httpConn) notFound(rw http.ResponseWriter, _ *http.Request) {
-	c.problem(rw, http.StatusNotFound, &fault{Code: codeNoMethod, Text: "there is /rpc, /call/Service.Method and /healthz"})
+func (c *httpConn) notFound(rw http.ResponseWriter, r *http.Request) {
+	c.refuse(rw, r, http.StatusNotFound, &fault{Code: codeNoMethod, Text: "there is /rpc, /call/Service.Method and /healthz"})
+}
+
+// refusal returns why a request is refused whatever it asks for, or nil.
+func (c *httpConn) refusal(r *http.Request) (status int, f *fault) {
+	if f := c.c.refusal; f != nil {
+		return statusOf(f), f
+	}
+	if r.ProtoMajor != 1 { // the preface of HTTP/2, which net/http passes on as a request
+		return http.StatusHTTPVersionNotSupported, &fault{Code: codeInvalid, Text: "HTTP/1.1 is spoken here"}
+	}
+	if why := c.foreign(r); why != "" {
+		c.log.warn("an HTTP request was refused", "reason", why, "host", r.Host, "origin", r.Header.Get("Origin"))
+		return http.StatusForbidden, &fault{Code: codeDenied, Text: why}
+	}
+	return 0, nil
 }
 
 // foreign refuses what a web page from elsewhere could make a browser send: a request to a name that was made to point
 // here (DNS rebinding), a request to another origin, a form. No browser sends a Content-Type of JSON to another origin
-// without a preflight request (Fetch standard, CORS), and we never grant one. It returns 0 for any other request.
-func (c *httpConn) foreign(r *http.Request) (status int, why string) {
+// without a preflight request (Fetch standard, CORS), and we never grant one. It returns nothing for any other request.
+func (c *httpConn) foreign(r *http.Request) (why string) {
 	if r.Method == http.MethodConnect && r.Host == "" {
 		r.Host = r.URL.Host
 	}
 	if !c.local && !isLoopbackHost(r.Host) && r.Method != http.MethodConnect {
-		return http.StatusForbidden, "the Host is not this machine's; use localhost, 127.0.0.1 or [::1]"
+		return "the Host is not this machine's; use localhost, 127.0.0.1 or [::1]"
 	}
 	for _, name := range []string{"Origin", "Referer"} {
 		value := r.Header.Get(name)
@@ -291,13 +296,13 @@ func (c *httpConn) foreign(r *http.Request) (status int, why string) {
 		}
 		u, err := url.Parse(value)
 		if err != nil || u.Scheme != "http" || u.Host != r.Host {
-			return http.StatusForbidden, "the " + name + " is not this daemon's own"
+			return "the " + name + " is not this daemon's own"
 		}
 	}
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
-		return http.StatusForbidden, "a page of another site may not call"
+		return "a page of another site may not call"
 	}
-	return 0, ""
+	return ""
 }
 
 // isLoopbackHost reports whether a Host can only mean this machine.
@@ -318,9 +323,9 @@ func isLoopbackHost(hostport string) bool {
 func (c *httpConn) health(rw http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
-		c.wrongMethod(rw, "GET, HEAD")
+		c.wrongMethod(rw, r, "GET, HEAD")
 	case c.left.Load():
-		c.problem(rw, http.StatusServiceUnavailable, errShuttingDown)
+		c.problem(rw, r, http.StatusServiceUnavailable, errShuttingDown)
 	default:
 		rw.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		io.WriteString(rw, "ok\n")
@@ -330,7 +335,7 @@ func (c *httpConn) health(rw http.ResponseWriter, r *http.Request) {
 // connect turns the connection into one for net/rpc. The status line is the one that rpc.DialHTTP expects.
 func (c *httpConn) connect(rw http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != gobPath {
-		c.problem(rw, http.StatusNotFound, &fault{Code: codeNoMethod, Text: "CONNECT is for net/rpc and its path is " + gobPath})
+		c.refuse(rw, r, http.StatusNotFound, &fault{Code: codeNoMethod, Text: "CONNECT is for net/rpc and its path is " + gobPath})
 		return
 	}
 	conn, rest, err := rw.(http.Hijacker).Hijack()
@@ -351,7 +356,7 @@ func (c *httpConn) connect(rw http.ResponseWriter, r *http.Request) {
 
 // rpc answers JSON-RPC: a request, a batch, or several of them back to back. If a call fails the status is still 200,
 // and the error is in the answer. The status is 400 for a body that is not JSON-RPC, 413 for one that is too large, and
-// 204 if there is nothing to answer.
+// 204 if there is nothing to answer. Whatever the status, a body is JSON-RPC.
 func (c *httpConn) rpc(rw http.ResponseWriter, r *http.Request) {
 	if !c.acceptable(rw, r) {
 		return
@@ -372,15 +377,12 @@ func (c *httpConn) rpc(rw http.ResponseWriter, r *http.Request) {
 	answer, f := c.exchange(r, watch, in, body, stream)
 	switch {
 	case f != nil:
-		c.problem(rw, statusOf(f), f)
+		c.problem(rw, r, statusOf(f), f)
 	case stream != nil && stream.begun.Load():
 	case len(answer) == 0:
 		rw.WriteHeader(http.StatusNoContent)
 	default:
-		rw.Header().Set("Content-Type", jsonType)
-		rw.Header().Set("Content-Length", strconv.Itoa(len(answer)))
-		rw.WriteHeader(watch.status())
-		rw.Write(answer)
+		sendJSON(rw, r, watch.status(), answer)
 	}
 }
 
@@ -391,7 +393,7 @@ func (c *httpConn) call(rw http.ResponseWriter, r *http.Request) {
 	}
 	timeout, f := parseTimeout(r.Header.Get(timeoutHeader))
 	if f != nil {
-		c.problem(rw, http.StatusBadRequest, f)
+		c.refuse(rw, r, http.StatusBadRequest, f)
 		return
 	}
 	body := c.bodyOf(r)
@@ -404,51 +406,54 @@ func (c *httpConn) call(rw http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case f != nil:
-		c.problem(rw, statusOf(f), f)
+		c.problem(rw, r, statusOf(f), f)
 	case bare.stream != nil:
 	default:
-		rw.Header().Set("Content-Type", jsonType)
-		rw.Header().Set("Content-Length", strconv.Itoa(len(answer)))
-		rw.Write(answer)
+		sendJSON(rw, r, http.StatusOK, answer)
 	}
 }
 
 // acceptable checks a request before its body is read. If it returns false, it has answered the request.
 func (c *httpConn) acceptable(rw http.ResponseWriter, r *http.Request) bool {
-	if r.Method != http.MethodPost {
-		c.wrongMethod(rw, "POST")
-		return false
+	switch most := c.c.limits.MaxMessage; {
+	case r.Method != http.MethodPost:
+		c.wrongMethod(rw, r, "POST")
+	case !c.local && !isJSON(r.Header.Get("Content-Type")):
+		c.refuse(rw, r, http.StatusUnsupportedMediaType, &fault{Code: codeInvalid, Text: "the Content-Type must be " + jsonType})
+	case r.ContentLength > int64(most):
+		c.log.warn("a message was refused", "limit", "max_message", "max", most)
+		c.refuse(rw, r, http.StatusRequestEntityTooLarge, tooLarge("max_message", int64(most), "the body is too large"))
+	default:
+		return true
 	}
-	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if mediaType != jsonType && !c.local {
-		c.problem(rw, http.StatusUnsupportedMediaType, &fault{Code: codeInvalid, Text: "the Content-Type must be " + jsonType})
-		return false
-	}
-	if r.ContentLength > int64(c.c.limits.MaxMessage) {
-		c.log.warn("a message was refused", "limit", "max_message", "max", c.c.limits.MaxMessage)
-		c.problem(rw, http.StatusRequestEntityTooLarge, tooLarge("max_message", int64(c.c.limits.MaxMessage), "the body is too large"))
-		return false
-	}
-	return true
+	return false
 }
 
-func (c *httpConn) wrongMethod(rw http.ResponseWriter, allowed string) {
+func (c *httpConn) wrongMethod(rw http.ResponseWriter, r *http.Request, allowed string) {
 	rw.Header().Set("Allow", allowed)
-	c.problem(rw, http.StatusMethodNotAllowed, &fault{Code: codeInvalid, Text: "the method must be " + allowed})
+	c.refuse(rw, r, http.StatusMethodNotAllowed, &fault{Code: codeInvalid, Text: "the method must be " + allowed})
 }
 
-// problem answers with a fault as JSON: {"code":...,"message":...,"data":...}.
-func (c *httpConn) problem(rw http.ResponseWriter, status int, f *fault) {
+// refuse answers a request that starts no call.
+func (c *httpConn) refuse(rw http.ResponseWriter, r *http.Request, status int, f *fault) {
+	c.c.shared.meter.rejected.Add(1)
+	c.problem(rw, r, status, f)
+}
+
+// problem answers with a fault: to JSON-RPC as a response whose id is null, and to anything else as
+// {"code":...,"message":...,"data":...}.
+func (c *httpConn) problem(rw http.ResponseWriter, r *http.Request, status int, f *fault) {
 	if f.data().Retry {
 		rw.Header().Set("Retry-After", "1")
 	}
-	if status == http.StatusRequestEntityTooLarge || c.c.refusal != nil {
+	if status == http.StatusRequestEntityTooLarge || status == http.StatusHTTPVersionNotSupported || c.c.refusal != nil {
 		rw.Header().Set("Connection", "close") // what follows is not wanted
 	}
-	rw.Header().Set("Content-Type", jsonType)
-	rw.WriteHeader(status)
-	b, _ := json.Marshal(f)
-	rw.Write(append(b, '\n'))
+	body := appendFault(nil, f)
+	if isRPC(r) {
+		body, _ = appendMessage(nil, &message{kind: response, id: callID{json: nullID}, fault: f}, nil)
+	}
+	sendJSON(rw, r, status, append(body, '\n'))
 }
 
 // statusOf returns the HTTP status for a fault outside of JSON-RPC.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -65,6 +66,22 @@ func newEventStream(rw http.ResponseWriter, r *http.Request) *eventStream {
 		return &eventStream{rw: rw}
 	}
 	return nil
+}
+
+const jsonType = "application/json"
+
+// isJSON reports whether the value of a Content-Type is JSON.
+func isJSON(contentType string) bool {
+	mediaType, _, _ := mime.ParseMediaType(contentType)
+	return mediaType == jsonType
+}
+
+// sendJSON sends an answer as a whole.
+func sendJSON(rw http.ResponseWriter, _ *http.Request, status int, body []byte) {
+	rw.Header().Set("Content-Type", jsonType)
+	rw.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	rw.WriteHeader(status)
+	rw.Write(body)
 }
 
 // Write sends events, and before the first one the header.
@@ -184,7 +201,7 @@ func (c *firstFault) read(m *message) error {
 		m.parts = ""
 	}
 	var f *fault
-	if errors.As(err, &f) && (f.Code == codeParse || f.Code == codeTooLarge) {
+	if errors.As(err, &f) && f.Code != codeInvalid { // JSON that is no request is answered like a call that fails
 		c.whole.CompareAndSwap(nil, f)
 	}
 	return err

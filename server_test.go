@@ -228,6 +228,7 @@ func TestMaxConnections(t *testing.T) {
 	}
 	for name, test := range map[string]struct{ send, want string }{
 		"json": {sayRequest, `"error":{"code":-32002,`},
+		"rpc":  {postText("/rpc", "", sayRequest), `{"jsonrpc":"2.0","id":null,"error":{"code":-32002,`},
 		"http": {"POST /call/Echo.Say HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n\"a\"", "HTTP/1.1 429 Too Many Requests"},
 	} {
 		conn := s.connect()
@@ -310,7 +311,7 @@ func TestLastAnswersArrive(t *testing.T) {
 		{"too large a body", "POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000000\r\n\r\n", `"code":-32001,`},
 		{"the end of keep-alive", postText("/call/Echo.Say", "Connection: close\r\n", `"a"`), "\"a\"\n"},
 		{"too many connections", sayRequest, `"error":{"code":-32002,`},
-		{"too many connections over HTTP", postText("/rpc", "", sayRequest), `"code":-32002,`},
+		{"too many connections over HTTP", postText("/rpc", "", sayRequest), `{"jsonrpc":"2.0","id":null,"error":{"code":-32002,`},
 		{"too many connections over TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", string(tlsAlert)},
 	}
 	for _, place := range placesOfTest[:2] {

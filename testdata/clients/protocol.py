@@ -349,7 +349,8 @@ def over_http(at):
         check("a wrong Ipcd-Timeout", post(c, "/call/Ipcd.Ping", "", Ipcd_Timeout="soon")[0], 400)
         # what is refused
         check("a page's Origin", post(c, "/call/Ipcd.Ping", "", Origin="http://example.com")[0], 403)
-        check("a page's Referer", post(c, "/rpc", ping, Referer="http://example.com/x")[0], 403)
+        status, refusal, _ = post(c, "/rpc", ping, Referer="http://example.com/x")
+        check("a page's Referer", (status, refusal["jsonrpc"], refusal["id"], refusal["error"]["code"]), (403, "2.0", None, -32005))
         check("GET", post(c, "/call/Ipcd.Ping", "", method="GET")[0], 405)
         check("another Host", post(c, "/call/Ipcd.Ping", "", Host="example.com")[0], 200 if url == at.unix else 403)
         check("another type", post(c, "/call/Ipcd.Ping", "", Content_Type="text/plain")[0], 200 if url == at.unix else 415)

@@ -1,0 +1,53 @@
+package main
+
+// This file owns what is decided about an HTTP request before its body is read: by its path, its method and its headers.
+
+import (
+	"bufio"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// overHTTP sends a request as it goes over the wire and returns the answer with its body.
+func overHTTP(t testing.TB, s *testServer, text string) (*http.Response, string) {
+	t.Helper()
+	conn := s.connect()
+	defer conn.Close()
+	send(t, conn, text)
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	must(t, err)
+	body, err := io.ReadAll(answer.Body)
+	must(t, err)
+	return answer, string(body)
+}
+
+// TestRequestsByTheirHeader has requests whose outcome does not depend on their body. What is not taken is told in the form
+// that the caller understands: a response of JSON-RPC, or the bare error.
+func TestRequestsByTheirHeader(t *testing.T) {
+	ping := `{"jsonrpc":"2.0","id":1,"method":"Ipcd.Ping"}`
+	rpc := func(path, header string) string { return postText(path, header, ping) }
+	const (
+		refused = `{"jsonrpc":"2.0","id":null,"error":{"code":`
+	)
+	tests := []struct{ name, send, status, body string }{
+		// the form of a refusal
+		{"a GET", "GET /rpc HTTP/1.1\r\nHost: localhost\r\n\r\n", "405", refused + "-32600,"},
+		{"a bare GET", "GET /call/Echo.Say HTTP/1.1\r\nHost: localhost\r\n\r\n", "405", `{"code":-32600,`},
+		{"too long", "POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000000\r\n\r\n", "413", refused + "-32001,"},
+		{"too long, bare", "POST /call/Echo.Say HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000000\r\n\r\n", "413", `{"code":-32001,`},
+		{"another origin", rpc("/rpc", "Origin: http://example.com\r\n"), "403", refused + "-32005,"},
+		{"another origin, bare", postText("/call/Echo.Say", "Origin: http://example.com\r\n", `"a"`), "403", `{"code":-32005,`},
+		{"another host", strings.Replace(rpc("/rpc", ""), "Host: localhost", "Host: example.com", 1), "403", refused + "-32005,"},
+	}
+	s := startServer(t, "http://127.0.0.1:0?auth=none")
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			answer, body := overHTTP(t, s, test.send)
+			if test.status == "" && answer.StatusCode < 400 || !strings.HasPrefix(answer.Status, test.status) || !strings.HasPrefix(body, test.body) {
+				t.Errorf("%q was answered with %s and %q; want %s and %q", test.send, answer.Status, body, test.status, test.body)
+			}
+		})
+	}
+}
