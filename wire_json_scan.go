@@ -58,10 +58,17 @@ type jsonFrame struct {
 
 type jsonSpan struct{ start, end int }
 
-// reset prepares s for the next value.
+// fewFrames is the depth, and the number of member names, for which a scan keeps room between values.
+const fewFrames = 64
+
+// reset prepares s for the next value. What it has learned of the last one, it forgets.
 func (s *jsonScan) reset(maxDepth int) {
+	clear(s.frames) // none, unless the last value broke off
 	*s = jsonScan{maxDepth: maxDepth, frames: s.frames[:0], names: s.names[:0]}
-	if cap(s.names) > 1<<10 {
+	if cap(s.frames) > fewFrames {
+		s.frames = nil
+	}
+	if cap(s.names) > fewFrames {
 		s.names = nil
 	}
 }
@@ -129,6 +136,7 @@ func (s *jsonScan) token(b []byte, last bool) error {
 		c == ']' && (s.next == nextValueOrEnd || s.next == nextCommaOrEnd && !s.top().object):
 		s.endMember(b)
 		s.names = s.names[:min(s.top().first, len(s.names))]
+		*s.top() = jsonFrame{} // the slot stays, its map must not
 		s.frames = s.frames[:len(s.frames)-1]
 		s.ended()
 	case c == ',' && s.next == nextCommaOrEnd:

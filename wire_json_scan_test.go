@@ -278,6 +278,32 @@ func TestJSONScanFindsNamesTwiceAmongMany(t *testing.T) {
 	}
 }
 
+// The names of an object with many go with it, even if the message breaks off.
+func TestJSONScanForgetsNames(t *testing.T) {
+	var many strings.Builder
+	for i := range 10 * fewNames {
+		fmt.Fprintf(&many, `"name%d":0,`, i)
+	}
+	nested := "1"
+	for range 5 {
+		nested = `{` + many.String() + `"in":` + nested + `}`
+	}
+	var s jsonScan
+	for _, text := range []string{nested, nested[:len(nested)-3] + "!", strings.Repeat("[", 500)} {
+		s.reset(1000)
+		s.scan([]byte(text), true)
+		s.reset(1000)
+		for i, f := range s.frames[:cap(s.frames)] {
+			if f.many != nil {
+				t.Errorf("after %.20q the names at depth %d are still there", text, i)
+			}
+		}
+		if len(s.frames)+len(s.names) > 0 || cap(s.frames) > fewFrames || cap(s.names) > fewFrames {
+			t.Errorf("after %.20q it has room for %d frames and %d names", text, cap(s.frames), cap(s.names))
+		}
+	}
+}
+
 // strictJSON is what the scanner takes by the standard library's opinion: valid, UTF-8, without
 // lone surrogates and, found by decoding to tokens, no member twice and not too deep.
 func strictJSON(b []byte) bool {
