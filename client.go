@@ -3,8 +3,8 @@ package main
 // This file is the door of the room client: dial connects to an endpoint and returns a caller, and startDaemon starts a
 // daemon first if need be. Errors are faults with hints, worded so that people can tell the causes apart.
 //
-// client_http.go is the caller over HTTP and client_start.go is startDaemon. A new codec needs nothing here: dial takes
-// it from its row of protocols. A protocol without a codec implements caller, and dial returns it, as for HTTP.
+// client_http.go is the caller over HTTP, client_gob.go gives Go types to what was typed as JSON, and client_start.go is
+// startDaemon. A new codec needs nothing here: dial takes it from its row of protocols. A protocol without a codec implements caller, and dial returns it, as for HTTP.
 
 import (
 	"context"
@@ -75,11 +75,21 @@ func newClient(e endpoint, conn net.Conn, speak codec, in *input, l limits) *cli
 
 // call implements caller.
 func (c *client) call(ctx context.Context, name string, arg, result any) error {
+	if c.endpoint.Proto == protoGob {
+		return c.callGob(ctx, name, arg, result)
+	}
 	return c.session.ask(ctx, name, arg, result, nil)
 }
 
 func closedEarly(e endpoint) *fault {
 	return faultf(codeConnection, "the daemon at %s closed the connection before it answered", e).withHint("its log says why; try again when it is up: --wait 5s")
+}
+
+// ownLimit words a limit of ours that an answer exceeds, so that nobody looks for it at the daemon.
+func ownLimit(f *fault) *fault {
+	own := *f
+	own.Text = "the answer is over a limit of this client: " + f.Text
+	return &own
 }
 
 // explain words an error of the connection for a caller.
@@ -88,6 +98,8 @@ func (c *client) explain(err error) error {
 	switch {
 	case errors.Is(err, errEcho):
 		return faultf(codeWrongProtocol, "what answers at %s is not ipcd: %w", c.endpoint, err).withHint("see what serves there; -e names another endpoint")
+	case errors.As(err, &f) && errors.Is(f, errOwnLimit):
+		return ownLimit(f)
 	case errors.As(err, &f) && f.Code != codeParse && f.Code != codeInvalid:
 		return err
 	case errors.As(err, &f):

@@ -100,6 +100,9 @@ func (c *webClient) decode(answer *http.Response, result any) error {
 			}
 			return reader.body(result)
 		case errors.As(err, &bad) && bad.m.kind == response && bad.m.id.seq == ownID:
+			if errors.Is(bad.fault, errOwnLimit) {
+				return ownLimit(bad.fault)
+			}
 			return bad.fault
 		case err == nil || errors.As(err, &bad):
 			said = true

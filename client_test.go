@@ -5,10 +5,12 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -264,5 +266,74 @@ func TestDeadlineAtTheInstantOfTheAnswer(t *testing.T) {
 			cancel()
 		}
 		c.close()
+	}
+}
+
+// An answer over a limit of the client is not blamed on the daemon.
+func TestClientNamesItsOwnLimit(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	for _, p := range []proto{protoGob, protoJSON, protoHTTP} {
+		l := defaultLimits()
+		l.MaxMessage = 1 << 10
+		for _, result := range []any{nil, new(string), new(json.RawMessage)} {
+			c, err := dial(t.Context(), s.endpoints[0].withProto(p), dialOptions{limits: l})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := checkCode(t, string(p), ask(c, "Trial.Big", 5000, result), codeTooLarge, "a limit of this client")
+			if f.data().Max != 1<<10 || !strings.Contains(hintFor(f), "--set limits.max_message") {
+				t.Errorf("%s: %v, data %s, hint %q; want 1024 and what to type", p, f, f.Data, hintFor(f))
+			}
+			c.close()
+		}
+	}
+}
+
+// A JSON argument goes over gob as what the method takes, if the daemon says that.
+func TestClientSendsJSONAsGob(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	c := dialOurs(protoGob)(t, s.endpoints[0])
+	defer c.close()
+	for _, test := range []struct{ method, arg, want string }{
+		{"Trial.Sum", "[1,2]", "3"}, {"Trial.Sum", "[1,2.5]", "3.5"}, {"Trial.Sum", "[]", "0"}, {"Trial.Sum", "7", "expected an array"},
+		{"Trial.Count", "[]", "0"}, {"Trial.Count", `["a"]`, "1"}, {"Trial.Count", `[1]`, "expected a string"}, {"Trial.Count", `[null]`, "null"},
+		{"Trial.Bytes", `"aGk="`, `"aGk="`}, {"Echo.Say", `"a"`, `"a"`}, {"Echo.Say", "1", "expected a string"}, {"Trial.Slow", "0", "0"},
+		{"Trial.Raw", `{"a":1}`, "JSON object"}, {"Trial.Old", `{"N":1}`, "JSON object"}, {"Trial.No", "1", "there is no service or method Trial.No"},
+		{"Ipcd.Ping", "1", `"pong"`}, {"Trial.Unencodable", "null", "cannot be encoded"},
+	} {
+		var got json.RawMessage
+		err := ask(c, test.method, json.RawMessage(test.arg), &got)
+		if err == nil && string(got) != test.want || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s(%s) = %s, %v; want %s", test.method, test.arg, got, err, test.want)
+		}
+	}
+	checkSay(t, c, "still here")
+}
+
+func TestGobTypeBySchema(t *testing.T) {
+	for _, test := range []struct {
+		typ  any
+		text string
+		want any // or the words of an error
+	}{
+		{uint16(0), "7", uint64(7)}, {int8(0), "-7", int64(-7)}, {float32(0), "7", 7.0}, {false, "true", true},
+		{[][]int{}, "[[1],[]]", [][]int64{{1}, {}}}, {map[string]uint{}, `{"a":1}`, map[string]uint64{"a": 1}}, {map[string]bool{}, `{}`, map[string]bool{}},
+		{time.Time{}, `"2026-11-24T01:02:03Z"`, time.Date(2026, 11, 24, 1, 2, 3, 0, time.UTC)},
+		{GobRoom{}, `{"Floor":1}`, "names of the Go fields"}, {[]GobRoom{}, `[{}]`, "names of the Go fields"},
+		{nil, "5", int64(5)}, {nil, "5.0", 5.0}, {nil, "18446744073709551615", uint64(1<<64 - 1)}, {nil, "[1,2.5]", []float64{1, 2.5}},
+		{nil, "[[1],[2]]", [][]int64{{1}, {2}}}, {nil, `["a",1]`, "several types"}, {nil, "[]", "empty JSON array"}, {nil, "{}", "JSON object"}, {nil, "null", nil},
+	} {
+		var s schema
+		if test.typ != nil { // as it comes over the wire
+			b, err := schemaOf(reflect.TypeOf(test.typ)).GobEncode()
+			if err := errors.Join(err, s.GobDecode(b)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := gobOfJSON(json.RawMessage(test.text), s)
+		words, _ := test.want.(string)
+		if err != nil && (words == "" || !strings.Contains(err.Error(), words)) || err == nil && !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s for a %T = %T %v, %v; want %T %v", test.text, test.typ, got, got, err, test.want, test.want)
+		}
 	}
 }

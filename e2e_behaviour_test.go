@@ -6,6 +6,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -101,6 +102,11 @@ func (*Trial) Panic(ctx context.Context, text string) (string, error) { panic(te
 // Fail fails in the words that it is given.
 func (*Trial) Fail(ctx context.Context, text string) (string, error) { return "", errors.New(text) }
 
+// FailBig fails in n bytes.
+func (*Trial) FailBig(ctx context.Context, n int) (string, error) {
+	return "", errors.New(strings.Repeat("x", n))
+}
+
 // Big returns n bytes.
 func (*Trial) Big(ctx context.Context, n int) (string, error) { return strings.Repeat("x", n), nil }
 
@@ -112,6 +118,23 @@ func (*Trial) Parcel(ctx context.Context, p TrialParcel) (TrialParcel, error) { 
 
 // Bytes returns its argument.
 func (*Trial) Bytes(ctx context.Context, b []byte) ([]byte, error) { return b, nil }
+
+// Count returns how many texts it is given.
+func (*Trial) Count(ctx context.Context, list []string) (int, error) { return len(list), nil }
+
+// Sum returns the sum of its arguments.
+func (*Trial) Sum(ctx context.Context, list []float64) (sum float64, err error) {
+	for _, n := range list {
+		sum += n
+	}
+	return sum, nil
+}
+
+// Raw returns its argument, which is JSON.
+func (*Trial) Raw(ctx context.Context, raw json.RawMessage) (json.RawMessage, error) { return raw, nil }
+
+// Holder returns its argument, which holds values of types that it does not name.
+func (*Trial) Holder(ctx context.Context, h GobHolder) (GobHolder, error) { return h, nil }
 
 // Old is a method in the form of net/rpc.
 func (*Trial) Old(a TrialPlace, sum *int) error { *sum = a.N + a.Place; return nil }
@@ -423,6 +446,22 @@ var behaviours = []behaviour{
 		if err := ask(c, "Ipcd.Ping", nil, &pong); err != nil || pong != "pong" {
 			t.Errorf("Ipcd.Ping() = %q, %v; want pong", pong, err)
 		}
+	}},
+	{name: "json", skip: func(k clientKind) bool { return k.name == "gob-ours" }, run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+		want := `{"a":[1,"é",null],"b":18446744073709551615}`
+		var got json.RawMessage
+		if err := ask(c, "Trial.Raw", json.RawMessage(want), &got); err != nil || string(got) != want {
+			t.Errorf("Trial.Raw(%s) = %s, %v", want, got, err)
+		}
+		checkSay(t, c, "still here")
+	}},
+	{name: "answer-over-max_message", limit: func(l *limits) { l.MaxMessage = 4 << 10 }, run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+		f := checkCode(t, "Trial.Big", ask(c, "Trial.Big", 5<<10, nil), codeTooLarge, "this daemon sends no more (limit max_message = 4096)")
+		if k.data && (f.data().Limit != "max_message" || f.data().Max != 4<<10) {
+			t.Errorf("the data of the error is %+v; want max_message and 4096", f.data())
+		}
+		checkCode(t, "Trial.FailBig", ask(c, "Trial.FailBig", 5<<10, nil), codeTooLarge, "the error of Trial.FailBig has ")
+		checkSay(t, c, "still here")
 	}},
 	{name: "errors", run: func(t *testing.T, s *testServer, k clientKind, c caller) {
 		f := checkCode(t, "Echo.Sy", ask(c, "Echo.Sy", "a", nil), codeNoMethod, "Echo.Sy")

@@ -101,7 +101,8 @@ var (
 	errInternal     = &fault{Code: codeInternal, Text: "internal error; the daemon's log has the details"}
 	errDenied       = &fault{Code: codeDenied, Text: "access denied"}
 	errForced       = errors.New("stopped by force")
-	errNoService    = errors.New("") // from the service manager: there is no service of that name
+	errNoService    = errors.New("")                        // from the service manager: there is no service of that name
+	errOwnLimit     = errors.New("a limit of this program") // and not of the other end, whose fault came over the wire
 )
 
 // faultf returns a fault whose text is formatted; %w keeps the cause.
@@ -140,7 +141,7 @@ func goneFault(what string, retry bool) *fault {
 
 // tooLarge returns the fault of a message that exceeds a limit and always will.
 func tooLarge(limit string, max int64, what string) *fault {
-	return &fault{Code: codeTooLarge, Text: fmt.Sprintf("%s (limit %s = %d)", what, limit, max), Data: faultData{Limit: limit, Max: max}.json()}
+	return &fault{Code: codeTooLarge, Text: fmt.Sprintf("%s (limit %s = %d)", what, limit, max), Data: faultData{Limit: limit, Max: max}.json(), err: errOwnLimit}
 }
 
 // busy returns the fault of a limit that is reached only for a time.
@@ -229,8 +230,13 @@ func hintFor(err error) string {
 	case codeBusy, codeShuttingDown:
 		return "try again; --wait 5s does it for you while a daemon comes up"
 	case codeTooLarge:
-		if limit := f.data().Limit; limit != "" {
-			return fmt.Sprintf("send less, or raise limits.%s in the daemon's configuration", limit)
+		limit := f.data().Limit
+		switch {
+		case limit == "":
+		case errors.Is(f, errOwnLimit):
+			return fmt.Sprintf("raise the client's own limit: --set limits.%s=...", limit)
+		default:
+			return fmt.Sprintf("send or ask for less, or raise limits.%s in the daemon's configuration", limit)
 		}
 	case codeDenied:
 		return "the daemon serves its own user and " + masters + "; its --allow-group lets the members of a group call, too"

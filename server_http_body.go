@@ -273,11 +273,11 @@ func (c *bareCodec) body(v any) error {
 	return decodeBody(b, v)
 }
 
-func (c *bareCodec) prepare(body any) (any, error) { return prepareJSON(body) }
+func (c *bareCodec) prepare(_ *message, body any) (any, error) { return prepareJSON(body) }
 
 // write appends the bare result. In a stream that is the last event, after those with the parts. A fault is an event
 // named "failure", since EventSource uses "error" itself.
-func (c *bareCodec) write(dst []byte, m *message, body any) ([]byte, error) {
+func (c *bareCodec) write(dst []byte, m *message, body any) (b []byte, err error) {
 	name := "result"
 	switch {
 	case m.kind == alive:
@@ -288,27 +288,28 @@ func (c *bareCodec) write(dst []byte, m *message, body any) ([]byte, error) {
 		return dst, nil
 	case m.kind == progress:
 		name = "part"
-	case m.fault != nil && (c.stream == nil || !c.stream.begun.Load()):
-		c.fault = m.fault
-		return dst, nil
 	case m.fault != nil:
 		name = "failure"
 	}
-	if c.stream == nil {
-		b, err := appendBody(dst, body)
-		if err != nil {
-			return dst, err
-		}
-		return append(b, '\n'), nil
+	b = dst
+	if c.stream != nil {
+		b = append(append(append(b, "event: "...), name...), "\ndata: "...)
 	}
-	b := append(append(append(dst, "event: "...), name...), "\ndata: "...)
+	start := len(b)
 	if m.fault != nil {
 		b = appendFault(b, m.fault)
-	} else {
-		var err error
-		if b, err = appendBody(b, body); err != nil {
-			return dst, err
-		}
+	} else if b, err = appendBody(b, body); err != nil {
+		return dst, err
+	}
+	if f := m.tooLong(len(b)-start, c.limits); f != nil {
+		return dst, f
+	}
+	switch {
+	case m.fault != nil && (c.stream == nil || !c.stream.begun.Load()):
+		c.fault = m.fault
+		return dst, nil
+	case c.stream == nil:
+		return append(b, '\n'), nil
 	}
 	c.stream.begun.Store(true)
 	return append(b, "\n\n"...), nil

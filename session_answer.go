@@ -304,22 +304,32 @@ func (s *session) part(c *call, value any) error {
 	return err
 }
 
-// respond appends the response to m. It blocks while the peer has too much left to read. A result that has no encoding
-// becomes an error.
+// respond appends the response to m. It blocks while the peer has too much left to read. An answer that has no encoding or
+// is too long becomes an error that says so.
 func (s *session) respond(m *message, result any, f *fault) {
 	if m.kind == notification {
 		return
 	}
 	err := s.out.append(s.codec, m.response(f), result)
-	if err != nil && f == nil && s.out.failed() == nil {
-		s.log.error("a result could not be encoded", "method", m.method, "error", err)
-		s.meter.errors.Add(1)
-		f = faultf(codeInternal, "the result of %s cannot be encoded: %w", m.method, err)
-		err = s.out.append(s.codec, m.response(f), nil)
+	if err != nil && s.out.failed() == nil {
+		if f == nil {
+			s.meter.errors.Add(1)
+		}
+		err = s.out.append(s.codec, m.response(s.instead(m, err)), nil)
 	}
 	if err != nil {
 		s.log.debug("an answer was not sent", "error", err)
 	}
+}
+
+// instead returns the error that is sent in place of an answer to m that cannot be.
+func (s *session) instead(m *message, err error) *fault {
+	if long, ok := err.(*fault); ok {
+		s.log.warn("an answer was refused", "method", m.method, "limit", long.data().Limit, "max", long.data().Max)
+		return long
+	}
+	s.log.error("a result could not be encoded", "method", m.method, "error", err)
+	return faultf(codeInternal, "the result of %s cannot be encoded: %w", m.method, err)
 }
 
 // respondHere is respond for the reader, which has begun no call, with null for a result. While calls of ours are in flight it does not block:

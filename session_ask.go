@@ -319,7 +319,7 @@ func (s *session) deliver(m *message) (a *pendingCall, _ error) {
 	case m.fault != nil:
 		s.finishPending(a, m.fault)
 	case isFault:
-		s.finishPending(a, f)
+		s.finishPending(a, s.explained(f))
 	default:
 		s.finishPending(a, nil)
 	}
@@ -334,7 +334,7 @@ func (s *session) undelivered(m *message, f *fault) (a *pendingCall) {
 	case a.passed != nil:
 		a.passed.reply(nil, f.passedOn())
 	default:
-		s.finishPending(a, f)
+		s.finishPending(a, s.explained(f))
 	}
 	return a
 }

@@ -276,3 +276,35 @@ func TestNoPartComesAfterTheAnswer(t *testing.T) {
 		}
 	}
 }
+
+// A SlowCode is encoded when it may go on.
+type SlowCode struct{ begun, goOn chan struct{} }
+
+func (c SlowCode) MarshalJSON() ([]byte, error) {
+	close(c.begun)
+	<-c.goOn
+	return []byte("1"), nil
+}
+
+func (c SlowCode) GobEncode() ([]byte, error) { return c.MarshalJSON() }
+
+// While one answer is encoded, others are written.
+func TestEncodingHoldsUpNobody(t *testing.T) {
+	l := defaultLimits()
+	in := newInput(nil, l)
+	for name, c := range map[string]codec{"json": newJSONCodec(in, l, framingValue), "gob": newGobCodec(in, l, request)} {
+		var sent bytes.Buffer
+		o := newOutput(&sent, 0, nil)
+		slow := SlowCode{make(chan struct{}), make(chan struct{})}
+		done := make(chan error, 1)
+		go func() { done <- o.append(c, &message{kind: response}, slow) }()
+		receive(t, slow.begun)
+		if err := errors.Join(o.append(c, &message{kind: response}, "quick"), o.flush()); err != nil || !bytes.Contains(sent.Bytes(), []byte("quick")) {
+			t.Errorf("%s: meanwhile %q, %v", name, sent.Bytes(), err)
+		}
+		close(slow.goOn)
+		if err := receive(t, done); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -134,7 +134,7 @@ func withoutGetent(database, key string) (lines []string, err error) {
 		}
 		g, err := find(key)
 		if err != nil {
-			return nil, absent(err)
+			return nil, asNotExist(err)
 		}
 		return []string{g.Name + ":x:" + g.Gid + ":"}, nil
 	}
@@ -144,13 +144,13 @@ func withoutGetent(database, key string) (lines []string, err error) {
 	}
 	u, err := find(key)
 	if err != nil {
-		return nil, absent(err)
+		return nil, asNotExist(err)
 	}
 	return []string{strings.Join([]string{u.Username, "x", u.Uid, u.Gid, u.Name, u.HomeDir, ""}, ":")}, nil
 }
 
-// absent is fs.ErrNotExist for the errors of the standard library that mean it.
-func absent(err error) error {
+// asNotExist is fs.ErrNotExist for the errors of the standard library that mean it.
+func asNotExist(err error) error {
 	var noUser user.UnknownUserError
 	var noID user.UnknownUserIdError
 	var noGroup user.UnknownGroupError

@@ -11,6 +11,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,6 +50,39 @@ type message struct {
 	batch   any           // JSON-RPC: the batch that it belongs to; only the codec looks inside
 }
 
+// longName is the longest name that is remembered between messages, because the next message usually has the same. No
+// method has a longer one.
+const longName = 129
+
+// remembered returns b as a string: last if that is the same. Otherwise last becomes that string, unless it is long.
+func remembered(last *string, b []byte) string {
+	if string(b) == *last {
+		return *last
+	}
+	s := string(b)
+	if len(s) <= longName {
+		*last = s
+	}
+	return s
+}
+
+// tooLong returns the fault that takes the place of m if that has n bytes and max_message is less; otherwise nil. Whether
+// a request is too long is for its reader to say, and what takes the place of a message is sent in any case.
+func (m *message) tooLong(n int, l limits) *fault {
+	what := "the result of " + shorten(m.method, 100)
+	switch {
+	case n <= l.MaxMessage:
+		return nil
+	case m.kind == progress:
+		what = "a part of the answer"
+	case m.kind != response || m.fault != nil && m.fault.Code == codeTooLarge:
+		return nil
+	case m.fault != nil:
+		what = "the error of " + shorten(m.method, 100)
+	}
+	return tooLarge("max_message", int64(l.MaxMessage), fmt.Sprintf("%s has %d bytes; this daemon sends no more", what, n))
+}
+
 // response returns the message that answers m, with f for an error. It is a copy: others may be reading m.
 func (m *message) response(f *fault) *message {
 	r := *m
@@ -69,19 +103,18 @@ type codec interface {
 	// if the error is a *fault, the peer gets it before the connection closes.
 	read(m *message) error
 
-	// body decodes the body of the last message read into v, a pointer, or drops it if v is nil. A *json.RawMessage
-	// gets it as JSON. An error that is a *fault concerns this message alone; after any other the stream is
-	// unusable. A body can be taken at most once; read drops one that was not.
+	// body decodes the body of the last message read into v, a pointer, or drops it if v is nil. A *document gets it
+	// as JSON. An error that is a *fault concerns this message alone; after any other the stream is unusable. A body
+	// can be taken at most once; read drops one that was not.
 	body(v any) error
 
-	// prepare encodes a body so far that write can append it quickly and without running foreign code: write blocks
-	// every other answer. An error means that the body has no encoding. A codec whose encoding depends on what was
-	// written before returns the body unchanged.
-	prepare(body any) (any, error)
+	// prepare encodes m and its body so far that write can append them quickly and without running foreign code: write
+	// blocks every other answer. An error means that the body has no encoding. Any number of goroutines may call it.
+	prepare(m *message, body any) (any, error)
 
-	// write appends m with its body to dst, framing included, and returns the result. It appends nothing for an
-	// answer that waits for the rest of its batch. On an error dst comes back unchanged: the body has no encoding,
-	// and m may be written again with a fault.
+	// write appends m with its body, as prepare has returned it, to dst, framing included, and returns the result. It
+	// appends nothing for an answer that waits for the rest of its batch. On an error dst comes back unchanged, and m
+	// may be written again with a fault; one that is a *fault says that m is too long, and is that fault.
 	write(dst []byte, m *message, body any) ([]byte, error)
 }
 

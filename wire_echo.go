@@ -14,7 +14,7 @@ import (
 type echoCodec struct {
 	in     *input
 	limits limits
-	text   []byte // of the last answer
+	text   string // of the last answer
 
 	mu   sync.Mutex
 	sent []echoSent // what has not come back yet, oldest first
@@ -44,7 +44,7 @@ func echoText(name string, arg any) (string, error) {
 }
 
 // prepare has nothing to do: a text is its own encoding.
-func (c *echoCodec) prepare(body any) (any, error) { return body, nil }
+func (c *echoCodec) prepare(_ *message, body any) (any, error) { return body, nil }
 
 func (c *echoCodec) write(dst []byte, m *message, body any) ([]byte, error) {
 	if m.kind != request {
@@ -64,6 +64,7 @@ func (c *echoCodec) write(dst []byte, m *message, body any) ([]byte, error) {
 }
 
 func (c *echoCodec) read(m *message) error {
+	*m, c.text = message{}, ""
 	if _, err := c.in.need(1, false); err != nil {
 		return err
 	}
@@ -73,19 +74,25 @@ func (c *echoCodec) read(m *message) error {
 		return faultf(codeInvalid, "it sent bytes that nobody had sent to it")
 	}
 	first := c.sent[0]
-	c.sent = c.sent[1:]
+	if c.sent = c.sent[1:]; len(c.sent) == 0 {
+		c.sent = nil
+	}
 	c.mu.Unlock()
 	b, err := c.in.need(first.bytes, true)
 	if err != nil {
 		return err
 	}
 	*m = message{kind: response, id: first.id}
-	c.text = append(c.text[:0], b...)
+	c.text = string(b)
 	c.in.advance(len(b))
 	return nil
 }
 
-func (c *echoCodec) body(v any) error { return setText(v, string(c.text)) }
+func (c *echoCodec) body(v any) error {
+	text := c.text
+	c.text = ""
+	return setText(v, text)
+}
 
 // setText stores text in v, which is one of the types that a caller may ask for.
 func setText(v any, text string) error {

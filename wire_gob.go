@@ -11,23 +11,32 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"slices"
 	"strings"
+	"sync"
 )
 
 const (
-	maxGobHeader = 64 << 10 // room for a method and the text of an error
-	maxGobSkip   = 1 << 30  // a longer message is not even skipped: it ends the connection
-	gobHeaderID  = 1 << 20  // the type id of our headers; encoding/gob counts up from 64 and will not get there
+	maxGobSkip  = 1 << 30   // a longer message is not even skipped: it ends the connection
+	gobHeaderID = 1 << 20   // the type id of our headers; encoding/gob counts up from 64 and will not get there
+	gobKeep     = inputKeep // the largest message after which an encoder or decoder is kept: its buffers stay that large
 )
+
+// gobHeaders are the fields of net/rpc's Request and Response, by the kind of message.
+var gobHeaders = map[kind][]gobField{
+	request:  {{"ServiceMethod", gobString}, {"Seq", gobUint}},
+	response: {{"ServiceMethod", gobString}, {"Seq", gobUint}, {"Error", gobString}},
+}
 
 // gobHeaderDefs are the type definitions of net/rpc's Request and Response, by the kind of message.
 var gobHeaderDefs = map[kind][]byte{
-	request:  gobHeaderDef("Request", gobField{"ServiceMethod", gobString}, gobField{"Seq", gobUint}),
-	response: gobHeaderDef("Response", gobField{"ServiceMethod", gobString}, gobField{"Seq", gobUint}, gobField{"Error", gobString}),
+	request:  gobHeaderDef("Request", gobHeaders[request]),
+	response: gobHeaderDef("Response", gobHeaders[response]),
 }
 
 // gobHeaderDef returns the gob message that defines a struct type.
-func gobHeaderDef(name string, fields ...gobField) []byte {
+func gobHeaderDef(name string, fields []gobField) []byte {
 	b := appendGobInt([]byte{0}, -gobHeaderID)
 	b = append(b, byte(gobStruct)+1, 1)
 	b = append(appendGobString(append(b, 1), name), 1)
@@ -65,24 +74,30 @@ type gobCodec struct {
 	header *gobType // the type of the last header, and its id
 	headID int
 	begun  bool   // the stream has begun as gob does; see length
-	taken  int    // bytes of the last value with its length, still on the input; see drop
+	taken  int    // bytes of the last value with its lengths, still on the input; see drop
 	bodyID int    // the type of the body; 0 if there is none
-	raw    []byte // its value
-	method string // of the last header: usually the next one is the same
+	raw    []byte // its value, as far as it is in the first message
+	rest   gobMessages
+	before int // how much of types.defs precedes the body; the rest stands in it
+	method string
 	dec    *gob.Decoder
 	feed   gobFeed // what dec reads
 	fed    int     // how much of types.defs dec has read
 
 	// The writing side.
-	defined bool // the type of our header has been sent
-	enc     *gob.Encoder
-	made    bytes.Buffer // the output of enc
-	sent    map[int]bool // the type ids whose definitions the peer has
+	defined  bool       // the type of our header has been sent
+	encoding sync.Mutex // guards enc, made and own
+	enc      *gob.Encoder
+	made     bytes.Buffer // the output of enc
+	own      gobTypes     // what enc has defined
+	pending  sync.Mutex   // guards sent and unsent; the innermost lock
+	sent     map[int]bool // the type ids whose definitions the peer has, or will have from unsent
+	unsent   []byte       // definitions that precede the next body
 }
 
 // newGobCodec returns a codec that reads requests or responses.
 func newGobCodec(in *input, l limits, reads kind) codec {
-	return &gobCodec{in: in, limits: l, reads: reads}
+	return &gobCodec{in: in, limits: l, reads: reads, types: gobTypes{most: l.MaxMessage}, own: gobTypes{most: math.MaxInt}}
 }
 
 func newGobCodecFor(in *input, l limits, s codecSide) codec {
@@ -95,39 +110,34 @@ func newGobCodecFor(in *input, l limits, s codecSide) codec {
 func (c *gobCodec) read(m *message) error {
 	c.drop()
 	*m = message{kind: notification} // before the header is read, an error belongs to no call
-	id, b, err := c.next(false, maxGobHeader)
+	id, b, err := c.next(false)
+	if err == nil {
+		err = c.readHeader(m, id, b)
+	}
 	if err != nil {
 		return err
 	}
-	*m = message{kind: c.reads}
-	if err := c.readHeader(m, id, b); err != nil {
-		return err
-	}
 	c.drop()
-	c.bodyID, c.raw, err = c.next(true, c.limits.MaxMessage)
-	var large *badMessage
-	if errors.As(err, &large) {
-		large.m = *m
-	}
-	return err
+	return c.readBody(m)
 }
 
-// drop takes the value that next returned last off the input.
+// drop takes the value that was read last off the input.
 func (c *gobCodec) drop() {
-	c.in.advance(c.taken)
-	c.taken, c.bodyID, c.raw = 0, 0, nil
+	c.in.taken(c.taken)
+	c.taken, c.bodyID, c.raw, c.rest = 0, 0, nil, nil
 }
 
-// next records the type definitions that it meets and returns the value after them, which stays on the input until
-// drop. isBody says that a header came before, so that the stream may not end here.
-func (c *gobCodec) next(isBody bool, most int) (id int, value []byte, err error) {
+// next records the type definitions that it meets and returns what the message after them holds: the id of a type, and
+// the value or its beginning. That message stays on the input until drop. isBody says that a header came before, so that
+// the stream may not end here.
+func (c *gobCodec) next(isBody bool) (id int, value []byte, err error) {
 	for begun := isBody; ; begun = true {
-		n, size, err := c.length(begun)
+		n, size, err := c.length(0, begun)
+		if err == nil && n > c.limits.MaxMessage {
+			err = c.tooLong(n, size, isBody)
+		}
 		if err != nil {
 			return 0, nil, err
-		}
-		if n > most {
-			return 0, nil, c.tooLong(n, size, isBody)
 		}
 		whole, err := c.in.need(size+n, true)
 		if err != nil {
@@ -135,31 +145,49 @@ func (c *gobCodec) next(isBody bool, most int) (id int, value []byte, err error)
 		}
 		r := gobReader{b: whole[size:]}
 		id := r.typeID()
-		if r.err != nil {
-			return 0, nil, r.err
-		}
 		if id > 0 {
 			c.taken = size + n
 			return id, r.b, nil
 		}
-		if err := c.types.define(-id, whole, r.b); err != nil {
-			return 0, nil, err
+		if r.err == nil {
+			c.types.define(-id, &r)
+		}
+		if r.err != nil {
+			return 0, nil, r.err
 		}
 		c.in.advance(size + n)
 	}
 }
 
-// length returns the length of the next gob message, and the size of that length. Both stay on the input.
-func (c *gobCodec) length(begun bool) (n, size int, err error) {
-	b, err := c.in.need(1, begun)
+// more implements gobSource. The message stays on the input, too.
+func (c *gobCodec) more() ([]byte, error) {
+	n, size, err := c.length(c.taken, true)
+	if err != nil {
+		return nil, err
+	}
+	if n > c.limits.MaxMessage-c.taken {
+		return nil, tooLarge("max_message", int64(c.limits.MaxMessage), "the messages of a gob value are too long together")
+	}
+	c.taken += size + n
+	b, err := c.in.need(c.taken, true)
+	if err != nil {
+		return nil, err
+	}
+	return b[c.taken-n:], nil
+}
+
+// length returns the length of the gob message at that place of the input, and the size of that length. Both stay on the
+// input.
+func (c *gobCodec) length(at int, begun bool) (n, size int, err error) {
+	b, err := c.in.need(at+1, begun)
 	if err != nil {
 		return 0, 0, err
 	}
 	size = 1
-	if b[0] >= 0x80 {
-		size += -int(int8(b[0]))
+	if b[at] >= 0x80 {
+		size += -int(int8(b[at]))
 	}
-	look := size
+	look := at + size
 	if !c.begun {
 		look++
 	}
@@ -169,7 +197,7 @@ func (c *gobCodec) length(begun bool) (n, size int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	r := gobReader{b: b}
+	r := gobReader{b: b[at:]}
 	v := r.uint()
 	if r.err != nil || v == 0 {
 		return 0, 0, errGobForm
@@ -180,75 +208,123 @@ func (c *gobCodec) length(begun bool) (n, size int, err error) {
 		return 0, 0, faultf(codeInvalid, "it speaks no protocol that is spoken here")
 	}
 	c.begun = true
-	return int(min(v, 1<<40)), size, nil
+	return int(min(v, maxGobSkip+1)), size, nil
 }
 
-// tooLong returns the error for a message over the limit. It skips a body that is not absurdly long, so that the
-// stream can go on.
+// tooLong returns the error for a message over the limit. It skips a body, so that the stream can go on, unless that is
+// absurdly long or might go on in the next message.
 func (c *gobCodec) tooLong(n, size int, isBody bool) error {
-	if !isBody || n > maxGobSkip {
-		return fmt.Errorf("a gob message of %d bytes", n)
+	f := tooLarge("max_message", int64(c.limits.MaxMessage), fmt.Sprintf("the message has %d bytes", n))
+	b, err := c.in.need(size+9, true) // the id of its type is no longer than that
+	if err != nil {
+		return err
+	}
+	r := gobReader{b: b[size:]}
+	if r.typeID() <= 0 || !isBody || c.types.open || n > maxGobSkip {
+		return f
 	}
 	if err := c.in.discard(size + n); err != nil {
 		return err
 	}
 	c.in.advance(0)
-	return &badMessage{fault: tooLarge("max_message", int64(c.limits.MaxMessage), fmt.Sprintf("the message has %d bytes", n))}
+	return &badMessage{fault: f}
 }
 
-// readHeader decodes a Request or a Response. It goes by the names of the fields, as gob does.
+// readHeader decodes a Request or a Response into m. It goes by the names of the fields, as gob does.
 func (c *gobCodec) readHeader(m *message, id int, b []byte) error {
 	if c.header == nil || c.headID != id {
 		t := c.types.byID[id]
-		if t == nil || t.kind != gobStruct {
-			return errors.New("a gob value where net/rpc has a header")
+		if !t.hasFields(gobHeaders[c.reads]) {
+			return faultf(codeParse, "a gob value where net/rpc has a header")
 		}
 		c.header, c.headID = t, id
 	}
-	check := gobCheck{gobReader: gobReader{b: b}, types: &c.types, maxDepth: c.limits.MaxDepth}
-	r := &check.gobReader
+	w := gobWalk{gobReader: gobReader{b: b}, types: &c.types, maxDepth: c.limits.MaxDepth}
+	head := message{kind: c.reads}
 	var text []byte
-	for at := -1; r.field(&at, len(c.header.fields)); {
+	for at := -1; w.field(&at, len(c.header.fields)); {
 		switch f := c.header.fields[at]; {
 		case f.name == "ServiceMethod" && f.id == gobString:
-			if name := r.bytes(); string(name) != c.method {
-				c.method = string(name)
-			}
-			m.method = c.method
+			head.method = remembered(&c.method, w.bytes())
 		case f.name == "Seq" && f.id == gobUint:
-			m.id.seq = r.uint()
+			head.id.seq = w.uint()
 		case f.name == "Error" && f.id == gobString:
-			text = r.bytes()
+			text = w.bytes()
 		default:
-			check.walk(f.id, 1)
+			w.value(f.id, 1)
 		}
 	}
-	if r.err != nil {
-		return fmt.Errorf("read a net/rpc header: %w", r.err)
+	if w.err == nil && len(w.b) != 0 {
+		w.fail(errGobForm)
+	}
+	if w.err != nil {
+		return fmt.Errorf("read a net/rpc header: %w", w.err)
 	}
 	if len(text) > 0 && c.reads == response {
-		m.fault = faultOfText(string(text))
+		head.fault = faultOfText(string(text))
 	}
+	*m = head
 	return nil
 }
 
+// hasFields reports whether t is a struct with these fields, and perhaps with others.
+func (t *gobType) hasFields(fields []gobField) bool {
+	if t == nil || t.kind != gobStruct {
+		return false
+	}
+	for _, f := range fields {
+		if !slices.Contains(t.fields, f) {
+			return false
+		}
+	}
+	return true
+}
+
+// readBody reads and checks the body of m. It stays on the input.
+func (c *gobCodec) readBody(m *message) error {
+	id, b, err := c.next(true)
+	var bad *badMessage
+	if errors.As(err, &bad) {
+		bad.m = *m
+	}
+	if err != nil {
+		return err
+	}
+	if id == c.headID {
+		// The peer could not encode the body: a net/rpc client has said so to its caller, and goes on with the next
+		// header, which stays where it is.
+		c.taken = 0
+		return &badMessage{m: *m, fault: faultf(codeBadArgument, "the %s is missing", c.what())}
+	}
+	c.before = len(c.types.defs)
+	begin, first := c.taken-len(b), c.taken
+	w := gobWalk{gobReader: gobReader{b: b}, types: &c.types, maxDepth: c.limits.MaxDepth, source: c}
+	err = w.check(id)
+	whole := c.in.bytes()[:c.taken]
+	c.bodyID, c.raw, c.rest = id, whole[begin:first], whole[first:]
+	f, isFault := err.(*fault)
+	if !isFault {
+		return err
+	}
+	if f.Code == codeParse {
+		f = faultf(codeBadArgument, "the %s cannot be read: %w", c.what(), f)
+	}
+	if c.types.open { // nobody knows where it ends
+		return f
+	}
+	return &badMessage{m: *m, fault: f}
+}
+
 func (c *gobCodec) body(v any) error {
-	id, raw := c.bodyID, c.raw
-	c.bodyID, c.raw = 0, nil
+	id := c.bodyID
+	if id == 0 && v != nil {
+		return errors.New("the body of a message was taken twice")
+	}
+	defer c.drop() // nobody needs the message any more
 	if v == nil {
 		return nil
 	}
-	if id == 0 {
-		return errors.New("the body of a message was taken twice")
-	}
-	if err := c.types.value(id, raw, c.limits.MaxDepth); err != nil {
-		var f *fault
-		if errors.As(err, &f) {
-			return f
-		}
-		return faultf(codeBadArgument, "the %s cannot be read: %w", c.what(), err)
-	}
-	r := gobReader{b: raw}
+	r := gobReader{b: c.raw}
 	switch v := v.(type) {
 	case *string:
 		if id == gobString {
@@ -262,16 +338,22 @@ func (c *gobCodec) body(v any) error {
 			*v = append([]byte(nil), r.bytes()...)
 			return nil
 		}
-	case *json.RawMessage:
-		*v = c.types.appendJSON(nil, id, raw)
-		return nil
 	case *document:
-		*v = c.types.appendJSON(nil, id, raw)
-		return checkPassed(*v, c.limits)
+		*v = c.bodyJSON(id)
+		if c.reads == request {
+			return checkPassed(*v, c.limits)
+		}
+		return nil
 	case *any:
-		return json.Unmarshal(c.types.appendJSON(nil, id, raw), v)
+		return decodeValue("the "+c.what(), c.bodyJSON(id), v)
 	}
 	return c.decode(v)
+}
+
+// bodyJSON returns the body, which is of the type with that id, as JSON.
+func (c *gobCodec) bodyJSON(id int) []byte {
+	w := gobWalk{gobReader: gobReader{b: c.raw}, types: &c.types, known: true, source: &c.rest}
+	return w.appendJSON(nil, id)
 }
 
 // what names the body in messages to people.
@@ -305,7 +387,8 @@ func (f *gobFeed) ReadByte() (byte, error) {
 	return b[0], err
 }
 
-// decode decodes the body with encoding/gob, which first gets the definitions that it has not seen.
+// decode decodes the body with encoding/gob, which first gets the definitions that it has not seen and that do not stand
+// in the body.
 func (c *gobCodec) decode(v any) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -317,11 +400,11 @@ func (c *gobCodec) decode(v any) (err error) {
 		c.dec, c.fed = gob.NewDecoder(&c.feed), 0
 	}
 	whole := c.in.bytes()[:c.taken]
-	c.feed = gobFeed{c.types.defs[c.fed:], whole}
+	c.feed = gobFeed{c.types.defs[c.fed:c.before], whole}
 	c.fed = len(c.types.defs)
 	err = c.dec.Decode(v)
 	c.feed = gobFeed{}
-	if err != nil || len(whole) > inputLarge { // a decoder keeps a buffer as large as its largest message
+	if err != nil || len(whole) > gobKeep {
 		c.dec = nil
 	}
 	if err != nil {
@@ -331,25 +414,75 @@ func (c *gobCodec) decode(v any) (err error) {
 }
 
 // prepare leaves the encoding to write: it depends on which types were sent before.
-func (c *gobCodec) prepare(body any) (any, error) { return body, nil }
+// encodedGob is the message with a body, after its length.
+type encodedGob []byte
+
+// prepare encodes whatever encoding/gob has to encode, and notes the definitions that the peer needs for that.
+func (c *gobCodec) prepare(m *message, body any) (any, error) {
+	if m.fault != nil {
+		return nil, nil
+	}
+	switch v := body.(type) {
+	case string, []byte:
+		return body, nil
+	case json.RawMessage:
+		return []byte(v), nil
+	case document:
+		return gobOfDocument(v), nil
+	case nil:
+		body = struct{}{}
+	}
+	return c.encode(body)
+}
 
 func (c *gobCodec) write(dst []byte, m *message, body any) ([]byte, error) {
 	if m.kind != request && m.kind != response {
 		return dst, nil // net/rpc has no other kinds
 	}
-	before, defined := len(dst), c.defined
-	dst = c.appendHeader(dst, m)
-	out, err := dst, error(nil)
+	size := 0
 	if m.fault != nil {
-		out = append(dst, 3, gobBool<<1, 0, 0) // false, as there has to be a body; every client discards it
+		size = len(m.fault.Text)
 	} else {
-		out, err = c.appendBody(dst, body)
+		size = gobSize(body)
 	}
-	if err != nil {
-		c.defined = defined
-		return dst[:before], err
+	if f := m.tooLong(size, c.limits); f != nil {
+		return dst, f
 	}
-	return out, nil
+	dst = c.appendHeader(dst, m)
+	if m.fault != nil {
+		return append(dst, 3, gobBool<<1, 0, 0), nil // false, as there has to be a body; every client discards it
+	}
+	switch v := body.(type) {
+	case string:
+		dst = appendGobUint(dst, uint64(gobSize(v)))
+		dst = appendGobString(append(dst, gobString<<1, 0), v)
+	case []byte:
+		dst = appendGobUint(dst, uint64(gobSize(v)))
+		dst = appendGobUint(append(dst, gobBytes<<1, 0), uint64(len(v)))
+		dst = append(dst, v...)
+	case encodedGob:
+		c.pending.Lock()
+		dst = append(dst, c.unsent...)
+		c.unsent = nil
+		c.pending.Unlock()
+		dst = append(dst, v...)
+	}
+	return dst, nil
+}
+
+// gobSize returns the length of the message with a prepared body.
+func gobSize(body any) int {
+	n := 0
+	switch v := body.(type) {
+	case string:
+		n = len(v)
+	case []byte:
+		n = len(v)
+	case encodedGob:
+		r := gobReader{b: v}
+		return int(r.uint())
+	}
+	return 2 + gobUintLen(uint64(n)) + n
 }
 
 // appendHeader appends a Request or a Response, and before the first one the definition of its type.
@@ -379,66 +512,73 @@ func (c *gobCodec) appendHeader(dst []byte, m *message) []byte {
 	return closeGob(append(dst, 0), start)
 }
 
-// appendBody appends an argument or a result.
-func (c *gobCodec) appendBody(dst []byte, body any) ([]byte, error) {
-	switch v := body.(type) {
-	case nil:
-		return c.encode(dst, struct{}{})
-	case string:
-		dst = appendGobUint(dst, uint64(2+gobUintLen(uint64(len(v)))+len(v)))
-		return appendGobString(append(dst, gobString<<1, 0), v), nil
-	case []byte:
-		dst = appendGobUint(dst, uint64(2+gobUintLen(uint64(len(v)))+len(v)))
-		dst = appendGobUint(append(dst, gobBytes<<1, 0), uint64(len(v)))
-		return append(dst, v...), nil
-	case json.RawMessage:
-		value, err := gobOfJSON(v)
-		if err != nil {
-			return dst, err
-		}
-		return c.appendBody(dst, value)
-	case document:
-		return c.appendBody(dst, gobOfDocument(v))
-	}
-	return c.encode(dst, body)
-}
-
-// encode encodes the body with encoding/gob. An encoder that has failed, or that keeps the buffer of a large message,
-// is replaced. The new one defines all types again, under the same ids, since type ids are global to the program;
-// encode leaves out the definitions that the peer has, which it must not get twice.
-func (c *gobCodec) encode(dst []byte, body any) (out []byte, err error) {
+// encode encodes a body with encoding/gob, whose type ids are global to the program. The definitions that are new to the
+// peer become messages of their own, whether they come before the value or inside of it, since an encoder that has failed,
+// or that keeps the buffer of a large message, is replaced: the new one defines all types again, and the peer must not get
+// a definition twice.
+func (c *gobCodec) encode(body any) (value encodedGob, err error) {
+	c.encoding.Lock()
+	defer c.encoding.Unlock()
 	defer func() {
 		if p := recover(); p != nil { // a nil pointer, say
-			c.enc = nil
-			out, err = dst, fmt.Errorf("%v", p)
+			err = fmt.Errorf("%v", p)
+		}
+		if err != nil || c.made.Len() > gobKeep {
+			c.enc, c.made, c.own = nil, bytes.Buffer{}, gobTypes{most: math.MaxInt}
 		}
 	}()
 	if c.enc == nil {
 		c.enc = gob.NewEncoder(&c.made)
 	}
-	c.made.Reset()
-	if err := c.enc.Encode(body); err != nil {
-		c.enc = nil
-		return dst, errors.New(strings.TrimPrefix(err.Error(), "gob: "))
-	}
-	out = dst
-	for rest := c.made.Bytes(); len(rest) > 0; {
-		r := gobReader{b: rest}
-		n := int(r.uint())
-		size := len(rest) - len(r.b) + n
-		if id := r.typeID(); id > 0 || !c.sent[-id] {
-			out = append(out, rest[:size]...)
-			if id < 0 {
-				if c.sent == nil {
-					c.sent = map[int]bool{}
-				}
-				c.sent[-id] = true
-			}
+	for inside := true; inside; { // once more, if something was defined inside: it is not defined again
+		c.made.Reset()
+		if err := c.enc.Encode(body); err != nil {
+			return nil, errors.New(strings.TrimPrefix(err.Error(), "gob: "))
 		}
-		rest = rest[size:]
+		if value, inside, err = c.learn(c.made.Bytes()); err != nil {
+			return nil, err
+		}
 	}
-	if c.made.Len() > inputLarge {
-		c.enc, c.made = nil, bytes.Buffer{}
+	return bytes.Clone(value), nil
+}
+
+// learn takes note of the definitions in the messages with a value, and returns the message behind those that precede it.
+// inside says that some stand in the value.
+func (c *gobCodec) learn(messages []byte) (value encodedGob, inside bool, err error) {
+	for value = messages; ; {
+		r := gobReader{b: value}
+		message := gobReader{b: r.bytes()}
+		id := message.typeID()
+		if id < 0 {
+			c.own.define(-id, &message)
+		} else if before := len(c.own.defs); c.own.open {
+			rest := gobMessages(r.b)
+			w := gobWalk{gobReader: message, types: &c.own, maxDepth: math.MaxInt, source: &rest}
+			message.err = w.check(id)
+			inside = len(c.own.defs) > before
+		}
+		if message.err != nil {
+			return nil, false, message.err
+		}
+		if id > 0 {
+			break
+		}
+		value = r.b
 	}
-	return out, nil
+	c.pending.Lock()
+	defer c.pending.Unlock()
+	for rest := c.own.defs; len(rest) > 0; {
+		r := gobReader{b: rest}
+		message := gobReader{b: r.bytes()}
+		if id := message.typeID(); !c.sent[id] {
+			if c.sent == nil {
+				c.sent = map[int]bool{}
+			}
+			c.sent[id] = true
+			c.unsent = append(c.unsent, rest[:len(rest)-len(r.b)]...)
+		}
+		rest = r.b
+	}
+	c.own.defs = nil
+	return value, inside, nil
 }

@@ -1,20 +1,14 @@
 package main
 
-// This file owns the grammar of gob: numbers, type definitions, and a check of each value before encoding/gob sees
+// This file owns the grammar of gob: numbers, type definitions, and a walk over each value before encoding/gob sees
 // it. That package "is not designed to be hardened against adversarial inputs": 134 bytes that announce a huge map
 // make it allocate 2.3 GiB. The format is described at pkg.go.dev/encoding/gob.
 
 import (
 	"encoding/binary"
-	"errors"
 	"math"
 	"math/bits"
-)
-
-const (
-	maxGobTypes    = 256       // definitions on one connection; a large program has fifty
-	maxGobDefs     = 256 << 10 // bytes of all definitions on one connection
-	maxGobElements = 1 << 20   // elements in one message that take far more memory than bytes
+	"slices"
 )
 
 // The ids of the types that need no definition, and the first id of those that do.
@@ -31,8 +25,8 @@ const (
 )
 
 var (
-	errGobShort = errors.New("a gob message ends in the middle of a value")
-	errGobForm  = errors.New("a gob message is malformed")
+	errGobShort = &fault{Code: codeParse, Text: "a gob message ends in the middle of a value"}
+	errGobForm  = &fault{Code: codeParse, Text: "a gob message is malformed"}
 )
 
 // A gobReader decodes the bytes of one message. After the first error it returns zero values.
@@ -167,8 +161,8 @@ type gobField struct {
 	id   int
 }
 
-// definition reads a type definition, after its id: a wireType with one field set, whose own first field is a
-// CommonType with name and id.
+// definition reads a type definition, after its id, to the end of the message: a wireType with one field set, whose own
+// first field is a CommonType with name and id.
 func (r *gobReader) definition() *gobType {
 	t := &gobType{}
 	at := -1
@@ -197,7 +191,8 @@ func (r *gobReader) definition() *gobType {
 			r.fail(errGobForm)
 		}
 	}
-	if r.field(&at, int(gobKinds)) || len(r.b) != 0 {
+	lacksType := t.kind <= gobSlice && t.elem <= 0 || t.kind == gobMap && (t.key <= 0 || t.elem <= 0)
+	if lacksType || r.field(&at, int(gobKinds)) || len(r.b) != 0 {
 		r.fail(errGobForm)
 	}
 	return t
@@ -214,145 +209,220 @@ func (r *gobReader) commonType() (name string) {
 	return name
 }
 
+// gobFieldSize is the least that a field takes in a definition: both of its parts, each after its step, and the end.
+const gobFieldSize = 6
+
 func (r *gobReader) structFields() []gobField {
-	fields := make([]gobField, r.count(1))
+	fields := make([]gobField, r.count(gobFieldSize))
 	for i := range fields {
+		f := &fields[i]
 		for at := -1; r.field(&at, 2); {
 			if at == 0 {
-				fields[i].name = string(r.bytes())
+				f.name = string(r.bytes())
 			} else {
-				fields[i].id = r.typeID()
+				f.id = r.typeID()
 			}
+		}
+		if f.name == "" || f.id <= 0 {
+			r.fail(errGobForm)
 		}
 	}
 	return fields
 }
 
-// gobTypes are the types that the peer has defined on a connection.
+// gobTypes are the types that one end of a connection has defined.
 type gobTypes struct {
 	byID map[int]*gobType
-	defs []byte // all definitions verbatim, with their lengths
+	defs []byte // all definitions, each as a message of its own
+	most int    // the most bytes that defs may have
+	open bool   // some type has interface values in it; see gobWalk
 }
 
-// define records a definition. whole is the gob message with its length; b is the part after the id. The peer chooses
-// the ids: if it could define one twice, it could change what has been checked.
-func (ts *gobTypes) define(id int, whole, b []byte) error {
-	switch {
-	case id < gobFirstUser:
-		return errGobForm
-	case ts.byID[id] != nil:
-		return errors.New("a gob type is defined twice")
-	case len(ts.byID) >= maxGobTypes, len(ts.defs)+len(whole) > maxGobDefs:
-		return errors.New("too many gob type definitions on one connection")
-	}
-	r := gobReader{b: b}
+// define records the definition that r reads. The peer chooses the ids: if it could define one twice, it could change
+// what has been checked.
+func (ts *gobTypes) define(id int, r *gobReader) {
+	body := r.b
 	t := r.definition()
-	if r.err != nil {
-		return r.err
+	switch {
+	case r.err != nil:
+		return
+	case id < gobFirstUser:
+		r.fail(errGobForm)
+		return
+	case ts.byID[id] != nil:
+		r.fail(faultf(codeParse, "a gob type is defined twice"))
+		return
+	}
+	start := len(ts.defs)
+	ts.defs = closeGob(append(appendGobInt(append(ts.defs, 0), -int64(id)), body...), start)
+	if len(ts.defs) > ts.most {
+		r.fail(tooLarge("max_message", int64(ts.most), "the gob type definitions of one connection are too long together"))
+		return
 	}
 	if ts.byID == nil {
 		ts.byID = map[int]*gobType{}
 	}
 	ts.byID[id] = t
-	ts.defs = append(ts.defs, whole...)
-	return nil
+	ts.open = ts.open || t.key == gobInterface || t.elem == gobInterface ||
+		slices.ContainsFunc(t.fields, func(f gobField) bool { return f.id == gobInterface })
 }
 
-// A gobCheck walks a value and makes sure that decoding it takes memory in proportion to its bytes.
-type gobCheck struct {
-	gobReader
-	types    *gobTypes
-	maxDepth int
-	elements int
+// A gobWalk goes through a value. Where it holds interface values, type definitions may stand inside it, and each of them
+// ends a piece: encoding/gob writes what it has of the message so far, the definition behind it, and then the rest as
+// another message. Inside an interface value, whose length precedes it, the same happens to that. So only a walk can tell
+// where such a value ends.
+type gobWalk struct {
+	gobReader // the rest of the piece
+	types     *gobTypes
+	maxDepth  int
+	known     bool      // it is not the first walk over this value: what it defines has been recorded
+	outer     [][]byte  // the rest of the pieces around it, outermost first
+	source    gobSource // has the other messages of the value; nil if there are none
 }
 
-// value checks b, the part of a message after the type id.
-func (ts *gobTypes) value(id int, b []byte, maxDepth int) error {
-	c := gobCheck{gobReader: gobReader{b: b}, types: ts, maxDepth: maxDepth}
-	ts.top(id, &c.gobReader)
-	c.walk(id, 1)
-	if c.err == nil && len(c.b) != 0 {
-		return errGobForm
+// A gobSource has the messages of a value that follow the first one.
+type gobSource interface {
+	// more returns what is in the next message. The one before it must not be used any more.
+	more() ([]byte, error)
+}
+
+// gobMessages is a gobSource in memory: messages, each after its length.
+type gobMessages []byte
+
+func (g *gobMessages) more() ([]byte, error) {
+	r := gobReader{b: *g}
+	b := r.bytes()
+	*g = r.b
+	return b, r.err
+}
+
+// check walks a value of the type with that id, and makes sure that decoding it takes memory in proportion to its bytes.
+func (w *gobWalk) check(id int) error {
+	w.top(id)
+	w.value(id, 1)
+	if len(w.b) != 0 {
+		w.fail(errGobForm)
 	}
-	return c.err
+	return w.err
 }
 
-// top skips the zero that precedes a top-level value other than a struct.
-func (ts *gobTypes) top(id int, r *gobReader) {
-	if t := ts.byID[id]; (t == nil || t.kind != gobStruct) && r.uint() != 0 {
-		r.fail(errGobForm)
+// top skips the zero that precedes a value other than a struct where the value stands for itself.
+func (w *gobWalk) top(id int) {
+	if t := w.types.byID[id]; (t == nil || t.kind != gobStruct) && w.uint() != 0 {
+		w.fail(errGobForm)
 	}
 }
 
-// walk checks a value of the type with that id.
-func (c *gobCheck) walk(id, depth int) {
+// value checks a value of the type with that id.
+func (w *gobWalk) value(id, depth int) {
 	switch id {
 	case gobBool, gobInt, gobUint, gobFloat:
-		c.uint()
+		w.uint()
 		return
 	case gobBytes, gobString:
-		c.bytes()
+		w.bytes()
 		return
 	case gobComplex:
-		c.uint()
-		c.uint()
-		return
-	case gobInterface:
-		c.fail(faultf(codeBadArgument, "gob interface values are not supported"))
+		w.uint()
+		w.uint()
 		return
 	}
-	t := c.types.byID[id]
-	if t == nil {
-		c.fail(errors.New("a gob value has a type that was not defined"))
-		return
-	}
-	if depth > c.maxDepth {
-		c.fail(tooLarge("max_depth", int64(c.maxDepth), "the gob value is nested too deeply"))
-		return
-	}
-	switch t.kind {
-	case gobStruct:
-		for at := -1; c.field(&at, len(t.fields)); {
-			c.walk(t.fields[at].id, depth+1)
+	t := w.types.byID[id]
+	switch {
+	case t == nil && id != gobInterface:
+		w.fail(faultf(codeParse, "a gob value has a type that was not defined"))
+	case depth > w.maxDepth:
+		w.fail(tooLarge("max_depth", int64(w.maxDepth), "the gob value is nested too deeply"))
+	case id == gobInterface:
+		if inner := w.enter(); inner != 0 {
+			w.top(inner)
+			w.value(inner, depth+1)
+			w.leave()
 		}
-	case gobMap:
-		n := c.count(2)
-		c.several(n)
-		for range n {
-			if c.err != nil {
+	case t.kind == gobStruct:
+		for at := -1; w.field(&at, len(t.fields)); {
+			w.value(t.fields[at].id, depth+1)
+		}
+	case t.kind == gobMap:
+		for range w.count(2) {
+			if w.err != nil {
 				return
 			}
-			c.walk(t.key, depth+1)
-			c.walk(t.elem, depth+1)
+			w.value(t.key, depth+1)
+			w.value(t.elem, depth+1)
 		}
-	case gobArray, gobSlice:
-		n := c.count(1)
+	case t.kind <= gobSlice:
+		n := w.count(1)
 		if t.kind == gobArray && n != t.len {
-			c.fail(errGobForm)
+			w.fail(errGobForm)
 		}
-		c.sequence(t, n, depth)
+		for range n {
+			if w.err != nil {
+				return
+			}
+			w.value(t.elem, depth+1)
+		}
 	default:
-		c.bytes()
+		w.bytes()
 	}
 }
 
-// sequence checks the elements of an array or a slice.
-func (c *gobCheck) sequence(t *gobType, n, depth int) {
-	if t.elem > gobFloat { // a number takes at most eight times its bytes in memory
-		c.several(n)
+// enter goes into an interface value and returns the id of the type of what is in it, or 0 if there is nothing in it.
+// After that leave has to follow. The definitions that stand before the id are recorded.
+func (w *gobWalk) enter() (id int) {
+	if len(w.bytes()) == 0 { // the name under which the type is registered
+		return 0
 	}
-	for range n {
-		if c.err != nil {
-			return
+	for id = w.typeID(); id < 0; id = w.typeID() {
+		if w.known {
+			w.definition()
+		} else {
+			w.types.define(-id, &w.gobReader)
 		}
-		c.walk(t.elem, depth+1)
+		w.nextPiece()
 	}
+	if id == 0 {
+		w.fail(errGobForm)
+	}
+	inner := w.bytes()
+	if w.err != nil {
+		return 0
+	}
+	w.outer = append(w.outer, w.b)
+	w.b = inner
+	return id
 }
 
-// several counts elements that may take far more memory than bytes.
-func (c *gobCheck) several(n int) {
-	if c.elements += n; c.elements > maxGobElements {
-		c.fail(faultf(codeTooLarge, "the gob value has more than %d elements", maxGobElements))
+// leave goes out of an interface value, all of which must have been read.
+func (w *gobWalk) leave() {
+	last := len(w.outer) - 1
+	if w.err == nil && len(w.b) != 0 {
+		w.fail(errGobForm)
+	}
+	if w.err == nil {
+		w.b = w.outer[last]
+	}
+	w.outer = w.outer[:last]
+}
+
+// nextPiece goes on with the piece behind the one that a definition has ended.
+func (w *gobWalk) nextPiece() {
+	if w.err != nil {
+		return
+	}
+	if last := len(w.outer) - 1; last >= 0 {
+		around := gobReader{b: w.outer[last]}
+		w.b, w.err = around.bytes(), around.err
+		w.outer[last] = around.b
+		return
+	}
+	if w.source == nil {
+		w.fail(errGobShort)
+		return
+	}
+	b, err := w.source.more()
+	if w.b = b; err != nil {
+		w.fail(err)
 	}
 }
 

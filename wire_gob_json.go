@@ -1,7 +1,6 @@
 package main
 
-// This file owns gob values whose Go type is not known here: the results that a client prints, and the arguments that
-// somebody typed as JSON.
+// This file owns gob values whose Go type is not known here: they become JSON.
 
 import (
 	"encoding/json"
@@ -9,79 +8,86 @@ import (
 	"time"
 )
 
-// appendJSON appends a value as JSON. gobTypes.value must have accepted it. Members are named for the Go fields; those
-// with zero values are missing, as they are in gob.
-func (ts *gobTypes) appendJSON(dst []byte, id int, raw []byte) []byte {
-	r := gobReader{b: raw}
-	ts.top(id, &r)
-	return ts.appendValue(dst, id, &r)
+// appendJSON appends a value of the type with that id as JSON. The value must have been checked. Members are named for
+// the Go fields; those with zero values are missing, as they are in gob.
+func (w *gobWalk) appendJSON(dst []byte, id int) []byte {
+	w.top(id)
+	return w.appendValue(dst, id)
 }
 
-func (ts *gobTypes) appendValue(dst []byte, id int, r *gobReader) []byte {
+func (w *gobWalk) appendValue(dst []byte, id int) []byte {
 	switch id {
 	case gobBool:
-		return strconv.AppendBool(dst, r.uint() != 0)
+		return strconv.AppendBool(dst, w.uint() != 0)
 	case gobInt:
-		return strconv.AppendInt(dst, r.int(), 10)
+		return strconv.AppendInt(dst, w.int(), 10)
 	case gobUint:
-		return strconv.AppendUint(dst, r.uint(), 10)
+		return strconv.AppendUint(dst, w.uint(), 10)
 	case gobFloat:
-		return appendJSONFloat(dst, r.float())
+		return appendJSONFloat(dst, w.float())
 	case gobString:
-		return appendJSONString(dst, string(r.bytes()))
+		return appendJSONString(dst, string(w.bytes()))
 	case gobBytes:
-		return appendJSONBytes(dst, r.bytes())
+		return appendJSONBytes(dst, w.bytes())
 	case gobComplex:
-		dst = append(appendJSONFloat(append(dst, '['), r.float()), ',')
-		return append(appendJSONFloat(dst, r.float()), ']')
+		dst = append(appendJSONFloat(append(dst, '['), w.float()), ',')
+		return append(appendJSONFloat(dst, w.float()), ']')
+	case gobInterface:
+		inner := w.enter()
+		if inner == 0 {
+			return append(dst, "null"...)
+		}
+		dst = w.appendJSON(dst, inner)
+		w.leave()
+		return dst
 	}
-	t := ts.byID[id]
+	t := w.types.byID[id]
 	if t == nil {
 		return append(dst, "null"...)
 	}
 	switch t.kind {
 	case gobStruct:
-		return ts.appendStruct(dst, t, r)
+		return w.appendStruct(dst, t)
 	case gobMap:
-		return ts.appendMap(dst, t, r)
+		return w.appendMap(dst, t)
 	case gobArray, gobSlice:
 		dst = append(dst, '[')
-		for i := range r.count(1) {
+		for i := range w.count(1) {
 			if i > 0 {
 				dst = append(dst, ',')
 			}
-			dst = ts.appendValue(dst, t.elem, r)
+			dst = w.appendValue(dst, t.elem)
 		}
 		return append(dst, ']')
 	}
-	return appendEncoded(dst, t, r.bytes())
+	return appendEncoded(dst, t, w.bytes())
 }
 
-func (ts *gobTypes) appendStruct(dst []byte, t *gobType, r *gobReader) []byte {
+func (w *gobWalk) appendStruct(dst []byte, t *gobType) []byte {
 	dst = append(dst, '{')
 	first := true
-	for at := -1; r.field(&at, len(t.fields)); first = false {
+	for at := -1; w.field(&at, len(t.fields)); first = false {
 		if !first {
 			dst = append(dst, ',')
 		}
 		dst = append(appendJSONString(dst, t.fields[at].name), ':')
-		dst = ts.appendValue(dst, t.fields[at].id, r)
+		dst = w.appendValue(dst, t.fields[at].id)
 	}
 	return append(dst, '}')
 }
 
-func (ts *gobTypes) appendMap(dst []byte, t *gobType, r *gobReader) []byte {
+func (w *gobWalk) appendMap(dst []byte, t *gobType) []byte {
 	dst = append(dst, '{')
-	for i := range r.count(2) {
+	for i := range w.count(2) {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		if key := ts.appendValue(nil, t.key, r); len(key) > 0 && key[0] == '"' {
+		if key := w.appendValue(nil, t.key); len(key) > 0 && key[0] == '"' {
 			dst = append(dst, key...)
 		} else {
 			dst = appendJSONString(dst, string(key))
 		}
-		dst = ts.appendValue(append(dst, ':'), t.elem, r)
+		dst = w.appendValue(append(dst, ':'), t.elem)
 	}
 	return append(dst, '}')
 }
@@ -109,48 +115,4 @@ func gobOfDocument(d document) any {
 		return string(unquoteJSON(d[1 : len(d)-1]))
 	}
 	return []byte(d)
-}
-
-// gobOfJSON returns the Go value whose gob form a method is likely to accept. There is none for an object: gob needs
-// the names and types of the Go fields, which JSON does not have.
-func gobOfJSON(text json.RawMessage) (any, error) {
-	var v any
-	if len(text) > 0 {
-		if err := json.Unmarshal(text, &v); err != nil {
-			return nil, err
-		}
-	}
-	switch v := v.(type) {
-	case float64:
-		if n, err := strconv.ParseInt(string(text), 10, 64); err == nil {
-			return n, nil
-		}
-	case []any:
-		return gobOfArray(v)
-	case map[string]any:
-		return nil, usagef("a JSON object cannot be sent as gob: its Go type is not known").
-			withHint("call over JSON-RPC: leave out ?proto=gob")
-	}
-	return v, nil
-}
-
-// gobOfArray returns a slice of the one type that all elements have.
-func gobOfArray(list []any) (any, error) {
-	texts, numbers := []string{}, []float64{}
-	for _, e := range list {
-		switch e := e.(type) {
-		case string:
-			texts = append(texts, e)
-		case float64:
-			numbers = append(numbers, e)
-		}
-	}
-	switch len(list) {
-	case len(texts):
-		return texts, nil
-	case len(numbers):
-		return numbers, nil
-	}
-	return nil, usagef("a JSON array of several types, or of anything but strings or numbers, cannot be sent as gob").
-		withHint("call over JSON-RPC: leave out ?proto=gob")
 }

@@ -34,6 +34,44 @@ type GobParcel struct {
 
 type GobRoom struct{ Floor, Number int }
 
+// A GobHolder holds values of types that are not its own: gob defines those inside of the value.
+type GobHolder struct {
+	Name string
+	In   any
+	More []any
+	By   map[string]any
+	Last int
+}
+
+// Types that stand nowhere but in a GobHolder.
+type (
+	GobSquare struct{ Side int }
+	GobHouse  struct{ Rooms []GobRoom }
+	GobLabel  string
+	GobTower  struct{ In GobSized }
+	GobSized  interface{ Size() int }
+)
+
+func (s GobSquare) Size() int { return s.Side }
+func (t GobTower) Size() int  { return 1 }
+
+func init() {
+	for _, v := range []any{GobHolder{}, GobSquare{}, GobHouse{}, GobLabel(""), GobTower{}, []string{}, map[string]int{}} {
+		gob.Register(v)
+	}
+}
+
+// holders have no two definitions at the same place. A GobTower in a GobTower defines things inside of what is inside.
+var holders = []any{
+	GobHolder{Name: "nothing", Last: 1},
+	GobHolder{Name: "square", In: GobSquare{2}, Last: 2},
+	GobHolder{Name: "known", In: GobSquare{3}, More: []any{GobSquare{4}, nil, "text", 5}, Last: 3},
+	GobHolder{Name: "deep", In: GobHolder{In: GobTower{GobTower{GobSquare{6}}}, More: []any{GobHouse{[]GobRoom{{1, 2}, {3, 4}}}}, Last: 7}, Last: 4},
+	GobHolder{Name: "many", More: []any{GobLabel("a"), 1.5, []string{"b", ""}}, By: map[string]any{"x": map[string]int{"y": 1}}, Last: 5},
+	GobRoom{8, 9},
+	GobHolder{Name: "again", In: GobTower{GobTower{GobSquare{6}}}, More: []any{GobHouse{[]GobRoom{{1, 2}}}}, Last: 6},
+}
+
 var parcel = GobParcel{
 	Name: "Ada <ä>", Age: -36, Size: 65535, Share: 0.25, Raw: []byte{0, 1, 255}, Tags: []string{"a", ""},
 	Rooms: map[string]GobRoom{"x": {1, 200}}, Door: &GobRoom{-1, 0}, Three: [3]int8{-128, 0, 127},
@@ -88,10 +126,101 @@ func TestGobReadsWhatTheStandardLibrarySends(t *testing.T) {
 	}
 }
 
+// Definitions that stand inside of a value are found whatever becomes of the value: it is decoded, converted or dropped.
+func TestGobValuesInPieces(t *testing.T) {
+	stream := gobStream(t, holders...)
+	for keep := range 1 << len(holders) {
+		c := readGob(iotest.OneByteReader(bytes.NewReader(stream)), defaultLimits())
+		for i, want := range holders {
+			var m message
+			if err := c.read(&m); err != nil || m.id.seq != uint64(i) {
+				t.Fatalf("%b: message %d: %+v, %v", keep, i, m, err)
+			}
+			var text document
+			got := reflect.New(reflect.TypeOf(want))
+			switch {
+			case keep&(1<<i) != 0:
+				if err := c.body(got.Interface()); err != nil || !reflect.DeepEqual(got.Elem().Interface(), want) {
+					t.Fatalf("%b: body %d = %v, %v; want %v", keep, i, got.Elem(), err, want)
+				}
+			case i%2 == 0:
+				if err := c.body(&text); err != nil || !json.Valid(text) {
+					t.Fatalf("%b: body %d = %s, %v", keep, i, text, err)
+				}
+			default:
+				if err := c.body(nil); err != nil {
+					t.Fatalf("%b: body %d: %v", keep, i, err)
+				}
+			}
+		}
+		if err := c.read(new(message)); err != io.EOF {
+			t.Fatalf("%b: at the end: %v; want EOF", keep, err)
+		}
+	}
+	c := readGob(bytes.NewReader(gobStream(t, holders[3])), defaultLimits())
+	var text document
+	const want = `{"Name":"deep","In":{"In":{"In":{"In":{"Side":6}}},"More":[{"Rooms":[{"Floor":1,"Number":2},{"Floor":3,"Number":4}]}],"Last":7},"Last":4}`
+	if err := errors.Join(c.read(new(message)), c.body(&text)); err != nil || string(text) != want {
+		t.Errorf("as JSON it is %s, %v; want %s", text, err, want)
+	}
+}
+
+// A value of which nobody knows where it ends is answered, and ends the stream.
+func TestGobBrokenPiecesEndTheStream(t *testing.T) {
+	stream := gobStream(t, holders[:2]...)
+	for _, test := range []struct {
+		name  string
+		bytes []byte
+	}{
+		{"no id", lastValue(stream, "\x02\x01a\x00\x00")},
+		{"a wrong length", lastValue(stream, "\x02\x01a\x04\x7f\x00")},
+		{"not all of it", lastValue(stream, "\x02\x01a\x04\x03\x00\x02\x02\x00")},
+		{"a type that is not defined", lastValue(stream, "\x02\x01a\xff\x80\xfe\x7f\xff\x01\x00")},
+	} {
+		c := readGob(bytes.NewReader(append(test.bytes, stream...)), defaultLimits())
+		var m message
+		if err := c.read(&m); err != nil {
+			t.Fatalf("%s: %v", test.name, err)
+		}
+		err := c.read(&m)
+		var bad *badMessage
+		if f := asFault(err); errors.As(err, &bad) || f.Code != codeBadArgument || m.kind != request || m.id.seq != 1 {
+			t.Errorf("%s: %v for %+v; want an answer of codeBadArgument to call 1, and the end", test.name, err, m)
+		}
+	}
+}
+
+// A net/rpc client whose argument has no encoding sends a header without a body, and goes on.
+func TestGobHeaderWithoutBody(t *testing.T) {
+	var b bytes.Buffer
+	enc := gob.NewEncoder(&b)
+	for i, arg := range []any{"hello", make(chan int), GobRoom{1, 2}, "bye", make(chan int), "end"} {
+		_, missing := arg.(chan int)
+		if err := enc.Encode(rpc.Request{ServiceMethod: "Echo.Say", Seq: uint64(i)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := enc.Encode(arg); (err != nil) != missing {
+			t.Fatal(err)
+		}
+	}
+	c := readGob(&b, defaultLimits())
+	for i := range 6 {
+		var m message
+		err := c.read(&m)
+		var bad *badMessage
+		switch missing := i == 1 || i == 4; {
+		case missing && (!errors.As(err, &bad) || bad.m.id.seq != uint64(i) || bad.fault.Code != codeBadArgument):
+			t.Errorf("message %d: %v; want codeBadArgument", i, err)
+		case !missing && (err != nil || m.id.seq != uint64(i)):
+			t.Errorf("message %d: %+v, %v", i, m, err)
+		}
+	}
+}
+
 func TestGobBodyBecomesJSON(t *testing.T) {
 	c := readGob(bytes.NewReader(gobStream(t, parcel)), defaultLimits())
 	var m message
-	var got json.RawMessage
+	var got document
 	if err := errors.Join(c.read(&m), c.body(&got)); err != nil {
 		t.Fatal(err)
 	}
@@ -140,19 +269,25 @@ func TestGobWritesWhatTheStandardLibraryReads(t *testing.T) {
 	l := defaultLimits()
 	c := newGobCodec(newInput(nil, l), l, request)
 	var b []byte
-	var err error
+	large := make([]GobRoom, 70000)
+	for i := range large {
+		large[i] = GobRoom{i, 1}
+	}
 	bodies := []any{"hello", parcel, []byte{1}, strings.Repeat("x", 200), make(chan int), parcel, strings.Repeat("y", 70000), []GobRoom{{1, 2}}, nil, parcel}
+	for _, h := range holders { // what they define inside is defined once, though the encoder is replaced before each
+		bodies = append(bodies, h, large, h)
+	}
 	for i, body := range bodies {
 		m := &message{kind: response, id: callID{seq: uint64(i)}, method: "Echo.Say"}
-		before := string(b)
-		if b, err = c.write(b, m, body); err != nil {
-			if i != 4 || string(b) != before {
-				t.Fatalf("write %d: %v, %d bytes; had %d", i, err, len(b), len(before))
-			}
+		prepared, err := c.prepare(m, body)
+		if (err != nil) != (i == 4) {
+			t.Fatalf("prepare %d: %v", i, err)
+		}
+		if err != nil {
 			m.fault = &fault{Code: codeInternal, Text: "no encoding"}
-			if b, err = c.write(b, m, nil); err != nil {
-				t.Fatal(err)
-			}
+		}
+		if b, err = c.write(b, m, prepared); err != nil {
+			t.Fatalf("write %d: %v", i, err)
 		}
 	}
 	dec := gob.NewDecoder(bytes.NewReader(b))
@@ -189,6 +324,12 @@ func (gobTestService) Parcel(p GobParcel, reply *GobParcel) error {
 	return nil
 }
 func (gobTestService) Fail(text string, reply *string) error { return errors.New(text) }
+func (gobTestService) Count(list []int, reply *int) error    { *reply = len(list); return nil }
+func (gobTestService) Half(n float64, reply *float64) error  { *reply = n / 2; return nil }
+func (gobTestService) Hold(name string, reply *GobHolder) error {
+	*reply = GobHolder{Name: name, In: GobSquare{2}}
+	return nil
+}
 
 func TestGobClientWithTheStandardServer(t *testing.T) {
 	ours, theirs := net.Pipe()
@@ -200,7 +341,7 @@ func TestGobClientWithTheStandardServer(t *testing.T) {
 	go func() { server.ServeConn(theirs); close(done) }()
 	l := defaultLimits()
 	in := newInput(ours, l)
-	c := newClient(endpoint{Scheme: "unix", Path: "/x"}, ours, newGobCodec(in, l, response), in, l)
+	c := newClient(endpoint{Scheme: "unix", Path: "/x", Proto: protoGob}, ours, newGobCodec(in, l, response), in, l)
 	for range 2 {
 		var text string
 		if err := c.call(t.Context(), "T.Say", "hello", &text); err != nil || text != "hello" {
@@ -213,6 +354,18 @@ func TestGobClientWithTheStandardServer(t *testing.T) {
 		var raw json.RawMessage
 		if err := c.call(t.Context(), "T.Say", json.RawMessage(`"raw"`), &raw); err != nil || string(raw) != `"raw"` {
 			t.Errorf("Say = %s, %v", raw, err)
+		}
+		for _, typed := range []struct{ method, arg, want string }{
+			{"T.Count", "[1,2]", "2"}, {"T.Count", "[1.5,2]", "gob: "}, {"T.Count", "[]", "empty JSON array"},
+			{"T.Half", "5.0", "2.5"}, {"T.Half", "5", "gob: "}, {"T.Hold", `"x"`, `{"Name":"x","In":{"Side":2}}`},
+		} {
+			err := c.call(t.Context(), typed.method, json.RawMessage(typed.arg), &raw)
+			if err == nil && string(raw) != typed.want || err != nil && !strings.Contains(err.Error(), typed.want) {
+				t.Errorf("%s(%s) = %s, %v; want %s", typed.method, typed.arg, raw, err, typed.want)
+			}
+			if err != nil && !strings.Contains(hintFor(err), "gob") {
+				t.Errorf("%s(%s) has the hint %q; want one about gob", typed.method, typed.arg, hintFor(err))
+			}
 		}
 		err := c.call(t.Context(), "T.Fail", "no (code -32002)", &text)
 		if f := asFault(err); f.Code != codeBusy || f.Text != "no" {
@@ -241,9 +394,12 @@ func lastValue(stream []byte, value string) []byte {
 // Few bytes that announce a lot: net/rpc allocates 2.3 GiB for the first.
 func TestGobRefusesWhatWouldFillTheMemory(t *testing.T) {
 	type list []any
-	gob.Register(gobTestService{})
 	deep := defaultLimits()
 	deep.MaxDepth = 3
+	inside := "\x00"
+	for range 3 { // an interface value in an interface value
+		inside = "\x01a\x10" + string(rune(1+len(inside))) + "\x00" + inside
+	}
 	for _, test := range []struct {
 		name, value string
 		sample, v   any
@@ -253,21 +409,22 @@ func TestGobRefusesWhatWouldFillTheMemory(t *testing.T) {
 		{"slice", "\x00\xfc\x10\x00\x00\x00\x02\x02", []string{"a"}, new([]string), codeBadArgument},
 		{"string", "\x00\xfc\x10\x00\x00\x00\x02\x02", "a", new(string), codeBadArgument},
 		{"array", "\x00\x02\x02\x02", [3]int{1, 2, 3}, new([3]int), codeBadArgument},
-		{"interface", "\x00\x01\x00", list{nil}, new(list), codeBadArgument},
+		{"interface", "\x00\x01\x01a\x04\xfc\x10\x00\x00\x00", list{nil}, new(list), codeBadArgument},
+		{"interfaces", "\x00\xfc\x10\x00\x00\x00\x00\x00", list{nil}, new(list), codeBadArgument},
+		{"depth of interfaces", "\x00\x01" + inside, list{nil}, new(list), codeTooLarge},
 		{"field", "\x7f\x02\x00", GobRoom{1, 2}, new(GobRoom), codeBadArgument},
 		{"rest", "\x01\x02\x00\x00", GobRoom{1, 2}, new(GobRoom), codeBadArgument},
-		{"elements", "\x00\xfd\x10\x00\x01" + strings.Repeat("\x00", 1<<20+1), []GobRoom{{1, 2}}, new([]GobRoom), codeTooLarge},
 		{"depth", "\x00\x01\x01\x01\x01\x02", [][][][]int{{{{1}}}}, new([][][][]int), codeTooLarge},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := readGob(bytes.NewReader(lastValue(gobStream(t, test.sample), test.value)), deep)
 			var m message
-			if err := c.read(&m); err != nil {
-				t.Fatal(err)
-			}
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			err := c.body(test.v)
+			err := c.read(&m)
+			if err == nil {
+				err = c.body(test.v)
+			}
 			runtime.ReadMemStats(&after)
 			if f := asFault(err); f.Code != test.code {
 				t.Errorf("%v, code %d; want %d", err, f.Code, test.code)
@@ -284,31 +441,39 @@ func TestGobRefusesWhatWouldFillTheMemory(t *testing.T) {
 
 func TestGobEndsAtWhatItCannotFrame(t *testing.T) {
 	flood := gobHeaderDefs[request]
-	for i := range maxGobTypes + 1 {
+	for i := range 1000 {
 		def := append(appendGobInt([]byte{0}, int64(-i-100)), byte(gobSlice)+1, 2, gobInt<<1, 0, 0)
 		flood = append(flood[:len(flood):len(flood)], closeGob(def, 0)...)
 	}
 	stream := gobStream(t, "hello")
+	headless := append(gobHeaderDef("Request", gobHeaders[request][:1]), closeGob(appendGobInt([]byte{0}, gobHeaderID), 0)...)
+	long := strings.Repeat("x", 20)
 	for name, test := range map[string]struct {
 		bytes []byte
 		want  string
 	}{
 		"text":           {[]byte("hello, is anybody there?\n"), "no protocol that is spoken here"},
 		"zero":           {[]byte{0, 0, 0, 0}, "form"},
-		"huge header":    {append(bytes.Clone(gobHeaderDefs[request]), 0xfc, 0x10, 0, 0, 0), "gob message of"},
-		"absurd":         {append(bytes.Clone(stream[:len(stream)-9]), 0xf8, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff), "gob message of"},
+		"huge header":    {append(append(bytes.Clone(gobHeaderDefs[request]), 0xfc, 0x10, 0, 0, 0), long...), "max_message"},
+		"huge types":     {append(append(bytes.Clone(stream[:len(stream)-9]), 0xfc, 0x10, 0, 0, 0, 0xff, 0x81), long...), "max_message"},
+		"absurd":         {append(append(bytes.Clone(stream[:len(stream)-9]), 0xf8, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff), long...), "max_message"},
 		"twice":          {append(bytes.Clone(gobHeaderDefs[request]), gobHeaderDefs[request]...), "twice"},
-		"many types":     {flood, "too many"},
+		"many types":     {flood, "max_message"},
+		"no Seq":         {headless, "net/rpc has a header"},
+		"lacks its type": {append(bytes.Clone(gobHeaderDefs[request]), 6, 0xff, 0x81, byte(gobSlice)+1, 0, 0, 0), "malformed"},
 		"value first":    {[]byte("\x04\x06\x00\x01a"), "no protocol"},
 		"string as head": {append(bytes.Clone(gobHeaderDefs[request]), 4, 12, 0, 1, 'a'), "net/rpc has a header"},
 		"cut":            {stream[:len(stream)-3], "unexpected EOF"},
 		"no body":        {stream[:len(stream)-9], "unexpected EOF"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := readGob(bytes.NewReader(test.bytes), defaultLimits())
+			l := defaultLimits()
+			l.MaxMessage = 4 << 10
+			c := readGob(bytes.NewReader(test.bytes), l)
 			var m message
 			err := c.read(&m)
-			if err == nil || !strings.Contains(err.Error(), test.want) {
+			var bad *badMessage
+			if err == nil || errors.As(err, &bad) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("read = %v; want %q", err, test.want)
 			}
 		})
@@ -334,11 +499,42 @@ func TestGobSkipsAMessageOverTheLimit(t *testing.T) {
 	}
 }
 
+// What bounds a peer is what the limits say: no count that has no key, and no end without an answer.
+func TestGobLimits(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	c := clientKinds[0].dial(t, s.endpoints[0])
+	defer c.close()
+	var n int
+	if err := ask(c, "Trial.Count", make([]string, 1_100_000), &n); err != nil || n != 1_100_000 {
+		t.Errorf("Trial.Count of 1,100,000 texts = %d, %v", n, err)
+	}
+	for i := range 400 {
+		checkCode(t, "an array for a text", ask(c, "Echo.Say", reflect.New(reflect.ArrayOf(i+1, reflect.TypeFor[bool]())).Interface(), nil), codeBadArgument, "")
+	}
+	checkCode(t, "a method with a long name", ask(c, strings.Repeat("x", 70_000), "a", nil), codeNoMethod, "")
+	checkSay(t, c, "still here")
+
+	small := startServerWith(t, func(l *limits) { l.MaxMessage = 2 << 10 }, localEndpoint(t))
+	c = clientKinds[0].dial(t, small.endpoints[0])
+	defer c.close()
+	var err error
+	for i := 0; i < 400 && !errors.Is(err, &fault{Code: codeTooLarge}); i++ {
+		if err = ask(c, "Echo.Say", reflect.New(reflect.ArrayOf(i+1, reflect.TypeFor[bool]())).Interface(), nil); err == rpc.ErrShutdown {
+			break
+		}
+	}
+	checkCode(t, "a type too many", err, codeTooLarge, "limit max_message = 2048")
+	if err := ask(c, "Echo.Say", "a", nil); err == nil {
+		t.Error("the connection goes on; its definitions are not known any more")
+	}
+}
+
 func FuzzGob(f *testing.F) {
 	stream := gobStream(f, "hello", parcel, []byte("bytes"), parcel, map[string]int{"a": 1}, []any{nil})
 	f.Add(stream, uint8(0))
 	f.Add(stream, uint8(7))
 	f.Add(stream[:100], uint8(1))
+	f.Add(gobStream(f, holders...), uint8(2))
 	l := defaultLimits()
 	l.MaxMessage = 4 << 10
 	f.Fuzz(func(t *testing.T, stream []byte, kinds uint8) {
@@ -354,7 +550,7 @@ func FuzzGob(f *testing.F) {
 				return
 			}
 			var f *fault
-			if err := c.body([]any{new(string), new(GobParcel), new(json.RawMessage), new(any), new([]byte)}[(int(kinds)+i)%5]); err != nil && !errors.As(err, &f) {
+			if err := c.body([]any{new(string), new(GobParcel), new(document), new(any), new([]byte)}[(int(kinds)+i)%5]); err != nil && !errors.As(err, &f) {
 				return
 			}
 		}

@@ -63,13 +63,26 @@ func newInput(src io.Reader, l limits) *input {
 	return in
 }
 
-// bytes returns what has arrived and has not been taken. It is valid until the next call of more.
+// bytes returns what has arrived and has not been taken. It is valid until the next call of more or taken.
 func (in *input) bytes() []byte { return in.buf[in.start:] }
 
 // advance takes n bytes that complete a message, or a part of one that has a length of its own.
 func (in *input) advance(n int) {
 	in.start += n
 	in.whole = true
+}
+
+// taken takes n bytes like advance, and gives the buffer of a large message back at once: it may be long until somebody
+// reads again.
+func (in *input) taken(n int) {
+	in.advance(n)
+	if rest := in.bytes(); n > inputKeep && len(rest) <= inputSmall {
+		if in.own == nil {
+			in.own = make([]byte, 0, inputSmall)
+		}
+		in.replace(in.own[:0], rest)
+		in.start = 0
+	}
 }
 
 // take returns a copy of what has arrived, for a reader that goes on without this input.

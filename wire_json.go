@@ -202,10 +202,7 @@ func (c *jsonCodec) parseEnvelope(p *jsonParsed, e *jsonEnvelope) {
 		m.kind = request // it is answered even without an id
 		return
 	}
-	if name := unquoteJSON(e.method[1 : len(e.method)-1]); string(name) != c.method {
-		c.method = string(name)
-	}
-	m.method, p.raw = c.method, e.params
+	m.method, p.raw = remembered(&c.method, unquoteJSON(e.method[1:len(e.method)-1])), e.params
 	if ms, err := strconv.ParseFloat(string(e.timeout), 64); err == nil && ms > 0 && ms < float64(math.MaxInt64/time.Millisecond) {
 		m.timeout = max(time.Duration(ms*float64(time.Millisecond)), 1)
 	}
@@ -293,7 +290,16 @@ func (c *jsonCodec) body(v any) error {
 	return decodeParams(raw, v)
 }
 
-func (c *jsonCodec) prepare(body any) (any, error) { return prepareJSON(body) }
+// encodedOutcome is the member result or error of a response, or in 1.0 both.
+type encodedOutcome []byte
+
+func (c *jsonCodec) prepare(m *message, body any) (any, error) {
+	if f := m.fault; f != nil && len(f.Text)+len(f.Data) > bodyInTurn {
+		outcome, err := appendOutcome(nil, m, nil)
+		return encodedOutcome(outcome), err
+	}
+	return prepareJSON(body)
+}
 
 func (c *jsonCodec) write(dst []byte, m *message, body any) (out []byte, err error) {
 	if m.kind == alive {
@@ -315,6 +321,10 @@ func (c *jsonCodec) write(dst []byte, m *message, body any) (out []byte, err err
 		gathered.out = gathered.out[:before]
 		return dst, err
 	}
+	if f := m.tooLong(len(gathered.out)-before-1, c.limits); f != nil {
+		gathered.out = gathered.out[:before]
+		return dst, f
+	}
 	if len(gathered.out) > gathered.most && m.fault == nil {
 		gathered.out = gathered.out[:before]
 		large := *m
@@ -334,6 +344,9 @@ func (c *jsonCodec) frame(dst []byte, m *message, body any) ([]byte, error) {
 		if err != nil {
 			return dst, err
 		}
+		if f := m.tooLong(len(b), c.limits); f != nil {
+			return dst, f
+		}
 		return c.wrap(dst, b), nil
 	}
 	start := len(dst)
@@ -343,6 +356,9 @@ func (c *jsonCodec) frame(dst []byte, m *message, body any) ([]byte, error) {
 	out, err := appendMessage(dst, m, body)
 	if err != nil {
 		return dst[:start], err
+	}
+	if f := m.tooLong(len(out)-len(dst), c.limits); f != nil {
+		return dst[:start], f
 	}
 	return c.end(out), nil
 }
@@ -386,6 +402,9 @@ func appendMessage(dst []byte, m *message, body any) (_ []byte, err error) {
 
 // appendOutcome appends the result or the error; in 1.0 both, one of which is null.
 func appendOutcome(dst []byte, m *message, body any) (_ []byte, err error) {
+	if done, ok := body.(encodedOutcome); ok {
+		return append(dst, done...), nil
+	}
 	switch {
 	case m.fault == nil:
 		dst, err = appendBody(append(dst, `"result":`...), body)

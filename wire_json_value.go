@@ -177,17 +177,20 @@ type encodedJSON []byte
 
 // prepareJSON encodes a body if that could take long or run a foreign MarshalJSON.
 func prepareJSON(body any) (any, error) {
+	size := 0
 	switch v := body.(type) {
-	case nil, bool, int, document, encodedJSON:
-		return body, nil
+	case nil, bool, int, encodedJSON:
 	case string:
-		if len(v) <= bodyInTurn {
-			return body, nil
-		}
+		size = len(v)
 	case []byte:
-		if len(v) <= bodyInTurn {
-			return body, nil
-		}
+		size = len(v)
+	case document:
+		size = len(v)
+	default:
+		size = math.MaxInt
+	}
+	if size <= bodyInTurn {
+		return body, nil
 	}
 	b, err := appendBody(nil, body)
 	return encodedJSON(b), err
@@ -228,15 +231,22 @@ func appendBody(dst []byte, v any) (out []byte, err error) {
 // appendDocument appends JSON that is passed on. Our messages are one line each, so line ends become blanks; JSON has
 // line ends only between its tokens.
 func appendDocument(dst, b []byte) []byte {
-	at := len(dst)
+	start := len(dst)
 	dst = append(dst, b...)
-	for i, c := range dst[at:] {
-		if c == '\n' || c == '\r' {
-			dst[at+i] = ' '
+	for _, end := range []byte("\n\r") {
+		for rest := dst[start:]; ; {
+			at := bytes.IndexByte(rest, end)
+			if at < 0 {
+				break
+			}
+			rest[at] = ' '
+			rest = rest[at+1:]
 		}
 	}
 	return dst
 }
+
+const hexDigits = "0123456789abcdef"
 
 // appendJSONString appends s in quotes. Invalid UTF-8 becomes U+FFFD, as in encoding/json.
 func appendJSONString(dst []byte, s string) []byte {
@@ -267,7 +277,7 @@ func appendJSONString(dst []byte, s string) []byte {
 			if c >= utf8.RuneSelf {
 				dst = append(dst, "\ufffd"...)
 			} else {
-				dst = fmt.Appendf(dst, `\u%04x`, c)
+				dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&0xf])
 			}
 		}
 		i += n

@@ -38,9 +38,9 @@ func newOutput(dst io.Writer, limit time.Duration, a *account) *output {
 }
 
 // append adds one message, which the next flush sends. It blocks while the peer has too much left to read. An error is
-// either that of the encoding, and nothing was added, or that of an earlier write.
+// either that of the encoding, see codec.write, and nothing was added, or that of an earlier write.
 func (o *output) append(c codec, m *message, body any) error {
-	body, err := c.prepare(body)
+	body, err := c.prepare(m, body)
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func (o *output) append(c codec, m *message, body any) error {
 
 // offer adds one message and never blocks: it returns false if more than most bytes are waiting already.
 func (o *output) offer(c codec, m *message, body any, most int) (bool, error) {
-	body, err := c.prepare(body)
+	body, err := c.prepare(m, body)
 	if err != nil {
 		return true, err
 	}
@@ -81,6 +81,10 @@ func (o *output) addLocked(c codec, m *message, body any) error {
 	if o.buf = b; len(b)-o.told >= accountStep {
 		o.account.hold(len(b) - o.told)
 		o.told = len(b)
+	}
+	if len(b) == 0 && cap(b) > outputKeep { // nothing was added, and perhaps nothing will be for long
+		giveBack(b)
+		o.buf = nil
 	}
 	return err
 }
