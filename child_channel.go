@@ -80,7 +80,9 @@ func (c *channel) Read(b []byte) (n int, err error) {
 		n += part
 		if c.queue[0] = c.queue[0][part:]; len(c.queue[0]) == 0 {
 			c.queue[0] = nil
-			c.queue = c.queue[1:]
+			if c.queue = c.queue[1:]; len(c.queue) == 0 {
+				c.queue = nil // not the room for as many as there ever were
+			}
 		}
 	}
 	c.queued -= n

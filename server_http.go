@@ -55,7 +55,9 @@ type httpConn struct {
 func (c *httpConn) Read(b []byte) (int, error) {
 	if len(c.early) > 0 {
 		n := copy(b, c.early)
-		c.early = c.early[n:]
+		if c.early = c.early[n:]; len(c.early) == 0 {
+			c.early = nil
+		}
 		return n, nil
 	}
 	n, err := c.Conn.Read(b)
@@ -171,6 +173,7 @@ func newHTTPServer(log *logger) *httpServer {
 // serveHTTP speaks HTTP until net/http is done with the connection. in has the bytes that have already been read.
 func (c *connection) serveHTTP(in *input) {
 	h := &httpConn{c: c, Conn: c.Conn, early: in.take(), log: c.log, local: c.endpoint.isLocal(), closed: make(chan struct{})}
+	in.close()
 	h.out = newPatientWriter(c.Conn, c.limits.Write)
 	h.waiting.Store(true)
 	c.enter(h)

@@ -289,6 +289,7 @@ func (s *session) read(mine *pendingCall) {
 			return
 		}
 		if mine != nil && over == mine {
+			c.message = message{} // it may be long until somebody reads again
 			return
 		}
 	}

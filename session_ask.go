@@ -45,7 +45,7 @@ func (s *session) ask(ctx context.Context, name string, arg, result any, part fu
 	}
 	a := pendingCalls.Get().(*pendingCall)
 	wake := a.wake
-	*a = pendingCall{method: name, result: result, part: part, wake: wake}
+	a.method, a.result, a.part = name, result, part
 	seq, crowded, err := s.enlist(a)
 	if err != nil {
 		return err
@@ -69,6 +69,7 @@ func (s *session) ask(ctx context.Context, name string, arg, result any, part fu
 		s.fail(err)
 	}
 	err = s.wait(a)
+	*a = pendingCall{wake: wake} // whoever waits for its reuse must not keep our result
 	pendingCalls.Put(a)
 	return err
 }

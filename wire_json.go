@@ -57,17 +57,18 @@ func newJSONCodec(in *input, l limits, f framing) codec {
 }
 
 func (c *jsonCodec) read(m *message) error {
-	c.raw = nil
+	*m, c.raw = message{}, nil // while it waits for the next message, nothing of the last one is kept
 	if len(c.queue) == 0 {
 		c.in.advance(c.taken)
 		c.taken = 0
 		value, err := c.value()
-		if err == nil && value[0] == '[' {
-			err = c.batch(value)
-		} else if err == nil {
+		if err == nil && value[0] != '[' {
 			var p jsonParsed
 			c.parse(&p, value)
-			c.queue = append(c.queue[:0], p)
+			return c.give(m, &p)
+		}
+		if err == nil {
+			err = c.batch(value)
 		}
 		if err != nil {
 			*m = message{id: callID{json: nullID}}
@@ -75,7 +76,15 @@ func (c *jsonCodec) read(m *message) error {
 		}
 	}
 	p := c.queue[0]
-	c.queue = c.queue[1:]
+	c.queue[0] = jsonParsed{}
+	if c.queue = c.queue[1:]; len(c.queue) == 0 {
+		c.queue = nil
+	}
+	return c.give(m, &p)
+}
+
+// give makes p the last message read.
+func (c *jsonCodec) give(m *message, p *jsonParsed) error {
 	*m, c.raw, c.result = p.message, p.raw, p.result
 	if p.fault != nil {
 		return &badMessage{m: p.message, fault: p.fault}
@@ -281,6 +290,12 @@ func parseFault(b []byte) *fault {
 func (c *jsonCodec) body(v any) error {
 	raw := c.raw
 	c.raw = nil
+	if len(c.queue) == 0 {
+		defer func() { // nobody needs the message any more
+			c.in.taken(c.taken)
+			c.taken = 0
+		}()
+	}
 	switch {
 	case v == nil:
 		return nil
@@ -334,7 +349,9 @@ func (c *jsonCodec) write(dst []byte, m *message, body any) (out []byte, err err
 	if gathered.left--; gathered.left > 0 {
 		return dst, nil
 	}
-	return c.wrap(dst, append(gathered.out, ']')), nil
+	dst = c.wrap(dst, append(gathered.out, ']'))
+	gathered.out = nil // the session may remember the batch
+	return dst, nil
 }
 
 // frame encodes a message and appends it with its frame.
