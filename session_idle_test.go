@@ -44,7 +44,7 @@ func idleShapes() []idleShape {
 			return idleCaller(t, t.Context(), protoEcho, s.endpoints[1], "Echo.Say", large, "")
 		}},
 		{"channel", func(t *testing.T, s *testServer) io.Closer {
-			ch, theirs := pipedChannel(&channel{limits: *s.limits(), log: newLogger(io.Discard, formatText, levelError)})
+			ch, theirs := pipedChannel(*s.limits())
 			done := s.adopt(ch, peer{})
 			go io.WriteString(theirs, say("1", "Echo.Say", `"`+large+`"`)+"\n")
 			readIdle(t, theirs, func(r *bufio.Reader) error { _, err := r.ReadBytes('\n'); return err })
@@ -77,13 +77,13 @@ func idleShapes() []idleShape {
 		}
 		for _, accept := range []string{"application/json", eventType} {
 			shapes = append(shapes, idleShape{"http " + name + " " + accept, func(t *testing.T, s *testServer) io.Closer {
-				return exchangeIdle(t, s, postText("/rpc", accept, text), readHTTP)
+				return exchangeIdle(t, s, postText("/rpc", "Accept: "+accept+"\r\n", text), readHTTP)
 			}})
 		}
 	}
 	for _, accept := range []string{"application/json", eventType} {
 		shapes = append(shapes, idleShape{"http call " + accept, func(t *testing.T, s *testServer) io.Closer {
-			return exchangeIdle(t, s, postText("/call/Echo.Say", accept, `"`+large+`"`), readHTTP)
+			return exchangeIdle(t, s, postText("/call/Echo.Say", "Accept: "+accept+"\r\n", `"`+large+`"`), readHTTP)
 		}})
 	}
 	rooms := make([]GobRoom, idleSize/8)
@@ -137,10 +137,6 @@ func idleShapes() []idleShape {
 type closer func() error
 
 func (c closer) Close() error { return c() }
-
-func postText(path, accept, body string) string {
-	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: %s\r\nContent-Length: %d\r\n\r\n%s", path, accept, len(body), body)
-}
 
 func readHTTP(r *bufio.Reader) error {
 	answer, err := http.ReadResponse(r, nil)
