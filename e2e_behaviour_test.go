@@ -8,8 +8,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"reflect"
 	"strings"
@@ -44,6 +47,18 @@ type TrialParcel struct {
 	Tags []string          `json:"tags"`
 	Map  map[string]string `json:"map"`
 	Door *TrialParcel      `json:"door,omitempty"`
+}
+
+// A TrialLabel is text by methods of its pointer.
+type TrialLabel struct{ text string }
+
+// MarshalText implements encoding.TextMarshaler.
+func (l *TrialLabel) MarshalText() ([]byte, error) { return []byte("<" + l.text + ">"), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (l *TrialLabel) UnmarshalText(b []byte) error {
+	l.text = strings.Trim(string(b), "<>")
+	return nil
 }
 
 // A TrialPlace is a caller's place among n who meet at a barrier.
@@ -138,6 +153,41 @@ func (*Trial) Holder(ctx context.Context, h GobHolder) (GobHolder, error) { retu
 
 // Old is a method in the form of net/rpc.
 func (*Trial) Old(a TrialPlace, sum *int) error { *sum = a.N + a.Place; return nil }
+
+// Grow returns one more. The encoders of a big.Int are methods of its pointer.
+func (*Trial) Grow(n *big.Int, sum *big.Int) error { sum.Add(n, big.NewInt(1)); return nil }
+
+// Turn is a method in the form of net/rpc that takes a pointer.
+func (*Trial) Turn(p, turned *TrialPlace) error { turned.N, turned.Place = p.Place, p.N; return nil }
+
+// Link returns a URL, whose encoder for gob is a method of its pointer.
+func (*Trial) Link(text string, link *url.URL) error {
+	u, err := url.Parse(text)
+	if err == nil {
+		*link = *u
+	}
+	return err
+}
+
+// Label returns its argument in a type that is text by methods of its pointer.
+func (*Trial) Label(ctx context.Context, text string) (TrialLabel, error) {
+	return TrialLabel{text}, nil
+}
+
+// Pick returns a value whose type only it knows.
+func (*Trial) Pick(n int, reply *any) error { *reply = n; return nil }
+
+// Same returns its argument.
+func (*Trial) Same(ctx context.Context, v any) (any, error) { return v, nil }
+
+// Quiet returns nothing.
+func (*Trial) Quiet(ctx context.Context, text string) error { return nil }
+
+// NilList, NilMap and NilParcel return nil.
+func (*Trial) NilList(ctx context.Context) ([]string, error)         { return nil, nil }
+func (*Trial) NilMap(ctx context.Context) (map[string]string, error) { return nil, nil }
+func (*Trial) NilParcel(ctx context.Context) (*TrialParcel, error)   { return nil, nil }
+func (*Trial) NilText(ctx context.Context) (*string, error)          { return nil, nil }
 
 // Block returns its argument when it is released or its caller is gone.
 func (s *Trial) Block(ctx context.Context, key string) (string, error) {
@@ -475,6 +525,50 @@ var behaviours = []behaviour{
 			t.Errorf("Trial.Fail = %q; want the method's own words", f.Text)
 		}
 		checkCode(t, "Trial.Unencodable", ask(c, "Trial.Unencodable", nil, nil), codeInternal, "Trial.Unencodable")
+		checkSay(t, c, "still here")
+	}},
+	{name: "results-by-pointer", run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+		var sum big.Int
+		if err := ask(c, "Trial.Grow", big.NewInt(41), &sum); err != nil || sum.Int64() != 42 {
+			t.Errorf("Trial.Grow(41) = %v, %v; want 42", &sum, err)
+		}
+		var link url.URL
+		if err := ask(c, "Trial.Link", "http://h/x", &link); err != nil || link.String() != "http://h/x" {
+			t.Errorf("Trial.Link(http://h/x) = %v, %v; want the same", &link, err)
+		}
+		var label TrialLabel
+		if err := ask(c, "Trial.Label", "x", &label); !k.gob && (err != nil || label.text != "x") { // gob does without text
+			t.Errorf("Trial.Label(x) = %q, %v; want x", label.text, err)
+		}
+		if k.name != "gob-ours" { // it does not take a type that the peer has chosen
+			var any any
+			if err := ask(c, "Trial.Pick", 7, &any); err != nil || fmt.Sprint(any) != "7" {
+				t.Errorf("Trial.Pick(7) = %v, %v; want 7", any, err)
+			}
+		}
+		checkSay(t, c, "still here")
+	}},
+	{name: "nil-results", run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+		list, many, parcel := []string{"before"}, map[string]string{"a": "before"}, (*TrialParcel)(nil)
+		if err := ask(c, "Trial.NilList", nil, &list); err != nil || len(list) != 0 {
+			t.Errorf("Trial.NilList = %q, %v; want an empty list", list, err)
+		}
+		if err := ask(c, "Trial.NilMap", nil, &many); err != nil {
+			t.Errorf("Trial.NilMap = %v, %v; want an empty map", many, err)
+		}
+		if err := ask(c, "Trial.NilParcel", nil, &parcel); err != nil || parcel != nil && !reflect.DeepEqual(*parcel, TrialParcel{}) {
+			t.Errorf("Trial.NilParcel = %+v, %v; want none, or one without anything in it", parcel, err)
+		}
+		var nothing *struct{}
+		if err := ask(c, "Trial.Quiet", "x", &nothing); err != nil {
+			t.Errorf("Trial.Quiet = %v", err)
+		}
+		var text *string
+		if err := ask(c, "Trial.NilText", nil, &text); k.gob || k.name == "json1-stock" {
+			checkCode(t, "Trial.NilText", err, codeInternal, "cannot be encoded")
+		} else if err != nil || text != nil {
+			t.Errorf("Trial.NilText = %v, %v; want nil", text, err)
+		}
 		checkSay(t, c, "still here")
 	}},
 	{name: "panic", run: func(t *testing.T, s *testServer, k clientKind, c caller) {

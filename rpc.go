@@ -9,11 +9,13 @@ package main
 
 import (
 	"context"
+	"encoding"
 	"fmt"
 	"maps"
 	"reflect"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -45,7 +47,7 @@ type service interface {
 type method struct {
 	name     string       // Service.Method
 	argument reflect.Type // what the codec decodes into; nil if the method takes no argument
-	result   reflect.Type // nil if not known
+	result   reflect.Type // nil if it returns none
 	doc      string       // one line; may be empty
 
 	// invoke runs the method in this process, and in the goroutine that reads the connection as long as the method is
@@ -181,56 +183,69 @@ var (
 	documentType = reflect.TypeFor[document]()
 )
 
-// newReceiver returns a service with the methods of v, and its name, which is that of v's type. The methods have to be
-// exported and of one of these forms:
-//
-//	func (t *T) Method(ctx context.Context, arg A) (R, error)
-//	func (t *T) Method(ctx context.Context) (R, error)
-//	func (t *T) Method(arg A, reply *R) error
-//
-// The last one is net/rpc's. Other exported methods cannot be called. docs has a line of documentation by the name of
-// the method, for any of them.
+// methodForms are the forms of methods that can be called; the last one is net/rpc's.
+const methodForms = `
+	func (t *T) Method(ctx context.Context, arg A) (R, error)
+	func (t *T) Method(ctx context.Context, arg A) error
+	func (t *T) Method(ctx context.Context) (R, error)
+	func (t *T) Method(ctx context.Context) error
+	func (t *T) Method(arg A, reply *R) error`
+
+// newReceiver returns a service with the exported methods of v, and its name, which is that of v's type. Each of them has
+// to have one of the forms above. docs has a line of documentation by the name of the method, for any of them.
 func newReceiver(v any, docs map[string]string) (name string, s *receiver, err error) {
 	value := reflect.ValueOf(v)
 	name = reflect.Indirect(value).Type().Name()
 	s = &receiver{methods: map[string]*method{}}
+	var others []string
 	for i := range value.NumMethod() {
+		short := value.Type().Method(i).Name
 		m := newGoMethod(value.Method(i))
 		if m == nil {
+			others = append(others, fmt.Sprintf("%s.%s is a %s", name, short, value.Method(i).Type()))
 			continue
 		}
-		short := value.Type().Method(i).Name
 		m.name, m.doc = name+"."+short, docs[short]
 		s.methods[short] = m
 		s.sorted = append(s.sorted, short)
 	}
-	if len(s.sorted) == 0 {
-		return "", nil, fmt.Errorf("%T has no exported method that can be called", v)
+	switch {
+	case others != nil:
+		return "", nil, fmt.Errorf("%s; give it another name, one that is not exported, or one of these forms:%s", strings.Join(others, ", "), methodForms)
+	case s.sorted == nil:
+		return "", nil, fmt.Errorf("%T has no exported method; one has to have one of these forms:%s", v, methodForms)
 	}
 	slices.Sort(s.sorted)
 	return name, s, nil
 }
 
-// newGoMethod returns a method that calls fn, or nil if fn has none of the forms that newReceiver lists.
+// newGoMethod returns a method that calls fn, or nil if fn has none of the forms.
 func newGoMethod(fn reflect.Value) *method {
 	t := fn.Type()
-	switch {
-	case t.NumIn() >= 1 && t.NumIn() <= 2 && t.In(0) == contextType && !t.IsVariadic() &&
-		t.NumOut() == 2 && t.Out(1) == errorType:
-		m := &method{result: t.Out(0)}
-		if t.NumIn() == 2 {
+	if t.IsVariadic() || t.NumOut() == 0 || t.Out(t.NumOut()-1) != errorType {
+		return nil
+	}
+	switch in, out := t.NumIn(), t.NumOut(); {
+	case (in == 1 || in == 2) && t.In(0) == contextType && (out == 1 || out == 2 && t.Out(0) != errorType):
+		m := &method{invoke: invokeContext(fn)}
+		if in == 2 {
 			m.argument = t.In(1)
 		}
-		m.invoke = invokeContext(fn)
+		if out == 2 {
+			m.result = t.Out(0)
+		}
 		return m
-	case t.NumIn() == 2 && t.In(0) != contextType && t.In(1).Kind() == reflect.Pointer && !t.IsVariadic() &&
-		t.NumOut() == 1 && t.Out(0) == errorType:
-		return &method{argument: t.In(0), result: t.In(1).Elem(), invoke: invokeReply(fn)}
+	case in == 2 && out == 1 && t.In(1).Kind() == reflect.Pointer:
+		m := &method{argument: t.In(0), result: t.In(1).Elem(), invoke: invokeReply(fn)}
+		if m.argument.Kind() == reflect.Pointer { // as in net/rpc, it never is nil
+			m.argument = m.argument.Elem()
+		}
+		return m
 	}
 	return nil
 }
 
-// invokeContext calls a method of the form with a context. The commonest types avoid reflection, which would cost as
+// invokeContext calls a method of a form with a context. The commonest types avoid reflection, which would cost as
 // much as the rest of a small call.
 func invokeContext(fn reflect.Value) func(context.Context, any) (any, error) {
 	switch f := fn.Interface().(type) {
@@ -239,21 +254,25 @@ func invokeContext(fn reflect.Value) func(context.Context, any) (any, error) {
 	case func(context.Context, []byte) ([]byte, error):
 		return func(ctx context.Context, arg any) (any, error) { return f(ctx, *arg.(*[]byte)) }
 	}
-	takesArgument := fn.Type().NumIn() == 2
+	takesArgument, returnsResult := fn.Type().NumIn() == 2, fn.Type().NumOut() == 2
 	return func(ctx context.Context, arg any) (any, error) {
 		in := []reflect.Value{reflect.ValueOf(ctx)}
 		if takesArgument {
 			in = append(in, reflect.ValueOf(arg).Elem())
 		}
 		out := fn.Call(in)
-		err, _ := out[1].Interface().(error)
-		return out[0].Interface(), err
+		if err, _ := out[len(out)-1].Interface().(error); err != nil || !returnsResult {
+			return nil, err
+		}
+		result := reflect.New(out[0].Type())
+		result.Elem().Set(out[0])
+		return resultAt(result), nil
 	}
 }
 
 // invokeReply calls a method of net/rpc's form.
 func invokeReply(fn reflect.Value) func(context.Context, any) (any, error) {
-	replyType := fn.Type().In(1).Elem()
+	replyType, takesPointer := fn.Type().In(1).Elem(), fn.Type().In(0).Kind() == reflect.Pointer
 	return func(_ context.Context, arg any) (any, error) {
 		reply := reflect.New(replyType)
 		// As in net/rpc, a method may use its reply without making the map or slice first.
@@ -263,10 +282,74 @@ func invokeReply(fn reflect.Value) func(context.Context, any) (any, error) {
 		case reflect.Slice:
 			reply.Elem().Set(reflect.MakeSlice(replyType, 0, 0))
 		}
-		out := fn.Call([]reflect.Value{reflect.ValueOf(arg).Elem(), reply})
-		err, _ := out[0].Interface().(error)
-		return reply.Elem().Interface(), err
+		argument := reflect.ValueOf(arg)
+		if !takesPointer {
+			argument = argument.Elem()
+		}
+		out := fn.Call([]reflect.Value{argument, reply})
+		if err, _ := out[0].Interface().(error); err != nil {
+			return nil, err
+		}
+		return resultAt(reply), nil
 	}
+}
+
+// leaving returns a value as resultAt returns a result: the data of an error, a part of an answer.
+func leaving(v any) any {
+	if _, passed := v.(document); passed || v == nil {
+		return v
+	}
+	p := reflect.New(reflect.TypeOf(v))
+	p.Elem().Set(reflect.ValueOf(v))
+	return resultAt(p)
+}
+
+// resultAt returns the result that p points to as it goes to the codec: by the pointer, so that an encoder that is a method
+// of the pointer is found, and any is seen to be any. Not every caller survives null at the top (Go's own jsonrpc client
+// does not), so a slice or a map that is nil is empty instead, and a pointer to a struct that is nil is no result.
+func resultAt(p reflect.Value) any {
+	for p.Elem().Kind() == reflect.Pointer && !p.Elem().IsNil() {
+		p = p.Elem()
+	}
+	t := p.Type().Elem()
+	if k := t.Kind(); (k == reflect.Pointer || k == reflect.Map || k == reflect.Slice) && p.Elem().IsNil() {
+		for t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		switch k, own := t.Kind(), writesItself(t); {
+		case k == reflect.Struct && !own:
+			return nil
+		case k == reflect.Map && !own:
+			p = reflect.New(t)
+			p.Elem().Set(reflect.MakeMap(t))
+		case k == reflect.Slice && !own:
+			p = reflect.New(t)
+			p.Elem().Set(reflect.MakeSlice(t, 0, 0))
+		case p.Elem().Kind() == reflect.Pointer:
+			return p.Elem().Interface() // of a pointer to it, gob would send nothing at all
+		}
+	}
+	switch v := p.Interface().(type) { // what codecs encode without reflection
+	case *string:
+		return *v
+	case *[]byte:
+		return *v
+	case *document:
+		return *v
+	case *bool:
+		return *v
+	case *int:
+		return *v
+	}
+	return p.Interface()
+}
+
+// ownEncoders are the interfaces by which some codec has a type encode itself.
+var ownEncoders = []reflect.Type{jsonMarshalerType, textMarshalerType, reflect.TypeFor[encoding.BinaryMarshaler](), reflect.TypeFor[interface{ GobEncode() ([]byte, error) }]()}
+
+// writesItself reports whether t or a pointer to it has a method that encodes it.
+func writesItself(t reflect.Type) bool {
+	return slices.ContainsFunc(ownEncoders, reflect.PointerTo(t).Implements)
 }
 
 // newBuiltins returns a router with the services of this program. A fork of ipcd adds its own types here.

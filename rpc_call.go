@@ -75,7 +75,7 @@ func (c *call) sendPart(value any) error {
 		}
 		return context.Canceled
 	}
-	return c.from.part(c, value)
+	return c.from.part(c, leaving(value))
 }
 
 // whenOver calls f when the call ends, whether answered or given up; at once if it has ended. There is one such f: a

@@ -7,13 +7,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
-// Forms has methods of each form that can be called, and of some that cannot.
+// Forms has methods of each form that can be called.
 type Forms struct{ said string }
 
 func (Forms) Context(ctx context.Context, n int) (int, error) { return n + 1, nil }
@@ -26,40 +28,74 @@ func (f *Forms) Pointer(ctx context.Context, text string) (string, error) {
 	f.said = text
 	return f.said, nil
 }
-func (Forms) NoContext(n int) (int, error)                         { return n, nil }
-func (Forms) NoError(ctx context.Context, n int) int               { return n }
-func (Forms) TwoArguments(ctx context.Context, a, b int) error     { return nil }
-func (Forms) Variadic(ctx context.Context, n ...int) (int, error)  { return len(n), nil }
-func (Forms) NoPointer(n, sum int) error                           { return nil }
-func (Forms) unexported(ctx context.Context, n int) (int, error)   { return n, nil }
-func (Forms) ErrorFirst(ctx context.Context, n int) (error, error) { return nil, nil }
+func (f *Forms) Keep(ctx context.Context, text string) error { f.said = text; return nil }
+func (f *Forms) Forget(ctx context.Context) error            { f.said = ""; return nil }
+func (f *Forms) ByPointer(text *string, n *int) error        { *n = len(*text); return nil }
+func (Forms) unexported(n int) int                           { return n }
+
+// WrongForms has methods of forms that cannot be called, and one that can.
+type WrongForms struct{}
+
+func (WrongForms) Fine(ctx context.Context) error                       { return nil }
+func (WrongForms) NoContext(n int) (int, error)                         { return n, nil }
+func (WrongForms) NoError(ctx context.Context, n int) int               { return n }
+func (WrongForms) TwoArguments(ctx context.Context, a, b int) error     { return nil }
+func (WrongForms) TwoResults(ctx context.Context) (int, int, error)     { return 0, 0, nil }
+func (WrongForms) Variadic(ctx context.Context, n ...int) (int, error)  { return len(n), nil }
+func (WrongForms) NoPointer(n, sum int) error                           { return nil }
+func (WrongForms) ErrorFirst(ctx context.Context, n int) (error, error) { return nil, nil }
+func (WrongForms) Both(ctx context.Context, n int, sum *int) error      { return nil }
+func (WrongForms) Nothing()                                             {}
+func (WrongForms) String() string                                       { return "" }
+
+func TestReceiverRefusesMethodsThatCannotBeCalled(t *testing.T) {
+	_, _, err := newReceiver(&WrongForms{}, nil)
+	if err == nil {
+		t.Fatal("a type with methods of other forms was taken")
+	}
+	for _, want := range []string{"WrongForms.NoContext is a func(int) (int, error),", "WrongForms.NoError ", "WrongForms.TwoArguments ", "WrongForms.TwoResults ",
+		"WrongForms.Variadic ", "WrongForms.NoPointer ", "WrongForms.ErrorFirst ", "WrongForms.Both ", "WrongForms.Nothing ", "WrongForms.String is a func() string,", methodForms} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error is %q; want %q in it", err, want)
+		}
+	}
+	if strings.Contains(err.Error(), "WrongForms.Fine") {
+		t.Errorf("the error is %q; it blames a method that can be called", err)
+	}
+	if _, _, err := newReceiver(struct{}{}, nil); err == nil || !strings.Contains(err.Error(), "no exported method") {
+		t.Errorf("a receiver without methods: %v", err)
+	}
+}
 
 func TestReceiverTakesTheMethodsThatCanBeCalled(t *testing.T) {
 	forms := &Forms{}
-	forms.unexported(t.Context(), 1)
+	forms.unexported(1)
 	name, s, err := newReceiver(forms, map[string]string{"Alone": "a line"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"Alone", "Bytes", "Context", "ErrorFirst", "Pointer", "Reply"}
+	want := []string{"Alone", "ByPointer", "Bytes", "Context", "Forget", "Keep", "Pointer", "Reply"}
 	if name != "Forms" || !slices.Equal(s.names(), want) {
 		t.Errorf("the receiver is %s with %v; want Forms with %v", name, s.names(), want)
 	}
 	if doc := s.method("Alone").doc; doc != "a line" {
 		t.Errorf("the line on Alone is %q", doc)
 	}
-	if s.method("Variadic") != nil || s.method("unexported") != nil {
+	if s.method("unexported") != nil {
 		t.Error("a method that cannot be called is there")
 	}
 	for method, test := range map[string]struct {
 		arg  any
 		want string
 	}{
-		"Context": {1, "2"},
-		"Alone":   {nil, `"alone"`},
-		"Reply":   {3, `{"n":3}`},
-		"Bytes":   {[]byte("a"), `"YSE="`},
-		"Pointer": {"x", `"x"`},
+		"Context":   {1, "2"},
+		"Alone":     {nil, `"alone"`},
+		"Reply":     {3, `{"n":3}`},
+		"Bytes":     {[]byte("a"), `"YSE="`},
+		"Pointer":   {"x", `"x"`},
+		"Keep":      {"y", "null"},
+		"Forget":    {nil, "null"},
+		"ByPointer": {"four", "4"},
 	} {
 		m := s.method(method)
 		arg := m.newArgument()
@@ -77,8 +113,36 @@ func TestReceiverTakesTheMethodsThatCanBeCalled(t *testing.T) {
 			t.Errorf("%s = %s, %v; want %s", method, got, err, test.want)
 		}
 	}
-	if _, _, err := newReceiver(struct{}{}, nil); err == nil || !strings.Contains(err.Error(), "no exported method") {
-		t.Errorf("a receiver without methods: %v", err)
+}
+
+// What a nil at the top is for the codecs: an empty list or map, nothing, or a nil that has no other form.
+func TestResultsThatAreNil(t *testing.T) {
+	type pair struct{ A int }
+	var list *[]int
+	tests := []struct {
+		result any // points to what the method returned
+		want   any
+	}{
+		{new([]string), &[]string{}},
+		{new(map[string]int), &map[string]int{}},
+		{new([]byte), []byte{}},
+		{&list, &[]int{}},
+		{new(*map[string]int), &map[string]int{}},
+		{new(*pair), nil},
+		{new(**pair), nil},
+		{new(*int), (*int)(nil)},
+		{new(*time.Time), (*time.Time)(nil)}, // its JSON is no object
+		{new(*big.Int), (*big.Int)(nil)},
+		{new(json.RawMessage), new(json.RawMessage)}, // it says itself what it is
+		{new(any), new(any)},
+	}
+	for _, test := range tests {
+		if got := resultAt(reflect.ValueOf(test.result)); !reflect.DeepEqual(got, test.want) {
+			t.Errorf("a nil %T leaves as %#v; want %#v", reflect.ValueOf(test.result).Elem().Interface(), got, test.want)
+		}
+	}
+	if list != nil {
+		t.Errorf("the method's own list has become %v", list)
 	}
 }
 

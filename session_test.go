@@ -245,14 +245,21 @@ func heapInUse() uint64 {
 }
 
 // Streams sends parts whose encoding waits.
-type Streams struct{ entered, release chan struct{} }
+type Streams struct{ part *slowPart }
 
-func (s *Streams) Send(ctx context.Context) (int, error) {
-	return 0, ctx.Value(callKey).(*call).sendPart(s)
+// Label sends a part whose encoder is a method of its pointer.
+func (s *Streams) Label(ctx context.Context) error {
+	return ctx.Value(callKey).(*call).sendPart(TrialLabel{"x"})
 }
 
+func (s *Streams) Send(ctx context.Context) (int, error) {
+	return 0, ctx.Value(callKey).(*call).sendPart(s.part)
+}
+
+type slowPart struct{ entered, release chan struct{} }
+
 // MarshalJSON implements json.Marshaler.
-func (s *Streams) MarshalJSON() ([]byte, error) {
+func (s *slowPart) MarshalJSON() ([]byte, error) {
 	s.entered <- struct{}{}
 	<-s.release
 	return []byte("1"), nil
@@ -260,10 +267,16 @@ func (s *Streams) MarshalJSON() ([]byte, error) {
 
 func TestNoPartComesAfterTheAnswer(t *testing.T) {
 	s := startServer(t, localEndpoint(t).String())
-	streams := &Streams{entered: make(chan struct{}), release: make(chan struct{})}
-	must(t, addReceiver(s.router, streams, nil))
+	streams := &slowPart{entered: make(chan struct{}), release: make(chan struct{})}
+	must(t, addReceiver(s.router, &Streams{streams}, nil))
 	conn := s.connect()
 	lines := bufio.NewReader(conn)
+	send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Streams.Label","parts":0}`)
+	for _, want := range []string{`{"jsonrpc":"2.0","method":"$/progress","params":{"token":0,"value":"<x>"}}`, `{"jsonrpc":"2.0","id":1,"result":null}`} {
+		if line, err := lines.ReadString('\n'); line != want+"\n" {
+			t.Errorf("there comes %q, %v; want %q", line, err, want)
+		}
+	}
 	send(t, conn, `{"jsonrpc":"2.0","id":2,"method":"Streams.Send","parts":1}`)
 	receive(t, streams.entered)
 	send(t, conn, `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":2}}`+sayRequest)

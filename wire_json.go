@@ -5,6 +5,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -424,8 +425,13 @@ func appendOutcome(dst []byte, m *message, body any) (_ []byte, err error) {
 	}
 	switch {
 	case m.fault == nil:
-		dst, err = appendBody(append(dst, `"result":`...), body)
+		dst = append(dst, `"result":`...)
+		at := len(dst)
+		dst, err = appendBody(dst, body)
 		if m.v1 {
+			if err == nil && !m.named && string(dst[at:]) == "null" {
+				dst, err = appendNothing(dst[:at], body)
+			}
 			dst = append(dst, `,"error":null`...)
 		}
 	case m.v1 && m.named:
@@ -436,6 +442,16 @@ func appendOutcome(dst []byte, m *message, body any) (_ []byte, err error) {
 		dst = appendFault(append(dst, `"error":`...), m.fault)
 	}
 	return dst, err
+}
+
+// appendNothing appends a result that is null for whoever names no version. Go's client (net/rpc/jsonrpc) is dead after a
+// null, and after anything that it cannot decode, so an object stands for it where the result would be one, or there is
+// none.
+func appendNothing(dst []byte, body any) ([]byte, error) {
+	if body != nil {
+		return dst, errors.New(`it is null, which clients of JSON-RPC 1.0 do not survive; ask with "jsonrpc":"2.0"`)
+	}
+	return append(dst, "{}"...), nil
 }
 
 // appendFault appends an error in the form of JSON-RPC 2.0, section 5.1.

@@ -121,6 +121,15 @@ func TestJSONRPCExchanges(t *testing.T) {
 		{"no version and no method", `{"foo":"boo"}{"params":[1],"id":3}{"method":5,"id":4}`,
 			[]string{`{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the request has no method"}}`, `{"jsonrpc":"2.0","id":3,"error":{"code":-32600,"message":"the request has no method"}}`,
 				`{"id":4,"result":null,"error":"the method is a number; expected a string (code -32600)"}`}},
+		// Go's client is dead after a null, and after an object for anything else.
+		{"nothing in version 1.0", `{"method":"Trial.NilParcel","id":1}{"method":"Trial.Quiet","params":["x"],"id":2}{"method":"Trial.NilList","id":3}{"method":"Trial.NilMap","id":4}{"method":"Trial.NilText","id":5}{"method":"Trial.Same","params":[null],"id":6}`,
+			[]string{`{"id":1,"result":{},"error":null}`, `{"id":2,"result":{},"error":null}`, `{"id":3,"result":[],"error":null}`, `{"id":4,"result":{},"error":null}`,
+				`{"id":5,"result":null,"error":"the result of Trial.NilText cannot be encoded: it is null, which clients of JSON-RPC 1.0 do not survive; ask with \"jsonrpc\":\"2.0\" (code -32603)"}`,
+				`{"id":6,"result":null,"error":"the result of Trial.Same cannot be encoded: it is null, which clients of JSON-RPC 1.0 do not survive; ask with \"jsonrpc\":\"2.0\" (code -32603)"}`}},
+		{"nothing", `{"jsonrpc":"2.0","method":"Trial.NilParcel","id":1}{"jsonrpc":"2.0","method":"Trial.Quiet","params":["x"],"id":2}{"jsonrpc":"2.0","method":"Trial.NilList","id":3}{"jsonrpc":"2.0","method":"Trial.NilMap","id":4}{"jsonrpc":"2.0","method":"Trial.NilText","id":5}`,
+			[]string{`{"jsonrpc":"2.0","id":1,"result":null}`, `{"jsonrpc":"2.0","id":2,"result":null}`, `{"jsonrpc":"2.0","id":3,"result":[]}`, `{"jsonrpc":"2.0","id":4,"result":{}}`, `{"jsonrpc":"2.0","id":5,"result":null}`}},
+		{"nothing in version 1.0 by name", `{"jsonrpc":"1.0","method":"Trial.NilParcel","id":1}{"jsonrpc":"1.0","method":"Trial.Quiet","params":["x"],"id":2}{"jsonrpc":"1.0","method":"Trial.NilList","id":3}{"jsonrpc":"1.0","method":"Trial.NilText","id":4}`,
+			[]string{`{"id":1,"result":null,"error":null}`, `{"id":2,"result":null,"error":null}`, `{"id":3,"result":[],"error":null}`, `{"id":4,"result":null,"error":null}`}},
 
 		// Params.
 		{"params", `{"jsonrpc":"2.0","id":1,"method":"Trial.Old","params":{"n":2,"place":40}}{"jsonrpc":"2.0","id":2,"method":"Trial.Old","params":[{"n":2,"place":40}]}{"jsonrpc":"2.0","id":3,"method":"Ipcd.Ping"}{"jsonrpc":"2.0","id":4,"method":"Ipcd.Ping","params":[]}`,
