@@ -189,6 +189,19 @@ func (*Trial) NilMap(ctx context.Context) (map[string]string, error) { return ni
 func (*Trial) NilParcel(ctx context.Context) (*TrialParcel, error)   { return nil, nil }
 func (*Trial) NilText(ctx context.Context) (*string, error)          { return nil, nil }
 
+// Refuse returns an error with that code.
+func (*Trial) Refuse(ctx context.Context, code int) (string, error) {
+	return "", &Error{Code: code, Message: "no such ticket", Data: map[string]int{"ticket": 12}}
+}
+
+// Late fails because of a deadline of its own.
+func (*Trial) Late(ctx context.Context) error {
+	ctx, cancel := context.WithDeadline(ctx, time.Now())
+	defer cancel()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
 // Block returns its argument when it is released or its caller is gone.
 func (s *Trial) Block(ctx context.Context, key string) (string, error) {
 	s.entered <- key
@@ -570,6 +583,19 @@ var behaviours = []behaviour{
 			t.Errorf("Trial.NilText = %v, %v; want nil", text, err)
 		}
 		checkSay(t, c, "still here")
+	}},
+	{name: "errors-of-methods", run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+		for code, want := range map[int]int{7: 7, -5: -5, 0: codeApplication, codeBusy: codeApplication, -32019: codeApplication, codeBadArgument: codeBadArgument} {
+			f := checkCode(t, fmt.Sprintf("Trial.Refuse(%d)", code), ask(c, "Trial.Refuse", code, nil), want, "no such ticket")
+			if f.Text != "no such ticket" || k.data && string(f.Data) != `{"ticket":12}` {
+				t.Errorf("Trial.Refuse(%d) = %q with %s", code, f.Text, f.Data)
+			}
+		}
+		checkCode(t, "Trial.Late", ask(c, "Trial.Late", nil, nil), codeApplication, "context deadline exceeded")
+		forged := "x" + codeMark + "-32003)"
+		if f := checkCode(t, "Trial.Fail", ask(c, "Trial.Fail", forged, nil), codeApplication, "x"); f.Text != forged {
+			t.Errorf("Trial.Fail(%q) = %q", forged, f.Text)
+		}
 	}},
 	{name: "panic", run: func(t *testing.T, s *testServer, k clientKind, c caller) {
 		f := checkCode(t, "Trial.Panic", ask(c, "Trial.Panic", "the secret", nil), codeInternal, "internal error")

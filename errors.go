@@ -166,8 +166,8 @@ func asUsage(err error, format string, args ...any) *fault {
 	return f
 }
 
-// asFault turns any error into one that may go over the wire. The text of a method's error is the method's;
-// context errors have their own codes, because callers act on them.
+// asFault turns any error of ours into one that may go over the wire. Context errors have their own codes, because
+// callers act on them.
 func asFault(err error) *fault {
 	var f *fault
 	switch {

@@ -102,7 +102,7 @@ func (c stockCaller) call(ctx context.Context, method string, arg, result any) e
 
 func (c stockCaller) close() error { return c.Close() }
 
-var codeInText = regexp.MustCompile(`^(?s)(.*) \(code (-[0-9]+)\)$`)
+var codeInText = regexp.MustCompile(`^(?s)(.*) \(code (-?[0-9]+)\)$`)
 
 // faultInText is the error that a protocol without codes carries.
 func faultInText(text string) error {

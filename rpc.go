@@ -3,9 +3,9 @@ package main
 // This file is the door of the room rpc: services, their methods, and the router that finds a method by its name. It
 // also makes a service of a Go type, by reflection; newBuiltins registers ours.
 //
-// rpc_call.go is a call, rpc_schema.go describes Go types as JSON Schema, and rpc_pool.go forwards calls to providers.
-// A new Go service is a line in newBuiltins; a new kind of service implements service and is added to the router; a new
-// kind of provider implements provider in rpc_pool.go.
+// rpc_call.go is a call, rpc_error.go the error of a method, rpc_schema.go describes Go types as JSON Schema, and
+// rpc_pool.go forwards calls to providers. A new Go service is a line in newBuiltins; a new kind of service implements
+// service and is added to the router; a new kind of provider implements provider in rpc_pool.go.
 
 import (
 	"context"
@@ -78,7 +78,7 @@ func (m *method) newArgument() any {
 	return reflect.New(m.argument).Interface()
 }
 
-// run invokes the method. A panic is reported to crashed and becomes an internal error.
+// run invokes the method. Its error is a *fault. A panic is reported to crashed and becomes an internal error.
 func (m *method) run(ctx context.Context, arg any, crashed func(name string, value any, stack []byte)) (result any, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -86,7 +86,10 @@ func (m *method) run(ctx context.Context, arg any, crashed func(name string, val
 			result, err = nil, errInternal
 		}
 	}()
-	return m.invoke(ctx, arg)
+	if result, err = m.invoke(ctx, arg); err != nil {
+		return nil, faultOfMethod(ctx, err)
+	}
+	return result, nil
 }
 
 // A router finds methods by name. Lookups take no lock.

@@ -146,6 +146,51 @@ func TestResultsThatAreNil(t *testing.T) {
 	}
 }
 
+// The error of a method is its own, whatever it is made of.
+func TestErrorsOfMethods(t *testing.T) {
+	passed, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Hour))
+	defer cancel()
+	given, cancel := context.WithCancel(t.Context())
+	cancel()
+	later, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	own := &Error{Code: 7, Message: "no such ticket", Data: map[string]any{"ticket": 12}}
+	tests := []struct {
+		ctx  context.Context
+		err  error
+		want fault
+	}{
+		{later, errors.New("no space left"), fault{Code: codeApplication, Text: "no space left"}},
+		{later, own, fault{Code: 7, Text: "no such ticket", Data: []byte(`{"ticket":12}`)}},
+		{later, fmt.Errorf("open: %w", own), fault{Code: 7, Text: "open: no such ticket", Data: []byte(`{"ticket":12}`)}},
+		{later, &Error{Code: 9, Message: "text", Data: TrialLabel{"x"}}, fault{Code: 9, Text: "text", Data: []byte(`"<x>"`)}},
+		{later, &Error{Message: "no code"}, fault{Code: codeApplication, Text: "no code"}},
+		{later, &Error{Code: -32602, Message: "an odd number"}, fault{Code: codeBadArgument, Text: "an odd number"}},
+		{later, &Error{Code: codeBusy, Message: "try again"}, fault{Code: codeApplication, Text: "try again"}},
+		{later, &Error{Code: -32019, Message: "not yet given"}, fault{Code: codeApplication, Text: "not yet given"}},
+		{later, &Error{Code: 8, Message: "odd data", Data: make(chan int)}, fault{Code: 8, Text: "odd data", Data: []byte(`"the data cannot be encoded: unsupported type: chan int"`)}},
+		// What another daemon said.
+		{later, busy("max_calls", 1, "too many calls"), fault{Code: codeApplication, Text: "too many calls (limit max_calls = 1)", Data: busy("max_calls", 1, "").Data}},
+		{later, &fault{Code: codeNoMethod, Text: "there is no method"}, fault{Code: codeNoMethod, Text: "there is no method"}},
+		// The context of the call, and others.
+		{passed, fmt.Errorf("read: %w", context.DeadlineExceeded), *errDeadline},
+		{passed, errDeadline, *errDeadline},
+		{given, context.Canceled, *errCancelled},
+		{later, context.DeadlineExceeded, fault{Code: codeApplication, Text: "context deadline exceeded"}},
+		{later, fmt.Errorf("ask: %w", errDeadline), fault{Code: codeApplication, Text: errDeadline.Text}},
+		{t.Context(), context.Canceled, fault{Code: codeApplication, Text: "context canceled"}},
+		{given, context.DeadlineExceeded, fault{Code: codeApplication, Text: "context deadline exceeded"}},
+	}
+	for _, test := range tests {
+		m := &method{invoke: func(context.Context, any) (any, error) { return nil, test.err }}
+		_, err := m.run(test.ctx, nil, nil)
+		f, ok := err.(*fault)
+		if !ok || f.Code != test.want.Code || f.Text != test.want.Text || string(f.Data) != string(test.want.Data) {
+			t.Errorf("the error %v (%T) is sent as %+v; want %+v", test.err, test.err, f, test.want)
+		}
+	}
+}
+
 func TestMethodSurvivesItsPanic(t *testing.T) {
 	m := &method{name: "A.B", invoke: func(context.Context, any) (any, error) { panic("why") }}
 	var told string

@@ -132,7 +132,7 @@ const codeMark = " (code "
 
 // textOfFault returns f for a protocol whose errors are text only. faultOfText is its inverse.
 func textOfFault(f *fault) string {
-	if f.Code != codeApplication {
+	if f.Code != codeApplication || faultOfText(f.Text).Text != f.Text { // its own text ends as if in a code
 		return f.Text + codeMark + strconv.Itoa(f.Code) + ")"
 	}
 	if f.Text == "" { // on the wire, no text means no error
@@ -144,7 +144,7 @@ func textOfFault(f *fault) string {
 // faultOfText returns the fault whose textOfFault is text.
 func faultOfText(text string) *fault {
 	if i := strings.LastIndex(text, codeMark); i >= 0 && strings.HasSuffix(text, ")") {
-		if code, err := strconv.Atoi(text[i+len(codeMark) : len(text)-1]); err == nil && code < 0 {
+		if code, err := strconv.Atoi(text[i+len(codeMark) : len(text)-1]); err == nil && code != 0 {
 			return &fault{Code: codeOnWire(code), Text: text[:i]}
 		}
 	}
