@@ -584,6 +584,21 @@ var behaviours = []behaviour{
 		}
 		checkSay(t, c, "still here")
 	}},
+	{name: "no-argument", run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+		methods := []string{"Echo.Say", "Trial.Big", "Trial.Bytes"}
+		if k.data { // the standard library's clients always send an argument, if only an empty struct
+			methods = append(methods, "Trial.Parcel", "Trial.Old", "Trial.Turn", "Trial.Grow")
+		}
+		for _, method := range methods {
+			checkCode(t, method+" without an argument", ask(c, method, nil, nil), codeBadArgument, "")
+		}
+		for _, method := range []string{"Trial.Parcel", "Trial.Turn", "Trial.Big", "Trial.Old"} {
+			if !k.gob { // in which there is no null
+				checkCode(t, method+" of null", ask(c, method, json.RawMessage("null"), nil), codeBadArgument, "")
+			}
+		}
+		checkSay(t, c, "still here")
+	}},
 	{name: "errors-of-methods", run: func(t *testing.T, s *testServer, k clientKind, c caller) {
 		for code, want := range map[int]int{7: 7, -5: -5, 0: codeApplication, codeBusy: codeApplication, -32019: codeApplication, codeBadArgument: codeBadArgument} {
 			f := checkCode(t, fmt.Sprintf("Trial.Refuse(%d)", code), ask(c, "Trial.Refuse", code, nil), want, "no such ticket")

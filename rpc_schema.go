@@ -1,14 +1,17 @@
 package main
 
-// This file owns the description of Go types as JSON Schema (draft 2020-12), in the form that encoding/json reads and
-// writes.
+// This file owns the description of Go types as JSON Schema (draft 2020-12). What an argument may be and what a result is
+// differ: a member that is always written may be missing where it is read, and a nil that is read as null is written as
+// an empty list. wire_json_type.go has the rules of what is read.
 
 import (
 	"encoding"
 	"encoding/json"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -23,109 +26,229 @@ func (s schema) GobEncode() ([]byte, error) { return json.Marshal(s) }
 func (s *schema) GobDecode(b []byte) error { return json.Unmarshal(b, s) }
 
 var (
-	timeType          = reflect.TypeFor[time.Time]()
-	rawType           = reflect.TypeFor[json.RawMessage]()
+	durationType      = reflect.TypeFor[time.Duration]()
 	jsonMarshalerType = reflect.TypeFor[json.Marshaler]()
 	textMarshalerType = reflect.TypeFor[encoding.TextMarshaler]()
 )
 
-// schemaOf describes t. Where a type contains itself, the inner one allows anything.
-func schemaOf(t reflect.Type) schema { return schemaInside(t, nil) }
+// argumentSchema describes what a method takes whose argument is a t.
+func argumentSchema(t reflect.Type) schema { return (&describer{}).describe(t) }
 
-func schemaInside(t reflect.Type, outer []reflect.Type) schema {
+// resultSchema describes what a method answers that returns a t, which is nil if it returns nothing.
+func resultSchema(t reflect.Type) schema {
 	if t == nil {
-		return schema{}
+		return schema{"type": "null"}
 	}
-	for _, o := range outer {
-		if o == t {
-			return schema{"description": "a " + t.Name() + " again"}
-		}
+	d := &describer{written: true}
+	base := t
+	for base.Kind() == reflect.Pointer {
+		base = base.Elem()
+	}
+	if k := base.Kind(); (k == reflect.Map || k == reflect.Slice) && !writesItself(base) { // nil is empty, see resultAt
+		t = base
+		d.neverNull = true
+	}
+	return d.describe(t)
+}
+
+// A describer describes one type and those in it. A type that contains itself is described once, under "$defs", and
+// referred to by its name.
+type describer struct {
+	written   bool // as it is written, not as it is read
+	neverNull bool // the next value is never null
+	inside    []*described
+	defs      schema
+}
+
+// A described is a type that is being described.
+type described struct {
+	t      reflect.Type
+	method bool   // its pointer's methods are used
+	name   string // under "$defs"; empty as long as it has not been met in itself
+}
+
+func (d *describer) describe(t reflect.Type) schema {
+	s := d.value(t, true)
+	if d.defs != nil {
+		s["$defs"] = d.defs
+	}
+	return s
+}
+
+// value describes t, including null where that is a value of it. encoding/json uses the methods of a pointer to encode a
+// value only where it can take its address: not of an element of a map. To decode, it always can.
+func (d *describer) value(t reflect.Type, addressable bool) schema {
+	null, pointer := takesNull(t) && !d.neverNull, t.Kind() == reflect.Pointer
+	d.neverNull = false
+	for t.Kind() == reflect.Pointer {
+		t, addressable = t.Elem(), true
+	}
+	addressable = addressable || !d.written
+	byJSON, byText := jsonUnmarshalerType, textUnmarshalerType
+	if d.written {
+		byJSON, byText = jsonMarshalerType, textMarshalerType
+	}
+	has := func(method reflect.Type) bool {
+		return t.Implements(method) || addressable && reflect.PointerTo(t).Implements(method)
 	}
 	switch {
-	case t == timeType, t.Kind() == reflect.Pointer && t.Elem() == timeType:
-		return schema{"type": "string", "format": "date-time"}
-	case t == rawType, t == documentType, t.Implements(jsonMarshalerType):
+	case t == timeType:
+		return orNull(schema{"type": "string", "format": "date-time"}, null)
+	case t == documentType, t.Kind() == reflect.Interface, has(byJSON):
 		return schema{}
-	case t.Implements(textMarshalerType):
-		return schema{"type": "string"}
+	case has(byText): // which a map or a slice has to encode itself even where it is nil
+		return orNull(schema{"type": "string"}, null && (pointer || !d.written))
 	}
-	outer = append(outer, t)
-	switch t.Kind() {
-	case reflect.Bool:
+	for _, outer := range d.inside {
+		if outer.t == t && outer.method == addressable {
+			return orNull(schema{"$ref": "#/$defs/" + d.nameOf(outer)}, null)
+		}
+	}
+	this := &described{t: t, method: addressable}
+	d.inside = append(d.inside, this)
+	s := d.plain(t, addressable)
+	d.inside = d.inside[:len(d.inside)-1]
+	if this.name != "" {
+		d.defs[this.name] = s
+		s = schema{"$ref": "#/$defs/" + this.name}
+	}
+	return orNull(s, null)
+}
+
+// nameOf returns the name under which a type that contains itself is described.
+func (d *describer) nameOf(t *described) string {
+	if t.name != "" {
+		return t.name
+	}
+	name := strings.Map(func(r rune) rune { // what needs no escape in a reference
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '_'
+	}, t.t.Name())
+	t.name = name
+	for n := 2; d.defs[t.name] != nil; n++ {
+		t.name = name + strconv.Itoa(n)
+	}
+	if d.defs == nil {
+		d.defs = schema{}
+	}
+	d.defs[t.name] = schema{} // until it is described
+	return t.name
+}
+
+// orNull returns s, which allows null as well if there is a reason.
+func orNull(s schema, null bool) schema {
+	if !null {
+		return s
+	}
+	switch t := s["type"].(type) {
+	case string:
+		s["type"] = []string{t, "null"}
+	case nil:
+		if s["$ref"] != nil {
+			return schema{"anyOf": []schema{s, {"type": "null"}}}
+		}
+	}
+	return s
+}
+
+// plain describes a type that has no methods for its encoding.
+func (d *describer) plain(t reflect.Type, addressable bool) schema {
+	switch k := t.Kind(); {
+	case k == reflect.Bool:
 		return schema{"type": "boolean"}
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		return schema{"type": "integer"}
-	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
-		return schema{"type": "integer", "minimum": 0}
-	case reflect.Float32, reflect.Float64:
+	case k >= reflect.Int && k <= reflect.Uintptr:
+		return integerSchema(t)
+	case k == reflect.Float32, k == reflect.Float64, t == numberType:
 		return schema{"type": "number"}
-	case reflect.String:
+	case k == reflect.String:
 		return schema{"type": "string"}
-	case reflect.Pointer:
-		return schemaInside(t.Elem(), outer)
-	case reflect.Slice, reflect.Array:
-		if t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8 {
-			return schema{"type": "string", "contentEncoding": "base64"}
+	case isBytes(t):
+		return schema{"type": "string", "contentEncoding": "base64"}
+	case k == reflect.Slice:
+		return schema{"type": "array", "items": d.value(t.Elem(), true)}
+	case k == reflect.Array:
+		s := schema{"type": "array", "items": d.value(t.Elem(), addressable), "maxItems": t.Len()}
+		if d.written {
+			s["minItems"] = t.Len()
 		}
-		return schema{"type": "array", "items": schemaInside(t.Elem(), outer)}
-	case reflect.Map:
-		return schema{"type": "object", "additionalProperties": schemaInside(t.Elem(), outer)}
-	case reflect.Struct:
-		return structSchema(t, outer)
+		return s
+	case k == reflect.Map:
+		s := schema{"type": "object", "additionalProperties": d.value(t.Elem(), false)}
+		if key := t.Key(); key.Kind() != reflect.String && !key.Implements(textMarshalerType) {
+			s["propertyNames"] = schema{"pattern": integerPattern}
+		}
+		return s
+	case k == reflect.Struct:
+		return d.object(t, addressable)
 	}
-	return schema{}
+	return schema{} // a channel, say, which has no encoding
 }
 
-// structSchema describes a struct, with the names that its fields have in JSON.
-func structSchema(t reflect.Type, outer []reflect.Type) schema {
-	properties := schema{}
-	depth := map[string]int{}
-	for _, f := range reflect.VisibleFields(t) {
-		name := f.Name
-		tag, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if tag != "" {
-			name = tag
-		}
-		if !f.IsExported() || f.Tag.Get("json") == "-" || isInlined(f) || !isReached(t, f) {
-			continue
-		}
-		if d := depth[name]; d > 0 && d <= len(f.Index) {
-			continue // hidden by a field that is nested less deeply
-		}
-		depth[name] = len(f.Index)
-		s := schemaInside(f.Type, outer)
-		if slices.Contains(strings.Split(options, ","), "string") && slices.Contains([]any{"boolean", "integer", "number"}, s["type"]) {
-			s = schema{"type": "string"} // which holds the number or boolean
-		}
-		properties[name] = s
+const integerPattern = "^-?[0-9]+$"
+
+// integerSchema describes an integer type with its range.
+func integerSchema(t reflect.Type) schema {
+	bits := t.Bits()
+	s := schema{"type": "integer", "minimum": int64(math.MinInt64) >> (64 - bits), "maximum": int64(math.MaxInt64) >> (64 - bits)}
+	if t.Kind() >= reflect.Uint {
+		s["minimum"], s["maximum"] = 0, uint64(math.MaxUint64)>>(64-bits)
 	}
-	return schema{"type": "object", "properties": properties}
+	if t == durationType {
+		s["description"] = "nanoseconds"
+	}
+	return s
 }
 
-// isInlined reports whether f is an embedded struct whose members JSON puts among those of the outer struct.
-func isInlined(f reflect.StructField) bool {
-	t := f.Type
-	if t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-	return f.Anonymous && tag == "" && t.Kind() == reflect.Struct
-}
-
-// isReached reports whether all structs between t and its field f are inlined.
-func isReached(t reflect.Type, f reflect.StructField) bool {
-	for n := range len(f.Index) - 1 {
-		if !isInlined(t.FieldByIndex(f.Index[:n+1])) {
-			return false
+// object describes a struct.
+func (d *describer) object(t reflect.Type, addressable bool) schema {
+	properties, required := schema{}, []string{}
+	for _, f := range jsonFields(t) {
+		if f.quoted {
+			properties[f.name] = d.quoted(f)
+		} else {
+			d.neverNull = d.written && f.omitted // it is missing where it would be null
+			properties[f.name] = d.value(f.t, addressable)
+		}
+		if d.written && !f.optional {
+			required = append(required, f.name)
 		}
 	}
-	return true
+	s := schema{"type": "object", "properties": properties}
+	if len(required) > 0 {
+		s["required"] = required
+	}
+	return s
+}
+
+// quoted describes a member whose value stands in a string.
+func (d *describer) quoted(f jsonField) schema {
+	base := f.t
+	if base.Kind() == reflect.Pointer {
+		base = base.Elem()
+	}
+	s := schema{"type": "string"}
+	switch k := base.Kind(); {
+	case k == reflect.Bool:
+		s["pattern"] = "^(true|false)$"
+	case k >= reflect.Int && k <= reflect.Uintptr:
+		s["pattern"] = integerPattern
+	case k != reflect.String:
+		s["pattern"] = `^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$`
+	}
+	return orNull(s, takesNull(f.t) && !(d.written && f.omitted))
 }
 
 // shape is a schema in short: string, {name: string, age: integer}.
 func (s schema) shape() string {
 	if s == nil {
 		return ""
+	}
+	if name, ok := strings.CutPrefix(refOf(s), "#/$defs/"); ok {
+		defs, _ := s["$defs"].(map[string]any)
+		def, _ := defs[name].(map[string]any)
+		return schema(def).shape()
 	}
 	properties, ok := s["properties"].(map[string]any)
 	if !ok {
@@ -139,9 +262,23 @@ func (s schema) shape() string {
 	return "{" + strings.Join(names, ", ") + "}"
 }
 
+func refOf(s map[string]any) string {
+	ref, _ := s["$ref"].(string)
+	return ref
+}
+
 // typeName is the type of a schema in one word.
 func typeName(s map[string]any) string {
+	if either, ok := s["anyOf"].([]any); ok && len(either) > 0 {
+		s, _ = either[0].(map[string]any)
+	}
+	if name, ok := strings.CutPrefix(refOf(s), "#/$defs/"); ok {
+		return name
+	}
 	t, ok := s["type"].(string)
+	if types, either := s["type"].([]any); either && len(types) > 0 {
+		t, ok = types[0].(string)
+	}
 	if !ok {
 		return "any"
 	}

@@ -234,6 +234,8 @@ func TestRouter(t *testing.T) {
 	}
 }
 
+const int64Schema = `{"maximum":9223372036854775807,"minimum":-9223372036854775808,"type":"integer"}`
+
 // A TestTree contains itself.
 type TestTree struct {
 	Name     string               `json:"name,omitempty"`
@@ -256,21 +258,21 @@ func TestSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := s.method("Keep")
-	got, err := json.Marshal(schemaOf(m.argument))
-	want := `{"properties":{"Plain":{"type":"boolean"},"any":{},"by":{"additionalProperties":{"items":{"type":"number"},"type":"array"},"type":"object"},` +
-		`"bytes":{"contentEncoding":"base64","type":"string"},"children":{"items":{"description":"a TestTree again"},"type":"array"},"count":{"minimum":0,"type":"integer"},` +
-		`"n":{"type":"integer"},"name":{"type":"string"},"place":{"type":"integer"},"raw":{},"wait":{"type":"integer"},"when":{"format":"date-time","type":"string"}},"type":"object"}`
+	got, err := json.Marshal(argumentSchema(m.argument))
+	want := `{"$defs":{"TestTree":{"properties":{"Plain":{"type":["boolean","null"]},"any":{},"by":{"additionalProperties":{"items":{"type":"number"},"type":["array","null"]},"type":["object","null"]},` +
+		`"bytes":{"contentEncoding":"base64","type":["string","null"]},"children":{"items":{"$ref":"#/$defs/TestTree"},"type":["array","null"]},"count":{"maximum":255,"minimum":0,"type":"integer"},` +
+		`"n":` + int64Schema + `,"name":{"type":"string"},"place":` + int64Schema + `,"raw":{},"wait":{"description":"nanoseconds",` + int64Schema[1:] + `,"when":{"format":"date-time","type":"string"}},"type":"object"}},"$ref":"#/$defs/TestTree"}`
 	if err != nil || string(got) != want {
 		t.Errorf("%s.Keep takes\n%s, %v; want\n%s", name, got, err, want)
 	}
-	if result, err := json.Marshal(schemaOf(m.result)); err != nil || string(result) != `{"items":{"type":"string"},"type":"array"}` {
+	if result, err := json.Marshal(resultSchema(m.result)); err != nil || string(result) != `{"items":{"type":"string"},"type":"array"}` {
 		t.Errorf("it returns %s, %v", result, err)
 	}
 	var asked schema // as a client has it
 	if err := json.Unmarshal(got, &asked); err != nil {
 		t.Fatal(err)
 	}
-	if shape := asked.shape(); !strings.HasPrefix(shape, "{Plain: boolean, any: any, by: object, bytes: string, children: any[],") {
+	if shape := asked.shape(); !strings.HasPrefix(shape, "{Plain: boolean, any: any, by: object, bytes: string, children: TestTree[],") {
 		t.Errorf("in a word it takes %s", shape)
 	}
 }

@@ -89,9 +89,9 @@ func (i *Ipcd) Describe(ctx context.Context, name string) ([]Description, error)
 		if f != nil {
 			continue // it has just been removed
 		}
-		d := Description{Method: full, Doc: m.doc, Result: schemaOf(m.result)}
+		d := Description{Method: full, Doc: m.doc, Result: resultSchema(m.result)}
 		if m.argument != nil {
-			d.Argument = schemaOf(m.argument)
+			d.Argument = argumentSchema(m.argument)
 		}
 		list = append(list, d)
 	}

@@ -253,7 +253,7 @@ func (c *bareCodec) body(v any) error {
 	}
 	b := bytes.TrimRight(trimFront(c.in.bytes()), jsonSpace)
 	if len(b) == 0 {
-		return nil
+		return noArgument(v)
 	}
 	if err := checkJSON(b, c.limits); err != nil {
 		var f *fault

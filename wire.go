@@ -4,10 +4,10 @@ package main
 // the table of protocols, and detects a protocol by its first bytes.
 //
 // JSON-RPC is wire_json.go, with its framings in wire_json_frame.go, its ids in wire_json_id.go, its grammar in
-// wire_json_scan.go, its Go values in wire_json_value.go, and the envelope of a message that is too long in
-// wire_json_skim.go. net/rpc is wire_gob.go, with its grammar in wire_gob_grammar.go and its JSON form in
-// wire_gob_json.go. wire_echo.go calls echo servers. All of them read from wire_input.go and append to wire_output.go. A
-// new codec is a file that implements codec, a row of protocols, and a proto in endpoint.go.
+// wire_json_scan.go, its Go values in wire_json_value.go and their types in wire_json_type.go, and the envelope of a
+// message that is too long in wire_json_skim.go. net/rpc is wire_gob.go, with its grammar in wire_gob_grammar.go and its
+// JSON form in wire_gob_json.go. wire_echo.go calls echo servers. All of them read from wire_input.go and append to
+// wire_output.go. A new codec is a file that implements codec, a row of protocols, and a proto in endpoint.go.
 
 import (
 	"bytes"

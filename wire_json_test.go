@@ -141,6 +141,23 @@ func TestJSONRPCExchanges(t *testing.T) {
 				`{"jsonrpc":"2.0","id":4,"error":{"code":-32602,"message":"the field age of the argument is a string; expected an integer of 64 bits","data":{"field":"age"}}}`,
 				`{"jsonrpc":"2.0","id":5,"error":{"code":-32602,"message":"the field door.age of the argument is a number 1.5; expected an integer of 64 bits","data":{"field":"door.age"}}}`}},
 
+		{"integers", `{"jsonrpc":"2.0","id":1,"method":"Trial.Old","params":[{"n":1.0,"place":1e2}]}{"jsonrpc":"2.0","id":2,"method":"Trial.Old","params":[{"n":1.5}]}`,
+			[]string{`{"jsonrpc":"2.0","id":1,"result":101}`, `{"jsonrpc":"2.0","id":2,"error":{"code":-32602,"message":"the field n of the argument is a number 1.5; expected an integer of 64 bits","data":{"field":"n"}}}`}},
+		{"any number", `{"jsonrpc":"2.0","id":1,"method":"Trial.Same","params":[[9007199254740993,18446744073709551615,-9223372036854775807,18446744073709551617,0.5,1e2,7]]}{"jsonrpc":"2.0","id":2,"method":"Trial.Same","params":{"n":{"m":9007199254740993}}}{"jsonrpc":"2.0","id":3,"method":"Trial.Same"}`,
+			[]string{`{"jsonrpc":"2.0","id":1,"result":[9007199254740993,18446744073709551615,-9223372036854775807,18446744073709551617,0.5,100,7]}`, `{"jsonrpc":"2.0","id":2,"result":{"n":{"m":9007199254740993}}}`, `{"jsonrpc":"2.0","id":3,"result":null}`}},
+		{"members in another case", `{"jsonrpc":"2.0","id":1,"method":"Trial.Old","params":{"n":1,"N":5,"Place":7}}`, []string{`{"jsonrpc":"2.0","id":1,"result":1}`}},
+		{"null where there is none", `{"jsonrpc":"2.0","id":1,"method":"Trial.Parcel","params":[null]}{"jsonrpc":"2.0","id":2,"method":"Trial.Parcel","params":{"door":{"name":null}}}{"jsonrpc":"2.0","id":3,"method":"Trial.Parcel","params":{"tags":["a",null]}}{"jsonrpc":"2.0","id":4,"method":"Trial.Turn","params":[null]}{"jsonrpc":"2.0","id":5,"method":"Trial.Turn","params":null}`,
+			[]string{`{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"the argument is null; expected an object"}}`,
+				`{"jsonrpc":"2.0","id":2,"error":{"code":-32602,"message":"the field door.name of the argument is null; expected a string","data":{"field":"door.name"}}}`,
+				`{"jsonrpc":"2.0","id":3,"error":{"code":-32602,"message":"the field tags[1] of the argument is null; expected a string","data":{"field":"tags[1]"}}}`,
+				`{"jsonrpc":"2.0","id":4,"error":{"code":-32602,"message":"the argument is null; expected an object"}}`,
+				`{"jsonrpc":"2.0","id":5,"error":{"code":-32602,"message":"the method takes one argument, and none was given"}}`}},
+		{"null where there is one", `{"jsonrpc":"2.0","id":1,"method":"Trial.Parcel","params":[{"raw":null,"tags":null,"map":null,"door":null}]}`,
+			[]string{`{"jsonrpc":"2.0","id":1,"result":{"name":"","age":0,"raw":null,"tags":null,"map":null}}`}},
+		{"bytes that are none", `{"jsonrpc":"2.0","id":1,"method":"Trial.Parcel","params":{"door":{"raw":"?"}}}{"jsonrpc":"2.0","id":2,"method":"Trial.Parcel","params":{"raw":[1]}}`,
+			[]string{`{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"the field door.raw of the argument is not as expected: illegal base64 data at input byte 0","data":{"field":"door.raw"}}}`,
+				`{"jsonrpc":"2.0","id":2,"error":{"code":-32602,"message":"the field raw of the argument is an array; expected a string in base64","data":{"field":"raw"}}}`}},
+
 		// Strictness.
 		{"a member twice", `{"jsonrpc":"2.0","id":1,"method":"Echo.Say","params":["x"],"id":2}`,
 			[]string{`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the message is not JSON: at byte 59: the member \"id\" is there twice"}}`}},

@@ -46,17 +46,13 @@ func decodeParams(params []byte, v any) error {
 	return decodeBody(argument, v)
 }
 
-// noArgument stores the argument of a call that has none. A type that takes any JSON gets null.
+// noArgument leaves v as the argument of a call that has none. A type that takes any JSON gets null.
 func noArgument(v any) error {
 	switch v := v.(type) {
 	case *json.RawMessage:
 		*v = json.RawMessage("null")
 		return nil
-	case *any:
-		*v = nil
-		return nil
-	case *document: // a provider gets it, and decides for itself whether it needs an argument
-		*v = nil
+	case nil, *any, *document: // a provider decides for itself whether it needs an argument
 		return nil
 	}
 	return faultf(codeBadArgument, "the method takes one argument, and none was given")
@@ -83,19 +79,34 @@ func decodeValue(what string, b []byte, v any) error {
 		*v = bytes.Clone(b)
 		return nil
 	}
-	err := json.Unmarshal(b, v)
+	form := formOf(reflect.TypeOf(v).Elem())
+	text, err := form.fit(what, b)
+	if err != nil {
+		return err
+	}
+	err = form.decodeJSON(text, v)
 	var wrong *json.UnmarshalTypeError
 	switch {
 	case err == nil:
 		return nil
-	case !errors.As(err, &wrong):
-		return faultf(codeBadArgument, "%s is not as expected: %s", what, strings.TrimPrefix(err.Error(), "json: "))
+	case errors.As(err, &wrong):
+		return misfit(what, wrong.Field, article(wrong.Value), jsonKindFor(wrong.Type))
 	}
-	f := faultf(codeBadArgument, "%s is %s; expected %s", what, article(wrong.Value), jsonKindFor(wrong.Type))
-	if wrong.Field != "" {
-		f.Text = fmt.Sprintf("the field %s of %s is %s; expected %s", wrong.Field, what, article(wrong.Value), jsonKindFor(wrong.Type))
-		f.Data = faultData{Field: wrong.Field}.json()
+	return badPart(what, form.blame(text), "is not as expected: %s", strings.TrimPrefix(err.Error(), "json: "))
+}
+
+// misfit returns the fault of a value that is not of its type.
+func misfit(what, field, is, expected string) *fault {
+	return badPart(what, field, "is %s; expected %s", is, expected)
+}
+
+// badPart returns the fault of an argument or of a field in it.
+func badPart(what, field, format string, args ...any) *fault {
+	if field == "" {
+		return faultf(codeBadArgument, what+" "+format, args...)
 	}
+	f := faultf(codeBadArgument, "the field %s of "+what+" "+format, append([]any{field}, args...)...)
+	f.Data = faultData{Field: field}.json()
 	return f
 }
 
@@ -136,33 +147,44 @@ func jsonKindOf(b []byte) string {
 	return "a number"
 }
 
-// article returns a name of encoding/json with an article: string, number 1.5, bool, array, object.
+// article returns a name of encoding/json with an article: string, number 1.5, bool, array, object. It says number of the
+// name of a member, too, where the names are integers.
 func article(name string) string {
+	number, isNumber := strings.CutPrefix(name, "number ")
 	switch {
 	case name == "bool":
 		return "a boolean"
 	case strings.HasPrefix(name, "array"), strings.HasPrefix(name, "object"):
 		return "an " + name
+	case isNumber && !isJSONNumber([]byte(number)):
+		return fmt.Sprintf("the name %q", shorten(number, 40))
 	}
-	return "a " + name
+	return "a " + shorten(name, 60)
 }
 
 // jsonKindFor names the JSON type that a Go type is decoded from, with an article.
 func jsonKindFor(t reflect.Type) string {
+	switch {
+	case t == timeType:
+		return "a time such as 2006-01-02T15:04:05Z"
+	case reflect.PointerTo(t).Implements(textUnmarshalerType):
+		return "a string"
+	case isBytes(t):
+		return "a string in base64"
+	}
 	switch t.Kind() {
 	case reflect.Bool:
 		return "a boolean"
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		return fmt.Sprintf("an integer of %d bits", t.Bits())
-	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
 		return fmt.Sprintf("an unsigned integer of %d bits", t.Bits())
 	case reflect.Float32, reflect.Float64:
 		return "a number"
-	case reflect.Slice, reflect.Array:
-		if t.Elem().Kind() == reflect.Uint8 {
-			return "a string in base64"
-		}
+	case reflect.Slice:
 		return "an array"
+	case reflect.Array:
+		return fmt.Sprintf("an array of at most %d", t.Len())
 	case reflect.Map, reflect.Struct:
 		return "an object"
 	}
