@@ -325,7 +325,7 @@ func TestGobTypeBySchema(t *testing.T) {
 	} {
 		var s schema
 		if test.typ != nil { // as it comes over the wire
-			b, err := schemaOf(reflect.TypeOf(test.typ)).GobEncode()
+			b, err := argumentSchema(reflect.TypeOf(test.typ)).GobEncode()
 			if err := errors.Join(err, s.GobDecode(b)); err != nil {
 				t.Fatal(err)
 			}
