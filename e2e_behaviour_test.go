@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -770,4 +771,40 @@ func meet(t *testing.T, c caller, n int) {
 		})
 	}
 	all.Wait()
+}
+
+// TestCallsAreLoggedAtDebug wants a line for each call, however it is made and ends, with who called and how long it took.
+func TestCallsAreLoggedAtDebug(t *testing.T) {
+	s := startServer(t, "tcp://127.0.0.1:0?auth=none")
+	for _, k := range clientKinds {
+		c := k.dial(t, s.endpoints[0])
+		must(t, ask(c, "Echo.Say", k.name, new(string)))
+		if err := ask(c, "Trial.Fail", k.name, new(string)); err == nil {
+			t.Errorf("%s: Trial.Fail did not fail", k.name)
+		}
+		c.close()
+		log := s.log.String()
+		for _, pattern := range []string{`debug call .*conn=\d+ peer=.* method=Echo\.Say .*took=\d.*s\n`, `debug call .* method=Trial\.Fail error="?` + k.name + `"? .*code=-32000 .*took=`} {
+			if !regexp.MustCompile(pattern).MatchString(log) {
+				t.Errorf("%s: no line of the log matches %s", k.name, pattern)
+			}
+		}
+	}
+	c, err := connect(t.Context(), s.endpoints[0], defaultLimits(), 0)
+	must(t, err)
+	defer c.close()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-s.trial.entered
+		cancel()
+	}()
+	if err := c.call(ctx, "Trial.Block", "k", nil); !errors.Is(err, errCancelled) {
+		t.Errorf("a call that was given up ends with %v", err)
+	}
+	waitFor(t, func() error {
+		if !regexp.MustCompile(`debug call .* method=Trial\.Block error=.* code=-32800 `).MatchString(s.log.String()) {
+			return errors.New("the log does not have the call that was given up")
+		}
+		return nil
+	})
 }

@@ -19,6 +19,7 @@ type call struct {
 	peer     *peer     // the caller
 	from     responder // where the call came from
 	deadline time.Time
+	began    time.Time // set only for the log
 	timer    *time.Timer
 	answered atomic.Bool // whoever sets it sends the answer; later results are dropped
 	owing    bool        // the answer has not been sent; guarded by the session

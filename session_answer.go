@@ -68,6 +68,7 @@ func (s *session) handle(c *call) (reader bool, err error) {
 	}
 	switch {
 	case f != nil:
+		s.log.debug("a call was refused", "method", c.method, "error", f)
 		s.respondHere(&c.message, f)
 	case c.m.forward != nil && c.answered.Load(): // it was cut as it began
 	case c.m.forward != nil:
@@ -100,6 +101,9 @@ func (s *session) prepare(c *call) *fault {
 func (s *session) begin(c *call) *fault {
 	if c.timeout == 0 {
 		c.timeout = s.limits.MaxCall
+	}
+	if s.log.debugging() {
+		c.began = time.Now()
 	}
 	isCut := false
 	for begun := false; !begun; {
@@ -263,9 +267,7 @@ func (st *sessionState) settle(c *call) {
 // not read. A forwarded call is answered by the reader of another connection, which must not block: others wait for
 // their answers there.
 func (s *session) answer(c *call, result any, f *fault) {
-	if f != nil {
-		s.meter.errors.Add(1)
-	}
+	s.record(c, f)
 	if c.m.forward == nil {
 		s.respond(&c.message, result, f)
 		return
@@ -280,6 +282,20 @@ func (s *session) answer(c *call, result any, f *fault) {
 	}
 	s.flushAside()
 	s.finish(c, true)
+}
+
+// record counts and logs the outcome of a call that is over.
+func (s *session) record(c *call, f *fault) {
+	if f != nil {
+		s.meter.errors.Add(1)
+	}
+	switch {
+	case c.began.IsZero(): // nobody wanted to know
+	case f == nil:
+		s.log.debug("call", "method", c.method, "took", time.Since(c.began))
+	default:
+		s.log.debug("call", "method", c.method, "took", time.Since(c.began), "code", f.Code, "error", f)
+	}
 }
 
 // partWindow is how many bytes may be queued for a caller that does not read the parts of its answers.
@@ -401,7 +417,7 @@ func (s *session) excuse(c *call, f *fault) {
 		c.sending.Lock()
 		defer c.sending.Unlock()
 	}
-	s.meter.errors.Add(1)
+	s.record(c, f)
 	s.respond(&c.message, nil, f)
 	s.flush()
 	if c.m.forward != nil { // no method runs here that would finish the call
