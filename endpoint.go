@@ -44,6 +44,7 @@ const (
 // What may be typed, for the hints.
 var (
 	schemes   = []string{"unix", "npipe", "tcp", "tls", "http", "https", "fork"}
+	usable    = []string{"unix", "npipe", "tcp", "http", "fork"} // TLS comes in a later release
 	protos    = []string{string(protoAuto), string(protoGob), string(protoJSON), string(protoHTTP), string(protoEcho)}
 	queryKeys = []string{"proto", "auth", "dir"}
 )
@@ -135,10 +136,10 @@ func badScheme(text, scheme string, colon bool) *fault {
 		return usagef("the endpoint %s has no scheme", text).withHint("write tcp://%s", text)
 	}
 	f := usagef("the endpoint %s has the unknown scheme %q", text, scheme)
-	near := nearest(scheme, schemes)
+	near := nearest(scheme, usable)
 	switch {
 	case near == "", len(scheme) == 1: // a drive of Windows
-		return f.withHint("the schemes are %s", strings.Join(schemes, ", "))
+		return f.withHint("the schemes are %s", strings.Join(usable, ", "))
 	case (endpoint{Scheme: near}).isForeign():
 		return f.withHint("use a %s, such as %s", localPlace, exampleEndpoint)
 	}
