@@ -139,7 +139,7 @@ func settingsFrom(cmd *cobra.Command) (settings, origins, error) {
 	}
 	set, from, err := loadSettings(file, explicit, os.LookupEnv, flags)
 	set.instance = who
-	return set, from, err
+	return set, from, gather(err, misspelt(os.Environ(), os.LookupEnv))
 }
 
 // addInstanceFlags adds the flags that select a service.
@@ -176,7 +176,7 @@ func configFile(cmd *cobra.Command, who instance) (file string, explicit bool, e
 		}
 		return f.Value.String(), true, nil
 	}
-	if file = os.Getenv("IPCD_CONFIG"); file != "" {
+	if file = os.Getenv(configVariable); file != "" {
 		return file, true, nil
 	}
 	return who.configFile(), false, nil

@@ -68,9 +68,9 @@ func newConfigCheckCmd() *cobra.Command {
 		Use:   "check [FILE]",
 		Short: "check a configuration file",
 		Long: `Read the file as "ipcd run --config FILE" would and print "FILE: ok", or exit with 2 and
-print the line, the key, what is wrong and what was expected. The environment is
-ignored. What depends on the state of the system, such as whether a port is free, is not
-looked at.
+print of each mistake the line, the key, what is wrong and what was expected. The
+environment is ignored. What depends on the state of the system, such as whether a port is
+free, is not looked at.
 
 Without FILE it checks everything that "ipcd run" with the same flags would read: its
 file, the environment and the flags.`,
@@ -89,13 +89,8 @@ file, the environment and the flags.`,
 			}
 			none := func(string) (string, bool) { return "", false }
 			set, from, err := loadSettings(args[0], true, none, nil)
-			if err == nil {
-				err = set.resolve(from)
-			}
-			if err == nil {
-				_, err = servable(set, from)
-			}
-			if err != nil {
+			_, unservable := servable(set, from)
+			if err := gather(err, set.resolve(from), unservable); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", oneLine(args[0]))

@@ -58,16 +58,8 @@ func serveCommand(ctx context.Context, cmd *cobra.Command, o overseer) error {
 // daemonSettings merges the settings of a daemon, as settingsFrom does, and refuses those with which none can run.
 func daemonSettings(cmd *cobra.Command) (settings, error) {
 	set, from, err := settingsFrom(cmd)
-	if err == nil {
-		err = set.resolve(from)
-	}
-	if err == nil {
-		err = checkServicePaths(cmd, set.instance)
-	}
-	if err == nil {
-		_, err = servable(set, from)
-	}
-	return set, err
+	_, unservable := servable(set, from)
+	return set, gather(err, set.resolve(from), checkServicePaths(cmd, set.instance), unservable)
 }
 
 // checkServicePaths refuses relative paths in a service, whose manager chooses the working directory.

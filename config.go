@@ -170,10 +170,14 @@ type given struct {
 	values []string // more than one for a list
 }
 
-// loadSettings merges all sources. An empty file name stands for no file; the file must exist if it is
+// configVariable is the variable that names the configuration file for a whole shell.
+const configVariable = "IPCD_CONFIG"
+
+// loadSettings merges all sources, and reports all that is wrong with them. An empty file name stands for no file; the file must exist if it is
 // explicit. An error that is a fault was made by the user and leads to exit code 2.
 func loadSettings(file string, explicit bool, env func(string) (string, bool), flags []given) (settings, origins, error) {
 	st, from := defaultSettings(), origins{}
+	var wrongs []error
 	for i := range settingTable {
 		from[settingTable[i].key] = "default"
 	}
@@ -182,9 +186,7 @@ func loadSettings(file string, explicit bool, env func(string) (string, bool), f
 		if err == nil {
 			err = st.loadFile(file, data, from)
 		}
-		if err != nil {
-			return settings{}, nil, err
-		}
+		wrongs = append(wrongs, err)
 	}
 	for i := range settingTable {
 		s := &settingTable[i]
@@ -193,7 +195,8 @@ func loadSettings(file string, explicit bool, env func(string) (string, bool), f
 			continue
 		}
 		if wrong := s.set(&st, s.split(text)); wrong != nil {
-			return settings{}, nil, s.refuse(s.env(), wrong)
+			wrongs = append(wrongs, s.refuse(s.env(), wrong))
+			continue
 		}
 		from[s.key] = "environment " + s.env()
 	}
@@ -204,14 +207,63 @@ func loadSettings(file string, explicit bool, env func(string) (string, bool), f
 		}
 		s := findSetting(g.key)
 		if s == nil {
-			return settings{}, nil, unknownKey(where, g.key)
+			wrongs = append(wrongs, unknownKey(where, g.key))
+			continue
 		}
 		if wrong := s.set(&st, g.values); wrong != nil {
-			return settings{}, nil, s.refuse(where, wrong)
+			wrongs = append(wrongs, s.refuse(where, wrong))
+			continue
 		}
 		from[s.key] = "flag " + g.flag
 	}
-	return st, from, nil
+	return st, from, gather(wrongs...)
+}
+
+// misspelt returns an error for each variable of the environment that has almost the name of one of ours. All others
+// that begin with IPCD_ are left alone: programs around ipcd have their own.
+func misspelt(environ []string, env func(string) (string, bool)) error {
+	names := []string{configVariable}
+	for i := range settingTable {
+		names = append(names, settingTable[i].env())
+	}
+	var wrongs []error
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		if value == "" || !strings.HasPrefix(name, "IPCD_") || slices.Contains(names, name) {
+			continue
+		}
+		near := nearest(name, names)
+		if same, _ := env(near); near == "" || same == value { // on Windows the case of a name does not matter
+			continue
+		}
+		f := usagef("%s: unknown variable; expected that of a setting, which \"ipcd config show\" lists", name)
+		f.Data = faultData{Near: near}.json()
+		wrongs = append(wrongs, f.withHint("did you mean %s?", near))
+	}
+	return gather(wrongs...)
+}
+
+// clientEndpoint returns the endpoint that a client calls. If none is named, it is that of the user's own daemon: where
+// these settings have it listen, or else the default. Of several it is a local one, if there is one, since the kernel
+// says who is there.
+func (st *settings) clientEndpoint() (endpoint, error) {
+	if st.Endpoint != "" {
+		return parseEndpoint(st.Endpoint)
+	}
+	var own endpoint
+	for _, text := range st.Listen {
+		e, err := parseEndpoint(text)
+		if err != nil {
+			return endpoint{}, err
+		}
+		if own.Scheme == "" && !strings.HasSuffix(e.Host, ":0") || e.isLocal() && !own.isLocal() {
+			own = e
+		}
+	}
+	if own.Scheme == "" {
+		return defaultEndpoint()
+	}
+	return own, nil
 }
 
 // resolve looks up the names in the settings that only this system knows: the group.

@@ -148,12 +148,18 @@ func (st *settings) loadFile(file string, data []byte, from origins) error {
 	if syntax != nil { // go-toml's two parsers disagree; no such input is known
 		return usagef("%s: %w; expected TOML", file, syntax)
 	}
+	var wrongs []error
+	var refused []string // a table that is refused is refused once, with all that is in it
 	for _, k := range keys {
+		name := k.String()
+		if slices.ContainsFunc(refused, func(outer string) bool { return name == outer || strings.HasPrefix(name, outer+".") }) {
+			continue
+		}
 		if err := st.loadKey(line(k.offset), k, values, from); err != nil {
-			return err
+			wrongs, refused = append(wrongs, err), append(refused, name)
 		}
 	}
-	return nil
+	return gather(wrongs...)
 }
 
 // notTOML returns the error for invalid TOML, with its position and the parser's explanation.

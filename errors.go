@@ -199,9 +199,48 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
+// problems are several errors of which none caused another, such as the mistakes in a configuration.
+type problems []error
+
+// gather returns the errors that are not nil, as one.
+func gather(errs ...error) error {
+	var all problems
+	for _, err := range errs {
+		if more, ok := err.(problems); ok {
+			all = append(all, more...)
+		} else if err != nil {
+			all = append(all, err)
+		}
+	}
+	switch len(all) {
+	case 0:
+		return nil
+	case 1:
+		return all[0]
+	}
+	return all
+}
+
+func (p problems) Error() string {
+	texts := make([]string, len(p))
+	for i, err := range p {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+// Unwrap is for errors.Is and errors.As, which look at the first one first.
+func (p problems) Unwrap() []error { return p }
+
 // complain prints the last word of a command: the error, and below it what can be typed.
 func complain(w io.Writer, err error) {
 	if err == nil {
+		return
+	}
+	if all, ok := err.(problems); ok {
+		for _, err := range all {
+			complain(w, err)
+		}
 		return
 	}
 	fmt.Fprintf(w, "ipcd: error: %s\n", oneLine(err.Error()))
