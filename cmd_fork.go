@@ -25,6 +25,8 @@ type seedFlags struct {
 	send  string
 	every time.Duration
 	reply string
+	once  bool // the first message ends it
+	over  bool // it has
 }
 
 func (f *seedFlags) add(cmd *cobra.Command) {
@@ -87,7 +89,13 @@ func (f *seedFlags) talk(ctx context.Context, c net.Conn, l limits, out io.Write
 		if _, err := fmt.Fprintf(out, "message %s\n", line); err != nil {
 			return err
 		}
-		if f.reply == "" {
+		switch f.over = f.once; {
+		case f.over && f.reply != "":
+			_, err := io.WriteString(c, f.reply+"\n")
+			return err
+		case f.over:
+			return nil
+		case f.reply == "":
 			continue
 		}
 		select {
@@ -159,8 +167,10 @@ func newForkCmd() *cobra.Command {
 		Long: `Start a program with a Node.js IPC channel, as child_process.fork does, and print each
 message that it sends as a line: message JSON. The program's own output passes through.
 
-It exits when the program does, and reports a failure with its exit code; Ctrl-C disconnects.`,
+It exits when the program does, with the program's exit code, or 128 and the number of the signal
+that ended it. Ctrl-C disconnects.`,
 		Example: `  ipcd fork --send '{"hello":"child"}' -- node child.js
+  ipcd fork --once --send '{"hello":"child"}' -- node child.js
   ipcd fork --reply '"thanks"' -- node child.js`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -186,13 +196,15 @@ It exits when the program does, and reports a failure with its exit code; Ctrl-C
 			}
 			err = f.talk(ctx, child, set.Limits, cmd.OutOrStdout())
 			child.Close()
-			if err == nil && ctx.Err() == nil && !child.cmd.ProcessState.Success() {
-				err = fmt.Errorf("%s %s", child.name(), child.how())
+			code := child.exitCode()
+			if err == nil && ctx.Err() == nil && code != 0 && !f.over {
+				err = &programEnd{code: code, text: child.name() + " " + child.how()}
 			}
 			return err
 		},
 	}
 	f.add(cmd)
+	cmd.Flags().BoolVar(&f.once, "once", false, "disconnect after the first message")
 	return cmd
 }
 

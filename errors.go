@@ -36,7 +36,7 @@ const (
 	codeUsage         = -32013 // only on the command line: exit code 2
 )
 
-// Exit codes of every command.
+// Exit codes of every command, except that "ipcd fork" passes on the one of its child.
 const (
 	exitDone   = 0
 	exitFailed = 1 // the call or the daemon failed
@@ -181,12 +181,23 @@ func asFault(err error) *fault {
 	return &fault{Code: codeApplication, Text: err.Error(), err: err}
 }
 
+// A programEnd is the error of a program that we ran for somebody, whose exit code is passed on.
+type programEnd struct {
+	code int
+	text string
+}
+
+func (e *programEnd) Error() string { return e.text }
+
 // exitCode returns the exit code of a command that returned err.
 func exitCode(err error) int {
 	var f *fault
+	var end *programEnd
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &end):
+		return end.code
 	case errors.Is(err, errForced):
 		return exitForced
 	case errors.Is(err, errNoService):
