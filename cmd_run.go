@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -18,7 +19,7 @@ func newRunCmd() *cobra.Command {
 Without --listen it serves the user's own endpoint, which only this user and ` + masters + ` can call;
 --allow-group lets the members of a group call too.
 Service managers run it with --service NAME: its endpoint and its configuration are then those of
-the service, and SIGHUP reloads the configuration.
+the service. SIGHUP reloads the configuration, in a terminal, too, if there is a file of it.
 TCP and HTTP are served on loopback addresses only, and only if the endpoint says
 ?auth=none, because everybody on the machine can reach them.
 
@@ -35,7 +36,13 @@ signal cuts them at once.`,
 			if err != nil {
 				return err
 			}
-			return oversee(cmd.Context(), who, cmd.ErrOrStderr(), func(ctx context.Context, o overseer) error {
+			file, _, err := configFile(cmd, who)
+			if err != nil {
+				return err
+			}
+			info, err := os.Stat(file)
+			rereads := who.name != "" || err == nil && info.Mode().IsRegular()
+			return oversee(cmd.Context(), who, rereads, cmd.ErrOrStderr(), func(ctx context.Context, o overseer) error {
 				return serveCommand(ctx, cmd, o)
 			})
 		},

@@ -15,25 +15,50 @@ import (
 type foreground struct {
 	stderr       io.Writer
 	stop, reload chan os.Signal
-	log          *logger // nil until the settings have been read
+	hangups      chan os.Signal // those that mean a reload, unless the terminal is gone; nil if they only stop
+	sorted       chan struct{}  // closed once all hangups are sorted into stop and reload
+	log          *logger        // nil until the settings have been read
 }
 
-// newForeground starts to catch signals. In a service those that ask for a reload do not stop it. The caller
-// has to call close.
-func newForeground(who instance, stderr io.Writer) *foreground {
+// newForeground starts to catch signals. If there is something to read again, those that ask for a reload do not stop
+// the daemon, except that its terminal has been closed. The caller has to call close.
+func newForeground(rereads bool, stderr io.Writer) *foreground {
 	f := &foreground{stderr: stderr, stop: make(chan os.Signal, 2), reload: make(chan os.Signal, 1)}
 	stop := stopSignals
-	if who.name != "" && len(reloadSignals) > 0 { // with no signals, Notify would relay all
-		stop = slices.DeleteFunc(slices.Clone(stop), func(s os.Signal) bool { return slices.Contains(reloadSignals, s) })
-		signal.Notify(f.reload, reloadSignals...)
+	if rereads && len(reloadSignals) > 0 { // with no signals, Notify would relay all
+		isReload := func(s os.Signal) bool { return slices.Contains(reloadSignals, s) }
+		mayStop := slices.ContainsFunc(stop, isReload) && hasTerminal()
+		stop = slices.DeleteFunc(slices.Clone(stop), isReload)
+		f.hangups, f.sorted = make(chan os.Signal, 1), make(chan struct{})
+		signal.Notify(f.hangups, reloadSignals...)
+		go f.sort(mayStop)
 	}
 	signal.Notify(f.stop, stop...)
 	return f
 }
 
+// sort passes on the hangups until close.
+func (f *foreground) sort(mayStop bool) {
+	defer close(f.sorted)
+	for s := range f.hangups {
+		to := f.reload
+		if mayStop && !hasTerminal() {
+			to = f.stop
+		}
+		select {
+		case to <- s:
+		default: // one waits already
+		}
+	}
+}
+
 func (f *foreground) close() {
 	signal.Stop(f.stop)
-	signal.Stop(f.reload)
+	if f.hangups != nil {
+		signal.Stop(f.hangups)
+		close(f.hangups)
+		<-f.sorted
+	}
 	f.log.close()
 }
 

@@ -17,12 +17,12 @@ import (
 
 const maxStatus = 1 << 10 // bytes; "systemctl status" shows one line
 
-// oversee calls serve with the overseer of this process.
-func oversee(ctx context.Context, who instance, stderr io.Writer, serve func(context.Context, overseer) error) error {
+// oversee calls serve with the overseer of this process. rereads says that there are settings to read again.
+func oversee(ctx context.Context, who instance, rereads bool, stderr io.Writer, serve func(context.Context, overseer) error) error {
 	if who.name != "" {
 		crashAsSignal()
 	}
-	n := &notifier{foreground: newForeground(who, stderr)}
+	n := &notifier{foreground: newForeground(rereads, stderr)}
 	defer n.close()
 	return serve(ctx, n)
 }

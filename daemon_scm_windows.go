@@ -31,7 +31,7 @@ const (
 
 // oversee calls serve with the overseer of this process. Only the SCM knows whether it has started the process:
 // if it has not, connecting fails at once and the daemon runs in the foreground.
-func oversee(ctx context.Context, who instance, stderr io.Writer, serve func(context.Context, overseer) error) error {
+func oversee(ctx context.Context, who instance, rereads bool, stderr io.Writer, serve func(context.Context, overseer) error) error {
 	if who.name != "" && !who.user {
 		dir, err := serviceDir(who.name)
 		if err != nil {
@@ -47,7 +47,7 @@ func oversee(ctx context.Context, who instance, stderr io.Writer, serve func(con
 			return fmt.Errorf("run as the service %s: %w", who.name, err)
 		}
 	}
-	f := newForeground(who, stderr)
+	f := newForeground(rereads, stderr)
 	defer f.close()
 	return serve(ctx, f)
 }

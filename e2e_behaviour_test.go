@@ -77,7 +77,7 @@ func serveTrial(set settings) error {
 	if err != nil {
 		return err
 	}
-	return oversee(context.Background(), set.instance, os.Stderr, func(ctx context.Context, o overseer) error {
+	return oversee(context.Background(), set.instance, set.instance.name != "", os.Stderr, func(ctx context.Context, o overseer) error {
 		return (&daemon{overseer: o, load: func() (settings, error) { return set, nil }, router: router}).run(ctx)
 	})
 }

@@ -60,8 +60,18 @@ var stopSignals = func() []os.Signal {
 	return s
 }()
 
-// reloadSignals ask a daemon under a service manager to read its settings again.
+// reloadSignals ask a daemon to read its settings again, if it has a file of them or a service manager.
 var reloadSignals = []os.Signal{syscall.SIGHUP}
+
+// hasTerminal reports whether the process has a terminal, and that is still open.
+func hasTerminal() bool {
+	f, err := os.OpenFile("/dev/tty", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		return false
+	}
+	f.Close()
+	return true
+}
 
 // signalPatience is how long the system lets a process go on after a signal; 0 means for as long as it likes.
 func signalPatience(os.Signal) time.Duration { return 0 }

@@ -76,6 +76,9 @@ var stopSignals = []os.Signal{os.Interrupt, syscall.SIGTERM}
 // reloadSignals would ask a service to read its settings again; Windows has no such signal.
 var reloadSignals []os.Signal
 
+// hasTerminal matters where a signal can mean that it was closed.
+func hasTerminal() bool { return false }
+
 // signalPatience is how long a process may go on after a signal. Windows ends it 5 s after its console was closed
 // ("HandlerRoutine callback function", time-outs), and then nobody who waits gets an answer. The second that
 // is left is for the answers to calls that are cut short.
