@@ -139,21 +139,23 @@ func persist(ctx context.Context, wait time.Duration, try func() (caller, error)
 	var c caller
 	done, err := again(patience, 5*time.Millisecond, 200*time.Millisecond, func() (bool, error) {
 		var err error
-		c, err = try()
+		if c, err = try(); err == nil && wait > 0 {
+			err = ping(ctx, c)
+		}
 		return !errors.Is(err, &fault{Code: codeNotReachable}) || errors.Is(err, fs.ErrPermission), err
 	})
 	switch {
 	case err == nil:
-		return c, ping(ctx, c, wait > 0)
+		return c, nil
 	case !done && time.Now().Before(until): // ctx has ended first
 		return nil, fmt.Errorf("%w: %w", asFault(ctx.Err()), err)
 	}
 	return nil, err
 }
 
-// ping makes sure that somebody answers, if that matters and dial has not connected yet.
-func ping(ctx context.Context, c caller, matters bool) error {
-	if _, lazy := c.(*webClient); !lazy || !matters {
+// ping makes sure that somebody answers, if dial has not connected yet. An echo server answers anything, and nothing else.
+func ping(ctx context.Context, c caller) error {
+	if w, lazy := c.(*webClient); !lazy || w.endpoint.Proto == protoEcho {
 		return nil
 	}
 	return c.call(ctx, "Ipcd.Ping", nil, nil)

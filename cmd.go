@@ -20,30 +20,24 @@ import (
 	"golang.org/x/term"
 )
 
-// table aligns columns that are separated by tabs. On a terminal it cuts rows that are too wide, so that the
-// columns stay aligned; --json shows everything.
+// table aligns columns that are separated by tabs. It cuts nothing: what does not fit on a terminal is worth a second
+// line there.
 func table(w io.Writer, rows func(t io.Writer)) error {
-	var b bytes.Buffer
-	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	rows(t)
-	t.Flush() // to memory: cannot fail
-	width := terminalWidth(w)
-	for line := range strings.Lines(b.String()) {
-		if _, err := io.WriteString(w, fit(line, width)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return t.Flush()
 }
 
-// fit cuts a line to width characters, the last of which is then an ellipsis. A width of 0 means no limit.
-func fit(line string, width int) string {
-	text := []rune(strings.TrimSuffix(line, "\n"))
-	if width < 2 || len(text) <= width {
-		return line
+// fit cuts a text to width characters, the last of which is then an ellipsis. A width that shows nothing of use is none.
+func fit(s string, width int) string {
+	text := []rune(s)
+	if width < leastFit || len(text) <= width {
+		return s
 	}
-	return string(text[:width-1]) + "…\n"
+	return string(text[:width-1]) + "…"
 }
+
+const leastFit = 10 // characters
 
 // terminalWidth returns the number of columns of w, or 0 if w is not a terminal.
 func terminalWidth(w io.Writer) int {
@@ -100,6 +94,67 @@ func completeSet(*cobra.Command, []string, string) ([]string, cobra.ShellCompDir
 		keys[i] = s.key + "=\t" + s.doc
 	}
 	return keys, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+}
+
+// addJSONFlag adds the flag --json for all commands.
+func addJSONFlag(cmd *cobra.Command) {
+	cmd.PersistentFlags().Bool("json", false, "print what there is to print as JSON, errors included")
+}
+
+// wantsJSON reports whether cmd was given --json.
+func wantsJSON(cmd *cobra.Command) bool {
+	f := cmd.Flag("json")
+	return f != nil && f.Value.String() == "true"
+}
+
+// A Complaint is an error as --json prints it: {"error": ...} on standard error.
+type Complaint struct {
+	Code    int             `json:"code"` // see docs/protocol.md
+	Message string          `json:"message"`
+	Data    json.RawMessage `json:"data,omitempty"` // what whoever made the error says besides
+	Hint    string          `json:"hint,omitempty"` // what can be typed next
+}
+
+// complainTo prints an error of cmd, in the form that it was asked for.
+func complainTo(w io.Writer, cmd *cobra.Command, err error) {
+	if err == nil || !wantsJSON(cmd) {
+		complain(w, err)
+		return
+	}
+	if all, ok := err.(problems); ok {
+		for _, err := range all {
+			complainTo(w, cmd, err)
+		}
+		return
+	}
+	f := asFault(err)
+	b, wrong := json.Marshal(map[string]Complaint{"error": {Code: f.Code, Message: err.Error(), Data: f.Data, Hint: hintFor(err)}})
+	if wrong != nil { // the data is no JSON
+		complain(w, err)
+		return
+	}
+	fmt.Fprintf(w, "%s\n", oneLine(string(b))) // \u0085 is as good in a string of JSON
+}
+
+// outputOf returns where a command that does something says what it has done. With --json each line is {"text": LINE}.
+func outputOf(cmd *cobra.Command) io.Writer {
+	if wantsJSON(cmd) {
+		return jsonLines{cmd.OutOrStdout()}
+	}
+	return cmd.OutOrStdout()
+}
+
+// jsonLines writes each line as an object of JSON. What is written to it ends with a line feed.
+type jsonLines struct{ w io.Writer }
+
+func (l jsonLines) Write(b []byte) (int, error) {
+	for line := range strings.Lines(string(b)) {
+		text := append(appendJSONString([]byte(`{"text":`), strings.TrimSuffix(line, "\n")), "}\n"...)
+		if _, err := l.w.Write(text); err != nil {
+			return 0, err
+		}
+	}
+	return len(b), nil
 }
 
 // addSettingFlags adds a flag for each of these settings.
@@ -213,15 +268,18 @@ func givenFlags(cmd *cobra.Command) ([]given, error) {
 type clientFlags struct {
 	start bool
 	wait  time.Duration
-	json  bool
+	cmd   *cobra.Command
+	at    endpoint // where calls go, once reach has been called
 }
 
 // addClientFlags adds the flags for reaching a daemon. --endpoint, --timeout and --idle are settings.
 func addClientFlags(cmd *cobra.Command, f *clientFlags) {
+	f.cmd = cmd
 	flags := cmd.Flags()
 	flags.StringP("endpoint", "e", "", "where the daemon is, as a `URL` (default: your own daemon, else the service)")
 	flags.BoolVar(&f.start, "start", false, "start a daemon in the background if none is there")
 	flags.DurationVar(&f.wait, "wait", 0, "how long to keep trying while a daemon comes up")
+	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("endpoint", completeEndpoint))
 	addSettingFlags(cmd, "timeout", "idle")
 	cmd.Flag("idle").Usage = "with --start: how long the daemon stays without a connection (`duration`, default 15m)"
 }
@@ -229,14 +287,8 @@ func addClientFlags(cmd *cobra.Command, f *clientFlags) {
 // reach connects to the daemon at the endpoint in the settings. By default that is the user's own daemon, or
 // else the service.
 func (f *clientFlags) reach(ctx context.Context, set settings, log *logger) (caller, error) {
-	var own endpoint
-	var err error
-	text := set.Endpoint
-	if text != "" {
-		own, err = parseEndpoint(text)
-	} else {
-		own, err = defaultEndpoint()
-	}
+	own, err := set.clientEndpoint()
+	f.at = own
 	if err != nil {
 		return nil, err
 	}
@@ -245,18 +297,24 @@ func (f *clientFlags) reach(ctx context.Context, set settings, log *logger) (cal
 	var serviceErr error // nil if the service was not tried
 	try := func() (caller, error) {
 		c, err := dial(ctx, own, options)
-		if text != "" || !errors.Is(err, nobody) {
+		if set.Endpoint != "" || !errors.Is(err, nobody) {
 			return c, err
 		}
 		c, serviceErr = dial(ctx, serviceEndpoint(defaultName), options)
 		if !errors.Is(serviceErr, nobody) || errors.Is(serviceErr, fs.ErrPermission) { // the service is there, but may refuse us
 			return c, serviceErr
 		}
-		return nil, asFault(err).withHint(`start one with "ipcd run", or let "ipcd call --start" do it, or name another endpoint with -e`)
+		hint := `start one with "ipcd run", or let "ipcd call --start" do it, or name another endpoint with -e`
+		if user := os.Getenv("SUDO_USER"); user != "" {
+			hint += "; the daemon of " + user + " is called without sudo"
+		}
+		return nil, asFault(err).withHint("%s", hint)
 	}
 	var c caller
 	if f.start {
-		c, err = try()
+		if c, err = try(); err == nil {
+			err = ping(ctx, c)
+		}
 	} else {
 		c, err = persist(ctx, f.wait, try)
 	}
@@ -270,8 +328,17 @@ func (f *clientFlags) reach(ctx context.Context, set settings, log *logger) (cal
 	return c, err
 }
 
-// do reaches a daemon, calls one method and decodes its result.
-func (f *clientFlags) do(ctx context.Context, set settings, method string, arg, result any) error {
+// line is a command line that concerns the same daemon, for a hint.
+func (f *clientFlags) line(command string, words ...string) string {
+	line := "ipcd " + command
+	if e := f.cmd.Flag("endpoint"); e.Changed {
+		line += " -e " + joinWords([]string{e.Value.String()})
+	}
+	return strings.Join(append([]string{line}, words...), " ")
+}
+
+// with reaches a daemon and talks to it, both within the timeout.
+func (f *clientFlags) with(ctx context.Context, set settings, talk func(ctx context.Context, c caller) error) error {
 	if set.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, set.Timeout+f.wait)
@@ -284,12 +351,40 @@ func (f *clientFlags) do(ctx context.Context, set settings, method string, arg, 
 		return err
 	}
 	defer c.close()
-	err = c.call(ctx, method, arg, result)
+	return talk(ctx, c)
+}
+
+// do reaches a daemon, calls one method and decodes its result.
+func (f *clientFlags) do(ctx context.Context, set settings, method string, arg, result any) error {
+	return f.with(ctx, set, func(ctx context.Context, c caller) error { return f.ask(ctx, c, method, arg, result) })
+}
+
+// ask calls a method and says of an error what can be typed next.
+func (f *clientFlags) ask(ctx context.Context, c caller, method string, arg, result any) error {
+	err := c.call(ctx, method, arg, result)
+	var refused *fault
+	if !errors.As(err, &refused) || refused.hint != "" {
+		return err
+	}
 	name, own := strings.CutPrefix(method, "Ipcd.")
+	_, known := ipcdDocs[name]
+	isOwn := own && known
+	switch {
+	case isOwn && f.at.Scheme == "fork" && (refused.Code == codeNoMethod || refused.Code == codeDeadline):
+		return faultf(refused.Code, "%s is not answered by the program of %s, which may have methods all the same: %w", method, f.at, err).
+			withHint("call one that you know: %s", f.line("call", "Service.Method"))
 	// Ipcd.Describe returns the same code for an unknown argument. Only the end of the text differs.
-	if _, known := ipcdDocs[name]; own && known && errors.Is(err, &fault{Code: codeNoMethod}) && strings.HasSuffix(err.Error(), method) {
+	case refused.Code == codeNoMethod && isOwn && strings.HasSuffix(err.Error(), method):
 		return faultf(codeNoMethod, "%w: the daemon is older than this program, which speaks protocol %d", err, protocolVersion).
 			withHint(`restart the daemon; "ipcd version" and "ipcd status" tell the version of each`)
+	case refused.Code == codeNoMethod && f.at.Scheme == "fork":
+		return refused.withHint("the program of %s answers it", f.at)
+	case refused.Code == codeNoMethod && refused.data().Near != "":
+		return refused.withHint(`did you mean %s? "%s" lists what there is`, refused.data().Near, f.line("ls"))
+	case refused.Code == codeNoMethod:
+		return refused.withHint(`run "%s" to see what there is`, f.line("ls"))
+	case refused.Code == codeBadArgument:
+		return refused.withHint(`run "%s" to see its argument`, f.line("describe", method))
 	}
 	return err
 }
@@ -297,7 +392,7 @@ func (f *clientFlags) do(ctx context.Context, set settings, method string, arg, 
 // askJSON calls a method whose result is a T and returns the result as JSON. gob has the names of Go and omits
 // zeros; over gob the result is therefore decoded into a T first.
 func askJSON[T any](ctx context.Context, f *clientFlags, set settings, method string, arg any) (json.RawMessage, error) {
-	if e, err := parseEndpoint(set.Endpoint); err != nil || e.Proto != protoGob {
+	if e, err := set.clientEndpoint(); err != nil || e.Proto != protoGob {
 		var answer json.RawMessage
 		err := f.do(ctx, set, method, arg, &answer)
 		return answer, err
@@ -323,13 +418,6 @@ func oneArg(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-func atLeastOneArg(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return usagef("%s needs a method or a text", cmd.CommandPath()).withHint("ipcd call hello")
-	}
-	return nil
-}
-
 // printResult prints a string as it is and anything else as JSON, which is indented on a terminal.
 func printResult(w io.Writer, result json.RawMessage) error {
 	var text string
@@ -337,6 +425,11 @@ func printResult(w io.Writer, result json.RawMessage) error {
 		_, err := fmt.Fprintln(w, shown(w, text))
 		return err
 	}
+	return printDocument(w, result)
+}
+
+// printDocument prints JSON, indented on a terminal.
+func printDocument(w io.Writer, result json.RawMessage) error {
 	if isTerminal(w) {
 		var b bytes.Buffer
 		if json.Indent(&b, result, "", "  ") == nil {
@@ -353,5 +446,5 @@ func printJSON(w io.Writer, v any) error {
 	if err != nil {
 		return err
 	}
-	return printResult(w, b)
+	return printDocument(w, b)
 }

@@ -3,10 +3,10 @@ package main
 // This file owns the commands that ask a daemon about itself: ls, describe, whoami.
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -31,20 +31,21 @@ func newAskCmd[T any](use, short, long, example, method string, args cobra.Posit
 			if err != nil {
 				return err
 			}
-			if f.json {
-				return printResult(cmd.OutOrStdout(), raw)
+			if wantsJSON(cmd) {
+				return printDocument(cmd.OutOrStdout(), raw)
 			}
 			var answer T
-			if err := json.Unmarshal(raw, &answer); err != nil {
+			d := json.NewDecoder(bytes.NewReader(raw))
+			d.UseNumber() // the bounds of 64 bits are more than a float64 has
+			if err := d.Decode(&answer); err != nil {
 				return faultf(codeWrongProtocol, "the answer of %s is not as expected: %w", method, err).withHint("the daemon may be of another version: see ipcd version and ipcd status")
 			}
 			return show(cmd.OutOrStdout(), answer)
 		},
 	}
 	addClientFlags(cmd, &f)
-	cmd.Flags().BoolVar(&f.json, "json", false, "print the answer as JSON")
-	if len(use) > len("describe") && strings.HasPrefix(use, "describe") {
-		cmd.ValidArgsFunction = completeMethods(&f)
+	if method == "Ipcd.Describe" {
+		cmd.ValidArgsFunction = completeMethod(&f, true)
 	}
 	return cmd
 }
@@ -54,9 +55,13 @@ func newLsCmd() *cobra.Command {
 		"List the methods that can be called, in alphabetical order.\n\nThe JSON is a list of {\"method\": \"Service.Method\", \"doc\": \"...\"}.",
 		"  ipcd ls\n  ipcd ls --json", "Ipcd.List", noArgs,
 		func(w io.Writer, list []Listing) error {
+			longest := 0
+			for _, l := range list {
+				longest = max(longest, len(l.Method))
+			}
 			return table(w, func(t io.Writer) {
-				for _, l := range list {
-					fmt.Fprintf(t, "%s\t%s\n", oneLine(l.Method), oneLine(l.Doc))
+				for _, l := range list { // on a terminal a line each; describe shows everything
+					fmt.Fprintf(t, "%s\t%s\n", oneLine(l.Method), fit(oneLine(l.Doc), terminalWidth(w)-longest-2))
 				}
 			})
 		})
@@ -64,17 +69,37 @@ func newLsCmd() *cobra.Command {
 
 func newDescribeCmd() *cobra.Command {
 	return newAskCmd("describe SERVICE|METHOD", "show what a method takes and returns",
-		"Show what a method, or each method of a service, takes and returns.\n\nThe JSON is a list of {\"method\", \"doc\", \"argument\", \"result\"}; the last two are JSON Schema,\nand argument is null if the method takes none.",
+		"Show what a method, or each method of a service, takes and returns: the type, and a line for each member.\n\nThe JSON is a list of {\"method\", \"doc\", \"argument\", \"result\"}; the last two are JSON Schema,\nand argument is null if the method takes none.",
 		"  ipcd describe Echo\n  ipcd describe Echo.Say --json", "Ipcd.Describe", oneArg,
 		func(w io.Writer, list []Description) error {
-			for _, d := range list {
-				fmt.Fprintf(w, "%s(%s) %s\n", oneLine(d.Method), oneLine(d.Argument.shape()), oneLine(d.Result.shape()))
-				if d.Doc != "" {
-					fmt.Fprintf(w, "    %s\n", oneLine(d.Doc))
+			return table(w, func(t io.Writer) {
+				for _, d := range list {
+					d.show(t)
 				}
-			}
-			return nil
+			})
 		})
+}
+
+// show writes the description for people: a line for the method, and one for each member of its argument and its result.
+func (d *Description) show(t io.Writer) {
+	argument, result := shapeOf(d.Argument), shapeOf(d.Result)
+	takes := ""
+	if d.Argument != nil {
+		takes = argument.full()
+	}
+	fmt.Fprintf(t, "%s(%s) %s\n", oneLine(d.Method), oneLine(takes), oneLine(result.full()))
+	if d.Doc != "" {
+		fmt.Fprintf(t, "    %s\n", oneLine(d.Doc))
+	}
+	for _, part := range []struct {
+		name string
+		shape
+	}{{"argument", argument}, {"result", result}} {
+		if len(part.innermost().members()) > 0 {
+			fmt.Fprintf(t, "  %s\n", part.name)
+			part.show(t, "    ", map[string]bool{wholeShape: true})
+		}
+	}
 }
 
 func newWhoamiCmd() *cobra.Command {

@@ -1,24 +1,27 @@
 package main
 
-// This file owns "ipcd call": parsing a method and its argument from the command line, and completing methods.
+// This file owns "ipcd call": parsing a method and its argument from the command line. Where the words alone do not say
+// what the argument is, the daemon is asked what the method takes; cmd_shape.go reads the answer.
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 )
 
-const completionLimit = 500 * time.Millisecond // the shell waits for completions; --timeout on the line is another limit
-
 func newCallCmd() *cobra.Command {
 	var f clientFlags
-	var argument string
+	var given, text string
 	var raw bool
 	cmd := &cobra.Command{
 		Use:   "call METHOD|TEXT [ARGUMENT | key=text | key:=JSON ...]",
@@ -27,9 +30,14 @@ func newCallCmd() *cobra.Command {
 
 A word that is not a method (Service.Method) is sent to Echo.Say. The argument is one of
   TEXT                      a string
-  key=text key:=JSON ...    an object; := takes a number, true, a list and so on
-  --json JSON               any JSON
-  -                         JSON from standard input
+  key=text key:=JSON ...    an object. The daemon is asked what the method takes (Ipcd.Describe), and a text
+                            becomes that: a string, a number, true, a list. := takes JSON as it is typed
+  --arg JSON                any JSON
+  @FILE, -                  JSON from a file, or from standard input
+  --text TEXT, -- TEXT      a string, whatever it looks like
+
+With --json a string keeps its quotes, and an error is {"error": {"code", "message", "data", "hint"}} on
+standard error.
 
 On a terminal JSON is indented, and what could control the terminal is escaped; with --raw the result is printed as
 into a pipe.
@@ -38,158 +46,327 @@ Exit codes: 0 done, 1 the call failed, 2 bad usage, 3 no daemon reached.`,
 		Example: `  ipcd call hello
   ipcd call --start hello
   ipcd call Echo.Say 'two words'
-  ipcd call Greeter.Hello name=Ada age:=36
+  ipcd call Greeter.Hello name=Ada age=36
+  ipcd call Greeter.Hello --arg '{"name": "Ada"}'
   echo '"hello"' | ipcd call Echo.Say -
   ipcd call -e 'fork:node greeter.js' Greeter.Hello name=Ada`,
-		Args:              atLeastOneArg,
-		ValidArgsFunction: completeMethods(&f),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 && !cmd.Flags().Changed("text") {
+				return usagef("%s needs a method or a text", cmd.CommandPath()).withHint("ipcd call hello")
+			}
+			return nil
+		},
+		ValidArgsFunction: completeCall(&f),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			set, _, err := settingsFrom(cmd)
 			if err != nil {
 				return err
 			}
 			p := argumentParser{limits: set.Limits, stdin: cmd.InOrStdin()}
-			method, arg, err := p.parse(args, argument, cmd.Flags().Changed("json"))
-			if err != nil {
+			if cmd.Flags().Changed("arg") {
+				p.given = &given
+			}
+			if cmd.Flags().Changed("text") {
+				p.text = &text
+			}
+			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+				p.after = len(args) - dash
+			}
+			t := typedCall{clientFlags: &f, limits: set.Limits}
+			if t.method, t.arg, err = p.parse(args); err != nil {
 				return err
 			}
 			var result json.RawMessage
-			if err := f.do(cmd.Context(), set, method, arg, &result); err != nil {
+			if err := f.with(cmd.Context(), set, func(ctx context.Context, c caller) error { return t.call(ctx, c, &result) }); err != nil {
 				return err
 			}
 			if raw {
 				cmd.SetOut(struct{ io.Writer }{cmd.OutOrStdout()}) // which is no terminal
 			}
+			if wantsJSON(cmd) {
+				return printDocument(cmd.OutOrStdout(), result)
+			}
 			return printResult(cmd.OutOrStdout(), result)
 		},
 	}
 	addClientFlags(cmd, &f)
-	cmd.Flags().StringVar(&argument, "json", "", "the argument as JSON")
+	cmd.Flags().StringVar(&given, "arg", "", "the argument as `JSON`")
+	cmd.Flags().StringVar(&text, "text", "", "the argument as a `text`, whatever it looks like")
 	cmd.Flags().BoolVar(&raw, "raw", false, "print the result unchanged, on a terminal too")
 	return cmd
+}
+
+// A typedCall is a call as it was typed.
+type typedCall struct {
+	*clientFlags
+	limits limits
+	method string
+	arg    any // typedWords, or what is sent
+}
+
+// call asks what the method takes if the words can mean several things, and calls it. All other calls take one round trip.
+func (t *typedCall) call(ctx context.Context, c caller, result any) error {
+	arg := t.arg
+	if words, ok := arg.(typedWords); ok {
+		var takes *taking
+		var err error
+		if words.areOpen() {
+			if takes, err = t.describe(ctx, c); err != nil {
+				return err
+			}
+		}
+		if arg, err = words.value(t.method, takes, t.limits); err != nil && hintFor(err) == "" {
+			return t.explain(err, takes)
+		} else if err != nil {
+			return err
+		}
+	}
+	err := t.ask(ctx, c, t.method, arg, result)
+	if errors.Is(err, &fault{Code: codeBadArgument}) { // now what it takes is worth a question
+		if takes, wrong := t.describe(ctx, c); wrong == nil {
+			return t.explain(err, takes)
+		}
+	}
+	return err
+}
+
+// A taking is what a method takes.
+type taking struct {
+	shape
+	nothing bool // it takes no argument
+}
+
+// describe asks what the method takes. It returns nil if nobody can say: there is no such method, or what answers is not
+// ipcd. A program with a channel is not asked, since it need not answer what it does not know.
+func (t *typedCall) describe(ctx context.Context, c caller) (*taking, error) {
+	switch {
+	case t.at.Proto == protoEcho:
+		return &taking{shape: shapeOf(schema{"type": "string"})}, nil
+	case t.at.Scheme == "fork":
+		return nil, nil
+	}
+	var list []Description
+	err := c.call(ctx, "Ipcd.Describe", t.method, &list)
+	switch {
+	case err == nil && len(list) == 1:
+		return &taking{shape: shapeOf(list[0].Argument), nothing: list[0].Argument == nil}, nil
+	case err == nil, errors.Is(err, &fault{Code: codeNoMethod}), errors.Is(err, &fault{Code: codeApplication}):
+		return nil, nil
+	}
+	return nil, err
+}
+
+// explain adds to an error about the argument how the call is typed.
+func (t *typedCall) explain(err error, takes *taking) error {
+	if takes == nil {
+		return err
+	}
+	line := t.line("call", t.method)
+	if !takes.nothing {
+		line += " " + takes.form()
+	}
+	f := asFault(err)
+	if near := f.data().Near; near != "" {
+		return f.withHint("did you mean %s? the form is: %s", near, line)
+	}
+	return f.withHint("the form is: %s", line)
 }
 
 // An argumentParser parses the arguments of "ipcd call".
 type argumentParser struct {
 	limits limits
 	stdin  io.Reader
+	given  *string // --arg
+	text   *string // --text
+	after  int     // how many words come after --, which makes them texts
 }
 
-// parse returns the method and its argument, which is nil if there is none.
-func (p argumentParser) parse(args []string, argument string, given bool) (method string, arg any, err error) {
-	method, rest := args[0], args[1:]
-	if !isMethodName(method) {
-		if len(rest) > 0 || given {
-			return "", nil, usagef("%q is not a method", method).withHint("methods look like Service.Method; quote a text of several words: ipcd call 'two words'")
-		}
-		return "Echo.Say", method, nil
+// parse returns the method and its argument, which is nil if there is none, and typedWords if the words say no more.
+func (p argumentParser) parse(args []string) (method string, arg any, err error) {
+	method, rest := "Echo.Say", args
+	if len(args) > 0 && isMethodName(args[0]) && !(len(args) == 1 && p.after == 1) {
+		method, rest = args[0], args[1:]
+	} else if len(args) > 1 {
+		return "", nil, usagef("%q is not a method", args[0]).withHint("methods look like Service.Method; quote a text of several words: ipcd call 'two words'")
+	} else if len(args) == 1 {
+		p.after = 1
+	}
+	var ways []string
+	if p.given != nil {
+		ways = append(ways, "--arg")
+	}
+	if p.text != nil {
+		ways = append(ways, "--text")
+	}
+	if len(rest) > 0 {
+		ways = append(ways, strconv.Quote(rest[0]))
 	}
 	switch {
-	case given && len(rest) > 0:
-		return "", nil, usagef("the argument is given twice: by --json and by %q", rest[0]).withHint("keep one of them")
-	case given:
-		arg, err = p.json("--json", []byte(argument))
-	case len(rest) == 1 && rest[0] == "-":
-		most := p.limits.MaxMessage
-		text, err := io.ReadAll(io.LimitReader(p.stdin, int64(most)+1))
-		switch {
-		case err != nil:
-			return "", nil, fmt.Errorf("read standard input: %w", err)
-		case len(text) > most:
-			return "", nil, tooLarge("max_message", int64(most), "standard input is too large").withHint("send less, or raise limits.max_message here and in the daemon")
-		}
-		arg, err := p.json("standard input", text)
-		return method, arg, err
-	case len(rest) == 1 && !strings.Contains(rest[0], "="):
+	case len(ways) > 1:
+		return "", nil, usagef("the argument is given twice: by %s and by %s", ways[0], ways[1]).withHint("keep one of them")
+	case p.given != nil:
+		arg, err = typedJSON("--arg", []byte(*p.given), p.limits)
+	case p.text != nil:
+		arg = *p.text
+	case len(rest) == 0:
+	case p.after > 0 && len(rest) > 1:
+		err = usagef("what follows -- is one text, and there are %d words", len(rest)).withHint("quote them: '%s'", strings.Join(rest, " "))
+	case p.after > 0:
 		arg = rest[0]
-	case len(rest) > 0:
-		arg, err = p.object(rest)
+	case len(rest) > 1:
+		arg, err = typedWords(rest), typedWords(rest).check()
+	case rest[0] == "-":
+		arg, err = p.read("standard input", p.stdin)
+	case len(rest[0]) > 1 && rest[0][0] == '@':
+		arg, err = p.file(rest[0][1:])
+	case strings.Contains(rest[0], "="):
+		arg = typedWords(rest)
+	default:
+		arg = rest[0]
 	}
 	return method, arg, err
 }
 
-// json checks JSON that a person typed. Its error says where it is invalid.
-func (p argumentParser) json(source string, text []byte) (any, error) {
+// file reads JSON from a file.
+func (p argumentParser) file(name string) (any, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, usagef("@%s: %w", name, withoutPath(err)).withHint("a text that begins with @ follows --text")
+	}
+	defer f.Close()
+	return p.read(name, f)
+}
+
+// withoutPath returns an error of the file system without what was done to which file.
+func withoutPath(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+// read reads JSON.
+func (p argumentParser) read(source string, r io.Reader) (any, error) {
+	most := p.limits.MaxMessage
+	text, err := io.ReadAll(io.LimitReader(r, int64(most)+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read %s: %w", source, withoutPath(err))
+	case len(text) > most:
+		return nil, tooLarge("max_message", int64(most), source+" is too large").withHint("send less, or raise limits.max_message here and in the daemon")
+	}
+	return typedJSON(source, text, p.limits)
+}
+
+// typedJSON checks JSON that a person typed. Its error says where it is invalid.
+func typedJSON(source string, text []byte, l limits) (json.RawMessage, error) {
 	text = bytes.TrimSpace(text)
 	if len(text) == 0 {
 		return nil, usagef("%s: is empty; expected JSON", source).withHint(`a string needs its quotes: '"hello"'`)
 	}
-	if err := checkJSON(text, p.limits); err != nil {
+	if err := checkJSON(text, l); err != nil {
 		return nil, usagef("%s: %s", source, err).withHint(`a string needs its quotes: '"hello"'`)
 	}
 	return json.RawMessage(text), nil
 }
 
-// object makes a JSON object from key=text and key:=JSON words, in their order.
-func (p argumentParser) object(words []string) (any, error) {
-	object := []byte{'{'}
+// typedWords are words with a = in them. They make up an object; a single one may as well be a text.
+type typedWords []string
+
+// areOpen reports whether what the words mean depends on what the method takes.
+func (words typedWords) areOpen() bool {
+	return slices.ContainsFunc(words, func(word string) bool {
+		key, _, _ := strings.Cut(word, "=")
+		return !strings.HasSuffix(key, ":")
+	})
+}
+
+// cut splits a word into its key and its value, which may be JSON.
+func (typedWords) cut(word string) (key, value string, isJSON bool) {
+	key, value, _ = strings.Cut(word, "=")
+	key, isJSON = strings.CutSuffix(key, ":")
+	return key, value, isJSON
+}
+
+// check refuses words that can be no object, whatever the method takes.
+func (words typedWords) check() error {
 	seen := map[string]bool{}
 	for _, word := range words {
-		key, value, ok := strings.Cut(word, "=")
-		if !ok {
-			return nil, usagef("%q is neither key=text nor key:=JSON", word).withHint("quote a text of several words")
+		if !strings.Contains(word, "=") {
+			return usagef("%q is neither key=text nor key:=JSON", word).withHint("quote a text of several words")
 		}
-		key, isJSON := strings.CutSuffix(key, ":")
+		key, _, _ := words.cut(word)
 		if key == "" || seen[key] {
-			return nil, usagef("%q: the key is missing or a duplicate", word)
+			return usagef("%q: the key is missing or a duplicate", word).withHint("a text with a = in it follows --text")
 		}
 		seen[key] = true
-		if len(object) > 1 {
-			object = append(object, ',')
+	}
+	return nil
+}
+
+// value is what the words mean to a method that takes this; nil if that is not known, and each text then stays one.
+func (words typedWords) value(method string, takes *taking, l limits) (any, error) {
+	switch {
+	case takes == nil:
+	case takes.nothing:
+		return nil, usagef("%s takes no argument", method)
+	case len(words) == 1 && takes.isText() && len(takes.types()) > 0:
+		return words[0], nil
+	case len(takes.types()) > 0 && !slices.Contains(takes.types(), "object"):
+		return nil, usagef("%s takes %s, and members were given", method, takes.full())
+	}
+	if err := words.check(); err != nil {
+		return nil, err
+	}
+	object := []byte{'{'}
+	for _, word := range words {
+		key, value, isJSON := words.cut(word)
+		var v json.RawMessage
+		var err error
+		switch {
+		case isJSON:
+			v, err = typedJSON(key+":=", []byte(value), l)
+		case takes == nil:
+			v = appendJSONString(nil, value)
+		default:
+			v, err = takes.member(method, key, value, l)
 		}
-		object = append(appendJSONString(object, key), ':')
-		if !isJSON {
-			object = appendJSONString(object, value)
-			continue
-		}
-		v, err := p.json(key+":=", []byte(value))
 		if err != nil {
 			return nil, err
 		}
-		object = append(object, v.(json.RawMessage)...)
+		if len(object) > 1 {
+			object = append(object, ',')
+		}
+		object = append(append(appendJSONString(object, key), ':'), v...)
 	}
 	return json.RawMessage(append(object, '}')), nil
+}
+
+// member is the value of a member that was typed as a text.
+func (t *taking) member(method, key, text string, l limits) (json.RawMessage, error) {
+	of, ok := t.others()
+	var names []string
+	for _, m := range t.members() {
+		if names = append(names, m.name); m.name == key {
+			of, ok = m.shape, true
+		}
+	}
+	if !ok {
+		f := usagef("%s has no member %s", method, shorten(key, 100))
+		if near := nearest(key, names); near != "" {
+			f.Data = faultData{Near: near}.json()
+		}
+		return nil, f
+	}
+	if v := of.typed(text, l); v != nil {
+		return v, nil
+	}
+	return nil, usagef("%s=%s: expected %s", key, shorten(text, 100), of.full())
 }
 
 // isMethodName reports whether s has the form Service.Method.
 func isMethodName(s string) bool {
 	service, name, ok := strings.Cut(s, ".")
 	return ok && isServiceName(service) && isServiceName(name)
-}
-
-// completeMethods completes the methods of the running daemon. If there is none, it offers nothing and stays
-// silent, since the user is in the middle of typing.
-func completeMethods(f *clientFlags) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		set, _, err := settingsFrom(cmd)
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		limit := completionLimit
-		if cmd.Flags().Changed("timeout") {
-			limit = set.Timeout
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), limit)
-		defer cancel()
-		f.start, f.wait = false, 0
-		c, err := f.reach(ctx, set, nil)
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		defer c.close()
-		var list []Listing
-		if err := c.call(ctx, "Ipcd.List", nil, &list); err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		var names []string
-		for _, l := range list {
-			if strings.HasPrefix(l.Method, word) {
-				names = append(names, oneLine(l.Method)+"\t"+oneLine(l.Doc))
-			}
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
-	}
 }

@@ -41,7 +41,9 @@ func newConfigShowCmd() *cobra.Command {
 		Short: "print every setting and where its value comes from",
 		Long: `Print every setting with its value and where the value comes from: default, FILE:LINE,
 the environment variable or the flag. It reads what "ipcd run" with the same flags would
-read, and opens nothing else.`,
+read, and opens nothing else.
+
+The JSON is {"KEY": {"value": VALUE, "from": "ORIGIN"}, ...}, with sizes in bytes and durations as text.`,
 		Example: `  $ ipcd config show --set limits.drain=3s | grep -e drain -e KEY
   KEY                     VALUE               FROM
   limits.drain            3s                  flag --set`,
@@ -51,13 +53,12 @@ read, and opens nothing else.`,
 			if err != nil {
 				return err
 			}
-			if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
+			if wantsJSON(cmd) {
 				return showJSON(cmd.OutOrStdout(), &st, from)
 			}
 			return showTable(cmd.OutOrStdout(), &st, from)
 		},
 	}
-	cmd.Flags().Bool("json", false, `print {"KEY": {"value": VALUE, "from": "ORIGIN"}, ...}; sizes in bytes, durations as text`)
 	addSettingFlags(cmd, "listen", "endpoint", "allow_group", "idle", "timeout")
 	addInstanceFlags(cmd)
 	return cmd
@@ -84,7 +85,7 @@ file, the environment and the flags.`,
 				if _, err := daemonSettings(cmd); err != nil {
 					return err
 				}
-				_, err := fmt.Fprintln(cmd.OutOrStdout(), "the settings: ok")
+				_, err := fmt.Fprintln(outputOf(cmd), "the settings: ok")
 				return err
 			}
 			none := func(string) (string, bool) { return "", false }
@@ -93,7 +94,7 @@ file, the environment and the flags.`,
 			if err := gather(err, set.resolve(from), unservable); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", oneLine(args[0]))
+			_, err = fmt.Fprintf(outputOf(cmd), "%s: ok\n", oneLine(args[0]))
 			return err
 		},
 	}

@@ -174,16 +174,15 @@ Exit codes, like those of systemctl status: 0 it answers, or runs and you may no
 			if r == nil || wrong != nil && r.service == nil {
 				return cmp.Or(wrong, err)
 			}
-			complain(cmd.ErrOrStderr(), wrong)
+			complainTo(cmd.ErrOrStderr(), cmd, wrong)
 			out := cmd.OutOrStdout()
-			if f.json {
+			if wantsJSON(cmd) {
 				return errors.Join(r.printJSON(out), err)
 			}
 			return errors.Join(r.print(out), err)
 		},
 	}
 	addClientFlags(cmd, &f)
-	cmd.Flags().BoolVar(&f.json, "json", false, "print it as JSON")
 	s.add(cmd)
 	return cmd
 }
@@ -227,7 +226,7 @@ func (s *serviceFlags) gather(cmd *cobra.Command, f *clientFlags, set settings) 
 	}
 	// Calls reach the user's own daemon first. Calling the socket of the service instead could start
 	// the service.
-	own, err := defaultEndpoint()
+	own, err := set.clientEndpoint()
 	if err == nil && (r.service.State == stateAbsent || own.String() != r.service.Endpoint) {
 		var answer json.RawMessage
 		askErr := askOnce(cmd.Context(), own, set.Limits, &answer)

@@ -23,12 +23,13 @@ func TestTableRowFitsTheTerminal(t *testing.T) {
 		width int
 		want  string
 	}{
-		{"hello\n", 0, "hello\n"},
-		{"hello\n", 5, "hello\n"},
-		{"hello\n", 4, "hel…\n"},
-		{"schön!\n", 5, "schö…\n"},
-		{"hello\n", 1, "hello\n"},
-		{"\n", 4, "\n"},
+		{"hello, world", 0, "hello, world"},
+		{"hello, world", 12, "hello, world"},
+		{"hello, world", 11, "hello, wor…"},
+		{"schöne Wörter", 10, "schöne Wö…"},
+		{"hello, world", 9, "hello, world"},
+		{"hello, world", -3, "hello, world"},
+		{"", 14, ""},
 	}
 	for _, test := range tests {
 		if got := fit(test.line, test.width); got != test.want {

@@ -46,15 +46,14 @@ with --check: 0 same version, 1 different version, 3 no daemon reached.`,
 			switch {
 			case check:
 				return f.checkVersion(cmd, b)
-			case f.json:
+			case wantsJSON(cmd):
 				return printJSON(cmd.OutOrStdout(), b)
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "ipcd %s (protocol %d, %s, %s)\n", b.Version, b.Protocol, b.Go, b.System)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), b.line())
 			return err
 		},
 	}
 	addClientFlags(cmd, &f)
-	cmd.Flags().BoolVar(&f.json, "json", false, "print it as JSON")
 	cmd.Flags().BoolVar(&check, "check", false, "compare it with the daemon's version")
 	return cmd
 }
@@ -76,7 +75,7 @@ func (f *clientFlags) checkVersion(cmd *cobra.Command, b Build) error {
 	case c.Daemon.Protocol > b.Protocol:
 		c.Older = "program"
 	}
-	if f.json {
+	if wantsJSON(cmd) {
 		err = printJSON(cmd.OutOrStdout(), c)
 	} else {
 		err = table(cmd.OutOrStdout(), func(t io.Writer) {
@@ -98,6 +97,11 @@ func (c *Comparison) verdict() error {
 		return faultf(codeApplication, "the daemon has a different version, but the same protocol").withHint(`"ipcd restart" starts this version as the service`)
 	}
 	return nil
+}
+
+// line is what "ipcd version" and "ipcd --version" print.
+func (b Build) line() string {
+	return fmt.Sprintf("ipcd %s (protocol %d, %s, %s)", b.Version, b.Protocol, b.Go, b.System)
 }
 
 func thisBuild() Build {

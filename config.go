@@ -105,7 +105,7 @@ var settingTable = []setting{
 	{key: "listen", kind: ofEndpoints, at: func(s *settings) any { return &s.Listen },
 		doc: "The endpoints that the daemon serves; an empty list means the default endpoint of the user or the service."},
 	{key: "endpoint", kind: ofEndpoint, at: func(s *settings) any { return &s.Endpoint },
-		doc: "The endpoint that a client calls; if it is empty, the user's own daemon, or else the service."},
+		doc: "The endpoint that a client calls; if it is empty, the user's own daemon (at an endpoint of listen, or the default), or else the service."},
 	{key: "allow_group", kind: ofGroup, at: func(s *settings) any { return &s.AllowGroup },
 		doc: "A group whose members may call, besides the user that the daemon runs as and root (on Windows SYSTEM); empty for none."},
 	{key: "log_level", kind: ofWord, at: func(s *settings) any { return (*string)(&s.LogLevel) }, words: []string{"debug", "info", "warn", "error"},

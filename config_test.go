@@ -14,8 +14,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/spf13/cobra"
 )
 
 var renewGolden = flag.Bool("renew", false, "write contrib/config.toml, NOTICE and the golden logs anew")
@@ -42,9 +40,7 @@ func writeConfig(t testing.TB, text string) string {
 // configCmd runs a command line the way that main will.
 func configCmd(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	root := &cobra.Command{Use: "ipcd", SilenceErrors: true, SilenceUsage: true}
-	addConfigFlags(root)
-	root.AddCommand(newConfigCmd())
+	root := newRootCmd()
 	var out bytes.Buffer
 	root.SetOut(&out)
 	root.SetArgs(args)

@@ -317,7 +317,7 @@ func TestCtrlCInACallCancelsIt(t *testing.T) {
 // Whoever reads our output may have had enough: ipcd ls | head -1.
 func TestOutputThatNobodyReads(t *testing.T) {
 	s := startServerWith(t, nil, localEndpoint(t))
-	for _, args := range [][]string{{"ls"}, {"call", "Trial.Big", "--json", "4000000"}, {"--help"}} {
+	for _, args := range [][]string{{"ls"}, {"call", "Trial.Big", "--arg", "4000000"}, {"--help"}} {
 		r, w, err := os.Pipe()
 		must(t, err)
 		r.Close()

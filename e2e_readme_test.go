@@ -99,6 +99,35 @@ func TestReadmeClients(t *testing.T) {
 	}
 }
 
+// TestReadmeClientsSurvive has the programs that people paste call with what does not come in one piece, and with what fails.
+func TestReadmeClientsSurvive(t *testing.T) {
+	section := readmeSection(t, "Call it from anything")
+	s := startServer(t, localEndpoint(t).String())
+	for _, test := range []struct{ tool, file, language, text, long string }{
+		{"node", "client.js", "js", "'hello from Node'", "'ä'.repeat(100000)"},
+		{"python3", "client.py", "python", `"hello from Python"`, `"ä" * 100000`},
+	} {
+		tool := needTool(t, test.tool)
+		program := codeBlocks(t, section, test.language)[0]
+		run := func(old, new string) *exec.Cmd {
+			changed := strings.Replace(program, old, new, 1)
+			if changed == program {
+				t.Fatalf("the program in %s has no %s", test.language, old)
+			}
+			cmd := exec.Command(tool, writeProgram(t, test.file, changed), s.endpoints[0].Path)
+			cmd.Env = append(os.Environ(), "PYTHONIOENCODING=utf-8")
+			return cmd
+		}
+		if got, want := printed(t, run(test.text, test.long)), strings.Repeat("ä", 100000)+"\n"; got != want {
+			t.Errorf("in %s a long text comes back as %d bytes %.40q; want %d", test.language, len(got), got, len(want))
+		}
+		out, err := run("Echo.Say", "Echo.Sai").CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "there is no method Echo.Sai (code -32601)") {
+			t.Errorf("in %s a call that fails ends with %v and %s", test.language, err, out)
+		}
+	}
+}
+
 // TestReadmeTranscript types what the transcript at the top types, with the program that is there
 // already in place of the one that it builds, and wants what it shows.
 func TestReadmeTranscript(t *testing.T) {

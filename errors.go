@@ -270,13 +270,6 @@ func hintFor(err error) string {
 		return f.hint
 	}
 	switch f.Code {
-	case codeNoMethod:
-		if near := f.data().Near; near != "" {
-			return fmt.Sprintf("did you mean %s? \"ipcd ls\" lists what there is", near)
-		}
-		return `run "ipcd ls" to see what there is`
-	case codeBadArgument:
-		return `run "ipcd describe METHOD" to see its argument`
 	case codeBusy, codeShuttingDown:
 		return "try again; --wait 5s does it for you while a daemon comes up"
 	case codeTooLarge:

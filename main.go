@@ -68,11 +68,11 @@ import (
 )
 
 func main() {
-	err := newRootCmd().ExecuteContext(context.Background())
+	cmd, err := newRootCmd().ExecuteContextC(context.Background())
 	if out := (*fs.PathError)(nil); errors.As(err, &out) && out.Path == os.Stdout.Name() && isBrokenPipe(err) {
 		os.Exit(exitDone) // the reader of our output has had enough, as head -1 does
 	}
-	complain(errorStream{os.Stderr}, err)
+	complainTo(errorStream{os.Stderr}, cmd, err)
 	os.Exit(exitCode(err))
 }
 
@@ -85,6 +85,7 @@ func newRootCmd() *cobra.Command {
 "ipcd run" serves; "ipcd call hello" calls. Programs in Go, Node.js, Python, a shell or curl
 call with the standard library that they have: see the README and docs/protocol.md.`,
 		Example:           "  ipcd call --start hello\n  ipcd ls",
+		Version:           thisBuild().line(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		Args:              knownCommand,
@@ -94,7 +95,9 @@ call with the standard library that they have: see the README and docs/protocol.
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%w", err).withHint("see %s --help", c.CommandPath())
 	})
+	cmd.SetVersionTemplate("{{.Version}}\n")
 	addConfigFlags(cmd)
+	addJSONFlag(cmd)
 	cmd.AddCommand(newRunCmd(), newCallCmd(), newLsCmd(), newDescribeCmd(), newStatusCmd(), newWhoamiCmd(),
 		newInstallCmd(), newUninstallCmd(), newStartCmd(), newStopCmd(), newRestartCmd(),
 		newForkCmd(), newChildCmd(), newConfigCmd(), newVersionCmd())

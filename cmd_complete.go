@@ -1,0 +1,106 @@
+package main
+
+// This file owns what a shell completes from a daemon that runs: methods, services, the members of an argument, and
+// endpoints. If there is no daemon, it offers nothing and stays silent, since the user is in the middle of typing.
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+const completionLimit = 500 * time.Millisecond // the shell waits for completions; --timeout on the line is another limit
+
+// complete asks the daemon that the line names, and offers what begins with word.
+func (f *clientFlags) complete(cmd *cobra.Command, word string, ask func(ctx context.Context, c caller) ([]string, error)) []string {
+	set, _, err := settingsFrom(cmd)
+	if err != nil {
+		return nil
+	}
+	limit := completionLimit
+	if cmd.Flags().Changed("timeout") {
+		limit = set.Timeout
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	f.start, f.wait = false, 0
+	c, err := f.reach(ctx, set, nil)
+	if err != nil {
+		return nil
+	}
+	defer c.close()
+	words, err := ask(ctx, c)
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(words, func(w string) bool { return !strings.HasPrefix(w, word) })
+}
+
+// completeMethod completes a method; with services, the name of a service as well.
+func completeMethod(f *clientFlags, services bool) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return f.complete(cmd, word, func(ctx context.Context, c caller) (names []string, err error) {
+			var list []Listing
+			err = c.call(ctx, "Ipcd.List", nil, &list)
+			for _, l := range list {
+				if service, _, _ := strings.Cut(l.Method, "."); services && !slices.Contains(names, service) {
+					names = append(names, service)
+				}
+				names = append(names, l.Method+"\t"+l.Doc)
+			}
+			return names, err
+		}), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completeCall completes a method, and then the members of its argument.
+func completeCall(f *clientFlags) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+		switch {
+		case len(args) == 0:
+			return completeMethod(f, false)(cmd, args, word)
+		case strings.HasPrefix(word, "@"):
+			return nil, cobra.ShellCompDirectiveDefault // a file
+		case !isMethodName(args[0]), strings.Contains(word, "="):
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return f.complete(cmd, word, func(ctx context.Context, c caller) (names []string, err error) {
+			takes, err := (&typedCall{clientFlags: f, method: args[0]}).describe(ctx, c)
+			if takes == nil {
+				return nil, err
+			}
+			for _, m := range takes.members() {
+				sign := m.sign()
+				given := func(arg string) bool {
+					return strings.HasPrefix(arg, m.name+"=") || strings.HasPrefix(arg, m.name+":=")
+				}
+				if !slices.ContainsFunc(args[1:], given) {
+					names = append(names, m.name+sign+"\t"+m.full())
+				}
+			}
+			return names, nil
+		}), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	}
+}
+
+// completeEndpoint completes the endpoints that calls go to without being told, and the beginnings of all others.
+func completeEndpoint(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+	var places []string
+	if set, _, err := settingsFrom(cmd); err == nil {
+		if e, err := set.clientEndpoint(); err == nil {
+			places = append(places, e.String()+"\twhere calls go")
+		}
+	}
+	places = append(places, serviceEndpoint(defaultName).String()+"\tthe service")
+	for _, scheme := range []string{localScheme, "tcp", "http"} {
+		places = append(places, scheme+"://")
+	}
+	places = append(places, "fork:\ta program with a Node.js channel")
+	return slices.DeleteFunc(places, func(p string) bool { return !strings.HasPrefix(p, word) }), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+}
