@@ -152,8 +152,15 @@ func checkServer(e endpoint, conn net.Conn) error {
 }
 
 func foreign(e endpoint, what string, uid int) *fault {
-	return faultf(codeDenied, "%s at %s belongs to %s; nothing was sent to it", what, e, nameUser(uid)).
-		withHint(`start one of your own with "ipcd run", or call as that user`)
+	f := faultf(codeDenied, "%s at %s belongs to %s; nothing was sent to it", what, e, nameUser(uid))
+	if os.Getuid() != 0 {
+		return f.withHint(`start one of your own with "ipcd run", or call as that user`)
+	}
+	name := userName(uid)
+	if name == "" {
+		name = "#" + strconv.Itoa(uid)
+	}
+	return f.withHint("call as that user: sudo -u %s %s", joinWords([]string{name}), joinWords(os.Args))
 }
 
 // dialUnixFault says why the connection failed and what can be done about it.

@@ -127,11 +127,11 @@ func TestClientSendsNothingToAForeignDaemon(t *testing.T) {
 		return c.call(t.Context(), "Echo.Say", "a secret", nil)
 	}
 	err := call()
-	checkRefused(t, "a socket of nobody's", err, "the socket at unix://"+path+" belongs to user nobody (uid 65534); nothing was sent to it", "ipcd run")
+	checkRefused(t, "a socket of nobody's", err, "the socket at unix://"+path+" belongs to user nobody (uid 65534); nothing was sent to it", "sudo -u nobody ")
 	// A file of ours that somebody else listens behind: the kernel knows who does.
 	must(t, os.Lchown(path, 0, 0))
 	err = call()
-	checkRefused(t, "a daemon of nobody's", err, "the daemon at unix://"+path+" belongs to user nobody (uid 65534); nothing was sent to it", "ipcd run")
+	checkRefused(t, "a daemon of nobody's", err, "the daemon at unix://"+path+" belongs to user nobody (uid 65534); nothing was sent to it", "sudo -u nobody ")
 	if n := receive(t, sent); n != 0 {
 		t.Errorf("%d bytes were sent to it", n)
 	}
