@@ -1,11 +1,14 @@
 package main
 
-// This file owns the background daemon that a client starts for itself.
+// This file owns the background daemon that a client starts for itself: how it begins, how it is replaced by one of
+// another build, and how a client ends a daemon that is no service.
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,61 +17,156 @@ import (
 )
 
 const (
-	startLimit  = 10 * time.Second // for a background daemon to answer
-	startLog    = "daemon.log"     // the log of a background daemon, in its state directory
-	startGrace  = 2 * time.Second  // for another client's daemon to answer, after ours has found the endpoint taken
-	defaultIdle = 15 * time.Minute // a background daemon stops after so long without connections
-	maxStartLog = 1 << 20          // bytes; a log longer than that is truncated at the next start
+	startLimit  = 10 * time.Second       // for a background daemon to answer
+	startLog    = "daemon.log"           // the log of a background daemon, in its state directory
+	startGrace  = 2 * time.Second        // for another client's daemon to answer, after ours has found the endpoint taken
+	startAgain  = 200 * time.Millisecond // for a daemon that ends to let go of the endpoint
+	stopSlack   = 5 * time.Second        // besides the drain limit, for a daemon to end
+	defaultIdle = 15 * time.Minute       // a background daemon stops after so long without connections
+	maxStartLog = 1 << 20                // bytes; a log longer than that is truncated at the next start
 )
 
-// startDaemon starts "ipcd run" in the background on e and connects to it. If many clients do so at once, one daemon
-// gets the endpoint, the others find it taken, and all clients connect to that one.
-func startDaemon(ctx context.Context, e endpoint, set settings) (caller, error) {
+// startDaemon starts "ipcd run" in the background on endpoints and connects to the first. If many clients do so at once,
+// one daemon gets the endpoint, the others find it taken, and all clients connect to that one.
+func startDaemon(ctx context.Context, endpoints []endpoint, set settings) (caller, error) {
+	e := endpoints[0]
 	if !e.isLocal() {
-		return nil, usagef("--start starts a daemon on a local endpoint, which %s is not", e).withHint("leave out -e, or name a unix:// or npipe:// endpoint")
+		return nil, usagef("--start starts a daemon on a local endpoint, which %s is not", e).withHint("name a unix:// or npipe:// endpoint with -e, or in listen")
 	}
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	running, ended := context.WithCancel(ctx)
-	defer ended()
-	logFile, err := launch(e, set, ended)
-	if err != nil {
-		return nil, err
-	}
 	var c caller
-	connect := func() (bool, error) {
-		var err error
-		c, err = dial(ctx, e, dialOptions{limits: set.Limits})
-		return err == nil || ctx.Err() == nil && !errors.Is(err, &fault{Code: codeNotReachable}), err
+	connect := func(ctx context.Context) (bool, error) {
+		return again(ctx, 2*time.Millisecond, 50*time.Millisecond, func() (bool, error) {
+			var err error
+			if c, err = dial(ctx, e, dialOptions{limits: set.Limits}); err == nil {
+				err = ping(ctx, c)
+			}
+			return err == nil || ctx.Err() == nil && !errors.Is(err, &fault{Code: codeNotReachable}), err
+		})
 	}
-	done, err := again(running, 2*time.Millisecond, 50*time.Millisecond, connect)
-	if !done && ctx.Err() == nil { // ours has exited: a daemon that is still starting may have taken the endpoint
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), startGrace)
-		defer cancel()
-		done, err = again(ctx, 2*time.Millisecond, 50*time.Millisecond, connect)
+	var logFile string
+	var err error
+	// If ours exits at once, another one has the endpoint: one that ends, so that the next start succeeds, or one that
+	// begins and will answer.
+	for _, grace := range []time.Duration{startAgain, startGrace} {
+		running, ended := context.WithCancel(ctx)
+		defer ended()
+		if logFile, err = launch(endpoints, set, ended); err != nil {
+			return nil, err
+		}
+		var done bool
+		if done, err = connect(running); !done && ctx.Err() == nil {
+			taken, cancel := context.WithTimeout(ctx, grace)
+			defer cancel()
+			done, err = connect(taken)
+		}
+		if done {
+			return c, err
+		}
 	}
-	if !done {
-		return nil, faultf(codeNotReachable, "the daemon that was started at %s does not answer: %w", e, err).
-			withHint("its log is %s; \"ipcd run\" in a terminal shows what is wrong", logFile)
-	}
-	return c, err
+	return nil, faultf(codeNotReachable, "the daemon that was started at %s does not answer: %w", e, err).
+		withHint("its log is %s; \"ipcd run\" in a terminal shows what is wrong", logFile)
 }
 
-// launch starts the daemon, and calls ended once it has exited.
-func launch(e endpoint, set settings, ended func()) (logFile string, err error) {
+// ownBuild identifies the program that runs by its SHA-256: two builds of one version differ, and to whoever has just
+// added a service that is what matters.
+func ownBuild() (string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", fmt.Errorf("find our own program: %w", err)
 	}
-	dir, err := stateDir()
+	f, err := os.Open(self)
+	if err != nil {
+		return "", fmt.Errorf("read our own program: %w", err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("read our own program: %w", err)
+	}
+	return fmt.Sprintf("%x", h.Sum(nil)[:16]), nil
+}
+
+// isOtherBuild reports whether --start has started the daemon from another build of this program.
+func (s *Status) isOtherBuild() bool {
+	if s.Build == "" {
+		return false
+	}
+	own, err := ownBuild()
+	return err == nil && s.Build != own
+}
+
+// stopDaemon stops the daemon behind c, which it closes, and waits until it answers no more.
+func stopDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits) error {
+	err := c.call(ctx, "Ipcd.Stop", nil, nil)
+	c.close()
+	switch {
+	case errors.Is(err, &fault{Code: codeNoMethod}):
+		return faultf(codeNoMethod, "the daemon at %s is older than this program, and cannot be asked to stop", e).withHint("end the process: kill %d", was.PID)
+	case errors.Is(err, errShuttingDown), errors.Is(err, &fault{Code: codeConnection}): // somebody else was quicker
+	case err != nil:
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.Drain+stopSlack)
+	defer cancel()
+	done, err := again(ctx, 2*time.Millisecond, 100*time.Millisecond, func() (bool, error) {
+		c, err := dial(ctx, e, dialOptions{limits: l})
+		if err != nil {
+			return errors.Is(err, &fault{Code: codeNotReachable}), err
+		}
+		defer c.close()
+		var now Status
+		err = c.call(ctx, "Ipcd.Status", nil, &now)
+		return err == nil && now.PID != was.PID, err
+	})
+	if !done {
+		return faultf(codeApplication, "the daemon at %s was asked to stop, and still answers: %w", e, err).withHint("end the process: kill %d", was.PID)
+	}
+	return nil
+}
+
+// renew replaces the daemon behind c if --start has started it from another build of this program.
+func renew(ctx context.Context, e endpoint, c caller, set settings, log *logger) (caller, error) {
+	var was Status
+	if c.call(ctx, "Ipcd.Status", nil, &was) != nil || !was.isOtherBuild() {
+		return c, nil // whoever that is
+	}
+	log.info("the daemon was started from another build, and is replaced", "endpoint", e, "pid", was.PID)
+	if err := stopDaemon(ctx, e, c, was, set.Limits); err != nil {
+		return nil, err
+	}
+	return startDaemon(ctx, set.started(e), set)
+}
+
+// started returns the endpoints that a daemon serves which is started for calls of e.
+func (st *settings) started(e endpoint) []endpoint {
+	list := []endpoint{e}
+	for _, text := range st.Listen {
+		if also, err := parseEndpoint(text); st.Endpoint == "" && err == nil && !same(also, e) {
+			list = append(list, also)
+		}
+	}
+	return list
+}
+
+// launch starts the daemon, and calls ended once it has exited.
+func launch(endpoints []endpoint, set settings, ended func()) (logFile string, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find our own program: %w", err)
+	}
+	build, err := ownBuild()
 	if err != nil {
 		return "", err
 	}
+	if logFile, err = startLogFile(); err != nil {
+		return "", err
+	}
+	dir := filepath.Dir(logFile)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("make the directory for the daemon's log: %w", err)
 	}
-	logFile = filepath.Join(dir, startLog)
 	log, err := openStartLog(logFile)
 	if err != nil {
 		return "", err
@@ -79,7 +177,10 @@ func launch(e endpoint, set settings, ended func()) (logFile string, err error) 
 		idle = defaultIdle
 	}
 	// The daemon gets our settings, wherever each of them came from, and looks for none itself.
-	args := []string{"run", "--config", os.DevNull, "--listen", e.String(), "--idle", idle.String()}
+	args := []string{"run", "--config", os.DevNull, "--idle", idle.String(), "--build", build, "--log-file", logFile}
+	for _, e := range endpoints {
+		args = append(args, "--listen", e.String())
+	}
 	for i := range settingTable {
 		s := &settingTable[i]
 		if strings.HasPrefix(s.key, "limits.") || s.key == "allow_group" || strings.HasPrefix(s.key, "log_") {
@@ -99,6 +200,12 @@ func launch(e endpoint, set settings, ended func()) (logFile string, err error) 
 		ended()
 	}()
 	return logFile, nil
+}
+
+// startLogFile is where background daemons log.
+func startLogFile() (string, error) {
+	dir, err := stateDir()
+	return filepath.Join(dir, startLog), err
 }
 
 // openStartLog opens the log of background daemons, and truncates it if it is long.

@@ -319,9 +319,11 @@ func (f *clientFlags) reach(ctx context.Context, set settings, log *logger) (cal
 		c, err = persist(ctx, f.wait, try)
 	}
 	switch {
+	case err == nil && f.start:
+		return renew(ctx, own, c, set, log)
 	case !errors.Is(err, nobody):
 	case f.start:
-		return startDaemon(ctx, own, set)
+		return startDaemon(ctx, set.started(own), set)
 	case serviceErr != nil && !errors.Is(serviceErr, fs.ErrPermission) && serviceInstalled():
 		return nil, asFault(serviceErr).withHint(`the service is installed, but nobody listens for it there: ipcd start`)
 	}
@@ -379,6 +381,8 @@ func (f *clientFlags) ask(ctx context.Context, c caller, method string, arg, res
 			withHint(`restart the daemon; "ipcd version" and "ipcd status" tell the version of each`)
 	case refused.Code == codeNoMethod && f.at.Scheme == "fork":
 		return refused.withHint("the program of %s answers it", f.at)
+	case refused.Code == codeNoMethod && f.isOtherBuild(ctx, c):
+		return refused.withHint(`the daemon runs another build of this program, and "%s" starts this one`, f.line("restart"))
 	case refused.Code == codeNoMethod && refused.data().Near != "":
 		return refused.withHint(`did you mean %s? "%s" lists what there is`, refused.data().Near, f.line("ls"))
 	case refused.Code == codeNoMethod:
@@ -387,6 +391,12 @@ func (f *clientFlags) ask(ctx context.Context, c caller, method string, arg, res
 		return refused.withHint(`run "%s" to see its argument`, f.line("describe", method))
 	}
 	return err
+}
+
+// isOtherBuild reports whether the daemon was started from another build of this program.
+func (f *clientFlags) isOtherBuild(ctx context.Context, c caller) bool {
+	var s Status
+	return c.call(ctx, "Ipcd.Status", nil, &s) == nil && s.isOtherBuild()
 }
 
 // askJSON calls a method whose result is a T and returns the result as JSON. gob has the names of Go and omits

@@ -50,9 +50,9 @@ func completeMethod(f *clientFlags, services bool) cobra.CompletionFunc {
 			err = c.call(ctx, "Ipcd.List", nil, &list)
 			for _, l := range list {
 				if service, _, _ := strings.Cut(l.Method, "."); services && !slices.Contains(names, service) {
-					names = append(names, service)
+					names = append(names, oneLine(service))
 				}
-				names = append(names, l.Method+"\t"+l.Doc)
+				names = append(names, oneLine(l.Method)+"\t"+oneLine(l.Doc))
 			}
 			return names, err
 		}), cobra.ShellCompDirectiveNoFileComp
@@ -81,7 +81,7 @@ func completeCall(f *clientFlags) cobra.CompletionFunc {
 					return strings.HasPrefix(arg, m.name+"=") || strings.HasPrefix(arg, m.name+":=")
 				}
 				if !slices.ContainsFunc(args[1:], given) {
-					names = append(names, m.name+sign+"\t"+m.full())
+					names = append(names, oneLine(m.name)+sign+"\t"+oneLine(m.full()))
 				}
 			}
 			return names, nil

@@ -49,6 +49,10 @@ signal cuts them at once.`,
 	}
 	addSettingFlags(cmd, "listen", "allow_group", "idle")
 	addInstanceFlags(cmd)
+	for name, usage := range map[string]string{"build": "what started it: see launch", "log-file": "where its standard error goes"} {
+		cmd.Flags().String(name, "", usage)
+		cobra.CheckErr(cmd.Flags().MarkHidden(name))
+	}
 	return cmd
 }
 
@@ -59,7 +63,8 @@ func serveCommand(ctx context.Context, cmd *cobra.Command, o overseer) error {
 	if err != nil {
 		return err
 	}
-	return (&daemon{overseer: o, load: load, router: router}).run(ctx)
+	l := life{build: cmd.Flag("build").Value.String(), log: cmd.Flag("log-file").Value.String()}
+	return (&daemon{overseer: o, load: load, router: router, life: l}).run(ctx)
 }
 
 // daemonSettings merges the settings of a daemon, as settingsFrom does, and refuses those with which none can run.

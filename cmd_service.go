@@ -1,9 +1,11 @@
 package main
 
 // This file owns the commands that change the service: install, uninstall, start, stop, restart.
-// The one that only looks at it is in cmd_status.go.
+// Those that only look at it are in cmd_status.go and cmd_logs.go; what stop and restart do to a daemon that is no
+// service is in cmd_own.go.
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -239,7 +241,7 @@ func (f *installFlags) install(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	out := cmd.OutOrStdout()
+	out := outputOf(cmd)
 	if f.dryRun {
 		sup, err := findSupervisor(d.user)
 		if err != nil {
@@ -340,7 +342,7 @@ func (f *serviceFlags) installer(cmd *cobra.Command) (*installer, error) {
 	if err := f.check(); err != nil {
 		return nil, err
 	}
-	i, err := newInstaller(&deployment{instance: f.instance}, cmd.OutOrStdout())
+	i, err := newInstaller(&deployment{instance: f.instance}, outputOf(cmd))
 	if err != nil {
 		return nil, err
 	}
@@ -349,14 +351,27 @@ func (f *serviceFlags) installer(cmd *cobra.Command) (*installer, error) {
 }
 
 // newControlCmd returns start, stop or restart.
-func newControlCmd(use, short, long, done string, steps func(supervisor, *deployment) []step, answers bool) *cobra.Command {
+// own does it to a daemon that is no service; nil if only a service has it.
+func newControlCmd(use, short, long, done string, steps func(supervisor, *deployment) []step, answers bool, own func(*ownDaemon, context.Context) error) *cobra.Command {
 	var f serviceFlags
 	cmd := &cobra.Command{
 		Use: use, Short: short, Long: long,
 		Example: fmt.Sprintf("  sudo ipcd %s\n  ipcd %s --user", use, use),
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if own != nil {
+				d, err := f.ownDaemon(cmd)
+				if err != nil {
+					return err
+				}
+				if d != nil {
+					return own(d, cmd.Context())
+				}
+			}
 			i, err := f.installer(cmd)
+			if hint := hintFor(err); hint != "" && own != nil && !f.user {
+				return asFault(err).withHint("%s; for a daemon that is no service: ipcd %s -e URL", hint, use)
+			}
 			if err != nil {
 				return err
 			}
@@ -380,6 +395,9 @@ func newControlCmd(use, short, long, done string, steps func(supervisor, *deploy
 		},
 	}
 	f.add(cmd)
+	if own != nil {
+		addOwnFlag(cmd)
+	}
 	return cmd
 }
 
@@ -401,17 +419,19 @@ func serviceInstalled() bool {
 
 func newStartCmd() *cobra.Command {
 	return newControlCmd("start", "start the service", "Start the service and wait until it answers. A running service is left alone.",
-		"has been started", supervisor.start, true)
+		"has been started", supervisor.start, true, nil)
 }
 
 func newStopCmd() *cobra.Command {
-	return newControlCmd("stop", "stop the service",
-		"Stop the service. Calls in flight may finish within the drain limit. It stays stopped until the next boot, even if it is called.",
-		"has been stopped", supervisor.stop, false)
+	return newControlCmd("stop", "stop the service, or your own daemon",
+		"Stop the service. Calls in flight may finish within the drain limit. It stays stopped until the next boot, even if it is called.\n"+
+			ownInstead+"\n\nIt says which of them it has stopped.",
+		"has been stopped", supervisor.stop, false, (*ownDaemon).stop)
 }
 
 func newRestartCmd() *cobra.Command {
-	return newControlCmd("restart", "restart the service",
-		"Stop the service, start it again, and wait until it answers. If the service manager keeps the\nsocket open meanwhile, as systemd does, no call is lost.",
-		"has been started anew", supervisor.restart, true)
+	return newControlCmd("restart", "restart the service, or your own daemon",
+		"Stop the service, start it again, and wait until it answers. If the service manager keeps the\nsocket open meanwhile, as systemd does, no call is lost.\n"+
+			ownInstead+" One that runs in a terminal is\nrestarted there.\n\nIt says which of them it has restarted.",
+		"has been started anew", supervisor.restart, true, (*ownDaemon).restart)
 }

@@ -23,7 +23,8 @@ type ServiceReport struct {
 	State    serviceState `json:"state"`
 	Endpoint string       `json:"endpoint"`
 	unitState
-	Log []string `json:"log,omitempty"` // its last lines, if the daemon does not answer
+	LogAt string   `json:"log_at,omitempty"` // the file of its log, or the command that shows it
+	Log   []string `json:"log,omitempty"`    // its last lines, if the daemon does not answer
 }
 
 // A serviceState says what would happen to a call to the service.
@@ -52,6 +53,8 @@ func (f *serviceFlags) report(ctx context.Context, sup supervisor) (*ServiceRepo
 	if !i.installed() {
 		return r, nil, nil
 	}
+	file, words := sup.logAt(d)
+	r.LogAt = cmp.Or(file, joinWords(words))
 	var err error
 	if r.unitState, err = sup.state(ctx, d); err != nil {
 		return r, nil, err
@@ -114,15 +117,15 @@ func (r *ServiceReport) rows(t io.Writer) {
 	if r.Restarts > 0 {
 		fmt.Fprintf(t, "restarts\t%d, by the service manager\n", r.Restarts)
 	}
-	if r.State == stateAnswering {
-		return // the daemon's own status has the rest
+	if r.State != stateAnswering { // otherwise the daemon's own status has these
+		if r.PID > 0 {
+			fmt.Fprintf(t, "process\t%d\n", r.PID)
+		}
+		fmt.Fprintf(t, "endpoint\t%s\n", r.Endpoint)
 	}
-	if r.PID > 0 {
-		fmt.Fprintf(t, "process\t%d\n", r.PID)
-	}
-	fmt.Fprintf(t, "endpoint\t%s\n", r.Endpoint)
+	fmt.Fprintf(t, "log\t%s\n", oneLine(r.LogAt))
 	for _, line := range r.Log {
-		fmt.Fprintf(t, "log\t%s\n", oneLine(line))
+		fmt.Fprintf(t, "\t%s\n", oneLine(line))
 	}
 }
 
@@ -154,7 +157,7 @@ With -e it is about the daemon there only, with --name or --user about that serv
 The JSON is the answer of Ipcd.Status (docs/protocol.md), if a daemon answers, with two more members: "program",
 which is what "version --json" prints, and "service":
 {"name", "user", "manager", "state", "endpoint", "installed", "enabled", "active", "pid", "since", "restarts",
-"why", "waiting", "log"}. The state is not installed, stopped, waiting (the first call starts it), starting,
+"why", "waiting", "log_at", "log"}. The state is not installed, stopped, waiting (the first call starts it), starting,
 answering, running (you may not call it), not answering, stopping or failed.
 
 Exit codes, like those of systemctl status: 0 it answers, or runs and you may not call it;
@@ -270,6 +273,9 @@ func (r *report) print(w io.Writer) error {
 		fmt.Fprintf(t, "connections\t%d now, %d in all, %d refused\n", s.Connections, s.Accepted, s.Refused)
 		fmt.Fprintf(t, "calls\t%d, %d of them answered with an error\n", s.Calls, s.Errors)
 		fmt.Fprintf(t, "memory\t%.1f MiB\n", float64(s.Memory)/(1<<20))
+		if r.service == nil || r.service.PID != s.PID {
+			fmt.Fprintf(t, "log\t%s\n", oneLine(cmp.Or(s.Log, "on standard error, where it was started")))
+		}
 	})
 }
 
@@ -277,9 +283,11 @@ func (r *report) print(w io.Writer) error {
 func (r *report) compareVersion(s Status) string {
 	own := version()
 	switch {
+	case s.isOtherBuild() && own == s.Version:
+		return `; this program is another build, and "ipcd restart" starts it`
 	case own == s.Version:
 		return ""
-	case r.service != nil && r.service.PID == s.PID:
+	case r.service != nil && r.service.PID == s.PID, s.Build != "":
 		return "; this program is " + own + `, and "ipcd restart" starts it`
 	}
 	return fmt.Sprintf("; this program is %s and can replace it: kill %d", own, s.PID)

@@ -25,7 +25,7 @@ type Build struct {
 type Comparison struct {
 	Program Build  `json:"program"`
 	Daemon  Status `json:"daemon"`
-	Same    bool   `json:"same"`            // they have the same version
+	Same    bool   `json:"same"`            // they have the same version, and as far as is known are the same build
 	Older   string `json:"older,omitempty"` // the side with the older protocol: "program" or "daemon"
 }
 
@@ -38,7 +38,7 @@ func newVersionCmd() *cobra.Command {
 
 With --check it asks the daemon too, and says which of the two is older. A daemon and a client
 understand each other across versions; for what the older one lacks, an error says so. Exit codes
-with --check: 0 same version, 1 different version, 3 no daemon reached.`,
+with --check: 0 same version, 1 different version or another build of it, 3 no daemon reached.`,
 		Example: "  ipcd version\n  ipcd version --json\n  ipcd version --check || ipcd restart",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -68,7 +68,7 @@ func (f *clientFlags) checkVersion(cmd *cobra.Command, b Build) error {
 	if err := f.do(cmd.Context(), set, "Ipcd.Status", nil, &c.Daemon); err != nil {
 		return err
 	}
-	c.Same = c.Daemon.Version == b.Version
+	c.Same = c.Daemon.Version == b.Version && !c.Daemon.isOtherBuild()
 	switch {
 	case c.Daemon.Protocol < b.Protocol:
 		c.Older = "daemon"
@@ -90,11 +90,15 @@ func (f *clientFlags) checkVersion(cmd *cobra.Command, b Build) error {
 func (c *Comparison) verdict() error {
 	switch {
 	case c.Older == "daemon":
-		return faultf(codeApplication, "the daemon is older than this program").withHint(`"ipcd restart" starts this version as the service; a daemon that is not a service has to be stopped and started again`)
+		return faultf(codeApplication, "the daemon is older than this program").withHint(`"ipcd restart" starts this version; a daemon that runs in a terminal is restarted there`)
 	case c.Older == "program":
 		return faultf(codeApplication, "this program is older than the daemon").withHint("upgrade the program")
 	case !c.Same:
-		return faultf(codeApplication, "the daemon has a different version, but the same protocol").withHint(`"ipcd restart" starts this version as the service`)
+		what := "the daemon has a different version, but the same protocol"
+		if c.Daemon.Version == c.Program.Version {
+			what = "the daemon is another build of the same version"
+		}
+		return faultf(codeApplication, "%s", what).withHint(`"ipcd restart" starts this one; a daemon that runs in a terminal is restarted there`)
 	}
 	return nil
 }

@@ -43,6 +43,7 @@ type daemon struct {
 	overseer overseer
 	load     func() (settings, error) // reads the settings, at startup and for each reload
 	router   *router
+	life     life // stop is the daemon's to add
 
 	set       settings
 	log       *logger
@@ -63,6 +64,15 @@ func (d *daemon) run(ctx context.Context) (err error) {
 
 	if d.server, err = newDaemonServer(d.router, d.set, d.log); err != nil {
 		return err
+	}
+	asks := make(chan struct{}, 1)
+	d.server.life = d.life
+	d.server.life.service = d.set.instance
+	d.server.life.stop = func() {
+		select {
+		case asks <- struct{}{}:
+		default: // it was asked already
+		}
 	}
 	if err := d.listen(ctx); err != nil {
 		return err
@@ -88,6 +98,9 @@ func (d *daemon) run(ctx context.Context) (err error) {
 			return nil
 		case asked = <-stops:
 			d.log.info("stopping", "signal", asked.String())
+			return nil
+		case <-asks:
+			d.log.info("stopping: a caller asked for it")
 			return nil
 		case <-places.C:
 			if e := d.server.lost(); e != "" {

@@ -283,8 +283,9 @@ func TestStartAtOneInstant(t *testing.T) {
 	cmd.Env = env
 	var status Status
 	must(t, json.Unmarshal([]byte(printed(t, cmd)), &status))
-	if status.Calls != int64(clients)+1 {
-		t.Errorf("the daemon has had %d calls; want those of %d clients and ours", status.Calls, clients)
+	// Who finds a daemon that is there asks which build it is.
+	if status.Calls < int64(clients)+1 || status.Calls > 2*int64(clients)+1 {
+		t.Errorf("the daemon has had %d calls; want those of %d clients, at most two each, and ours", status.Calls, clients)
 	}
 	// It is in a session of its own, which a terminal that closes does not reach.
 	if sid, err := unix.Getsid(status.PID); err != nil || sid != status.PID {

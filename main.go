@@ -4,6 +4,7 @@
 //	ipcd call hello           call Echo.Say with "hello" and print the answer
 //	ipcd ls, describe, status, whoami
 //	ipcd install, uninstall, start, stop, restart   the service of the operating system
+//	ipcd logs                 its log, or that of one's own daemon
 //	ipcd child, fork          the two ends of the Node.js IPC channel
 //	ipcd config show, check   show the settings in force, check a file
 //	ipcd version, completion
@@ -99,7 +100,7 @@ call with the standard library that they have: see the README and docs/protocol.
 	addConfigFlags(cmd)
 	addJSONFlag(cmd)
 	cmd.AddCommand(newRunCmd(), newCallCmd(), newLsCmd(), newDescribeCmd(), newStatusCmd(), newWhoamiCmd(),
-		newInstallCmd(), newUninstallCmd(), newStartCmd(), newStopCmd(), newRestartCmd(),
+		newInstallCmd(), newUninstallCmd(), newStartCmd(), newStopCmd(), newRestartCmd(), newLogsCmd(),
 		newForkCmd(), newChildCmd(), newConfigCmd(), newVersionCmd())
 	return cmd
 }

@@ -30,6 +30,7 @@ type server struct {
 	*shared
 	router *router
 	http   *httpServer
+	life   life
 
 	inherited []net.Listener // opened by a service manager, and not yet claimed by an endpoint
 

@@ -29,6 +29,7 @@ var ipcdDocs = map[string]string{
 	"List":     "lists all methods",
 	"Describe": "describes a method, or each method of a service, as JSON Schema",
 	"Status":   "reports the daemon's status",
+	"Stop":     "stops the daemon; calls in flight may finish",
 	"Whoami":   "reports the caller's identity as the kernel sees it",
 }
 
@@ -62,6 +63,16 @@ type Status struct {
 	Rejected    int64    `json:"rejected"` // messages that began no call
 	Memory      uint64   `json:"memory"`   // bytes of heap and stacks in use
 	Goroutines  int      `json:"goroutines"`
+	Build       string   `json:"build,omitempty"` // of the program, if "ipcd call --start" has started it
+	Log         string   `json:"log,omitempty"`   // the file that it logs to, if whoever started it said so
+}
+
+// A life is what the daemon says of its beginning, and how it can be ended.
+type life struct {
+	build   string // see Status
+	log     string
+	service instance // that it is; the zero value is none
+	stop    func()   // nil if it ends with whoever started it
 }
 
 // Ping answers "pong".
@@ -118,7 +129,25 @@ func (i *Ipcd) Status(ctx context.Context) (Status, error) {
 		Endpoints: endpoints, Connections: s.meter.connections.Load(), Accepted: s.meter.accepted.Load(),
 		Refused: s.meter.refused.Load(), Calls: s.meter.calls.Load(), Errors: s.meter.errors.Load(), Rejected: s.meter.rejected.Load(),
 		Memory: memory.HeapInuse + memory.StackInuse, Goroutines: runtime.NumGoroutine(),
+		Build: s.life.build, Log: s.life.log,
 	}, nil
+}
+
+// Stop stops the daemon. A service is stopped by its manager, which would start it again.
+func (i *Ipcd) Stop(ctx context.Context) (bool, error) {
+	l := i.server.life
+	own, err := ownPeer()
+	p, known := callerOf(ctx)
+	switch {
+	case err != nil || !known || !p.isUser(own) && !isMaster(p):
+		return false, faultf(codeDenied, "access denied: only the user that the daemon runs as, and %s, may stop it", masters)
+	case l.service.name != "":
+		return false, faultf(codeApplication, "the daemon is the service %s: ipcd stop --name %s%s", l.service.name, l.service.name, l.service.scope())
+	case l.stop == nil:
+		return false, faultf(codeApplication, "the daemon ends with the program that started it")
+	}
+	l.stop()
+	return true, nil
 }
 
 // Whoami reports the caller's identity as the kernel sees it.

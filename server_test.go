@@ -691,3 +691,24 @@ func TestCutTellsBehindALongAnswer(t *testing.T) {
 		t.Errorf("stop = %v; want %v", err, errForced)
 	}
 }
+
+// TestStopIsForTheOwner has callers that the kernel does not name, whatever they speak, and a daemon that nothing can stop but
+// whoever started it.
+func TestStopIsForTheOwner(t *testing.T) {
+	s := startServer(t, "tcp://127.0.0.1:0?auth=none", localEndpoint(t).String())
+	for _, k := range clientKinds {
+		c := k.dial(t, s.endpoints[0])
+		checkCode(t, k.name+": Stop over TCP", ask(c, "Ipcd.Stop", nil, new(bool)), codeDenied, "may stop it")
+		c.close()
+	}
+	c := dialOurs(protoJSON)(t, s.endpoints[1])
+	defer c.close()
+	checkCode(t, "Stop of a daemon without an end", ask(c, "Ipcd.Stop", nil, new(bool)), codeApplication, "ends with the program that started it")
+	stops := 0
+	s.server.life = life{service: instance{name: "ipcd-2", user: true}, stop: func() { stops++ }}
+	checkCode(t, "Stop of a service", ask(c, "Ipcd.Stop", nil, new(bool)), codeApplication, "ipcd stop --name ipcd-2 --user")
+	s.server.life.service = instance{}
+	if err := ask(c, "Ipcd.Stop", nil, new(bool)); err != nil || stops != 1 {
+		t.Errorf("Stop = %v, and the daemon was stopped %d times; want once", err, stops)
+	}
+}

@@ -103,6 +103,8 @@ type supervisor interface {
 	state(ctx context.Context, d *deployment) (unitState, error)
 	// tail returns the last lines of its log, or nothing.
 	tail(ctx context.Context, d *deployment, lines int) []string
+	// logAt returns the file that its log is in, or else the command that shows it, which takes the options of journalctl.
+	logAt(d *deployment) (file string, command []string)
 	// advice returns what one wants to know after installing, a line each.
 	advice(d *deployment) []string
 	// remains returns the files and directories that a run leaves behind: gone is removed with the service, kept

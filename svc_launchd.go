@@ -407,6 +407,8 @@ func (l launchd) state(ctx context.Context, d *deployment) (unitState, error) {
 	return st, nil
 }
 
+func (l launchd) logAt(d *deployment) (file string, command []string) { return l.logPath(d), nil }
+
 func (l launchd) tail(_ context.Context, d *deployment, lines int) []string {
 	return lastLines(l.logPath(d), lines)
 }

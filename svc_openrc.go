@@ -273,6 +273,8 @@ func openRCState(code int, failed bool, option func(name string) string) (st uni
 	return st, true
 }
 
+func (o openRC) logAt(d *deployment) (file string, command []string) { return o.logPath(d), nil }
+
 func (o openRC) tail(_ context.Context, d *deployment, lines int) []string {
 	return lastLines(o.logPath(d), lines)
 }

@@ -251,6 +251,8 @@ func rcYes(value string) bool {
 	return false
 }
 
+func (r rcD) logAt(d *deployment) (file string, command []string) { return r.logPath(d), nil }
+
 func (r rcD) tail(_ context.Context, d *deployment, lines int) []string {
 	return lastLines(r.logPath(d), lines)
 }

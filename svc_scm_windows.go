@@ -317,13 +317,18 @@ func exitWhy(status windows.SERVICE_STATUS_PROCESS) string {
 	}
 }
 
-// tail returns the end of the log, to those who may read it.
-func (scm) tail(_ context.Context, d *deployment, lines int) []string {
+func (scm) logAt(d *deployment) (file string, command []string) {
 	dir, err := serviceDir(d.name)
 	if err != nil {
-		return nil
+		return "", nil
 	}
-	return lastLines(serviceLogFile(dir, d.name), lines)
+	return serviceLogFile(dir, d.name), nil
+}
+
+// tail returns the end of the log, to those who may read it.
+func (s scm) tail(_ context.Context, d *deployment, lines int) []string {
+	file, _ := s.logAt(d)
+	return lastLines(file, lines)
 }
 
 // remains: the service has written its log, which is in the directory that its configuration may be in as well. The

@@ -340,14 +340,18 @@ func systemdResult(show map[string]string) string {
 	}
 }
 
-// tail reads the journal, which shows users only what is theirs, and root everything.
-func (s systemd) tail(ctx context.Context, d *deployment, lines int) []string {
+func (systemd) logAt(d *deployment) (file string, command []string) {
 	flag := "--unit="
 	if d.user {
 		flag = "--user-unit="
 	}
-	out, err := runCommand(ctx, "journalctl", "--quiet", "--no-pager", "--output=cat", "--lines="+strconv.Itoa(lines),
-		flag+d.name+".service", flag+d.name+".socket")
+	return "", []string{"journalctl", flag + d.name + ".service", flag + d.name + ".socket"}
+}
+
+// tail reads the journal, which shows users only what is theirs, and root everything.
+func (s systemd) tail(ctx context.Context, d *deployment, lines int) []string {
+	_, words := s.logAt(d)
+	out, err := runCommand(ctx, append(words, "--quiet", "--no-pager", "--output=cat", "--lines="+strconv.Itoa(lines))...)
 	if err != nil || out == "" {
 		return nil
 	}

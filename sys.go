@@ -52,10 +52,15 @@ func (i instance) flags() string {
 	if i.name != defaultName {
 		text += " --name " + i.name
 	}
+	return text + i.scope()
+}
+
+// scope returns the flag of a service of the user's own, for a hint; it begins with a space.
+func (i instance) scope() string {
 	if i.user {
-		text += " --user"
+		return " --user"
 	}
-	return text
+	return ""
 }
 
 // defaultName is the name of the service, and of its files, unless --name says otherwise.

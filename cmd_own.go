@@ -1,0 +1,142 @@
+package main
+
+// This file owns what commands do to a daemon that is no service: the user's own, or the one at -e.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/spf13/cobra"
+)
+
+// ownInstead says in the help of a command which daemon it is about.
+const ownInstead = `
+If no service of that name is installed, and neither --name nor --user is given, it is about your own daemon: the one
+that "ipcd call --start" has started, or "ipcd run". -e names another.`
+
+// An ownDaemon is a daemon that is no service.
+type ownDaemon struct {
+	at  endpoint
+	set settings
+	log *logger
+	out io.Writer
+}
+
+func addOwnFlag(cmd *cobra.Command) {
+	cmd.Flags().StringP("endpoint", "e", "", "the daemon there, as a `URL`, instead of the service")
+	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("endpoint", completeEndpoint))
+}
+
+// ownDaemon returns the daemon that cmd is about, or nil if that is the service: where one of the name is installed, or
+// a flag names it.
+func (f *serviceFlags) ownDaemon(cmd *cobra.Command) (*ownDaemon, error) {
+	named := cmd.Flag("name").Changed || f.user
+	if named && cmd.Flag("endpoint").Changed {
+		return nil, usagef("-e names a daemon, and --name and --user a service").withHint("keep one of them")
+	}
+	if named {
+		return nil, nil
+	}
+	set, _, err := settingsFrom(cmd)
+	if err != nil {
+		return nil, err
+	}
+	if set.Endpoint == "" {
+		if sup, err := findSupervisor(f.user); err == nil && (&installer{sup: sup, d: f.recall(sup)}).installed() {
+			return nil, nil
+		}
+	}
+	d := &ownDaemon{set: set, out: outputOf(cmd), log: newLogger(cmd.ErrOrStderr(), set.LogFormat, set.LogLevel)}
+	d.at, err = set.clientEndpoint()
+	return d, err
+}
+
+// name names the daemon for people.
+func (d *ownDaemon) name(s Status) string {
+	if d.set.Endpoint != "" {
+		return fmt.Sprintf("the daemon at %s (process %d)", d.at, s.PID)
+	}
+	return fmt.Sprintf("your own daemon at %s (process %d)", d.at, s.PID)
+}
+
+// reach connects to the daemon and asks for its status.
+func (d *ownDaemon) reach(ctx context.Context) (c caller, s Status, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	if c, err = dial(ctx, d.at, dialOptions{limits: d.set.Limits, log: d.log}); err != nil {
+		return nil, s, err
+	}
+	if err = c.call(ctx, "Ipcd.Status", nil, &s); err != nil {
+		c.close()
+	}
+	return c, s, err
+}
+
+// stop stops the daemon.
+func (d *ownDaemon) stop(ctx context.Context) error {
+	c, s, err := d.reach(ctx)
+	if err != nil {
+		return err
+	}
+	if err := stopDaemon(ctx, d.at, c, s, d.set.Limits); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(d.out, "%s has been stopped\n", d.name(s))
+	return err
+}
+
+// restart starts the daemon anew, from this program, with the settings that hold now and the endpoints that it served.
+func (d *ownDaemon) restart(ctx context.Context) error {
+	c, s, err := d.reach(ctx)
+	endpoints := d.set.started(d.at)
+	switch {
+	case errors.Is(err, &fault{Code: codeNotReachable}) && !errors.Is(err, fs.ErrPermission): // there is nothing to stop
+	case err != nil:
+		return err
+	case s.Build == "":
+		c.close()
+		return faultf(codeApplication, "%s was not started by --start, so that only who started it knows how", d.name(s)).
+			withHint("restart it where it runs; a service by its name: ipcd restart --name NAME")
+	default:
+		if err := stopDaemon(ctx, d.at, c, s, d.set.Limits); err != nil {
+			return err
+		}
+		endpoints = endpoints[:1]
+		for _, text := range s.Endpoints {
+			if e, err := parseEndpoint(text); err == nil && !same(e, d.at) {
+				endpoints = append(endpoints, e)
+			}
+		}
+	}
+	if c, err = startDaemon(ctx, endpoints, d.set); err != nil {
+		return err
+	}
+	c.close()
+	if c, s, err = d.reach(ctx); err != nil {
+		return err
+	}
+	c.close()
+	_, err = fmt.Fprintf(d.out, "%s has been started anew\n", d.name(s))
+	return err
+}
+
+// logFile is where the daemon logs, if that is a file: as it says itself, or if none is there, where the last one that
+// --start has started did.
+func (d *ownDaemon) logFile(ctx context.Context) (string, error) {
+	c, s, err := d.reach(ctx)
+	switch {
+	case err == nil:
+		c.close()
+		if s.Log == "" {
+			return "", faultf(codeApplication, "%s logs to where it was started, on its standard error", d.name(s)).
+				withHint("look there; if it is a service: ipcd logs --name NAME")
+		}
+		return s.Log, nil
+	case d.set.Endpoint != "" || !errors.Is(err, &fault{Code: codeNotReachable}):
+		return "", err
+	}
+	return startLogFile()
+}
