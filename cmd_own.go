@@ -33,21 +33,21 @@ func addOwnFlag(cmd *cobra.Command) {
 // ownDaemon returns the daemon that cmd is about, or nil if that is the service: where one of the name is installed, or
 // a flag names it.
 func (f *serviceFlags) ownDaemon(cmd *cobra.Command) (*ownDaemon, error) {
-	named := cmd.Flag("name").Changed || f.user
-	if named && cmd.Flag("endpoint").Changed {
+	at, named := cmd.Flag("endpoint").Changed, cmd.Flag("name").Changed || f.user
+	if named && at {
 		return nil, usagef("-e names a daemon, and --name and --user a service").withHint("keep one of them")
 	}
 	if named {
 		return nil, nil
 	}
 	set, _, err := settingsFrom(cmd)
-	if err != nil {
-		return nil, err
-	}
-	if set.Endpoint == "" {
+	if !at && (err != nil || set.Endpoint == "") { // a service whose settings are wrong is stopped all the same
 		if sup, err := findSupervisor(f.user); err == nil && (&installer{sup: sup, d: f.recall(sup)}).installed() {
 			return nil, nil
 		}
+	}
+	if err != nil {
+		return nil, err
 	}
 	d := &ownDaemon{set: set, out: outputOf(cmd), log: newLogger(cmd.ErrOrStderr(), set.LogFormat, set.LogLevel)}
 	d.at, err = set.clientEndpoint()
