@@ -76,12 +76,11 @@ func completeCall(f *clientFlags) cobra.CompletionFunc {
 				return nil, err
 			}
 			for _, m := range takes.members() {
-				sign := m.sign()
 				given := func(arg string) bool {
 					return strings.HasPrefix(arg, m.name+"=") || strings.HasPrefix(arg, m.name+":=")
 				}
 				if !slices.ContainsFunc(args[1:], given) {
-					names = append(names, oneLine(m.name)+sign+"\t"+oneLine(m.full()))
+					names = append(names, oneLine(m.name)+m.sign()+"\t"+oneLine(m.full()))
 				}
 			}
 			return names, nil

@@ -262,10 +262,7 @@ func (c *bareCodec) body(v any) error {
 		}
 		return f
 	}
-	switch v.(type) {
-	case nil:
-		return nil
-	case *document:
+	if _, passed := v.(*document); passed {
 		if err := checkPassed(b, c.limits); err != nil {
 			return err
 		}

@@ -31,6 +31,7 @@ type jsonCodec struct {
 	queue  []jsonParsed // the rest of a batch
 	raw    []byte       // the params or the result of the last message
 	result bool         // raw is a result
+	v1     bool         // it is of version 1.0
 	method string       // of the last request: usually the next one is the same
 }
 
@@ -86,7 +87,7 @@ func (c *jsonCodec) read(m *message) error {
 
 // give makes p the last message read.
 func (c *jsonCodec) give(m *message, p *jsonParsed) error {
-	*m, c.raw, c.result = p.message, p.raw, p.result
+	*m, c.raw, c.result, c.v1 = p.message, p.raw, p.result, p.message.v1
 	if p.fault != nil {
 		return &badMessage{m: p.message, fault: p.fault}
 	}
@@ -298,7 +299,7 @@ func (c *jsonCodec) body(v any) error {
 		}()
 	}
 	switch {
-	case v == nil:
+	case v == nil && (c.result || c.v1): // a client of 1.0 has to send an argument
 		return nil
 	case c.result:
 		return decodeValue("the result", raw, v)

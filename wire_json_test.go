@@ -157,6 +157,17 @@ func TestJSONRPCExchanges(t *testing.T) {
 		{"bytes that are none", `{"jsonrpc":"2.0","id":1,"method":"Trial.Parcel","params":{"door":{"raw":"?"}}}{"jsonrpc":"2.0","id":2,"method":"Trial.Parcel","params":{"raw":[1]}}`,
 			[]string{`{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"the field door.raw of the argument is not as expected: illegal base64 data at input byte 0","data":{"field":"door.raw"}}}`,
 				`{"jsonrpc":"2.0","id":2,"error":{"code":-32602,"message":"the field raw of the argument is an array; expected a string in base64","data":{"field":"raw"}}}`}},
+		{"params of a method that takes none", `{"jsonrpc":"2.0","id":1,"method":"Ipcd.Ping","params":["extra"]}{"jsonrpc":"2.0","id":2,"method":"Ipcd.Ping","params":{"a":1}}{"jsonrpc":"2.0","id":3,"method":"Ipcd.Ping","params":{ }}` +
+			`{"jsonrpc":"2.0","id":4,"method":"Ipcd.Ping","params":[null]}{"jsonrpc":"2.0","id":5,"method":"Ipcd.Ping","params":[{}]}{"jsonrpc":"2.0","id":6,"method":"Ipcd.Ping","params":null}{"id":7,"method":"Ipcd.Ping","params":["extra"]}`,
+			[]string{`{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"the method takes no argument, and was given a string"}}`,
+				`{"jsonrpc":"2.0","id":2,"error":{"code":-32602,"message":"the method takes no argument, and was given an object"}}`,
+				`{"jsonrpc":"2.0","id":3,"result":"pong"}`, `{"jsonrpc":"2.0","id":4,"result":"pong"}`, `{"jsonrpc":"2.0","id":5,"result":"pong"}`,
+				`{"jsonrpc":"2.0","id":6,"result":"pong"}`, `{"id":7,"result":"pong","error":null}`}},
+		{"params with a form of their own", `{"jsonrpc":"2.0","id":1,"method":"Trial.Parcel","params":{"name":"a","raw":"?"}}{"jsonrpc":"2.0","id":2,"method":"Trial.Parcel","params":{"door":{"age":1,"door":{"raw":"a"}}}}` +
+			`{"jsonrpc":"2.0","id":3,"method":"Trial.Bytes","params":["?"]}`,
+			[]string{`{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"the field raw of the argument is not as expected: illegal base64 data at input byte 0","data":{"field":"raw"}}}`,
+				`{"jsonrpc":"2.0","id":2,"error":{"code":-32602,"message":"the field door.door.raw of the argument is not as expected: illegal base64 data at input byte 0","data":{"field":"door.door.raw"}}}`,
+				`{"jsonrpc":"2.0","id":3,"error":{"code":-32602,"message":"the argument is not as expected: illegal base64 data at input byte 0"}}`}},
 
 		// Strictness.
 		{"a member twice", `{"jsonrpc":"2.0","id":1,"method":"Echo.Say","params":["x"],"id":2}`,
@@ -587,5 +598,25 @@ func checkRewritten(t *testing.T, l limits, m *message, body json.RawMessage) {
 	}
 	if err := c.read(&got); err != io.EOF {
 		t.Fatalf("behind %s: %v; want the end", out, err)
+	}
+}
+
+func TestDecodeSaysWhatIsWrongAndWhere(t *testing.T) {
+	type event struct {
+		When  time.Time         `json:"when"`
+		Of    map[int]*event    `json:"of"`
+		Names map[string]string `json:"names"`
+	}
+	for _, test := range []struct{ text, want, field string }{
+		{`{"when":"soon"}`, "the field when of the argument is not as expected: parsing time", "when"},
+		{`{"of":{"1":{"when":"soon"}}}`, "the field of.1.when of the argument is not as expected: parsing time", "of.1.when"},
+		{`{"of":{"a":{}}}`, `the argument has a member "a"; expected the name to be an integer of 64 bits`, ""},
+		{`{"names":{"a\"b":5}}`, "is a number; expected a string", "names"},
+		{`{"names":{"a\"b":"c"},"when":"soon"}`, "the field when of the argument", "when"},
+	} {
+		f := checkCode(t, test.text, decodeBody([]byte(test.text), new(event)), codeBadArgument, test.want)
+		if got := f.data().Field; got != test.field {
+			t.Errorf("%s: the field is %q; want %q", test.text, got, test.field)
+		}
 	}
 }

@@ -245,9 +245,12 @@ def json_rpc(at):
         for id in "0", "-1", "1.50", "1e2", "12345678901234567890123", '"\\u0061 \\/"', '"ä"', "null":
             check(f"the id {id}", c.raw('{"jsonrpc":"2.0","id":%s,"method":"Ipcd.Ping"}' % id),
                   '{"jsonrpc":"2.0","id":%s,"result":"pong"}\n' % id)
-        for params in '', ',"params":[]', ',"params":null', ',"params":["ignored"]', ',"timeout":0', ',"timeout":"x"':
+        for params in '', ',"params":[]', ',"params":null', ',"params":{}', ',"params":[null]', ',"timeout":0', ',"timeout":"x"':
             check(f"no argument{params}", c.raw('{"jsonrpc":"2.0","id":1,"method":"Ipcd.Ping"%s}' % params), '{"jsonrpc":"2.0","id":1,"result":"pong"}\n')
         ada = '{"name":"Ada","age":36}'
+        got = json.loads(c.raw('{"jsonrpc":"2.0","id":1,"method":"Ipcd.Ping","params":["x"]}'))
+        check("an argument where none is due", got["error"]["code"], -32602)
+        check("and in 1.0", c.raw('{"id":1,"method":"Ipcd.Ping","params":["x"]}'), '{"id":1,"result":"pong","error":null}\n')
         for params in f"[{ada}]", ada:
             got = json.loads(c.raw('{"jsonrpc":"2.0","id":1,"method":"Trial.Parcel","params":%s}' % params))
             check("an object", (got["result"]["name"], got["result"]["age"]), ("Ada", 36))
