@@ -54,3 +54,19 @@ func TestCallTakesOneRoundTrip(t *testing.T) {
 		}
 	}
 }
+
+// TestCallSaysWhoseLimitItIs has a result that is too long for the client, and an argument that is too long for the daemon.
+func TestCallSaysWhoseLimitItIs(t *testing.T) {
+	s := startServerWith(t, func(l *limits) { l.MaxMessage = 8 << 10 }, localEndpoint(t))
+	for _, proto := range []string{"jsonrpc", "gob"} {
+		e := s.endpoints[0].String() + "?proto=" + proto
+		_, err := command(t, "call", "-e", e, "--set", "limits.max_message=2KiB", "Trial.Big", "--arg", "4000")
+		if exitCode(err) != exitFailed || !strings.Contains(err.Error(), "limit max_message = 2048") || !strings.Contains(hintFor(err), "the client's own limit: --set limits.max_message=") {
+			t.Errorf("over %s, a result that is too long: %v, hint %q", proto, err, hintFor(err))
+		}
+		_, err = command(t, "call", "-e", e, "Echo.Say", strings.Repeat("x", 9<<10))
+		if exitCode(err) != exitFailed || !strings.Contains(err.Error(), "limit max_message = 8192") || !strings.Contains(hintFor(err), "in the daemon's configuration") {
+			t.Errorf("over %s, an argument that is too long: %v, hint %q", proto, err, hintFor(err))
+		}
+	}
+}

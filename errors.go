@@ -55,6 +55,7 @@ type fault struct {
 	Data json.RawMessage `json:"data,omitempty"` // whatever its maker says; ours is a faultData
 	hint string          // what to do next; for the command line, never sent
 	err  error           // what caused it, for errors.Is; never sent
+	mine bool            // the limit is one of this program, not of whoever answered; never sent
 }
 
 // faultData is what a program may want to know about a fault of ours.
@@ -273,9 +274,9 @@ func hintFor(err error) string {
 	case codeBusy, codeShuttingDown:
 		return "try again; --wait 5s does it for you while a daemon comes up"
 	case codeTooLarge:
-		limit := f.data().Limit
-		switch {
-		case limit == "":
+		switch limit := f.data().Limit; {
+		case limit == "": // over gob, which carries no data
+			return "send or ask for less, or raise that limit in the daemon's configuration"
 		case errors.Is(f, errOwnLimit):
 			return fmt.Sprintf("raise the client's own limit: --set limits.%s=...", limit)
 		default:
