@@ -73,7 +73,10 @@ func newDescribeCmd() *cobra.Command {
 		"  ipcd describe Echo\n  ipcd describe Echo.Say --json", "Ipcd.Describe", oneArg,
 		func(w io.Writer, list []Description) error {
 			return table(w, func(t io.Writer) {
-				for _, d := range list {
+				for i, d := range list {
+					if i > 0 {
+						fmt.Fprintln(t)
+					}
 					d.show(t)
 				}
 			})
