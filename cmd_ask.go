@@ -111,6 +111,9 @@ func newWhoamiCmd() *cobra.Command {
 		"  ipcd whoami\n  ipcd whoami --json", "Ipcd.Whoami", noArgs,
 		func(w io.Writer, p peer) error {
 			text := p.who()
+			if p.Owner != "" {
+				text += ", which is shown and gives no right"
+			}
 			if p.PID != 0 {
 				text += fmt.Sprintf(", process %d", p.PID)
 			}

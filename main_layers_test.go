@@ -63,6 +63,7 @@ var soleImporters = map[string][]string{
 	"reflect":                                     {"rpc", "rpc_schema", "wire_gob", "wire_json_type", "wire_json_value", "client_gob"},
 	"html/template":                               {"server_http"},
 	"text/tabwriter":                              {"cmd"},
+	"os/user":                                     {"sys_users_unix", "svc_launchd"}, // what it knows depends on cgo
 	"golang.org/x/term":                           {"log", "cmd"},
 }
 

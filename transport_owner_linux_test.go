@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,11 @@ func TestTCPCallersAreShown(t *testing.T) {
 		if want := nameUser(os.Getuid()); p.Owner != want || p.Known || p.UID != -1 || p.User != "" {
 			t.Errorf("%s: whoami says %+v; want the owner %s, and nothing that gives a right", e, p, want)
 		}
+	}
+	text := "ipcd whoami -e " + s.endpoints[0].String()
+	words := strings.Fields(text)
+	if got := printed(t, exec.Command(words[0], words[1:]...)); !strings.HasPrefix(got, nameUser(os.Getuid())+" at 127.0.0.1:") || !strings.HasSuffix(got, ", which is shown and gives no right, over tcp\n") {
+		t.Errorf("%s prints %q", text, got)
 	}
 	waitFor(t, func() error {
 		if log := s.log.String(); !strings.Contains(log, nameUser(os.Getuid())+" at 127.0.0.1:") {
