@@ -69,7 +69,7 @@ func remembered(last *string, b []byte) string {
 // tooLong returns the fault that takes the place of m if that has n bytes and max_message is less; otherwise nil. Whether
 // a request is too long is for its reader to say, and what takes the place of a message is sent in any case.
 func (m *message) tooLong(n int, l limits) *fault {
-	what := "the result of " + shorten(m.method, 100)
+	what := "the result"
 	switch {
 	case n <= l.MaxMessage:
 		return nil
@@ -78,7 +78,10 @@ func (m *message) tooLong(n int, l limits) *fault {
 	case m.kind != response || m.fault != nil && m.fault.Code == codeTooLarge:
 		return nil
 	case m.fault != nil:
-		what = "the error of " + shorten(m.method, 100)
+		what = "the error"
+	}
+	if m.method != "" {
+		what += " of " + shorten(m.method, 100)
 	}
 	return tooLarge("max_message", int64(l.MaxMessage), fmt.Sprintf("%s has %d bytes; this daemon sends no more", what, n))
 }

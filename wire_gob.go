@@ -168,11 +168,11 @@ func (c *gobCodec) more() ([]byte, error) {
 	if n > c.limits.MaxMessage-c.taken {
 		return nil, tooLarge("max_message", int64(c.limits.MaxMessage), "the messages of a gob value are too long together")
 	}
-	c.taken += size + n
-	b, err := c.in.need(c.taken, true)
+	b, err := c.in.need(c.taken+size+n, true)
 	if err != nil {
 		return nil, err
 	}
+	c.taken = len(b)
 	return b[c.taken-n:], nil
 }
 

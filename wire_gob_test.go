@@ -165,6 +165,21 @@ func TestGobValuesInPieces(t *testing.T) {
 	}
 }
 
+// Wherever the stream breaks off, that is what is said.
+func TestGobCutAnywhere(t *testing.T) {
+	stream := gobStream(t, holders...)
+	for n := range len(stream) {
+		c := readGob(bytes.NewReader(stream[:n]), defaultLimits())
+		var err error
+		for err == nil {
+			err = c.read(new(message))
+		}
+		if err != io.ErrUnexpectedEOF && err != io.EOF {
+			t.Fatalf("after %d bytes: %v; want an end of the stream", n, err)
+		}
+	}
+}
+
 // A value of which nobody knows where it ends is answered, and ends the stream.
 func TestGobBrokenPiecesEndTheStream(t *testing.T) {
 	stream := gobStream(t, holders[:2]...)

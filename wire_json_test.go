@@ -184,7 +184,7 @@ func TestJSONRPCExchanges(t *testing.T) {
 		{"a cancellation of nothing", `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":9}}{"jsonrpc":"2.0","method":"$/cancelRequest"}` + fmt.Sprintf(say, "1"), []string{`{"jsonrpc":"2.0","id":1,"result":"x"}`}},
 		{"requests about messages", `{"jsonrpc":"2.0","id":5,"method":"$/cancelRequest","params":{"id":9}}{"id":6,"method":"$/progress"}{"jsonrpc":"2.0","id":7,"method":"$/cancelRequest","params":[1,2]}` +
 			`{"jsonrpc":"2.0","id":8,"method":"$/foo"}{"jsonrpc":"2.0","method":"$/cancelRequest","params":5}[{"jsonrpc":"2.0","id":9,"method":"$/cancelRequest"},{"jsonrpc":"2.0","method":"$/foo"}]`,
-			[]string{`{"jsonrpc":"2.0","id":5,"result":null}`, `{"id":6,"result":null,"error":null}`, `{"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"params has 2 elements; the method takes one argument"}}`,
+			[]string{`{"jsonrpc":"2.0","id":5,"result":null}`, `{"id":6,"result":{},"error":null}`, `{"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"params has 2 elements; the method takes one argument"}}`,
 				`{"jsonrpc":"2.0","id":8,"error":{"code":-32601,"message":"there is no method $/foo"}}`, `[{"jsonrpc":"2.0","id":9,"result":null}]`}},
 		{"members that are unknown", `{"id":1,"trace":{"a":[1]},"params":["x"],"method":"Echo.Say","jsonrpc":"2.0"}`, []string{`{"jsonrpc":"2.0","id":1,"result":"x"}`}},
 		{"an escaped name", `{"\u0069d":1,"params":["x"],"method":"Echo\u002eSay","jsonrpc":"2.0"}`, []string{`{"jsonrpc":"2.0","id":1,"result":"x"}`}},
