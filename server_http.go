@@ -5,6 +5,7 @@ package main
 // and their answers are in server_http_body.go. See RFC 9110.
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -158,10 +159,11 @@ const httpConnKey contextKey = 1 + iota
 func newHTTPServer(log *logger) *httpServer {
 	w := &httpServer{conns: make(chan net.Conn), done: make(chan struct{})}
 	w.server = &http.Server{
-		Handler:           http.HandlerFunc(handleHTTP),
-		ReadHeaderTimeout: headerWait,
-		MaxHeaderBytes:    maxHTTPHeader,
-		ErrorLog:          log.standard(),
+		Handler:                      http.HandlerFunc(handleHTTP),
+		DisableGeneralOptionsHandler: true, // so that every request passes the same checks
+		ReadHeaderTimeout:            headerWait,
+		MaxHeaderBytes:               maxHTTPHeader,
+		ErrorLog:                     log.standard(),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, httpConnKey, c)
 		},
@@ -170,10 +172,12 @@ func newHTTPServer(log *logger) *httpServer {
 	return w
 }
 
-// serveHTTP speaks HTTP until net/http is done with the connection. in has the bytes that have already been read.
+// serveHTTP speaks HTTP until net/http is done with the connection. in has the bytes that have already been read, which may
+// begin with empty lines: RFC 9112, section 2.2.
 func (c *connection) serveHTTP(in *input) {
-	h := &httpConn{c: c, Conn: c.Conn, early: in.take(), log: c.log, local: c.endpoint.isLocal(), closed: make(chan struct{})}
+	early := bytes.TrimLeft(in.take(), jsonSpace)
 	in.close()
+	h := &httpConn{c: c, Conn: c.Conn, early: early, log: c.log, local: c.endpoint.isLocal(), closed: make(chan struct{})}
 	h.out = newPatientWriter(c.Conn, c.limits.Write)
 	h.waiting.Store(true)
 	c.enter(h)
@@ -216,13 +220,14 @@ func (w *httpServer) end(ctx context.Context) error { return w.server.Shutdown(c
 // cut closes all connections.
 func (w *httpServer) cut() { w.server.Close() }
 
-// routes are the paths that are served. The patterns have no HTTP methods: the handlers check those, so that all errors
-// have the same form.
+// routes are the paths that are served. The handlers check the HTTP method, so that all errors have the same form. Only
+// the root has one in its pattern: it is JSON-RPC to those who post, and to others it is nothing.
 var routes = func() *http.ServeMux {
 	mux := http.NewServeMux()
 	for pattern, serve := range map[string]func(c *httpConn, rw http.ResponseWriter, r *http.Request){
 		"/healthz":          (*httpConn).health,
 		rpcPath:             (*httpConn).rpc,
+		"POST /{$}":         (*httpConn).rpc,
 		"/call/{method...}": (*httpConn).call,
 		"/":                 (*httpConn).notFound,
 	} {
@@ -232,7 +237,16 @@ var routes = func() *http.ServeMux {
 }()
 
 // isRPC reports whether a request is for JSON-RPC.
-func isRPC(r *http.Request) bool { return r.URL.Path == rpcPath }
+func isRPC(r *http.Request) bool {
+	place := plainPath(r.URL)
+	return place == rpcPath || place == "/" && r.Method == http.MethodPost
+}
+
+// plainPath returns the path of a URL without the slashes that joining it from parts has left over. ServeMux would
+// redirect, and a client does not send its body again.
+func plainPath(u *url.URL) string {
+	return "/" + strings.Join(strings.FieldsFunc(u.Path, func(c rune) bool { return c == '/' }), "/")
+}
 
 func httpConnOf(r *http.Request) *httpConn { return r.Context().Value(httpConnKey).(*httpConn) }
 
@@ -249,6 +263,7 @@ func handleHTTP(rw http.ResponseWriter, r *http.Request) {
 		c.refuse(rw, r, status, f)
 		return
 	}
+	place := plainPath(r.URL)
 	switch {
 	case c.c.endpoint.Proto == protoEcho:
 		c.log.info("receive", "method", r.Method, "url", r.URL.String())
@@ -256,9 +271,10 @@ func handleHTTP(rw http.ResponseWriter, r *http.Request) {
 		c.log.info("send", "url", r.URL.String())
 	case r.Method == http.MethodConnect:
 		c.connect(rw, r)
-	case r.URL.Path != "*" && r.URL.Path != path.Clean("/"+r.URL.Path): // ServeMux would redirect
+	case r.RequestURI == "*" || place != path.Clean(place): // ServeMux would answer by itself
 		c.notFound(rw, r)
 	default:
+		r.URL.Path, r.URL.RawPath = place, ""
 		routes.ServeHTTP(rw, r)
 	}
 }

@@ -29,17 +29,31 @@ func TestRequestsByTheirHeader(t *testing.T) {
 	ping := `{"jsonrpc":"2.0","id":1,"method":"Ipcd.Ping"}`
 	rpc := func(path, header string) string { return postText(path, header, ping) }
 	const (
+		pong    = `{"jsonrpc":"2.0","id":1,"result":"pong"}`
 		refused = `{"jsonrpc":"2.0","id":null,"error":{"code":`
 	)
 	tests := []struct{ name, send, status, body string }{
+		// where clients post that cannot be told a path, or join it from parts
+		{"the root", rpc("/", ""), "200", pong},
+		{"no path", rpc("http://localhost", ""), "200", pong},
+		{"a whole URL", rpc("http://localhost/rpc", ""), "200", pong},
+		{"a slash behind", rpc("/rpc/", ""), "200", pong},
+		{"two slashes", rpc("//rpc", ""), "200", pong},
+		{"a query", rpc("/?x=y", ""), "200", pong},
+		{"a bare call with slashes", postText("//call//Echo.Say/", "", `"a"`), "200", `"a"`},
+		{"dots", rpc("/call/../rpc", ""), "404", `{"code":-32601,`},
+		{"another path", rpc("/jsonrpc", ""), "404", `{"code":-32601,`},
+		{"the root for a browser", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "404", `{"code":-32601,`},
+		{"the root as a form", strings.Replace(rpc("/", ""), "application/json", "text/plain", 1), "415", refused + "-32600,"},
+		{"OPTIONS *", "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", "404", `{"code":-32601,`},
 		// the form of a refusal
 		{"a GET", "GET /rpc HTTP/1.1\r\nHost: localhost\r\n\r\n", "405", refused + "-32600,"},
 		{"a bare GET", "GET /call/Echo.Say HTTP/1.1\r\nHost: localhost\r\n\r\n", "405", `{"code":-32600,`},
-		{"too long", "POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000000\r\n\r\n", "413", refused + "-32001,"},
+		{"too long", "POST /rpc/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000000\r\n\r\n", "413", refused + "-32001,"},
 		{"too long, bare", "POST /call/Echo.Say HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000000\r\n\r\n", "413", `{"code":-32001,`},
 		{"another origin", rpc("/rpc", "Origin: http://example.com\r\n"), "403", refused + "-32005,"},
 		{"another origin, bare", postText("/call/Echo.Say", "Origin: http://example.com\r\n", `"a"`), "403", `{"code":-32005,`},
-		{"another host", strings.Replace(rpc("/rpc", ""), "Host: localhost", "Host: example.com", 1), "403", refused + "-32005,"},
+		{"another host", strings.Replace(rpc("/", ""), "Host: localhost", "Host: example.com", 1), "403", refused + "-32005,"},
 	}
 	s := startServer(t, "http://127.0.0.1:0?auth=none")
 	for _, test := range tests {

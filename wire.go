@@ -185,9 +185,9 @@ const (
 
 // protocols are tried in this order. Text that none of them claims is JSON-RPC, which says what is wrong with it.
 var protocols = []protocol{
+	{name: protoHTTP, begins: beginsHTTP}, // before JSON, which takes all white space
 	{name: protoJSON, begins: beginsJSON, codec: newJSONCodecFor},
 	{name: protoTLS, begins: beginsTLS},
-	{name: protoHTTP, begins: beginsHTTP},
 	{name: protoGob, begins: beginsGob, codec: newGobCodecFor},
 	{name: protoEcho, codec: func(in *input, l limits, _ codecSide) codec { return newEchoCodec(in, l) }},
 }
@@ -248,10 +248,20 @@ func beginsTLS(b []byte) verdict { return beginsWith(b, "\x16\x03") }
 // httpMethods begin an HTTP/1.1 request (RFC 9110 §9.3) or, the last one, the preface of HTTP/2 (RFC 9113 §3.4).
 var httpMethods = []string{"GET ", "POST ", "PUT ", "HEAD ", "DELETE ", "OPTIONS ", "PATCH ", "TRACE ", "CONNECT ", "PRI * HTTP/2"}
 
+// maxBlank is how much white space may precede an HTTP request. It should be an empty line at most: RFC 9112, section 2.2.
+const maxBlank = 64
+
 func beginsHTTP(b []byte) verdict {
+	visible := bytes.TrimLeft(b, jsonSpace)
+	switch {
+	case len(b)-len(visible) > maxBlank:
+		return verdictNo
+	case len(visible) == 0:
+		return verdictMaybe
+	}
 	best := verdictNo
 	for _, token := range httpMethods {
-		best = max(best, beginsWith(b, token))
+		best = max(best, beginsWith(visible, token))
 	}
 	return best
 }

@@ -19,7 +19,9 @@ func TestDetect(t *testing.T) {
 		want  proto
 	}{
 		{"", protoUnknown},
-		{"{", protoJSON}, {"[", protoJSON}, {" ", protoJSON}, {"\t", protoJSON}, {"\r", protoJSON}, {"\n", protoJSON},
+		{"{", protoJSON}, {"[", protoJSON}, {" {", protoJSON}, {"\t[", protoJSON}, {"\r\ncontent-", protoJSON}, {"\nhello", protoJSON},
+		{" ", protoUnknown}, {"\r\n\r\n", protoUnknown}, {strings.Repeat(" ", maxBlank+1), protoJSON},
+		{"\r\nGET / HTTP/1.1", protoHTTP}, {" \tPOST /", protoHTTP}, {"\r\nPO", protoUnknown}, {strings.Repeat(" ", maxBlank+1) + "GET /", protoJSON},
 		{"Content-Length: 1", protoJSON}, {"content-type: x", protoJSON}, {"CONTENT-", protoJSON},
 		{"Content", protoUnknown}, {"C", protoUnknown}, {"c", protoUnknown},
 		{"GET / HTTP/1.1", protoHTTP}, {"POST ", protoHTTP}, {"PUT ", protoHTTP}, {"CONNECT /_goRPC_", protoHTTP}, {"PRI * HTTP/2.0", protoHTTP},
@@ -65,7 +67,7 @@ func TestDetectReadsTokensToTheEnd(t *testing.T) {
 
 // Whatever comes behind the bytes by which a protocol was known does not change it.
 func FuzzDetect(f *testing.F) {
-	for _, seed := range []string{"{", "Content-Length: 1\r\n", "POST /rpc HTTP/1.1\r\n", "\x16\x03\x01", "\x2e\x7f\x03", "PRI * HTTP/2.0"} {
+	for _, seed := range []string{"{", "Content-Length: 1\r\n", "POST /rpc HTTP/1.1\r\n", "\x16\x03\x01", "\x2e\x7f\x03", "PRI * HTTP/2.0", "\r\nGET / HTTP/1.1", " \x2e"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -77,7 +79,7 @@ func FuzzDetect(f *testing.F) {
 			}
 			known = p
 		}
-		if known == protoUnknown && len(b) >= len("PRI * HTTP/2") {
+		if known == protoUnknown && len(b) >= maxBlank+len("PRI * HTTP/2") {
 			t.Fatalf("detect(%q) needs more; want it to know by now", b)
 		}
 	})

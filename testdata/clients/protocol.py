@@ -334,6 +334,7 @@ def over_http(at):
         check("rpc, whatever became of it", post(c, "/rpc", ping | {"method": "No.Such"})[0], 200)
         check("rpc, a notification", post(c, "/rpc", {"jsonrpc": "2.0", "method": "Ipcd.Ping"})[:2], (204, None))
         check("rpc, no JSON", post(c, "/rpc", "{]")[0], 400)
+        check("rpc at the root", post(c, "/", ping)[:2], (200, pong))
         c.request("POST", "/rpc", json.dumps(ping) * 2, {"Content-Type": "application/json"})
         answer = c.getresponse()
         check("rpc, several", (answer.status, [json.loads(line) for line in answer.read().splitlines()]), (200, [pong, pong]))
