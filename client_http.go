@@ -47,6 +47,7 @@ func (c *webClient) call(ctx context.Context, name string, arg, result any) erro
 		return err
 	}
 	r.Header.Set("Content-Type", jsonType)
+	r.Header.Set("Accept", jsonType)
 	answer, err := c.http.Do(r)
 	if err != nil {
 		return c.explain(err)
@@ -83,7 +84,7 @@ func (c *webClient) wrong(answer *http.Response) *fault {
 
 // decode decodes a JSON-RPC response, whatever its status.
 func (c *webClient) decode(answer *http.Response, result any) error {
-	if answer.Header.Get("Content-Type") != jsonType {
+	if !isJSONType(mediaType(answer.Header.Get("Content-Type"))) {
 		return c.wrong(answer)
 	}
 	reader := newJSONCodec(newInput(answer.Body, c.limits), c.limits, framingValue)

@@ -66,7 +66,7 @@ func TestClientTellsWhoAnswers(t *testing.T) {
 		{"a code that is the client's own", protoJSON, reads(`{"jsonrpc":"2.0","id":1,"error":{"code":-32010,"message":"e"}}` + "\n"), codeApplication, "e", ""},
 		{"another HTTP server", protoHTTP, reads("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"), codeWrongProtocol, "is not ipcd: HTTP status 404 Not Found", "-e names another"},
 		{"an HTTP error that is JSON", protoHTTP, reads("HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"), codeWrongProtocol, "is not ipcd: HTTP status 404 Not Found", "-e names another"},
-		{"an error with an HTTP status", protoHTTP, reads("HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" + `{"jsonrpc":"2.0","id":1,"error":{"code":-5,"message":"no such wallet"}}`), -5, "no such wallet", ""},
+		{"an error with an HTTP status", protoHTTP, reads("HTTP/1.1 500 Internal Server Error\r\nContent-Type: Application/JSON-RPC; charset=UTF-8\r\nConnection: close\r\n\r\n" + `{"jsonrpc":"2.0","id":1,"error":{"code":-5,"message":"no such wallet"}}`), -5, "no such wallet", ""},
 		{"no HTTP server", protoHTTP, reads("SSH-2.0-OpenSSH_9.2\r\n\r\n"), codeConnection, "broke", ""},
 		{"gob of a stranger", protoGob, reads("hello there, this is no gob\n"), codeWrongProtocol, "does not speak this protocol", "?proto= another"},
 	}

@@ -437,7 +437,7 @@ func (c *httpConn) acceptable(rw http.ResponseWriter, r *http.Request) bool {
 	switch most := c.c.limits.MaxMessage; {
 	case r.Method != http.MethodPost:
 		c.wrongMethod(rw, r, "POST")
-	case !c.local && !isJSON(r.Header.Get("Content-Type")):
+	case !c.local && !isJSONType(mediaType(r.Header.Get("Content-Type"))):
 		c.refuse(rw, r, http.StatusUnsupportedMediaType, &fault{Code: codeInvalid, Text: "the Content-Type must be " + jsonType})
 	case r.ContentLength > int64(most):
 		c.log.warn("a message was refused", "limit", "max_message", "max", most)

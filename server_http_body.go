@@ -1,15 +1,16 @@
 package main
 
-// This file owns the body of an HTTP call: how it is read, what its answers are written to, and the codec of a bare
-// call. Its answers are sent together when all are there, or as server-sent events.
+// This file owns the body of an HTTP call: how it is read, what its answers are written to, the media types of both, and
+// the codec of a bare call. Its answers are sent together when all are there, or as server-sent events.
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
-	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -58,11 +59,7 @@ const aliveEvery = 15 * time.Second
 
 // newEventStream returns a stream for the answer to r if its Accept names the type of one, and nil otherwise.
 func newEventStream(rw http.ResponseWriter, r *http.Request) *eventStream {
-	for _, accepted := range strings.Split(strings.Join(r.Header.Values("Accept"), ","), ",") {
-		mediaType, params, err := mime.ParseMediaType(accepted)
-		if weight, said := params["q"]; err != nil || mediaType != eventType || said && strings.Trim(weight, "0.") == "" {
-			continue // RFC 9110, section 12.4.2: a weight of 0 is a refusal
-		}
+	if slices.Contains(accepted(r), eventType) {
 		return &eventStream{rw: rw}
 	}
 	return nil
@@ -70,15 +67,56 @@ func newEventStream(rw http.ResponseWriter, r *http.Request) *eventStream {
 
 const jsonType = "application/json"
 
-// isJSON reports whether the value of a Content-Type is JSON.
-func isJSON(contentType string) bool {
-	mediaType, _, _ := mime.ParseMediaType(contentType)
-	return mediaType == jsonType
+// isJSONType reports whether a media type is JSON (MIME Sniffing standard, section 4.6), or one of those that "JSON-RPC
+// over HTTP" (jsonrpc.org/historical) has for JSON-RPC.
+func isJSONType(t string) bool {
+	switch t {
+	case jsonType, "text/json", "application/json-rpc", "application/jsonrequest":
+		return true
+	}
+	return strings.HasSuffix(t, "+json")
+}
+
+// mediaType returns the media type in the value of a Content-Type, in lower case and without its parameters.
+func mediaType(value string) string {
+	t, _, _ := strings.Cut(value, ";")
+	return strings.ToLower(strings.TrimSpace(t))
+}
+
+// accepted returns the media types that the caller takes for an answer, in the caller's order.
+func accepted(r *http.Request) (types []string) {
+	for item := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
+		_, params, _ := strings.Cut(item, ";")
+		refused := false // RFC 9110, section 12.4.2: a weight of 0
+		for param := range strings.SplitSeq(params, ";") {
+			name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
+			refused = refused || strings.EqualFold(name, "q") && strings.Trim(value, "0.") == ""
+		}
+		if !refused {
+			types = append(types, mediaType(item))
+		}
+	}
+	return types
+}
+
+// answerType returns the media type of an answer in JSON: the usual one, unless the caller takes JSON by another name
+// only.
+func answerType(r *http.Request) string {
+	other := ""
+	for _, t := range accepted(r) {
+		switch {
+		case t == jsonType || t == "*/*" || t == "application/*":
+			return jsonType
+		case other == "" && isJSONType(t):
+			other = t
+		}
+	}
+	return cmp.Or(other, jsonType)
 }
 
 // sendJSON sends an answer as a whole.
-func sendJSON(rw http.ResponseWriter, _ *http.Request, status int, body []byte) {
-	rw.Header().Set("Content-Type", jsonType)
+func sendJSON(rw http.ResponseWriter, r *http.Request, status int, body []byte) {
+	rw.Header().Set("Content-Type", answerType(r))
 	rw.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	rw.WriteHeader(status)
 	rw.Write(body)

@@ -28,11 +28,32 @@ func overHTTP(t testing.TB, s *testServer, text string) (*http.Response, string)
 func TestRequestsByTheirHeader(t *testing.T) {
 	ping := `{"jsonrpc":"2.0","id":1,"method":"Ipcd.Ping"}`
 	rpc := func(path, header string) string { return postText(path, header, ping) }
+	as := func(mediaType string) string { // in place of the usual type
+		return strings.Replace(rpc("/rpc", ""), "application/json", mediaType, 1)
+	}
+	bare := func(mediaType string) string {
+		return strings.Replace(postText("/call/Echo.Say", "", `"a"`), "application/json", mediaType, 1)
+	}
 	const (
 		pong    = `{"jsonrpc":"2.0","id":1,"result":"pong"}`
 		refused = `{"jsonrpc":"2.0","id":null,"error":{"code":`
 	)
 	tests := []struct{ name, send, status, body string }{
+		// the media types of JSON and of JSON-RPC, in any case, with parameters and without
+		{"application/json-rpc", as("application/json-rpc"), "200", pong},
+		{"application/jsonrequest", as("application/jsonrequest"), "200", pong},
+		{"capitals", as("Application/JSON-RPC"), "200", pong},
+		{"a parameter", as("application/json; charset=utf-8"), "200", pong},
+		{"a parameter twice", as("application/json;charset=utf-8;charset=utf-8"), "200", pong},
+		{"an odd parameter", as("application/json-rpc ; charset"), "200", pong},
+		{"text/json", as("text/json"), "200", pong},
+		{"a suffix", as("application/vnd.example+json"), "200", pong},
+		{"a bare call of one of them", bare("application/json-rpc;charset=UTF-8"), "200", `"a"`},
+		{"no JSON", as("text/plain"), "415", refused + "-32600,"},
+		{"a form", as("application/x-www-form-urlencoded"), "415", refused + "-32600,"},
+		{"JSON as a parameter", as("text/plain; application/json"), "415", refused + "-32600,"},
+		{"JSON in a list", as("text/plain, application/json"), "415", refused + "-32600,"},
+		{"a bare call of none of them", bare("text/plain"), "415", `{"code":-32600,`},
 		// where clients post that cannot be told a path, or join it from parts
 		{"the root", rpc("/", ""), "200", pong},
 		{"no path", rpc("http://localhost", ""), "200", pong},
@@ -63,5 +84,38 @@ func TestRequestsByTheirHeader(t *testing.T) {
 				t.Errorf("%q was answered with %s and %q; want %s and %q", test.send, answer.Status, body, test.status, test.body)
 			}
 		})
+	}
+}
+
+// The answer has the type that the caller asks for, if that is JSON by another name; of those that it takes, it gets the
+// usual one.
+func TestAnswersHaveTheTypeThatIsAsked(t *testing.T) {
+	s := startServer(t, "http://127.0.0.1:0?auth=none")
+	for accept, want := range map[string]string{
+		"":                                       "application/json",
+		"*/*":                                    "application/json",
+		"application/json-rpc":                   "application/json-rpc",
+		"Application/JSON-RPC;Q=0.5":             "application/json-rpc",
+		"application/json-rpc, application/json": "application/json",
+		"application/json-rpc, */*;q=0.1":        "application/json",
+		"application/json;q=0, text/json":        "text/json",
+		"text/html, application/jsonrequest;a=b": "application/jsonrequest",
+		"text/html":                              "application/json",
+		"text/event-stream;q=0.0":                "application/json",
+		"Text/Event-Stream; charset=utf-8":       "text/event-stream",
+	} {
+		for path, body := range map[string]string{"/rpc": sayRequest, "/": sayRequest, "/call/Echo.Say": `"a"`} {
+			answer, _ := overHTTP(t, s, postText(path, "Accept: "+accept+"\r\n", body))
+			if got := answer.Header.Get("Content-Type"); got != want || answer.StatusCode != http.StatusOK {
+				t.Errorf("%s with Accept: %s was answered with %s and %s; want %s", path, accept, answer.Status, got, want)
+			}
+		}
+		if want == eventType {
+			continue
+		}
+		answer, _ := overHTTP(t, s, postText("/rpc", "Accept: "+accept+"\r\nOrigin: http://example.com\r\n", sayRequest))
+		if got := answer.Header.Get("Content-Type"); got != want {
+			t.Errorf("a refusal with Accept: %s has the type %s; want %s", accept, got, want)
+		}
 	}
 }

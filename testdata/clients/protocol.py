@@ -335,6 +335,9 @@ def over_http(at):
         check("rpc, a notification", post(c, "/rpc", {"jsonrpc": "2.0", "method": "Ipcd.Ping"})[:2], (204, None))
         check("rpc, no JSON", post(c, "/rpc", "{]")[0], 400)
         check("rpc at the root", post(c, "/", ping)[:2], (200, pong))
+        for media_type in "application/json-rpc", "Application/JSONRequest; charset=utf-8", "text/json", "application/x.y+json":
+            check(media_type, post(c, "/rpc", ping, Content_Type=media_type)[:2], (200, pong))
+        check("the type of an answer", post(c, "/rpc", ping, Accept="application/json-rpc")[2]["Content-Type"], "application/json-rpc")
         c.request("POST", "/rpc", json.dumps(ping) * 2, {"Content-Type": "application/json"})
         answer = c.getresponse()
         check("rpc, several", (answer.status, [json.loads(line) for line in answer.read().splitlines()]), (200, [pong, pong]))
