@@ -1,8 +1,8 @@
 package main
 
 // This file owns what is spoken over HTTP: JSON-RPC by POST, a bare call by POST, server-sent events as their answers,
-// the health check, and the CONNECT with which Go's rpc.DialHTTP begins. A new path is a row of routes. The bodies of calls
-// and their answers are in server_http_body.go. See RFC 9110.
+// the health check, and the CONNECT with which Go's rpc.DialHTTP begins. A new path is a row of routes, a new header that
+// decides something a row of deciders. The bodies of calls and their answers are in server_http_body.go. See RFC 9110.
 
 import (
 	"bytes"
@@ -283,6 +283,11 @@ func (c *httpConn) notFound(rw http.ResponseWriter, r *http.Request) {
 	c.refuse(rw, r, http.StatusNotFound, &fault{Code: codeNoMethod, Text: "there is /rpc, /call/Service.Method and /healthz"})
 }
 
+// deciders are the headers that decide whether and how a request is served. With two of one kind it would be up to each
+// reader which of them counts. net/http itself refuses a second Host, and a Content-Length or Transfer-Encoding that
+// differs from the first.
+var deciders = []string{"Origin", "Referer", "Sec-Fetch-Site", "Content-Type", timeoutHeader}
+
 // refusal returns why a request is refused whatever it asks for, or nil.
 func (c *httpConn) refusal(r *http.Request) (status int, f *fault) {
 	if f := c.c.refusal; f != nil {
@@ -290,6 +295,12 @@ func (c *httpConn) refusal(r *http.Request) (status int, f *fault) {
 	}
 	if r.ProtoMajor != 1 { // the preface of HTTP/2, which net/http passes on as a request
 		return http.StatusHTTPVersionNotSupported, &fault{Code: codeInvalid, Text: "HTTP/1.1 is spoken here"}
+	}
+	for _, name := range deciders {
+		if len(r.Header.Values(name)) > 1 {
+			c.log.warn("an HTTP request was refused", "reason", "the header "+name+" is there more than once", "host", r.Host)
+			return http.StatusBadRequest, &fault{Code: codeInvalid, Text: "the header " + name + " is there more than once"}
+		}
 	}
 	if why := c.foreign(r); why != "" {
 		c.log.warn("an HTTP request was refused", "reason", why, "host", r.Host, "origin", r.Header.Get("Origin"))

@@ -75,6 +75,19 @@ func TestRequestsByTheirHeader(t *testing.T) {
 		{"another origin", rpc("/rpc", "Origin: http://example.com\r\n"), "403", refused + "-32005,"},
 		{"another origin, bare", postText("/call/Echo.Say", "Origin: http://example.com\r\n", `"a"`), "403", `{"code":-32005,`},
 		{"another host", strings.Replace(rpc("/", ""), "Host: localhost", "Host: example.com", 1), "403", refused + "-32005,"},
+		// what decides may be there once
+		{"one Origin", rpc("/rpc", "Origin: http://localhost\r\n"), "200", pong},
+		{"two Origins", rpc("/rpc", "Origin: http://localhost\r\nOrigin: http://example.com\r\n"), "400", refused + "-32600,"},
+		{"an empty Origin first", rpc("/rpc", "Origin:\r\nOrigin: http://example.com\r\n"), "400", refused + "-32600,"},
+		{"Origins in a list", rpc("/rpc", "Origin: http://localhost, http://example.com\r\n"), "403", refused + "-32005,"},
+		{"two Referers", rpc("/rpc", "Referer: http://localhost/\r\nReferer: http://example.com/\r\n"), "400", refused + "-32600,"},
+		{"two Sec-Fetch-Sites", rpc("/rpc", "Sec-Fetch-Site: same-origin\r\nsec-fetch-site: cross-site\r\n"), "400", refused + "-32600,"},
+		{"two Content-Types", rpc("/rpc", "Content-Type: text/plain\r\n"), "400", refused + "-32600,"},
+		{"two timeouts", postText("/call/Echo.Say", "Ipcd-Timeout: 5s\r\nIpcd-Timeout: 1ns\r\n", `"a"`), "400", `{"code":-32600,`},
+		{"two Origins of a health check", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nOrigin: http://localhost\r\n\r\n", "400", `{"code":-32600,`},
+		{"two Hosts", rpc("/rpc", "Host: localhost\r\n"), "400", "400 Bad Request"},
+		{"two lengths", rpc("/rpc", "Content-Length: 3\r\n"), "400", "400 Bad Request"},
+		{"two encodings", rpc("/rpc", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), "", ""},
 	}
 	s := startServer(t, "http://127.0.0.1:0?auth=none")
 	for _, test := range tests {
