@@ -276,17 +276,16 @@ func (s *session) read(mine *pendingCall) {
 				return
 			}
 		}
-		var bad *badMessage
-		switch {
-		case err == nil:
-		case errors.As(err, &bad):
-			over = s.refuse(&bad.m, bad.fault)
-		default:
-			if c == nil {
-				c = &call{}
+		if err != nil {
+			var bad *badMessage
+			if !errors.As(err, &bad) {
+				if c == nil {
+					c = &call{}
+				}
+				s.stopReading(&c.message, err)
+				return
 			}
-			s.stopReading(&c.message, err)
-			return
+			over = s.refuse(&bad.m, bad.fault)
 		}
 		if mine != nil && over == mine {
 			c.message = message{} // it may be long until somebody reads again
