@@ -96,7 +96,7 @@ func gobTypeBy(s schema, v any) (reflect.Type, error) {
 	case "boolean":
 		return reflect.TypeFor[bool](), nil
 	case "integer":
-		if least, ok := s["minimum"].(float64); ok && least >= 0 {
+		if least, ok := s["minimum"].(json.Number); ok && !strings.HasPrefix(least.String(), "-") {
 			return reflect.TypeFor[uint64](), nil
 		}
 		return reflect.TypeFor[int64](), nil

@@ -5,12 +5,11 @@ package main
 // an empty list. wire_json_type.go has the rules of what is read.
 
 import (
+	"bytes"
 	"encoding"
 	"encoding/json"
-	"maps"
 	"math"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,7 +22,11 @@ type schema map[string]any
 func (s schema) GobEncode() ([]byte, error) { return json.Marshal(s) }
 
 // GobDecode implements gob.GobDecoder.
-func (s *schema) GobDecode(b []byte) error { return json.Unmarshal(b, s) }
+func (s *schema) GobDecode(b []byte) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber() // the bounds of 64 bits are more than a float64 has
+	return d.Decode(s)
+}
 
 var (
 	durationType      = reflect.TypeFor[time.Duration]()
@@ -238,52 +241,4 @@ func (d *describer) quoted(f jsonField) schema {
 		s["pattern"] = `^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$`
 	}
 	return orNull(s, takesNull(f.t) && !(d.written && f.omitted))
-}
-
-// shape is a schema in short: string, {name: string, age: integer}.
-func (s schema) shape() string {
-	if s == nil {
-		return ""
-	}
-	if name, ok := strings.CutPrefix(refOf(s), "#/$defs/"); ok {
-		defs, _ := s["$defs"].(map[string]any)
-		def, _ := defs[name].(map[string]any)
-		return schema(def).shape()
-	}
-	properties, ok := s["properties"].(map[string]any)
-	if !ok {
-		return typeName(s)
-	}
-	names := slices.Sorted(maps.Keys(properties))
-	for i, name := range names {
-		p, _ := properties[name].(map[string]any)
-		names[i] = name + ": " + typeName(p)
-	}
-	return "{" + strings.Join(names, ", ") + "}"
-}
-
-func refOf(s map[string]any) string {
-	ref, _ := s["$ref"].(string)
-	return ref
-}
-
-// typeName is the type of a schema in one word.
-func typeName(s map[string]any) string {
-	if either, ok := s["anyOf"].([]any); ok && len(either) > 0 {
-		s, _ = either[0].(map[string]any)
-	}
-	if name, ok := strings.CutPrefix(refOf(s), "#/$defs/"); ok {
-		return name
-	}
-	t, ok := s["type"].(string)
-	if types, either := s["type"].([]any); either && len(types) > 0 {
-		t, ok = types[0].(string)
-	}
-	if !ok {
-		return "any"
-	}
-	if items, ok := s["items"].(map[string]any); ok {
-		return typeName(items) + "[]"
-	}
-	return t
 }

@@ -410,13 +410,13 @@ func TestDescribe(t *testing.T) {
 		if at < 0 || !reflect.DeepEqual(all[at], one[0]) {
 			t.Errorf("%s: all of Trial does not have %v", k.name, one[0])
 		}
-		const shape = "{age: integer, door: TrialParcel, map: object, name: string, raw: string, tags: string[]}"
-		if got := one[0].Argument.shape(); got != shape {
-			t.Errorf("%s: Trial.Parcel takes %s; want %s", k.name, got, shape)
+		const form = "[age=INTEGER] [door=TEXT] [map:='{...}'] [name=TEXT] [raw=TEXT] [tags:='[...]']"
+		if got := shapeOf(one[0].Argument).form(); got != form {
+			t.Errorf("%s: Trial.Parcel takes %s; want %s", k.name, got, form)
 		}
 		for _, d := range all {
-			if d.Method == "Trial.Unencodable" && d.Argument.shape() != "" {
-				t.Errorf("%s: Trial.Unencodable takes %s; want nothing", k.name, d.Argument.shape())
+			if d.Method == "Trial.Unencodable" && d.Argument != nil {
+				t.Errorf("%s: Trial.Unencodable takes %v; want nothing", k.name, d.Argument)
 			}
 		}
 		f := checkCode(t, k.name+": Describe(Trail)", ask(c, "Ipcd.Describe", "Trail", &one), codeNoMethod, "no service or method Trail")
