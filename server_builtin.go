@@ -123,13 +123,17 @@ func (i *Ipcd) Status(ctx context.Context) (Status, error) {
 	s := i.server
 	endpoints := s.endpoints()
 	slices.Sort(endpoints)
+	log := s.life.log
+	if p, known := callerOf(ctx); !known || !p.Known { // a path of ours is nothing for strangers
+		log = ""
+	}
 	return Status{
 		Version: version(), Protocol: protocolVersion, PID: os.Getpid(),
 		Started: i.began.Format(time.RFC3339), Uptime: time.Since(i.began).Seconds(),
 		Endpoints: endpoints, Connections: s.meter.connections.Load(), Accepted: s.meter.accepted.Load(),
 		Refused: s.meter.refused.Load(), Calls: s.meter.calls.Load(), Errors: s.meter.errors.Load(), Rejected: s.meter.rejected.Load(),
 		Memory: memory.HeapInuse + memory.StackInuse, Goroutines: runtime.NumGoroutine(),
-		Build: s.life.build, Log: s.life.log,
+		Build: s.life.build, Log: log,
 	}, nil
 }
 

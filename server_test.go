@@ -706,6 +706,15 @@ func TestStopIsForTheOwner(t *testing.T) {
 	}
 	c := dialOurs(protoJSON)(t, s.endpoints[1])
 	defer c.close()
+	s.server.life = life{build: "b", log: "/somewhere/of/ours"}
+	stranger := dialOurs(protoJSON)(t, s.endpoints[0])
+	defer stranger.close()
+	for who, c := range map[string]caller{"/somewhere/of/ours": c, "": stranger} {
+		var status Status
+		if err := ask(c, "Ipcd.Status", nil, &status); err != nil || status.Log != who || status.Build != "b" {
+			t.Errorf("Status = %+v, %v; want the build, and the log %q", status, err, who)
+		}
+	}
 	checkCode(t, "Stop of a daemon without an end", ask(c, "Ipcd.Stop", nil, new(bool)), codeApplication, "ends with the program that started it")
 	stops := 0
 	s.server.life = life{service: instance{name: "ipcd-2", user: true}, stop: func() { stops++ }}
