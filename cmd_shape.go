@@ -180,8 +180,8 @@ func (s shape) title() string {
 var wholeRanges = map[[2]string]string{
 	{"-128", "127"}: "8 bits", {"-32768", "32767"}: "16 bits", {"-2147483648", "2147483647"}: "32 bits",
 	{"-9223372036854775808", "9223372036854775807"}: "64 bits",
-	{"0", "255"}: "8 bits, from 0", {"0", "65535"}: "16 bits, from 0", {"0", "4294967295"}: "32 bits, from 0",
-	{"0", "18446744073709551615"}: "64 bits, from 0",
+	{"0", "255"}: "8 bits, unsigned", {"0", "65535"}: "16 bits, unsigned", {"0", "4294967295"}: "32 bits, unsigned",
+	{"0", "18446744073709551615"}: "64 bits, unsigned",
 }
 
 // details says what else is demanded of a value: its format, its range, its length.

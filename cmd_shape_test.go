@@ -37,7 +37,7 @@ func TestDescribeShowsAMemberALine(t *testing.T) {
 	tests := []struct{ argument, result, want string }{
 		{`null`, `{"type":"string"}`, "T.M() string\n"},
 		{`{"type":"string"}`, `{}`, "T.M(string) any\n"},
-		{`true`, `{"type":"array","items":{"type":"integer","minimum":0,"maximum":255},"minItems":4,"maxItems":4}`, "T.M(any) integer[] (4 elements, each 8 bits, from 0)\n"},
+		{`true`, `{"type":"array","items":{"type":"integer","minimum":0,"maximum":255},"minItems":4,"maxItems":4}`, "T.M(any) integer[] (4 elements, each 8 bits, unsigned)\n"},
 		{`{"type":"integer","minimum":1}`, `{"type":"object","additionalProperties":{"type":"boolean"}}`, "T.M(integer (at least 1)) map of boolean\n"},
 		{`{"type":"object","properties":{"next":{"$ref":"#"},"n":{"type":["integer","null"]}}}`, `false`, `T.M(object) any
   argument
@@ -55,7 +55,7 @@ func TestDescribeShowsAMemberALine(t *testing.T) {
     data    optional  string (base64)
     done    optional  boolean or null
     due     optional  string (date-time)
-    level   optional  integer (8 bits, from 0)
+    level   optional  integer (8 bits, unsigned)
     mood    optional  any (one of good bad)
     parent  optional  Task or null
     parts   optional  Task[]
