@@ -86,11 +86,16 @@ func (m *method) run(ctx context.Context, arg any, crashed func(name string, val
 			result, err = nil, errInternal
 		}
 	}()
-	if result, err = m.invoke(ctx, arg); err != nil {
-		return nil, faultOfMethod(ctx, err)
+	if result, err = m.invoke(ctx, arg); err == nil {
+		return result, nil
 	}
-	return result, nil
+	if f, ok := err.(*fault); ok && strings.HasPrefix(m.name, ownMethods) {
+		return nil, f // the daemon speaks for itself
+	}
+	return nil, faultOfMethod(ctx, err)
 }
+
+const ownMethods = "Ipcd." // of the methods by which the daemon itself can be asked
 
 // A router finds methods by name. Lookups take no lock.
 type router struct {

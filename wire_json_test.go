@@ -610,7 +610,7 @@ func TestDecodeSaysWhatIsWrongAndWhere(t *testing.T) {
 	for _, test := range []struct{ text, want, field string }{
 		{`{"when":"soon"}`, "the field when of the argument is not as expected: parsing time", "when"},
 		{`{"of":{"1":{"when":"soon"}}}`, "the field of.1.when of the argument is not as expected: parsing time", "of.1.when"},
-		{`{"of":{"a":{}}}`, `the argument has a member "a"; expected the name to be an integer of 64 bits`, ""},
+		{`{"of":{"a":{}}}`, `the field of of the argument has a member "a"; expected its name to be an integer of 64 bits`, "of"},
 		{`{"names":{"a\"b":5}}`, "is a number; expected a string", "names"},
 		{`{"names":{"a\"b":"c"},"when":"soon"}`, "the field when of the argument", "when"},
 	} {

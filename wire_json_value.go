@@ -95,6 +95,9 @@ func decodeValue(what string, b []byte, v any) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &wrong):
+		if name, ok := strings.CutPrefix(wrong.Value, "number "); ok && !isJSONNumber([]byte(name)) { // of a member, where integers are due
+			return badPart(what, wrong.Field, "has a member %q; expected its name to be %s", shorten(name, 40), jsonKindFor(wrong.Type))
+		}
 		return misfit(what, wrong.Field, article(wrong.Value), jsonKindFor(wrong.Type))
 	}
 	return badPart(what, form.blame(text), "is not as expected: %s", strings.TrimPrefix(err.Error(), "json: "))
@@ -152,17 +155,13 @@ func jsonKindOf(b []byte) string {
 	return "a number"
 }
 
-// article returns a name of encoding/json with an article: string, number 1.5, bool, array, object. It says number of the
-// name of a member, too, where the names are integers.
+// article returns a name of encoding/json with an article: string, number 1.5, bool, array, object.
 func article(name string) string {
-	number, isNumber := strings.CutPrefix(name, "number ")
 	switch {
 	case name == "bool":
 		return "a boolean"
 	case strings.HasPrefix(name, "array"), strings.HasPrefix(name, "object"):
 		return "an " + name
-	case isNumber && !isJSONNumber([]byte(number)):
-		return fmt.Sprintf("the name %q", shorten(number, 40))
 	}
 	return "a " + shorten(name, 60)
 }
