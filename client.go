@@ -85,10 +85,10 @@ func closedEarly(e endpoint) *fault {
 	return faultf(codeConnection, "the daemon at %s closed the connection before it answered", e).withHint("its log says why; try again when it is up: --wait 5s")
 }
 
-// ownLimit words a limit of ours that an answer exceeds, so that nobody looks for it at the daemon.
+// ownLimit words a limit of ours that an answer exceeds, or a text to be echoed, so that nobody looks for it at the daemon.
 func ownLimit(f *fault) *fault {
 	own := *f
-	own.Text = "the answer is over a limit of this client: " + f.Text
+	own.Text = "over a limit of this client: " + f.Text
 	return &own
 }
 

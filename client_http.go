@@ -75,7 +75,10 @@ func (c *webClient) echo(ctx context.Context, name string, arg, result any) erro
 	if answer.StatusCode != http.StatusOK {
 		return c.wrong(answer)
 	}
-	return readEcho(answer.Body, c.limits, result)
+	if err := readEcho(answer.Body, c.limits, result); err != nil {
+		return c.explain(err)
+	}
+	return nil
 }
 
 func (c *webClient) wrong(answer *http.Response) *fault {
@@ -101,10 +104,7 @@ func (c *webClient) decode(answer *http.Response, result any) error {
 			}
 			return reader.body(result)
 		case errors.As(err, &bad) && bad.m.kind == response && bad.m.id.seq == ownID:
-			if errors.Is(bad.fault, errOwnLimit) {
-				return ownLimit(bad.fault)
-			}
-			return bad.fault
+			return c.explain(bad.fault)
 		case err == nil || errors.As(err, &bad):
 			said = true
 			c.log.debug("a message that answers no call was ignored", "error", err)
@@ -120,6 +120,8 @@ func (c *webClient) decode(answer *http.Response, result any) error {
 func (c *webClient) explain(err error) error {
 	var f *fault
 	switch {
+	case errors.As(err, &f) && errors.Is(f, errOwnLimit):
+		return ownLimit(f)
 	case errors.As(err, &f):
 		return f
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

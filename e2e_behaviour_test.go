@@ -181,6 +181,9 @@ func (*Trial) Pick(n int, reply *any) error { *reply = n; return nil }
 // Same returns its argument.
 func (*Trial) Same(ctx context.Context, v any) (any, error) { return v, nil }
 
+// Tally returns how many there are.
+func (*Trial) Tally(ctx context.Context, by map[int]int) (int, error) { return len(by), nil }
+
 // Quiet returns nothing.
 func (*Trial) Quiet(ctx context.Context, text string) error { return nil }
 

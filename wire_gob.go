@@ -73,13 +73,13 @@ type gobCodec struct {
 	types  gobTypes
 	header *gobType // the type of the last header, and its id
 	headID int
-	begun  bool   // the stream has begun as gob does; see length
-	taken  int    // bytes of the last value with its lengths, still on the input; see drop
-	bodyID int    // the type of the body; 0 if there is none
-	raw    []byte // its value, as far as it is in the first message
-	rest   gobMessages
-	before int // how much of types.defs precedes the body; the rest stands in it
-	method string
+	begun  bool        // the stream has begun as gob does; see length
+	taken  int         // bytes of the last value with its lengths, still on the input; see drop
+	bodyID int         // the type of the body; 0 if there is none
+	raw    []byte      // its value, as far as it is in the first message
+	rest   gobMessages // the messages behind that one
+	before int         // how much of types.defs precedes the body; what follows stands in it
+	method string      // of the last header: usually the next one is the same
 	dec    *gob.Decoder
 	feed   gobFeed // what dec reads
 	fed    int     // how much of types.defs dec has read
@@ -111,6 +111,11 @@ func (c *gobCodec) read(m *message) error {
 	c.drop()
 	*m = message{kind: notification} // before the header is read, an error belongs to no call
 	id, b, err := c.next(false)
+	var long *badMessage
+	if errors.As(err, &long) { // the call is known, and the connection ends with its answer
+		*m = long.m
+		return long.fault
+	}
 	if err == nil {
 		err = c.readHeader(m, id, b)
 	}
@@ -220,7 +225,10 @@ func (c *gobCodec) tooLong(n, size int, isBody bool) error {
 		return err
 	}
 	r := gobReader{b: b[size:]}
-	if r.typeID() <= 0 || !isBody || c.types.open || n > maxGobSkip {
+	switch id := r.typeID(); {
+	case id > 0 && !isBody:
+		return c.longHeader(n, size, f)
+	case id <= 0 || c.types.open || n > maxGobSkip:
 		return f
 	}
 	if err := c.in.discard(size + n); err != nil {
@@ -228,6 +236,38 @@ func (c *gobCodec) tooLong(n, size int, isBody bool) error {
 	}
 	c.in.advance(0)
 	return &badMessage{fault: f}
+}
+
+// longHeader returns f for a header over the limit, with its call if that can be found: the name of the method comes first
+// and makes the header long, and the number of the call stands right behind it.
+func (c *gobCodec) longHeader(n, size int, f *fault) error {
+	b, err := c.in.need(size+longName, true) // less than the least that max_message can be
+	if err != nil {
+		return err
+	}
+	r := gobReader{b: b[size:]}
+	t, at, fields := c.types.byID[r.typeID()], -1, gobHeaders[c.reads]
+	if !t.hasFields(fields) || !r.field(&at, len(t.fields)) || t.fields[at] != fields[0] {
+		return f
+	}
+	name := r.uint()
+	begin := len(b) - len(r.b)
+	left := size + n - begin
+	if r.err != nil || name > uint64(left) || left-int(name) > longName {
+		return f
+	}
+	if err := c.in.discard(begin + int(name)); err != nil {
+		return err
+	}
+	if b, err = c.in.need(left-int(name), true); err != nil {
+		return err
+	}
+	m := message{kind: c.reads}
+	r = gobReader{b: b}
+	if r.field(&at, len(t.fields)) && t.fields[at] == fields[1] {
+		m.id.seq = r.uint()
+	}
+	return &badMessage{m: m, fault: f}
 }
 
 // readHeader decodes a Request or a Response into m. It goes by the names of the fields, as gob does.
@@ -309,7 +349,7 @@ func (c *gobCodec) readBody(m *message) error {
 	if f.Code == codeParse {
 		f = faultf(codeBadArgument, "the %s cannot be read: %w", c.what(), f)
 	}
-	if c.types.open { // nobody knows where it ends
+	if c.types.open || id == gobInterface { // nobody knows where it ends
 		return f
 	}
 	return &badMessage{m: *m, fault: f}

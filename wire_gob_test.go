@@ -462,7 +462,7 @@ func TestGobEndsAtWhatItCannotFrame(t *testing.T) {
 	}
 	stream := gobStream(t, "hello")
 	headless := append(gobHeaderDef("Request", gobHeaders[request][:1]), closeGob(appendGobInt([]byte{0}, gobHeaderID), 0)...)
-	long := strings.Repeat("x", 20)
+	long := strings.Repeat("x", 2*longName)
 	for name, test := range map[string]struct {
 		bytes []byte
 		want  string
@@ -530,6 +530,10 @@ func TestGobLimits(t *testing.T) {
 	checkSay(t, c, "still here")
 
 	small := startServerWith(t, func(l *limits) { l.MaxMessage = 2 << 10 }, localEndpoint(t))
+	c = clientKinds[0].dial(t, small.endpoints[0])
+	defer c.close()
+	checkSay(t, c, "the first call, which has the number 0")
+	checkCode(t, "a method with too long a name", ask(c, strings.Repeat("x", 70_000), "a", nil), codeTooLarge, "limit max_message = 2048")
 	c = clientKinds[0].dial(t, small.endpoints[0])
 	defer c.close()
 	var err error

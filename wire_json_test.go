@@ -169,6 +169,9 @@ func TestJSONRPCExchanges(t *testing.T) {
 				`{"jsonrpc":"2.0","id":2,"error":{"code":-32602,"message":"the field door.door.raw of the argument is not as expected: illegal base64 data at input byte 0","data":{"field":"door.door.raw"}}}`,
 				`{"jsonrpc":"2.0","id":3,"error":{"code":-32602,"message":"the argument is not as expected: illegal base64 data at input byte 0"}}`}},
 
+		{"a name that is no number", `{"jsonrpc":"2.0","id":1,"method":"Trial.Tally","params":[{"1":2,"a":3}]}`,
+			[]string{`{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"the argument has a member \"a\"; expected its name to be an integer of 64 bits"}}`}},
+
 		// Strictness.
 		{"a member twice", `{"jsonrpc":"2.0","id":1,"method":"Echo.Say","params":["x"],"id":2}`,
 			[]string{`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the message is not JSON: at byte 59: the member \"id\" is there twice"}}`}},
