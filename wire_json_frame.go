@@ -190,7 +190,11 @@ func (c *jsonCodec) skimBare(f *fault) error {
 			continue
 		}
 		n, err := k.pass(b[:min(len(b), inputLarge)])
-		if err != nil {
+		var deep *fault
+		switch {
+		case errors.As(err, &deep): // even for a skim
+			return f
+		case err != nil:
 			return parseFaultAt(&k.scan, err)
 		}
 		c.in.discard(n)

@@ -78,6 +78,9 @@ func (s *jsonScan) forget(n int) {
 	s.pos -= n
 	s.gone += n
 	s.member -= n
+	if s.lax {
+		return
+	}
 	s.lax, s.names = true, nil
 	for i := range s.frames {
 		s.frames[i].many = nil

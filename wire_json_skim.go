@@ -51,8 +51,10 @@ func (k *jsonSkim) pass(b []byte) (n int, err error) {
 			k.scan.member = -1
 		}
 	}
-	k.held = append(k.held[:0], k.held[gone:]...)
-	k.scan.forget(gone)
+	if gone > 0 {
+		k.held = append(k.held[:0], k.held[gone:]...)
+		k.scan.forget(gone)
+	}
 	return n, nil
 }
 
