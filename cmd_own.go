@@ -66,7 +66,15 @@ func (d *ownDaemon) name(s Status) string {
 func (d *ownDaemon) reach(ctx context.Context) (c caller, s Status, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	if c, err = dial(ctx, d.at, dialOptions{limits: d.set.Limits, log: d.log}); err != nil {
+	c, err = dial(ctx, d.at, dialOptions{limits: d.set.Limits, log: d.log})
+	if err == nil {
+		err = ping(ctx, c)
+	}
+	switch {
+	case err == nil:
+	case d.set.Endpoint == "" && errors.Is(err, &fault{Code: codeNotReachable}) && !errors.Is(err, fs.ErrPermission):
+		return nil, s, faultf(codeNotReachable, "%w, and no service of that name is installed", err).withHint("start a daemon: ipcd call --start hello")
+	default:
 		return nil, s, err
 	}
 	if err = c.call(ctx, "Ipcd.Status", nil, &s); err != nil {
@@ -91,24 +99,21 @@ func (d *ownDaemon) stop(ctx context.Context) error {
 // restart starts the daemon anew, from this program, with the settings that hold now and the endpoints that it served.
 func (d *ownDaemon) restart(ctx context.Context) error {
 	c, s, err := d.reach(ctx)
-	endpoints := d.set.started(d.at)
-	switch {
-	case errors.Is(err, &fault{Code: codeNotReachable}) && !errors.Is(err, fs.ErrPermission): // there is nothing to stop
-	case err != nil:
+	if err != nil {
 		return err
-	case s.Build == "":
+	}
+	if s.Build == "" {
 		c.close()
 		return faultf(codeApplication, "%s was not started by --start, so that only who started it knows how", d.name(s)).
 			withHint("restart it where it runs; a service by its name: ipcd restart --name NAME")
-	default:
-		if err := stopDaemon(ctx, d.at, c, s, d.set.Limits); err != nil {
-			return err
-		}
-		endpoints = endpoints[:1]
-		for _, text := range s.Endpoints {
-			if e, err := parseEndpoint(text); err == nil && !same(e, d.at) {
-				endpoints = append(endpoints, e)
-			}
+	}
+	if err := stopDaemon(ctx, d.at, c, s, d.set.Limits); err != nil {
+		return err
+	}
+	endpoints := []endpoint{d.at}
+	for _, text := range s.Endpoints {
+		if e, err := parseEndpoint(text); err == nil && !same(e, d.at) {
+			endpoints = append(endpoints, e)
 		}
 	}
 	if c, err = startDaemon(ctx, endpoints, d.set); err != nil {
