@@ -211,8 +211,16 @@ func testOpenRCControl(t *testing.T, c *container) {
 	if again := openRCReport(c, 0); again != second {
 		t.Errorf("after a reload it is %+v; it was %+v", again, second)
 	}
-	c.run("ipcd", "restart")
+	if got := c.run("ipcd", "restart"); !strings.HasPrefix(got, "the service ipcd (OpenRC) has been started anew") {
+		c.t.Errorf("restart says %q; want that it was the service", got)
+	}
 	c.hello()
+	if got := c.run("ipcd", "logs", "-n", "1"); !strings.Contains(got, "listening") || strings.Contains(strings.TrimSpace(got), "\n") {
+		c.t.Errorf("the last line of the log is %q", got)
+	}
+	if got := c.exits(0, "", "ipcd", "status"); !strings.Contains(got, "/var/log/ipcd.log") {
+		c.t.Errorf("status says %q; want where the log is", got)
+	}
 	c.run("ipcd", "stop")
 	c.run("ipcd", "stop")
 	c.exits(3, "", "ipcd", "status")

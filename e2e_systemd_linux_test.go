@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -92,11 +91,18 @@ func testNewcomer(t *testing.T, c *container) {
 	c.run("ipcd", "call", "--start", "hello") // which has a log where the service has its state
 	var own struct{ PID int }
 	must(t, json.Unmarshal([]byte(c.run("ipcd", "status", "--json")), &own))
-	c.signal("TERM", strconv.Itoa(own.PID))
+	if got := c.run("ipcd", "stop"); !strings.HasPrefix(got, "your own daemon at ") {
+		t.Errorf("stop says %q; want that it was our own daemon", got)
+	}
 	c.run("timeout", "20", "sh", "-c", fmt.Sprintf("while kill -0 %d; do sleep 0.1; done 2>/dev/null", own.PID))
 	c.run("ipcd", "install")
 	c.hello()
-	c.exits(0, "", "ipcd", "status")
+	if got := c.exits(0, "", "ipcd", "status"); !strings.Contains(got, "journalctl --unit=ipcd.service") {
+		t.Errorf("status says %q; want where the log is", got)
+	}
+	if got := c.run("ipcd", "logs"); !strings.Contains(got, "listening") {
+		t.Errorf("logs shows %q; want what the daemon has logged", got)
+	}
 	c.reboot()
 	c.hello()
 	c.exits(0, "", "ipcd", "status")
