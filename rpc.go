@@ -86,16 +86,11 @@ func (m *method) run(ctx context.Context, arg any, crashed func(name string, val
 			result, err = nil, errInternal
 		}
 	}()
-	if result, err = m.invoke(ctx, arg); err == nil {
-		return result, nil
+	if result, err = m.invoke(ctx, arg); err != nil {
+		return nil, m.fault(ctx, err)
 	}
-	if f, ok := err.(*fault); ok && strings.HasPrefix(m.name, ownMethods) {
-		return nil, f // the daemon speaks for itself
-	}
-	return nil, faultOfMethod(ctx, err)
+	return result, nil
 }
-
-const ownMethods = "Ipcd." // of the methods by which the daemon itself can be asked
 
 // A router finds methods by name. Lookups take no lock.
 type router struct {

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"time"
 )
 
@@ -19,10 +20,13 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
-// faultOfMethod returns the error of a method as its caller sees it. An error of a context is the call's own only if the
-// call is over; any other context is the method's business. What a method heard from another daemon says nothing of this
-// one, see passedOn.
-func faultOfMethod(ctx context.Context, err error) *fault {
+// ownService is the service that speaks for the daemon; others cannot use its codes.
+const ownService = "Ipcd"
+
+// fault returns the error of the method as its caller sees it. An error of a context is the call's own only if the call is
+// over; any other context is the method's business. What a method heard from another daemon says nothing of this one, see
+// passedOn.
+func (m *method) fault(ctx context.Context, err error) *fault {
 	deadline, limited := ctx.Deadline()
 	var own *Error
 	var f *fault
@@ -42,6 +46,9 @@ func faultOfMethod(ctx context.Context, err error) *fault {
 		}
 	case !errors.As(err, &f):
 		f = &fault{Code: codeApplication, Text: err.Error(), err: err}
+	}
+	if strings.HasPrefix(m.name, ownService+".") {
+		return f
 	}
 	return f.passedOn()
 }

@@ -182,12 +182,16 @@ func TestErrorsOfMethods(t *testing.T) {
 		{given, context.DeadlineExceeded, fault{Code: codeApplication, Text: "context deadline exceeded"}},
 	}
 	for _, test := range tests {
-		m := &method{invoke: func(context.Context, any) (any, error) { return nil, test.err }}
+		m := &method{name: "A.B", invoke: func(context.Context, any) (any, error) { return nil, test.err }}
 		_, err := m.run(test.ctx, nil, nil)
 		f, ok := err.(*fault)
 		if !ok || f.Code != test.want.Code || f.Text != test.want.Text || string(f.Data) != string(test.want.Data) {
 			t.Errorf("the error %v (%T) is sent as %+v; want %+v", test.err, test.err, f, test.want)
 		}
+	}
+	m := &method{name: "Ipcd.Stop", invoke: func(context.Context, any) (any, error) { return nil, errDenied }}
+	if _, err := m.run(later, nil, nil); err != errDenied {
+		t.Errorf("what the daemon says itself is sent as %v; want %v", err, errDenied)
 	}
 }
 
