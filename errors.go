@@ -55,7 +55,6 @@ type fault struct {
 	Data json.RawMessage `json:"data,omitempty"` // whatever its maker says; ours is a faultData
 	hint string          // what to do next; for the command line, never sent
 	err  error           // what caused it, for errors.Is; never sent
-	mine bool            // the limit is one of this program, not of whoever answered; never sent
 }
 
 // faultData is what a program may want to know about a fault of ours.

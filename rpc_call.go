@@ -24,7 +24,7 @@ type call struct {
 	answered atomic.Bool // whoever sets it sends the answer; later results are dropped
 	owing    bool        // the answer has not been sent; guarded by the session
 
-	sending sync.Mutex // held while a part or the answer is sent, so that no part follows the answer
+	sending sync.Mutex // held while a part is sent; see lastPart
 
 	mu    sync.Mutex
 	done  chan struct{} // made by Done or end
@@ -45,12 +45,19 @@ func (c *call) reply(result any, f *fault) bool {
 	if !c.answered.CompareAndSwap(false, true) {
 		return false
 	}
-	if c.parts != "" { // a part may be on its way
+	c.lastPart()
+	c.from.answer(c, result, f)
+	return true
+}
+
+// lastPart waits for the part that is on its way, so that none follows the answer: later ones find the call answered. The
+// lock must not be held while the answer is sent: that may block on a caller that does not read, and the part may come from
+// the reader of a provider, who serves others, too.
+func (c *call) lastPart() {
+	if c.parts != "" {
 		c.sending.Lock()
 		defer c.sending.Unlock()
 	}
-	c.from.answer(c, result, f)
-	return true
 }
 
 // claim takes the answer from the method, so that it cannot send its own, and ends the context, at once, however long the

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Far is the service of a provider.
@@ -393,6 +394,32 @@ func TestCallerThatReadsNoPartsHoldsUpNobody(t *testing.T) {
 	defer c.close()
 	var text string
 	must(t, ask(c, "Far.Echo", "still here", &text))
+}
+
+// The reader of a provider's connection does not wait for one caller to read that its time is over.
+func TestPartForACallThatIsOverHoldsUpNobody(t *testing.T) {
+	ours, theirs := net.Pipe()
+	l := defaultLimits()
+	l.Write = time.Hour
+	in := newInput(ours, l)
+	s := newSession(&shared{finder: newRouter(), meter: &meter{}}, &peer{}, newJSONCodec(in, l, framingValue), in, ours, &l, nil)
+	must(t, s.out.append(s.codec, &message{kind: notification}, strings.Repeat("a", 2*outputFull)))
+	c := &call{message: message{kind: request, parts: "1"}, m: &method{forward: func(*call) {}}, from: s}
+	over, sent := make(chan struct{}), make(chan error, 1)
+	go func() {
+		defer close(over)
+		s.giveUp(c, context.DeadlineExceeded, errDeadline)
+	}()
+	if _, err := theirs.Read(make([]byte, 1)); err != nil { // the answer waits for us to read on
+		t.Fatal(err)
+	}
+	go func() { sent <- c.sendPart(document("1")) }()
+	if err := receive(t, sent); err != context.DeadlineExceeded {
+		t.Errorf("a part for a call whose deadline has passed = %v; want %v", err, context.DeadlineExceeded)
+	}
+	theirs.Close()
+	<-over
+	ours.Close()
 }
 
 func TestProviderHearsOfCallersThatGiveUp(t *testing.T) {

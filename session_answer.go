@@ -413,10 +413,7 @@ func (s *session) giveUp(c *call, reason error, f *fault) {
 
 // excuse answers a call that was claimed, in place of its method.
 func (s *session) excuse(c *call, f *fault) {
-	if c.parts != "" { // a part may be on its way
-		c.sending.Lock()
-		defer c.sending.Unlock()
-	}
+	c.lastPart()
 	s.record(c, f)
 	s.respond(&c.message, nil, f)
 	s.flush()
