@@ -394,7 +394,7 @@ func (c *httpConn) rpc(rw http.ResponseWriter, r *http.Request) {
 	body := c.bodyOf(r)
 	in := c.c.newInput(body)
 	defer in.close()
-	stream := newEventStream(rw, r)
+	stream := c.newEventStream(rw, r)
 	framed := framingValue
 	if stream != nil {
 		framed = framingEvent
@@ -429,7 +429,7 @@ func (c *httpConn) call(rw http.ResponseWriter, r *http.Request) {
 	body := c.bodyOf(r)
 	in := c.c.newInput(body)
 	defer in.close()
-	bare := &bareCodec{in: in, limits: *c.c.limits, method: r.PathValue("method"), timeout: timeout, stream: newEventStream(rw, r)}
+	bare := &bareCodec{in: in, limits: *c.c.limits, method: r.PathValue("method"), timeout: timeout, stream: c.newEventStream(rw, r)}
 	answer, f := c.exchange(r, bare, in, body, bare.stream)
 	if f == nil {
 		f = bare.fault

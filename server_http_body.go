@@ -47,6 +47,7 @@ func (c *httpConn) exchange(r *http.Request, speak codec, in *input, body *reque
 // nil for an answer that is sent as a whole.
 type eventStream struct {
 	rw     http.ResponseWriter
+	conn   *httpConn
 	status func() int  // the status to begin with; nil for 200
 	begun  atomic.Bool // something is to be sent, so that any later failure has to be an event
 	headed bool        // the header has been sent
@@ -58,9 +59,9 @@ const eventType = "text/event-stream"
 const aliveEvery = 15 * time.Second
 
 // newEventStream returns a stream for the answer to r if its Accept names the type of one, and nil otherwise.
-func newEventStream(rw http.ResponseWriter, r *http.Request) *eventStream {
+func (c *httpConn) newEventStream(rw http.ResponseWriter, r *http.Request) *eventStream {
 	if slices.Contains(accepted(r), eventType) {
-		return &eventStream{rw: rw}
+		return &eventStream{rw: rw, conn: c}
 	}
 	return nil
 }
@@ -122,13 +123,18 @@ func sendJSON(rw http.ResponseWriter, r *http.Request, status int, body []byte) 
 	rw.Write(body)
 }
 
-// Write sends events, and before the first one the header.
+// Write sends events, and before the first one the header. Where net/http means to keep a connection it first takes the
+// rest of the body for itself, up to 256 KiB, and closes it: requests would be lost. (EnableFullDuplex prevents that as
+// well, but net/http then reads the next request from wherever a broken body left off.)
 func (e *eventStream) Write(b []byte) (int, error) {
 	if !e.headed {
 		e.headed = true
 		e.begun.Store(true)
 		e.rw.Header().Set("Content-Type", eventType)
 		e.rw.Header().Set("Cache-Control", "no-store")
+		if e.conn.waiting.Load() { // there is more of the body
+			e.rw.Header().Set("Connection", "close")
+		}
 		if e.status != nil {
 			e.rw.WriteHeader(e.status())
 		}

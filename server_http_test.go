@@ -4,7 +4,9 @@ package main
 
 import (
 	"bufio"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -131,4 +133,55 @@ func TestAnswersHaveTheTypeThatIsAsked(t *testing.T) {
 			t.Errorf("a refusal with Accept: %s has the type %s; want %s", accept, got, want)
 		}
 	}
+}
+
+// A stream of events answers the requests of a body as they arrive, and all of them. If it began before the body was there,
+// it is the last on its connection, which otherwise stays.
+func TestStreamAnswersWhileTheBodyArrives(t *testing.T) {
+	const accept = "Host: localhost\r\nContent-Type: application/json\r\nAccept: text/event-stream\r\n"
+	chunk := func(text string) string { return fmt.Sprintf("%x\r\n%s\r\n", len(text), text) }
+	long := strings.Repeat(sayRequest+"\n", 1000) // more than arrives at once
+	begin := func(t *testing.T, text string) (net.Conn, *http.Response) {
+		conn := startServer(t, "http://127.0.0.1:0?auth=none").connect()
+		t.Cleanup(func() { conn.Close() })
+		send(t, conn, text)
+		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		must(t, err)
+		return conn, answer
+	}
+	event := "event: message\ndata: " + sayAnswer + "\n"
+	t.Run("a request at a time", func(t *testing.T) {
+		conn, answer := begin(t, "POST /rpc HTTP/1.1\r\n"+accept+"Transfer-Encoding: chunked\r\n\r\n"+chunk(sayRequest))
+		got := make([]byte, len(event))
+		for i := range 3 {
+			if i > 0 {
+				send(t, conn, chunk(sayRequest))
+			}
+			if _, err := io.ReadFull(answer.Body, got); err != nil || string(got) != event {
+				t.Fatalf("request %d was answered with %q, %v; want %q", i, got, err, event)
+			}
+		}
+		send(t, conn, "0\r\n\r\n")
+		if rest, err := io.ReadAll(answer.Body); err != nil || len(rest) > 0 || !answer.Close {
+			t.Errorf("behind the answers are %q, %v, and the connection closes: %v; want nothing, and true", rest, err, answer.Close)
+		}
+	})
+	for name, body := range map[string]string{
+		"a length":        fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(long), long),
+		"chunks":          "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat(chunk(sayRequest), 1000) + "0\r\n\r\n",
+		"a broken length": fmt.Sprintf("Content-Length: %d\r\n\r\n%s{]%s", 2*len(long)+2, long, long),
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, answer := begin(t, "POST /rpc HTTP/1.1\r\n"+accept+body)
+			got, err := io.ReadAll(answer.Body)
+			if n := strings.Count(string(got), event); err != nil || n != 1000 {
+				t.Errorf("%d of 1000 requests were answered, %v; the end is %q", n, err, got[max(0, len(got)-200):])
+			}
+		})
+	}
+	t.Run("the whole body at once", func(t *testing.T) {
+		if _, answer := begin(t, postText("/rpc", "Accept: text/event-stream\r\n", sayRequest)); answer.Close {
+			t.Error("the connection closes though the body had been read")
+		}
+	})
 }
