@@ -352,6 +352,43 @@ func TestLeavesInMidCall(t *testing.T) {
 	checkServes(t, s)
 }
 
+// TestLeavesWhileItStops has callers that go, shut their sending side or read no more while the daemon waits for their
+// calls: it does not wait for those until drain has passed.
+func TestLeavesWhileItStops(t *testing.T) {
+	for name, test := range map[string]struct {
+		e     string
+		leave func(conn net.Conn)
+	}{
+		"goes": {localEndpoint(t).String(), func(conn net.Conn) { conn.Close() }},
+		"half": {"tcp://127.0.0.1:0?auth=none", func(conn net.Conn) { conn.(*net.TCPConn).CloseWrite() }},
+		"reads not": {localEndpoint(t).String(), func(conn net.Conn) {
+			send(t, conn, `{"jsonrpc":"2.0","id":"`+strings.Repeat("a", 8<<20)+`","method":"Ipcd.Ping"}`)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startServerWith(t, func(l *limits) { l.Drain, l.HalfClose, l.Write = time.Hour, time.Millisecond, time.Second }, mustParse(t, test.e))
+			conn := s.connect()
+			send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Trial.Block","params":["a"]}`)
+			s.begun(1)
+			stopped := make(chan error, 1)
+			go func() { stopped <- s.stop(t.Context()) }()
+			waitFor(t, func() error {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				if !s.stopping {
+					return errors.New("it does not stop yet")
+				}
+				return nil
+			})
+			test.leave(conn)
+			receive(t, s.trial.left)
+			if err := receive(t, stopped); err != nil {
+				t.Errorf("stop = %v; want nil", err)
+			}
+		})
+	}
+}
+
 // TestEcho has the echo server of the article on each transport.
 func TestEcho(t *testing.T) {
 	local := localEndpoint(t).withProto(protoEcho)

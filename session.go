@@ -339,7 +339,7 @@ func (s *session) stopReading(m *message, err error) {
 		err = nil
 	}
 	s.out.flush()
-	if s.ended != nil && !s.closing.Load() { // otherwise we ended it ourselves
+	if ours := s.closing.Load() && isTimeout(cause) && s.out.failed() == nil; s.ended != nil && !ours { // see lingerLocked
 		s.ended(err)
 	}
 	s.update(func(st *sessionState) {
