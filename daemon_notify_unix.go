@@ -9,13 +9,18 @@ package main
 import (
 	"context"
 	"io"
+	"net"
+	"os"
 	"strings"
 	"time"
 
 	sdnotify "github.com/coreos/go-systemd/v22/daemon"
 )
 
-const maxStatus = 1 << 10 // bytes; "systemctl status" shows one line
+const (
+	maxStatus  = 1 << 10     // bytes; "systemctl status" shows one line
+	noticeWait = time.Second // how long a manager that reads nothing may hold up the daemon, each time
+)
 
 // oversee calls serve with the overseer of this process. rereads says that there are settings to read again.
 func oversee(ctx context.Context, who instance, rereads bool, stderr io.Writer, serve func(context.Context, overseer) error) error {
@@ -31,24 +36,40 @@ func oversee(ctx context.Context, who instance, rereads bool, stderr io.Writer, 
 type notifier struct {
 	*foreground
 	last string // the last status that was sent
+	owed bool   // the manager has yet to hear that the daemon is ready
 }
 
-func (n *notifier) notify(lines ...string) {
-	if _, err := sdnotify.SdNotify(false, strings.Join(lines, "\n")); err != nil {
+// notify reports whether the manager has been told. SdNotify of go-systemd waits without end for one that does not read.
+func (n *notifier) notify(lines ...string) bool {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return true
+	}
+	conn, err := net.Dial("unixgram", path)
+	if err == nil {
+		defer conn.Close()
+		conn.SetWriteDeadline(time.Now().Add(noticeWait))
+		_, err = io.WriteString(conn, strings.Join(lines, "\n"))
+	}
+	if err != nil {
 		n.log.warn("the service manager could not be notified", "error", err)
 	}
+	return err == nil
 }
 
 func statusLine(text string) string { return "STATUS=" + shorten(oneLine(text), maxStatus) }
 
 func (n *notifier) ready(status string) {
 	n.last = status
-	n.notify(sdnotify.SdNotifyReady, statusLine(status))
+	n.owed = !n.notify(sdnotify.SdNotifyReady, statusLine(status))
 }
 
 // status sends text unless it is the same as the last time.
 func (n *notifier) status(text string) {
-	if text != n.last {
+	switch {
+	case n.owed: // a manager ends what does not get ready
+		n.ready(text)
+	case text != n.last:
 		n.last = text
 		n.notify(statusLine(text))
 	}

@@ -337,3 +337,57 @@ func TestNotifySocketThatIsGone(t *testing.T) {
 		t.Errorf("exit code %d, log\n%s", code, log)
 	}
 }
+
+// TestNotifySocketThatIsNotRead has a manager that does not read: the daemon serves, and stops when it is told to. That it
+// is ready is told as soon as the manager reads again.
+func TestNotifySocketThatIsNotRead(t *testing.T) {
+	e := at(tempSocket(t))
+	path := e.Path + ".notify"
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	must(t, err)
+	defer l.Close()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+	must(t, err)
+	defer unix.Close(fd)
+	for err == nil {
+		err = unix.Sendto(fd, []byte("full"), unix.MSG_DONTWAIT, &unix.SockaddrUnix{Name: path})
+	}
+	cmd := exec.Command("ipcd", "run", "--listen", e.String())
+	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+path)
+	log := &logBuffer{}
+	cmd.Stderr = log
+	must(t, cmd.Start())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-ended
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
+	defer cancel()
+	c, err := connect(ctx, e, defaultLimits(), testPatience)
+	must(t, err)
+	checkSay(t, c, "hello")
+	c.close()
+	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	receive(t, ended)
+	if code := cmd.ProcessState.ExitCode(); code != exitDone || !strings.Contains(log.String(), "the service manager could not be notified") {
+		t.Errorf("exit code %d, log\n%s", code, log)
+	}
+
+	t.Setenv("NOTIFY_SOCKET", path)
+	n := &notifier{foreground: &foreground{stderr: log}}
+	defer n.logger(defaultSettings()).close()
+	n.ready("serving")
+	must(t, l.SetReadDeadline(time.Now().Add(testPatience)))
+	b := make([]byte, 1<<10)
+	for heard := ""; !strings.HasPrefix(heard, "READY=1\n"); {
+		got, err := l.Read(b)
+		must(t, err)
+		heard = string(b[:got])
+		n.status("serving")
+	}
+}
