@@ -117,11 +117,13 @@ func stopDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits)
 		}
 		defer c.close()
 		var now Status
-		err = c.call(ctx, "Ipcd.Status", nil, &now)
-		return err == nil && now.PID != was.PID, err
+		return c.call(ctx, "Ipcd.Status", nil, &now) == nil && now.PID != was.PID, nil
 	})
-	if !done {
-		return faultf(codeApplication, "the daemon at %s was asked to stop, and still answers: %w", e, err).withHint("end the process: kill %d", was.PID)
+	switch {
+	case err != nil:
+		return faultf(codeApplication, "the daemon at %s was asked to stop, and it is not known whether it has: %w", e, err)
+	case !done:
+		return faultf(codeApplication, "the daemon at %s was asked to stop, and still answers", e).withHint("end the process: kill %d", was.PID)
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func (f *seedFlags) talk(ctx context.Context, c net.Conn, l limits, out io.Write
 			}
 			return fmt.Errorf("read from the channel: %w", err)
 		}
-		if _, err := fmt.Fprintf(out, "message %s\n", line); err != nil {
+		if _, err := fmt.Fprintf(out, "message %s\n", shown(out, string(line))); err != nil {
 			return err
 		}
 		switch f.over = f.once; {
@@ -115,7 +115,7 @@ func nextMessage(r *bufio.Reader, l limits) ([]byte, error) {
 			return nil, err
 		}
 		line, whole = append(line, part...), err == nil
-		if len(bytes.TrimSpace(line)) > l.MaxMessage {
+		if len(line) > l.MaxMessage+len("\r\n") {
 			return nil, tooLarge("max_message", int64(l.MaxMessage), "a message is too long").withHint("take longer ones with --set limits.max_message=SIZE")
 		}
 	}

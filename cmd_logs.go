@@ -95,7 +95,10 @@ func (f *serviceFlags) showLog(ctx context.Context, cmd *cobra.Command, lines in
 
 // showLog prints the last lines of a file, and follows it until ctx ends, even to the next file of that name.
 func showLog(ctx context.Context, out io.Writer, name string, lines int, follow bool) error {
-	f, err := os.Open(name)
+	if isTerminal(out) {
+		out = &shownLines{out: out}
+	}
+	f, err := openLog(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return faultf(codeApplication, "there is no log: nothing has been logged to %s", name).withHint("ipcd call --start hello")
@@ -117,11 +120,12 @@ func showLog(ctx context.Context, out io.Writer, name string, lines int, follow 
 		if at += n; err != nil || !follow {
 			return err
 		}
-		if next, err := os.Open(name); err == nil {
+		if next, err := openLog(name); err == nil {
 			was, wasErr := f.Stat()
 			now, nowErr := next.Stat()
 			switch {
 			case wasErr == nil && nowErr == nil && !os.SameFile(was, now): // rotated
+				io.Copy(out, f) // what was still written to it
 				f.Close()
 				f, at = next, 0
 				continue
@@ -140,6 +144,38 @@ func showLog(ctx context.Context, out io.Writer, name string, lines int, follow 
 	}
 }
 
+// openLog opens a log, which is a regular file: to open a pipe may take for ever.
+func openLog(name string) (*os.File, error) {
+	info, err := os.Stat(name)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.Open(name)
+}
+
+// shownLines shows lines on a terminal, which others may have had a hand in.
+type shownLines struct {
+	out  io.Writer
+	rest []byte // of a line that is not complete
+}
+
+func (s *shownLines) Write(b []byte) (int, error) {
+	s.rest = append(s.rest, b...)
+	end := bytes.LastIndexByte(s.rest, '\n') + 1
+	if end == 0 && len(s.rest) <= maxLogTail {
+		return len(b), nil
+	}
+	if end == 0 {
+		end = len(s.rest)
+	}
+	_, err := io.WriteString(s.out, shown(s.out, string(s.rest[:end])))
+	s.rest = s.rest[:copy(s.rest, s.rest[end:])]
+	return len(b), err
+}
+
 // maxLogTail is how many bytes at the end of a log are searched for its last lines.
 const maxLogTail = 4 << 20
 
@@ -148,9 +184,6 @@ func tailOffset(f *os.File, lines int) (int64, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return 0, err
-	}
-	if !info.Mode().IsRegular() {
-		return 0, errors.New("it is not a regular file")
 	}
 	from := max(info.Size()-maxLogTail, 0)
 	b, err := io.ReadAll(io.NewSectionReader(f, from, info.Size()-from))

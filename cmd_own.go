@@ -3,6 +3,7 @@ package main
 // This file owns what commands do to a daemon that is no service: the user's own, or the one at -e.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -135,6 +136,10 @@ func (d *ownDaemon) logFile(ctx context.Context) (string, error) {
 	switch {
 	case err == nil:
 		c.close()
+		if !d.at.isLocal() { // nobody has proved there whose the file would be
+			return "", faultf(codeApplication, "the log of a daemon at %s is not opened: what it says of itself is not proved there", d.at).
+				withHint("ask it at its local endpoint; it says that it logs to %s", oneLine(cmp.Or(s.Log, "its standard error")))
+		}
 		if s.Log == "" {
 			return "", faultf(codeApplication, "%s logs to where it was started, on its standard error", d.name(s)).
 				withHint("look there; if it is a service: ipcd logs --name NAME")

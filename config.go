@@ -263,6 +263,7 @@ func (st *settings) clientEndpoint() (endpoint, error) {
 	if own.Scheme == "" {
 		return defaultEndpoint()
 	}
+	own.assumed = true
 	return own, nil
 }
 

@@ -32,7 +32,8 @@ type endpoint struct {
 	NoAuth  bool     // ?auth=none
 	Shared  bool     // ?dir=shared
 
-	text string // as it was typed; empty in an endpoint that the program made or changed
+	assumed bool   // by a client for whom nobody has named one: its NoAuth is the daemon's, and waives no check of ours
+	text    string // as it was typed; empty in an endpoint that the program made or changed
 }
 
 const (

@@ -370,7 +370,11 @@ func (c *connection) part() {
 	}
 	p := &parting{c: c}
 	c.enter(p)
-	late := time.AfterFunc(c.limits.Write, func() { c.Conn.Close() })
+	most := c.limits.Write
+	if c.refusal != nil {
+		most = lastWords // there are only so many places for those who are refused
+	}
+	late := time.AfterFunc(most, func() { c.Conn.Close() })
 	defer late.Stop()
 	buf := make([]byte, inputSmall)
 	for err := error(nil); err == nil; {

@@ -171,23 +171,34 @@ func ownerOf(info fs.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid
 // nameUser names a user for people.
 func nameUser(uid int) string { return peer{Known: true, UID: uid, User: userName(uid)}.who() }
 
-// userNames caches names: to look one up takes reading a file, or asking a server on the network.
+// userNames caches names: to look one up takes reading a file, or asking a program, which may ask a server on the network.
 var userNames = struct {
 	sync.Mutex
-	of map[int]string
+	of     map[int]string
+	asking sync.Mutex // the program: one at a time, since strangers can cause it
 }{of: map[int]string{}}
 
 const maxUserNames = 1024 // no machine is shared by more users
 
-// userName returns the name of uid, or nothing.
+// userName returns the name of uid, or nothing, also while the system is asked for another name.
 func userName(uid int) string {
 	userNames.Lock()
 	name, ok := userNames.of[uid]
+	full := len(userNames.of) >= maxUserNames
 	userNames.Unlock()
 	if ok {
 		return name
 	}
-	name = lookUpName(uid)
+	if name = nameInFile(uid); name == "" {
+		if full || !userNames.asking.TryLock() {
+			return ""
+		}
+		defer userNames.asking.Unlock()
+		var err error
+		if name, err = lookUpName(uid); err != nil {
+			return ""
+		}
+	}
 	userNames.Lock()
 	defer userNames.Unlock()
 	if len(userNames.of) < maxUserNames {

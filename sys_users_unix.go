@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -161,19 +162,19 @@ func asNotExist(err error) error {
 	return err
 }
 
-// lookUpName finds the name of uid, or nothing: in /etc/passwd if it is there, which is quicker than a program, and enough
-// where it is for people.
-func lookUpName(uid int) string {
-	if name := nameInFile(uid); name != "" {
-		return name
-	}
+// lookUpName finds the name of uid, or nothing. The error is nil, or nobody knows.
+func lookUpName(uid int) (string, error) {
 	f, err := lookUp("passwd", strconv.Itoa(uid), 7)
-	if err != nil {
-		return ""
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil
+	case err != nil:
+		return "", err
 	}
-	return f[0]
+	return f[0], nil
 }
 
+// nameInFile is lookUpName in /etc/passwd alone, which is quicker than a program, and enough where it is for people.
 func nameInFile(uid int) string {
 	text, err := os.ReadFile("/etc/passwd")
 	if err != nil {
@@ -199,9 +200,9 @@ func hasOthers(gid, uid int) bool {
 	if err != nil {
 		return true
 	}
-	members := map[string]bool{} // of the group: true for those who are root or uid
+	unlisted, ours := map[string]bool{}, 0
 	for _, name := range g.members {
-		members[name] = false
+		unlisted[name] = true
 	}
 	for _, line := range lines {
 		f := strings.Split(line, ":")
@@ -209,14 +210,14 @@ func hasOthers(gid, uid int) bool {
 			continue
 		}
 		u, err := parseUser(f)
-		if _, named := members[u.name]; err == nil && (named || u.gid == gid) {
-			members[u.name] = u.uid == 0 || u.uid == uid
-		}
-	}
-	for _, ours := range members {
-		if !ours {
+		switch {
+		case err != nil || u.gid != gid && !slices.Contains(g.members, u.name):
+			continue
+		case u.uid != 0 && u.uid != uid:
 			return true
 		}
+		ours++
+		delete(unlisted, u.name)
 	}
-	return len(members) == 0 // those of a group without any are not listed
+	return len(unlisted) > 0 || ours == 0 // those of a group without any are not listed
 }

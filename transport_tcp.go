@@ -159,20 +159,23 @@ func identifyTCP(scheme string, conn net.Conn) peer {
 // every user may take a port that nobody serves. What is asked for is the socket that listens, since a service
 // manager holds it for a service whose user we do not know.
 func checkServerTCP(e endpoint, conn net.Conn, log *logger) error {
+	owner := "nobody who can be told"
 	server, err := ownerTCP(conn.RemoteAddr(), nil)
-	if err != nil {
+	if err == nil {
+		if own, err := ownPeer(); isMaster(server) || err == nil && own.isUser(server) {
+			return nil
+		}
+		owner = server.who()
+	} else if _, unsaid := ownerTCP(conn.LocalAddr(), conn.RemoteAddr()); unsaid != nil { // not even of our own socket
 		log.debug("whoever serves cannot be told", "endpoint", e.String(), "error", err)
 		return nil
-	}
-	if own, err := ownPeer(); isMaster(server) || err == nil && own.isUser(server) {
+	} // the port was left as soon as we were connected
+	if e.NoAuth && !e.assumed {
+		log.warn("the daemon is another user's", "endpoint", e.String(), "owner", owner)
 		return nil
 	}
-	if e.NoAuth {
-		log.warn("the daemon is another user's", "endpoint", e.String(), "owner", server.who())
-		return nil
-	}
-	return faultf(codeDenied, "the daemon at %s belongs to %s; nothing was sent to it", e, server.who()).
-		withHint("if it is the right one, say that you ask for no proof: %s", e.withNoAuth())
+	return faultf(codeDenied, "the daemon at %s belongs to %s; nothing was sent to it", e, owner).
+		withHint("if it is the right one, name it and ask for no proof: -e %s", joinWords([]string{e.withNoAuth().String()}))
 }
 
 func dialTCP(ctx context.Context, e endpoint, o dialOptions) (net.Conn, error) {

@@ -453,7 +453,6 @@ func (c *gobCodec) decode(v any) (err error) {
 	return nil
 }
 
-// prepare leaves the encoding to write: it depends on which types were sent before.
 // encodedGob is the message with a body, after its length.
 type encodedGob []byte
 

@@ -234,9 +234,17 @@ func (r *gobReader) structFields() []gobField {
 type gobTypes struct {
 	byID map[int]*gobType
 	defs []byte // all definitions, each as a message of its own
-	most int    // the most bytes that defs may have
+	cost int    // of all of them: their bytes, and what is kept and done for each
+	most int    // the most that they may cost
 	open bool   // some type has interface values in it; see gobWalk
 }
+
+// What a definition costs besides its bytes. An empty struct has 13 of those, and encoding/gob compiles it anew whenever a
+// value had an error.
+const (
+	gobTypeCost  = 512
+	gobFieldCost = 64
+)
 
 // define records the definition that r reads. The peer chooses the ids: if it could define one twice, it could change
 // what has been checked.
@@ -255,7 +263,8 @@ func (ts *gobTypes) define(id int, r *gobReader) {
 	}
 	start := len(ts.defs)
 	ts.defs = closeGob(append(appendGobInt(append(ts.defs, 0), -int64(id)), body...), start)
-	if len(ts.defs) > ts.most {
+	ts.cost += len(body) + gobTypeCost + gobFieldCost*len(t.fields)
+	if ts.cost > ts.most {
 		r.fail(tooLarge("max_message", int64(ts.most), "the gob type definitions of one connection are too long together"))
 		return
 	}

@@ -342,7 +342,7 @@ func (c *jsonCodec) write(dst []byte, m *message, body any) (out []byte, err err
 		gathered.out = gathered.out[:before]
 		return dst, f
 	}
-	if len(gathered.out) > gathered.most && m.fault == nil {
+	if len(gathered.out) > gathered.most && (m.fault == nil || m.fault.Code != codeTooLarge) {
 		gathered.out = gathered.out[:before]
 		large := *m
 		large.fault = tooLarge("max_message", int64(c.limits.MaxMessage), "the answers to the batch are too long together")

@@ -26,7 +26,7 @@ const (
 
 const (
 	maxJSONHeader = 4 << 10 // framing headers fit in 100 bytes; the rest is kindness
-	maxJSONSkip   = 1 << 30 // a longer message is not even skipped: it ends the connection
+	maxJSONSkip   = 1 << 30 // bytes that a Content-Length may announce; a longer message is not even skipped
 )
 
 // value returns the next value, validated. It stays on the input.

@@ -73,18 +73,11 @@ func (s *jsonScan) reset(maxDepth int) {
 	}
 }
 
-// forget says that the first n bytes are gone: the value is too large, and only its end matters.
+// forget says that the first n bytes are gone. s has to be lax: names can no longer be compared.
 func (s *jsonScan) forget(n int) {
 	s.pos -= n
 	s.gone += n
 	s.member -= n
-	if s.lax {
-		return
-	}
-	s.lax, s.names = true, nil
-	for i := range s.frames {
-		s.frames[i].many = nil
-	}
 }
 
 // scan goes on with b, which begins with the first byte of the value that is not forgotten. It returns true once the
