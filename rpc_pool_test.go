@@ -422,6 +422,19 @@ func TestPartForACallThatIsOverHoldsUpNobody(t *testing.T) {
 	ours.Close()
 }
 
+// A deadline that has passed as the call begins ends it while its timer is still being noted: for the race detector.
+func TestDeadlineThatHasPassedAtOnce(t *testing.T) {
+	p := provide(t, localEndpoint(t))
+	conn := p.connect()
+	lines := bufio.NewReader(conn)
+	for i := range 500 {
+		send(t, conn, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"Far.Block","params":["a"],"timeout":0.000001}`, i))
+		if line, err := lines.ReadString('\n'); err != nil || !strings.Contains(line, `"code":-32004`) {
+			t.Fatalf("a call without time is answered with %q, %v", line, err)
+		}
+	}
+}
+
 func TestProviderHearsOfCallersThatGiveUp(t *testing.T) {
 	p := provide(t, localEndpoint(t), mustParse(t, "http://127.0.0.1:0?auth=none"))
 	c := dialOurs(protoJSON)(t, p.endpoints[0])

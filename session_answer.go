@@ -239,10 +239,10 @@ func (s *session) crashed(name string, value any, stack []byte) {
 // finish removes the call from those in flight. settled says that its answer has been sent.
 func (s *session) finish(c *call, settled bool) {
 	c.end(context.Canceled)
-	if c.timer != nil {
-		c.timer.Stop()
-	}
 	s.update(func(st *sessionState) {
+		if c.timer != nil { // it may have fired before admitLocked noted it
+			c.timer.Stop()
+		}
 		delete(st.theirs, c)
 		st.full = false
 		if settled {
