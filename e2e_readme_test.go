@@ -165,7 +165,18 @@ func TestReadmeTranscript(t *testing.T) {
 		t.Error(err)
 	}
 	p.Release() // a descriptor, on Linux
-	if got.String() != want {
+	// A fork lists its own methods, too, and its columns are as wide as their names.
+	ours := func(text string) string {
+		var b strings.Builder
+		for line := range strings.Lines(regexp.MustCompile(` {2,}`).ReplaceAllString(text, "  ")) {
+			name, _, _ := strings.Cut(line, " ")
+			if service, _, ok := strings.Cut(name, "."); !ok || service == "Echo" || service == ownService {
+				b.WriteString(line)
+			}
+		}
+		return b.String()
+	}
+	if ours(got.String()) != ours(want) {
 		t.Errorf("the transcript is now\n%s\nand README.md has\n%s", &got, want)
 	}
 	waitFor(t, func() error { // the daemon is no child of ours
@@ -296,12 +307,12 @@ child.send({ jsonrpc: '2.0', id: 1, method: 'Echo.Say', params: ['hello'] })`
 // TestReadmeExample wants the type that the README says to copy to be the one that is there.
 func TestReadmeExample(t *testing.T) {
 	example := codeBlocks(t, readmeSection(t, "Say something of your own"), "go")[0]
-	source, err := os.ReadFile("rpc.go")
+	source, err := os.ReadFile("rpc_services.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	bare := regexp.MustCompile(`(?m)^//.*\n`).ReplaceAllString(string(source), "")
 	if !strings.Contains(bare, example) {
-		t.Errorf("rpc.go does not have\n%s", example)
+		t.Errorf("rpc_services.go does not have\n%s", example)
 	}
 }

@@ -14,7 +14,8 @@
 // The program is one package of rooms. A file belongs to the room that its name begins with. The file with
 // the bare name, or the pair for Unix and Windows, is the room's door: it says what the room is for, and
 // where the next of its kind plugs in if there can be one. The rooms are listed bottom first: a file uses its
-// own room and those listed before it, never those listed after it.
+// own room and those listed before it, never those listed after it. A file that begins with no room's name is a fork's own: what
+// the house asks of its files is not asked of it, and only rpc_services.go and main.go use it.
 //
 //	errors     what goes wrong: the fault that crosses a connection, exit codes, hints
 //	log        log lines, and where they go
@@ -47,7 +48,7 @@
 //	transport         a file transport_*.go, whose init calls addTransport; its scheme in endpoint.go
 //	protocol          a row of protocols in wire.go, a codec in wire_*.go, its name in endpoint.go
 //	without a codec   such a row, and one of takers in server_conn.go; what begins as HTTP is a route of server_http.go
-//	built-in service  a Go type, and a line in newBuiltins of rpc.go
+//	built-in service  a Go type in a file of its own, and a line in services of rpc_services.go: docs/services.md
 //	provider          a type that implements provider of rpc_pool.go
 //	service manager   a type that implements supervisor of svc.go, in svc_*.go, and a line in svc_linux.go or its like
 //	command           a file cmd_*.go, and a line in newRootCmd below

@@ -1,11 +1,11 @@
 package main
 
 // This file is the door of the room rpc: services, their methods, and the router that finds a method by its name. It
-// also makes a service of a Go type, by reflection; newBuiltins registers ours.
+// also makes a service of a Go type, by reflection.
 //
-// rpc_call.go is a call, rpc_error.go the error of a method, rpc_schema.go describes Go types as JSON Schema, and
-// rpc_pool.go forwards calls to providers. A new Go service is a line in newBuiltins; a new kind of service implements
-// service and is added to the router; a new kind of provider implements provider in rpc_pool.go.
+// rpc_services.go lists our services, rpc_call.go is a call, rpc_error.go the error of a method, rpc_schema.go describes Go
+// types as JSON Schema, and rpc_pool.go forwards calls to providers. A new Go service is a line in rpc_services.go; a new
+// kind of service implements service and is added to the router; a new kind of provider implements provider in rpc_pool.go.
 
 import (
 	"context"
@@ -19,15 +19,6 @@ import (
 	"sync"
 	"sync/atomic"
 )
-
-// Echo is the service that every ipcd has, and the one to copy: an exported type, exported methods with a context, one
-// argument and one result, and a line in newBuiltins. "ipcd call Echo.Say hello" calls it.
-type Echo struct{}
-
-// Say returns the text that it was given.
-func (Echo) Say(ctx context.Context, text string) (string, error) {
-	return text, nil
-}
 
 // A finder finds the methods that a peer may call. The daemon's is the router; a client has none.
 type finder interface {
@@ -355,10 +346,15 @@ func writesItself(t reflect.Type) bool {
 	return slices.ContainsFunc(ownEncoders, reflect.PointerTo(t).Implements)
 }
 
-// newBuiltins returns a router with the services of this program. A fork of ipcd adds its own types here.
+// newBuiltins returns a router with the services of this program.
 func newBuiltins() (*router, error) {
 	r := newRouter()
-	return r, addReceiver(r, Echo{}, map[string]string{"Say": "returns the text that it was given"})
+	for _, b := range services() {
+		if err := addReceiver(r, b.value, b.docs); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
 }
 
 // addReceiver registers the methods of a Go value under the name of its type.

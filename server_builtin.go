@@ -1,7 +1,7 @@
 package main
 
 // This file owns the service Ipcd, in which a daemon describes itself and its methods. A fork adds its own services in
-// rpc.go, not here.
+// rpc_services.go, not here.
 
 import (
 	"context"
