@@ -23,7 +23,6 @@ type call struct {
 	timer    *time.Timer
 	answered atomic.Bool // whoever sets it sends the answer; later results are dropped
 	owing    bool        // the answer has not been sent; guarded by the session
-	waits    atomic.Bool // the method has returned, and its answer waits for the caller to read earlier ones
 
 	sending sync.Mutex // held while a part is sent; see lastPart
 

@@ -185,8 +185,7 @@ func (s *session) waitForRoom() {
 	select {
 	case <-s.room:
 	case <-late.C:
-		writing := s.out.isWriting() // if so, what holds up the calls is the peer, who does not read: see the limit write
-		s.update(func(st *sessionState) { st.full = !writing })
+		s.update(func(st *sessionState) { st.full = true })
 	}
 }
 
@@ -214,7 +213,6 @@ func (s *session) runAside(c *call) {
 	began := time.Now()
 	mine := s.run(c)
 	switch {
-	case c.waits.Load(): // the caller is slow
 	case time.Since(began) >= foremanTick:
 		c.m.slow.Store(slowCalls)
 	case c.m.slow.Load() > 0:
@@ -271,10 +269,7 @@ func (st *sessionState) settle(c *call) {
 func (s *session) answer(c *call, result any, f *fault) {
 	s.record(c, f)
 	if c.m.forward == nil {
-		if sent, err := s.offer(&c.message, result, f, outputFull); !sent || err != nil {
-			c.waits.Store(true)
-			s.respond(&c.message, result, f) // after an error, it answers with that
-		}
+		s.respond(&c.message, result, f)
 		return
 	}
 	if sent, err := s.offer(&c.message, result, f, partWindow); !sent || err != nil {

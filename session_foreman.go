@@ -66,11 +66,10 @@ func (f *foreman) walk() {
 	}
 }
 
-// inspect looks at a session once. A reader that waits for its peer to read stays where it is: nothing more is read from a
-// peer that sends faster than it reads. inspect returns false if the session need not be watched any more.
+// inspect looks at a session once. It returns false if the session need not be watched any more.
 func (s *session) inspect(r *round) bool {
 	c, served := s.inline.Load(), s.served.Load()
-	if c != nil && c == r.call && !c.waits.Load() && s.readElsewhere(c) {
+	if c != nil && c == r.call && s.readElsewhere(c) {
 		c.m.slow.Store(slowCalls)
 	}
 	if served == r.served {

@@ -18,7 +18,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // bytesEcho is Trial.Bytes for a stock server.
@@ -158,56 +157,6 @@ func TestSlowCallHoldsUpNobody(t *testing.T) {
 		defer receive(t, blocked)
 	}
 	s.freeAll()
-}
-
-// Whoever sends faster than it reads is slowed down, not refused, and its calls do not make the method a slow one. The
-// pause is longer than roomWait and than the foreman's rounds; that it is too short on a slow machine is harmless.
-func TestSlowReaderIsSlowedDown(t *testing.T) {
-	for _, method := range []string{"Echo.Say", "Trial.Bytes"} { // the reader runs the one, and not the other
-		s := startServerWith(t, nil, localEndpoint(t))
-		m, f := s.router.find(method, &peer{})
-		if f != nil {
-			t.Fatal(f)
-		}
-		if method != "Echo.Say" {
-			m.slow.Store(1 << 20)
-		}
-		conn := s.connect()
-		const calls = 3000
-		arg := strings.Repeat("x", 1000)
-		sent := make(chan error, 1)
-		go func() {
-			for i := range calls {
-				if _, err := fmt.Fprintf(conn, `{"jsonrpc":"2.0","id":%d,"method":%q,"params":[%q]}`, i, method, arg); err != nil {
-					sent <- err
-					return
-				}
-			}
-			sent <- nil
-		}()
-		var before int64
-		waitFor(t, func() error { // the daemon has stopped reading
-			now := s.meter.calls.Load()
-			if now == 0 || now != before {
-				before = now
-				return fmt.Errorf("%d calls have begun", now)
-			}
-			return nil
-		})
-		pause := time.NewTimer(2 * roomWait)
-		<-pause.C
-		lines := bufio.NewReader(conn)
-		for range calls {
-			line, err := lines.ReadString('\n')
-			if err != nil || !strings.Contains(line, `"result"`) {
-				t.Fatalf("%s: a call is answered with %.200q, %v", method, line, err)
-			}
-		}
-		must(t, receive(t, sent))
-		if n := m.slow.Load(); method == "Echo.Say" && n > 0 {
-			t.Errorf("%s counts as slow", method)
-		}
-	}
 }
 
 // The same for many, with callers that read for each other.

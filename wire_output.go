@@ -146,13 +146,6 @@ func (o *output) close() {
 	}
 }
 
-// isWriting reports whether something has been written that the peer has not taken yet.
-func (o *output) isWriting() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.writing
-}
-
 // failed returns the error that ended the output, or nil.
 func (o *output) failed() error {
 	o.mu.Lock()
