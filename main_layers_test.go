@@ -55,8 +55,8 @@ func roomOf(file string) string {
 	return room
 }
 
-// isOurs reports whether a file is the house's own: of a room, or of those that are tests alone. Any other is a fork's.
-func isOurs(t *testing.T, file string) bool {
+// isOfTheHouse reports whether a file is the house's own: of a room, or of those that are tests alone. Any other is a fork's.
+func isOfTheHouse(t *testing.T, file string) bool {
 	room := roomOf(file)
 	return room == "e2e" || room == "kit" || slices.Contains(rooms(t), room)
 }
@@ -96,7 +96,7 @@ func (noImports) Import(string) (*types.Package, error) { return nil, os.ErrNotE
 
 // ourFiles lists the house's own files of the program for one system, without tests.
 func ourFiles(t *testing.T, goos string) []string {
-	return slices.DeleteFunc(filesFor(t, goos), func(name string) bool { return !isOurs(t, name) })
+	return slices.DeleteFunc(filesFor(t, goos), func(name string) bool { return !isOfTheHouse(t, name) })
 }
 
 // filesFor lists the files of the program for one system, those of a fork included, without tests.
@@ -143,11 +143,11 @@ func TestLayers(t *testing.T) {
 					continue
 				}
 				use, decl := fset.Position(id.Pos()), fset.Position(obj.Pos())
-				if !isOurs(t, use.Filename) {
+				if !isOfTheHouse(t, use.Filename) {
 					continue
 				}
 				ours++
-				if !isOurs(t, decl.Filename) {
+				if !isOfTheHouse(t, decl.Filename) {
 					if use.Filename != "rpc_services.go" && use.Filename != "main.go" {
 						t.Errorf("%s uses %s of %s, which is in no room of the list in main.go", use, id.Name, decl)
 					}
@@ -191,7 +191,7 @@ func TestCommentsNameFilesThatExist(t *testing.T) {
 			}
 		}
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { return !isOurs(t, name) })
+	names = slices.DeleteFunc(names, func(name string) bool { return !isOfTheHouse(t, name) })
 	for _, f := range parseFiles(t, fset, names) {
 		for _, c := range f.Comments {
 			check(fset.Position(c.Pos()).String(), c.Text())
@@ -288,7 +288,7 @@ func TestTestsDoNotSleep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { return !isOurs(t, name) })
+	names = slices.DeleteFunc(names, func(name string) bool { return !isOfTheHouse(t, name) })
 	fset := token.NewFileSet()
 	for _, f := range parseFiles(t, fset, names) {
 		ast.Inspect(f, func(n ast.Node) bool {
@@ -326,7 +326,7 @@ func TestFilesNameNoPlace(t *testing.T) {
 		if d.IsDir() && (d.Name() == "node_modules" || d.Name() == ".cache") {
 			return fs.SkipDir
 		}
-		if !d.Type().IsRegular() || filepath.Ext(path) == ".go" && !isOurs(t, path) {
+		if !d.Type().IsRegular() || filepath.Ext(path) == ".go" && !isOfTheHouse(t, path) {
 			return nil
 		}
 		if info, err := d.Info(); err != nil || info.Size() > 1<<20 {
