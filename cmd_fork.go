@@ -76,7 +76,11 @@ func (f *seedFlags) talk(ctx context.Context, c net.Conn, l limits, out io.Write
 	replies := make(chan struct{}, l.MaxCalls)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { f.speak(ctx, c, replies) })
+	mute := make(chan struct{}) // closed once nothing more can be sent; what was sent to us is still to be read
+	wg.Go(func() {
+		defer close(mute)
+		f.speak(ctx, c, replies)
+	})
 	defer cancel()
 	for lines := bufio.NewReader(c); ; {
 		line, err := nextMessage(lines, l)
@@ -100,7 +104,7 @@ func (f *seedFlags) talk(ctx context.Context, c net.Conn, l limits, out io.Write
 		}
 		select {
 		case replies <- struct{}{}:
-		case <-ctx.Done():
+		case <-mute:
 		}
 	}
 }
