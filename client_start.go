@@ -120,12 +120,12 @@ func stopDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits)
 		return c.call(ctx, "Ipcd.Status", nil, &now) == nil && now.PID != was.PID, nil
 	})
 	switch {
+	case done:
+		return nil
 	case err != nil:
 		return faultf(codeApplication, "the daemon at %s was asked to stop, and it is not known whether it has: %w", e, err)
-	case !done:
-		return faultf(codeApplication, "the daemon at %s was asked to stop, and still answers", e).withHint("end the process: kill %d", was.PID)
 	}
-	return nil
+	return faultf(codeApplication, "the daemon at %s was asked to stop, and still answers", e).withHint("end the process: kill %d", was.PID)
 }
 
 // renew replaces the daemon behind c if --start has started it from another build of this program.

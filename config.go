@@ -263,8 +263,7 @@ func (st *settings) clientEndpoint() (endpoint, error) {
 	if own.Scheme == "" {
 		return defaultEndpoint()
 	}
-	own.assumed = true
-	return own, nil
+	return own.assume(), nil
 }
 
 // resolve looks up the names in the settings that only this system knows: the group.

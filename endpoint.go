@@ -404,6 +404,12 @@ func (e endpoint) withHost(host string) endpoint {
 	return e.changed(func(c *endpoint) { c.Host = host })
 }
 
+// assume returns the endpoint as one that nobody has named.
+func (e endpoint) assume() endpoint {
+	e.assumed = true
+	return e
+}
+
 func (e endpoint) withNoAuth() endpoint { return e.changed(func(c *endpoint) { c.NoAuth = true }) }
 func (e endpoint) withShared() endpoint { return e.changed(func(c *endpoint) { c.Shared = true }) }
 
