@@ -121,6 +121,11 @@ func TestDialRefusesAPortOfAnotherUsers(t *testing.T) {
 			if !errors.Is(err, errDenied) {
 				t.Errorf("%s: %v; want the code %d", e, err, codeDenied)
 			}
+			conn, err = dialTCP(t.Context(), e.withNoAuth().assume(), dialOptions{})
+			if err == nil {
+				conn.Close()
+			}
+			checkRefused(t, address+", which nobody has named", err, "belongs to user nobody (uid 65534); nothing was sent to it", "-e ")
 			log := &logBuffer{}
 			logger := newLogger(log, formatJSON, levelInfo)
 			conn, err = dialTCP(t.Context(), e.withNoAuth(), dialOptions{log: logger})
@@ -133,4 +138,19 @@ func TestDialRefusesAPortOfAnotherUsers(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestDialRefusesAPortThatWasLeft has the port given up between the connection and the question whose it is.
+func TestDialRefusesAPortThatWasLeft(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	e := mustParse(t, "tcp://"+l.Addr().String())
+	conn, err := net.Dial("tcp", e.Host)
+	must(t, err)
+	defer conn.Close()
+	server, err := l.Accept()
+	must(t, err)
+	defer server.Close()
+	must(t, l.Close())
+	checkRefused(t, "a port that was left", checkServerTCP(e, conn, nil), "belongs to nobody who can be told; nothing was sent to it", "-e ")
 }
