@@ -32,6 +32,9 @@ var _ = []any{http.DefaultClient, exec.Command, user.Current, reflect.TypeFor[in
 // TestServiceOfAFork adds the service of docs/services.md to a copy, as the page says, and runs the tests there that know
 // files, imports or lists of methods.
 func TestServiceOfAFork(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds and tests a copy of the program")
+	}
 	goTool := needTool(t, "go")
 	page, err := os.ReadFile("docs/services.md")
 	must(t, err)
