@@ -17,6 +17,9 @@ func init() { systemdTests = append(systemdTests, systemdTest{"Readme", testRead
 // TestReadmeBuildsOneStaticProgram builds the program each time that the README does, and wants it to need nothing of the
 // system that it runs on.
 func TestReadmeBuildsOneStaticProgram(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds the program")
+	}
 	needTool(t, "go")
 	text, err := os.ReadFile("README.md")
 	must(t, err)

@@ -179,6 +179,9 @@ func idleCaller(t *testing.T, ctx context.Context, p proto, e endpoint, method s
 
 // What a connection remembers between messages is small, at both ends, whatever the messages were.
 func TestIdleConnectionsKeepNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it has many shapes, and collects garbage after each")
+	}
 	const conns, most = 4, 512 << 10 // together; one message that is kept has twice as much
 	s := startServerWith(t, func(l *limits) { l.MaxMessage = idleSize + idleSize/2 },
 		localEndpoint(t), mustParse(t, "tcp://127.0.0.1:0?auth=none&proto=echo"))
