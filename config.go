@@ -153,7 +153,7 @@ func findSetting(key string) *setting {
 
 // env returns the setting's name in the environment.
 func (s *setting) env() string {
-	return "IPCD_" + strings.ToUpper(strings.ReplaceAll(s.key, ".", "_"))
+	return ownPrefix + strings.ToUpper(strings.ReplaceAll(s.key, ".", "_"))
 }
 
 // flag returns the name of the setting's own flag, which not every command has.
@@ -171,7 +171,7 @@ type given struct {
 }
 
 // configVariable is the variable that names the configuration file for a whole shell.
-const configVariable = "IPCD_CONFIG"
+const configVariable = ownPrefix + "CONFIG"
 
 // loadSettings merges all sources, and reports all that is wrong with them. An empty file name stands for no file; the file must exist if it is
 // explicit. An error that is a fault was made by the user and leads to exit code 2.
@@ -229,7 +229,7 @@ func misspelt(environ []string, env func(string) (string, bool)) error {
 	var wrongs []error
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
-		if value == "" || !strings.HasPrefix(name, "IPCD_") || slices.Contains(names, name) {
+		if value == "" || !strings.HasPrefix(name, ownPrefix) || slices.Contains(names, name) {
 			continue
 		}
 		near := nearest(name, names)

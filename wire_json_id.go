@@ -32,10 +32,10 @@ func canonicalNumber(number string) string {
 	mantissa := number
 	if at := strings.IndexAny(number, "eE"); at >= 0 {
 		n, err := strconv.Atoi(number[at+1:])
-		if err != nil { // more than an exponent can be in earnest
+		if mantissa = number[:at]; err != nil && strings.ContainsAny(mantissa, "123456789") { // more than an exponent can be in earnest
 			return number
 		}
-		mantissa, exponent = number[:at], n
+		exponent = n
 	}
 	digits, negative := strings.CutPrefix(mantissa, "-")
 	whole, fraction, _ := strings.Cut(digits, ".")

@@ -334,23 +334,8 @@ func wholeNumber(b []byte) (string, bool) {
 	if !bytes.ContainsAny(b, ".eE") && string(b) != "-0" {
 		return "", false
 	}
-	digits, exponent, _ := strings.Cut(strings.ToLower(string(b)), "e")
-	digits, negative := strings.CutPrefix(digits, "-")
-	digits, fraction, _ := strings.Cut(digits, ".")
-	shift, err := strconv.ParseInt(cmp.Or(exponent, "0"), 10, 16)
-	digits = strings.TrimLeft(digits+fraction, "0")
-	if digits == "" {
-		return "0", true
-	}
-	significant := strings.TrimRight(digits, "0")
-	zeros := int(shift) - len(fraction) + len(digits) - len(significant)
-	if err != nil || zeros < 0 || len(significant)+zeros > most {
-		return "", false
-	}
-	if negative {
-		significant = "-" + significant
-	}
-	return significant + strings.Repeat("0", zeros), true
+	digits := canonicalNumber(string(b))
+	return digits, !strings.ContainsAny(digits, ".eE") && len(strings.TrimPrefix(digits, "-")) <= most
 }
 
 // decodeJSON decodes a text that fits its form into v, a pointer.
