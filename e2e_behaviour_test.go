@@ -432,6 +432,22 @@ func TestBehaviour(t *testing.T) {
 	}
 }
 
+// stopInBackground stops the server, and returns once it has begun to.
+func (s *testServer) stopInBackground() <-chan error {
+	s.t.Helper()
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.stop(s.t.Context()) }()
+	waitFor(s.t, func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !s.stopping {
+			return errors.New("it does not stop yet")
+		}
+		return nil
+	})
+	return stopped
+}
+
 // beginToStop does what stop does first.
 func (s *testServer) beginToStop() {
 	s.mu.Lock()

@@ -208,19 +208,7 @@ func TestConnectionsAreCountedForEachUser(t *testing.T) {
 		}
 		return nil
 	})
-	// say connects, calls, and leaves the connection open until the test ends.
-	say := func() (answer string, err error) {
-		conn, err := net.Dial("unix", e.Path)
-		if err != nil {
-			return "", err
-		}
-		t.Cleanup(func() { conn.Close() })
-		conn.SetDeadline(time.Now().Add(testPatience))
-		io.WriteString(conn, sayRequest)
-		b := make([]byte, 1<<10)
-		n, err := conn.Read(b)
-		return string(b[:n]), err
-	}
+	say := func() (answer string, err error) { return sayAndStay(t, "unix", e.Path) }
 	for i := range 3 {
 		answer, err := say()
 		if want := map[bool]string{true: sayAnswer, false: "max_connections"}[i < 2]; err != nil || !strings.Contains(answer, want) {

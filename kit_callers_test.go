@@ -340,3 +340,17 @@ func (c postCaller) close() error {
 func connect(ctx context.Context, e endpoint, l limits, wait time.Duration) (caller, error) {
 	return persist(ctx, wait, func() (caller, error) { return dial(ctx, e, dialOptions{limits: l}) })
 }
+
+// sayAndStay connects, calls, and leaves the connection open until the test ends.
+func sayAndStay(t *testing.T, network, address string) (answer string, err error) {
+	conn, err := net.Dial(network, address)
+	if err != nil {
+		return "", err
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(testPatience))
+	io.WriteString(conn, sayRequest)
+	b := make([]byte, 1<<10)
+	n, err := conn.Read(b)
+	return string(b[:n]), err
+}

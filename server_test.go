@@ -370,16 +370,7 @@ func TestLeavesWhileItStops(t *testing.T) {
 			conn := s.connect()
 			send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Trial.Block","params":["a"]}`)
 			s.begun(1)
-			stopped := make(chan error, 1)
-			go func() { stopped <- s.stop(t.Context()) }()
-			waitFor(t, func() error {
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				if !s.stopping {
-					return errors.New("it does not stop yet")
-				}
-				return nil
-			})
+			stopped := s.stopInBackground()
 			test.leave(conn)
 			receive(t, s.trial.left)
 			if err := receive(t, stopped); err != nil {
@@ -550,16 +541,7 @@ func TestStopHearsThoseWhoHaveJustCome(t *testing.T) {
 				}
 				return nil
 			})
-			stopped := make(chan error, 1)
-			go func() { stopped <- s.stop(t.Context()) }()
-			waitFor(t, func() error {
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				if !s.stopping {
-					return errors.New("it does not stop yet")
-				}
-				return nil
-			})
+			stopped := s.stopInBackground()
 			send(t, conn, test.text)
 			if got := readAll(t, conn); !strings.Contains(got, test.want) || test.never != "" && strings.Contains(got, test.never) {
 				t.Errorf("the answer is %q; want %q, and not %q", got, test.want, test.never)

@@ -4,13 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestTCPCallersAreShown(t *testing.T) {
@@ -75,18 +73,7 @@ func TestTCPSocketThatNobodyHas(t *testing.T) {
 func TestTCPConnectionsAreCountedForEachUser(t *testing.T) {
 	needRoot(t)
 	s := startServerWith(t, func(l *limits) { l.MaxConnections = 1 }, mustParse(t, "tcp://127.0.0.1:0?auth=none"))
-	say := func() (answer string, err error) {
-		conn, err := net.Dial("tcp", s.endpoints[0].Host)
-		if err != nil {
-			return "", err
-		}
-		t.Cleanup(func() { conn.Close() })
-		conn.SetDeadline(time.Now().Add(testPatience))
-		io.WriteString(conn, sayRequest)
-		b := make([]byte, 1<<10)
-		n, err := conn.Read(b)
-		return string(b[:n]), err
-	}
+	say := func() (answer string, err error) { return sayAndStay(t, "tcp", s.endpoints[0].Host) }
 	for i, want := range []string{sayAnswer, "max_connections"} {
 		if answer, err := say(); err != nil || !strings.Contains(answer, want) {
 			t.Errorf("connection %d of root's: %q, %v; want %q", i+1, answer, err, want)
