@@ -176,8 +176,8 @@ func (st *sessionState) hasToken(token string) bool {
 // roomWait is how long a call waits for another one of its connection to end while max_calls are in flight.
 const roomWait = 50 * time.Millisecond
 
-// waitForRoom waits for a call to end. A peer that sends faster than quick methods run is thereby slowed down, not
-// refused.
+// waitForRoom waits for a call to end. A peer that sends faster than quick methods run, or than it reads, is thereby slowed
+// down, not refused.
 func (s *session) waitForRoom() {
 	s.flush()
 	late := time.NewTimer(roomWait)
@@ -185,7 +185,8 @@ func (s *session) waitForRoom() {
 	select {
 	case <-s.room:
 	case <-late.C:
-		s.update(func(st *sessionState) { st.full = true })
+		deaf := s.out.isFull() // then the calls wait for their caller, which the limit write bounds
+		s.update(func(st *sessionState) { st.full = !deaf })
 	}
 }
 
@@ -199,7 +200,8 @@ func (s *session) runInline(c *call) bool {
 	if s.asking.Load() { // a call of ours has just begun, and somebody has to read its answer
 		s.readElsewhere(c)
 	}
-	mine := s.run(c)
+	result, f := s.run(c)
+	mine := c.reply(result, f)
 	reader := s.inline.CompareAndSwap(c, nil)
 	if !reader {
 		s.flush()
@@ -211,25 +213,25 @@ func (s *session) runInline(c *call) bool {
 // runAside runs the call outside of the reader. After enough quick calls the method may run in the reader again.
 func (s *session) runAside(c *call) {
 	began := time.Now()
-	mine := s.run(c)
+	result, f := s.run(c)
 	switch {
 	case time.Since(began) >= foremanTick:
 		c.m.slow.Store(slowCalls)
 	case c.m.slow.Load() > 0:
 		c.m.slow.Add(-1)
 	}
+	mine := c.reply(result, f)
 	s.flush()
 	s.finish(c, mine)
 }
 
-// run runs the method and answers, unless the call was given up and answered before. It reports whether it answered.
-func (s *session) run(c *call) (mine bool) {
+// run runs the method and returns what it answers.
+func (s *session) run(c *call) (result any, f *fault) {
 	result, err := c.m.run(c, c.arg, s.crashed)
-	var f *fault
 	if err != nil {
 		f = asFault(err)
 	}
-	return c.reply(result, f)
+	return result, f
 }
 
 func (s *session) crashed(name string, value any, stack []byte) {

@@ -41,6 +41,9 @@ func (b *Both) Quick(ctx context.Context, text string) (string, error) { return 
 // Bytes gives back its bytes.
 func (b *Both) Bytes(ctx context.Context, data []byte) ([]byte, error) { return data, nil }
 
+// Long gives back a text of so many bytes.
+func (b *Both) Long(ctx context.Context, n int) (string, error) { return strings.Repeat("a", n), nil }
+
 // Meet returns when as many calls are inside as are to come: they are in flight together, or it never does.
 func (b *Both) Meet(ctx context.Context, n int) (int, error) {
 	b.mu.Lock()

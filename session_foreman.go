@@ -66,10 +66,11 @@ func (f *foreman) walk() {
 	}
 }
 
-// inspect looks at a session once. It returns false if the session need not be watched any more.
+// inspect looks at a session once. While its peer has too much left to read, nothing more is read from it: the method may
+// be quick, and wait to answer. inspect returns false if the session need not be watched any more.
 func (s *session) inspect(r *round) bool {
 	c, served := s.inline.Load(), s.served.Load()
-	if c != nil && c == r.call && s.readElsewhere(c) {
+	if c != nil && c == r.call && !s.out.isFull() && s.readElsewhere(c) {
 		c.m.slow.Store(slowCalls)
 	}
 	if served == r.served {

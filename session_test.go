@@ -18,6 +18,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // bytesEcho is Trial.Bytes for a stock server.
@@ -157,6 +159,49 @@ func TestSlowCallHoldsUpNobody(t *testing.T) {
 		defer receive(t, blocked)
 	}
 	s.freeAll()
+}
+
+// Whoever sends faster than it reads is slowed down, not refused, and does not make the method slow for others.
+func TestSlowReaderIsSlowedDown(t *testing.T) {
+	for _, where := range []string{"in the reader", "aside"} {
+		t.Run(where, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { // so that the pauses are the session's whole time, on any machine
+				ours, theirs := net.Pipe()
+				e := newEnd(t, ours, func(in *input, l limits) codec { return newJSONCodec(in, l, framingValue) }, 1)
+				m, f := e.finder.find("Both.Long", e.peer)
+				if f != nil {
+					t.Fatal(f)
+				}
+				if where == "aside" {
+					m.slow.Store(1 << 20)
+				}
+				const calls, pauses = 3000, 10
+				var requests strings.Builder // in one write: the reader answers many before it has to read again
+				for i := range calls {
+					fmt.Fprintf(&requests, `{"jsonrpc":"2.0","id":%d,"method":"Both.Long","params":[4000]}`, i)
+				}
+				go io.WriteString(theirs, requests.String())
+				lines := bufio.NewReader(theirs)
+				for i := range calls {
+					if i%(calls/pauses) == 0 {
+						<-time.After(2 * roomWait)
+					}
+					line, err := lines.ReadString('\n')
+					if err != nil || !strings.Contains(line, `"result"`) {
+						t.Errorf("call %d is answered with %.200q, %v", i, line, err)
+						break
+					}
+				}
+				if n := m.slow.Load(); where == "in the reader" && n > 0 {
+					t.Error("the method counts as slow")
+				}
+				theirs.Close()
+				receive(t, e.over)
+				ours.Close()
+				<-time.After(2 * foremanRest * foremanTick) // the foreman's last rounds
+			})
+		})
+	}
 }
 
 // The same for many, with callers that read for each other.

@@ -28,6 +28,7 @@ type output struct {
 	spare   []byte // the buffer that is not in use
 	large   bool   // the last write was longer than outputKeep
 	writing bool   // some goroutine writes, or has claimed it
+	stalled int    // appends that wait for the peer to read
 	err     error  // the first error; nothing is written after it
 }
 
@@ -46,6 +47,7 @@ func (o *output) append(c codec, m *message, body any) error {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.stalled++
 	for len(o.buf) > outputFull && o.err == nil {
 		if o.writing {
 			o.written.Wait()
@@ -53,6 +55,7 @@ func (o *output) append(c codec, m *message, body any) error {
 			o.flushLocked()
 		}
 	}
+	o.stalled--
 	return o.addLocked(c, m, body)
 }
 
@@ -144,6 +147,13 @@ func (o *output) close() {
 		o.account.release(o.told)
 		o.buf, o.told = nil, 0
 	}
+}
+
+// isFull reports whether an append waits for the peer to read.
+func (o *output) isFull() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.stalled > 0
 }
 
 // failed returns the error that ended the output, or nil.
