@@ -145,6 +145,7 @@ func TestDaemonServesTheWatchdog(t *testing.T) {
 }
 
 func TestCallItself(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	s := startServerWith(t, nil)
 	must(t, s.callItself(t.Context(), testPatience))
 	s.mu.Lock() // what a connection needs is not to be had
@@ -227,6 +228,7 @@ func TestReloadAppliesTheSettings(t *testing.T) {
 }
 
 func TestReloadRefusesWhatIsWrong(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	m := manage(t, "[limits]\nmax_message = \"1KiB\"\n")
 	for _, test := range []struct{ config, want, hint string }{
 		{"idle = \"1h\"\n[limits]\nmax_mesage = 1\n", m.config + ":3: limits.max_mesage: unknown key", "did you mean limits.max_message?"},

@@ -395,6 +395,7 @@ func mustParse(t testing.TB, text string) endpoint {
 // A behaviour is something that is so for every kind of client at every kind of endpoint.
 type behaviour struct {
 	name  string
+	waits bool                    // most of its time, so that it may run beside others
 	skip  func(k clientKind) bool // kinds that cannot show it; may be nil
 	limit func(l *limits)         // may be nil
 	run   func(t *testing.T, s *testServer, k clientKind, c caller)
@@ -421,6 +422,9 @@ func TestBehaviour(t *testing.T) {
 					continue
 				}
 				t.Run(place.name+"/"+k.name+"/"+b.name, func(t *testing.T) {
+					if b.waits {
+						t.Parallel()
+					}
 					s := startServerWith(t, b.limit, place.at(t))
 					c := k.dial(t, s.endpoints[0])
 					defer c.close()
@@ -755,7 +759,7 @@ var behaviours = []behaviour{
 			t.Errorf("stop = %v; want nil", err)
 		}
 	}},
-	{name: "forced-stop", run: func(t *testing.T, s *testServer, k clientKind, c caller) {
+	{name: "forced-stop", waits: true, run: func(t *testing.T, s *testServer, k clientKind, c caller) {
 		done := inBackground(context.Background(), c, "Trial.Block", "a")
 		s.begun(1)
 		ctx, cancel := context.WithCancel(context.Background())

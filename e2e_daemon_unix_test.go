@@ -406,6 +406,7 @@ func TestForkEndsThoughItsChildDoesNotRead(t *testing.T) {
 
 // A client gives up by its deadline in the middle of what it sends, too.
 func TestClientGivesUpOnOneWhoNeverReads(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	gone := make(chan struct{})
 	e := startStranger(t, func(conn net.Conn) { <-gone })
 	defer close(gone)

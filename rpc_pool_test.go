@@ -436,6 +436,7 @@ func TestDeadlineThatHasPassedAtOnce(t *testing.T) {
 }
 
 func TestProviderHearsOfCallersThatGiveUp(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	p := provide(t, localEndpoint(t), mustParse(t, "http://127.0.0.1:0?auth=none"))
 	c := dialOurs(protoJSON)(t, p.endpoints[0])
 	defer c.close()

@@ -125,6 +125,7 @@ func TestByteAtATime(t *testing.T) {
 // TestLimits reaches each limit on waiting, and wants the connection to be closed and the log to
 // name the limit.
 func TestLimits(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	short := 30 * time.Millisecond
 	tests := []struct {
 		name  string
@@ -222,6 +223,7 @@ func TestOverLimit(t *testing.T) {
 
 // TestMaxConnections fills the connections of one user. The next is told so in its own protocol.
 func TestMaxConnections(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	s := startServerWith(t, func(l *limits) { l.MaxConnections = 3 }, localEndpoint(t))
 	var open []net.Conn
 	for range 3 {
@@ -355,6 +357,7 @@ func TestLeavesInMidCall(t *testing.T) {
 // TestLeavesWhileItStops has callers that go, shut their sending side or read no more while the daemon waits for their
 // calls: it does not wait for those until drain has passed.
 func TestLeavesWhileItStops(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	for name, test := range map[string]struct {
 		e     string
 		leave func(conn net.Conn)
@@ -512,6 +515,7 @@ func TestStopDoesNotWaitForHalfARequest(t *testing.T) {
 // TestStopHearsThoseWhoHaveJustCome stops while somebody is connected who has not said anything, or
 // not all of it, and wants the first request, and no other, to be answered.
 func TestStopHearsThoseWhoHaveJustCome(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	ping := `{"jsonrpc":"2.0","id":2,"method":"Ipcd.Ping"}`
 	post := fmt.Sprintf("POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(sayRequest+ping), sayRequest+ping)
 	echo := localEndpoint(t).withProto(protoEcho)
@@ -668,6 +672,7 @@ func TestStopKeepsNoSpareDescriptor(t *testing.T) {
 
 // A peer that is refused, and has not said yet what it speaks, does not hold up the end.
 func TestStopDoesNotWaitForTheRefused(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	s := startServerWith(t, func(l *limits) { l.FirstBytes, l.Drain = time.Hour, time.Hour })
 	ours, theirs := net.Pipe()
 	defer ours.Close()
