@@ -332,7 +332,7 @@ func TestDirectoryOpenToTheGroupOfTheSystem(t *testing.T) {
 		{"of another user", groupRunDir, fakeDir{mode: 0o775, uid: 501, gid: 1}, true},
 		{"another directory", "/var/db", fakeDir{mode: 0o775, gid: 1}, true},
 	} {
-		if got := isOpen(test.at, test.dir, 0); got != test.want {
+		if got := (place{path: test.at, info: test.dir, view: groupView{}}).isOpen(0); got != test.want {
 			t.Errorf("%s: isOpen = %v; want %v", test.name, got, test.want)
 		}
 	}

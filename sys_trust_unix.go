@@ -23,6 +23,7 @@ type place struct {
 	info fs.FileInfo
 	to   string // where a symbolic link leads; empty for everything else
 	end  bool   // this is what the path leads to
+	view groupView
 }
 
 const maxLinks = 40 // on the way to a path; Linux has the same limit, see path_resolution(7)
@@ -32,9 +33,9 @@ const maxLinks = 40 // on the way to a path; Linux has the same limit, see path_
 // with the path at which it occurred.
 func wayTo(path string) iter.Seq2[place, error] {
 	return func(yield func(place, error) bool) {
-		at, rest := "/", components(path)
+		at, rest, view := "/", components(path), groupView{}
 		for links := 0; ; {
-			p := place{path: at}
+			p := place{path: at, view: view}
 			var err error
 			if p.info, err = os.Lstat(at); err != nil {
 				yield(p, err)
@@ -108,7 +109,7 @@ func (p place) risk(uid int) risk {
 	switch {
 	case owner != 0 && owner != uid:
 		return riskForeign
-	case p.to != "" || !isOpen(p.path, p.info, uid):
+	case p.to != "" || !p.isOpen(uid):
 		return riskNone
 	case p.info.IsDir() && p.info.Mode()&fs.ModeSticky != 0:
 		return riskAdded
@@ -116,18 +117,18 @@ func (p place) risk(uid int) risk {
 	return riskOpen
 }
 
-// isOpen reports whether others than root and uid can write to what is at the path at. groupRunDir counts as closed as
-// long as it is as macOS made it: root's, and writable by the group daemon (1), which has no human members. So does
-// what a group can write to that nobody else is in.
-func isOpen(at string, info fs.FileInfo, uid int) bool {
-	gid := int(info.Sys().(*syscall.Stat_t).Gid)
-	switch open := info.Mode().Perm() & 0o022; {
+// isOpen reports whether others than root and uid can write to p. groupRunDir counts as closed as long as it is as macOS
+// made it: root's, and writable by the group daemon (1), which has no human members. So does what a group can write to
+// that nobody else is in.
+func (p place) isOpen(uid int) bool {
+	gid := int(p.info.Sys().(*syscall.Stat_t).Gid)
+	switch open := p.info.Mode().Perm() & 0o022; {
 	case open&0o002 != 0:
 		return true
-	case open == 0, at == groupRunDir && ownerOf(info) == 0 && gid == 1:
+	case open == 0, p.path == groupRunDir && ownerOf(p.info) == 0 && gid == 1:
 		return false
 	}
-	return hasOthers(gid, uid)
+	return p.view.hasOthers(gid, uid)
 }
 
 // unsafeWay says why the user uid, or root, cannot rely on what path leads to: somebody else can change it, or make

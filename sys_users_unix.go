@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"os/user"
@@ -34,15 +35,22 @@ type groupEntry struct {
 }
 
 // findUser looks up a user by name. The error is fs.ErrNotExist if there is none; any other means that nobody knows.
-func findUser(name string) (userEntry, error) {
+func findUser(name string) (userEntry, error) { return lookUpNamed("passwd", name, parseUser) }
+
+// groupNamed is findUser for groups.
+func groupNamed(name string) (groupEntry, error) { return lookUpNamed("group", name, parseGroup) }
+
+// groupNumbered looks up a group by its gid.
+func groupNumbered(gid int) (groupEntry, error) {
+	return lookUp("group", strconv.Itoa(gid), parseGroup)
+}
+
+// lookUpNamed is lookUp by a name alone.
+func lookUpNamed[T any](database, name string, parse func(line string) (T, error)) (entry T, err error) {
 	if isNumber(name) {
-		return userEntry{}, fs.ErrNotExist
+		return entry, fs.ErrNotExist
 	}
-	f, err := lookUp("passwd", name, 7)
-	if err != nil {
-		return userEntry{}, err
-	}
-	return parseUser(f)
+	return lookUp(database, name, parse)
 }
 
 // isNumber reports whether getent takes a key for a number, which may be of more bits than a uid has: it uses strtoul(3).
@@ -51,8 +59,30 @@ func isNumber(key string) bool {
 	return digits == "" || strings.Trim(digits, "0123456789") == ""
 }
 
+// lookUp returns the entry of a database with that name or number.
+func lookUp[T any](database, key string, parse func(line string) (T, error)) (entry T, err error) {
+	if strings.HasPrefix(key, "-") { // an option
+		return entry, fs.ErrNotExist
+	}
+	lines, err := getent(database, key)
+	if errors.Is(err, exec.ErrNotFound) {
+		lines, err = withoutGetent(database, key)
+	}
+	if err != nil {
+		return entry, err
+	}
+	if entry, err = parse(lines[0]); err != nil {
+		return entry, fmt.Errorf("look up %s in the system's %s: %w", key, database, err)
+	}
+	return entry, nil
+}
+
 // parseUser reads a line of passwd(5). The first part of the comment is the user's full name.
-func parseUser(f []string) (u userEntry, err error) {
+func parseUser(line string) (u userEntry, err error) {
+	f := strings.Split(line, ":")
+	if len(f) < 7 {
+		return u, fmt.Errorf("%q is no user", line)
+	}
 	u.name = f[0]
 	u.comment, _, _ = strings.Cut(f[4], ",")
 	u.uid, err = strconv.Atoi(f[2])
@@ -62,44 +92,15 @@ func parseUser(f []string) (u userEntry, err error) {
 	return u, err
 }
 
-// groupNamed is findUser for groups.
-func groupNamed(name string) (groupEntry, error) {
-	if isNumber(name) {
-		return groupEntry{}, fs.ErrNotExist
+// parseGroup reads a line of group(5).
+func parseGroup(line string) (g groupEntry, err error) {
+	f := strings.Split(line, ":")
+	if len(f) < 4 {
+		return g, fmt.Errorf("%q is no group", line)
 	}
-	return findGroupEntry(name)
-}
-
-// groupNumbered looks up a group by its gid.
-func groupNumbered(gid int) (groupEntry, error) { return findGroupEntry(strconv.Itoa(gid)) }
-
-func findGroupEntry(key string) (groupEntry, error) {
-	f, err := lookUp("group", key, 4)
-	if err != nil {
-		return groupEntry{}, err
-	}
-	g := groupEntry{name: f[0], members: strings.FieldsFunc(f[3], func(c rune) bool { return c == ',' })}
+	g.name, g.members = f[0], strings.FieldsFunc(f[3], func(c rune) bool { return c == ',' })
 	g.gid, err = strconv.Atoi(f[2])
 	return g, err
-}
-
-// lookUp returns the fields of one entry of a database, of which there have to be enough.
-func lookUp(database, key string, enough int) ([]string, error) {
-	if strings.HasPrefix(key, "-") { // an option
-		return nil, fs.ErrNotExist
-	}
-	lines, err := getent(database, key)
-	if errors.Is(err, exec.ErrNotFound) {
-		lines, err = withoutGetent(database, key)
-	}
-	if err != nil {
-		return nil, err
-	}
-	f := strings.Split(lines[0], ":")
-	if len(f) < enough {
-		return nil, fmt.Errorf("look up %s in the system's %s: %q is no entry", key, database, lines[0])
-	}
-	return f, nil
 }
 
 // getent returns entries of a database: the one with the key, or all that the system lists. The error is
@@ -127,27 +128,25 @@ func getent(database string, key ...string) (lines []string, err error) {
 // withoutGetent is for systems that have none: macOS, where the standard library asks the system in every build, and
 // small Linux systems, which have no more than the files.
 func withoutGetent(database, key string) (lines []string, err error) {
-	_, notNumber := strconv.Atoi(key)
 	if database == "group" {
-		find := user.LookupGroupId
-		if notNumber != nil {
-			find = user.LookupGroup
-		}
-		g, err := find(key)
-		if err != nil {
-			return nil, asNotExist(err)
-		}
-		return []string{g.Name + ":x:" + g.Gid + ":"}, nil
+		return fromLibrary(key, user.LookupGroup, user.LookupGroupId, func(g *user.Group) []string { return []string{g.Name, "x", g.Gid, ""} })
 	}
-	find := user.LookupId
-	if notNumber != nil {
-		find = user.Lookup
+	return fromLibrary(key, user.Lookup, user.LookupId, func(u *user.User) []string {
+		return []string{u.Username, "x", u.Uid, u.Gid, u.Name, u.HomeDir, ""}
+	})
+}
+
+// fromLibrary returns what the standard library knows by a key as getent prints it.
+func fromLibrary[T any](key string, byName, byNumber func(key string) (T, error), fields func(T) []string) ([]string, error) {
+	find := byName
+	if _, err := strconv.Atoi(key); err == nil {
+		find = byNumber
 	}
-	u, err := find(key)
+	found, err := find(key)
 	if err != nil {
 		return nil, asNotExist(err)
 	}
-	return []string{strings.Join([]string{u.Username, "x", u.Uid, u.Gid, u.Name, u.HomeDir, ""}, ":")}, nil
+	return []string{strings.Join(fields(found), ":")}, nil
 }
 
 // asNotExist is fs.ErrNotExist for the errors of the standard library that mean it.
@@ -164,14 +163,11 @@ func asNotExist(err error) error {
 
 // lookUpName finds the name of uid, or nothing. The error is nil, or nobody knows.
 func lookUpName(uid int) (string, error) {
-	f, err := lookUp("passwd", strconv.Itoa(uid), 7)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return "", nil
-	case err != nil:
-		return "", err
+	u, err := lookUp("passwd", strconv.Itoa(uid), parseUser)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
-	return f[0], nil
+	return u.name, err
 }
 
 // nameInFile is lookUpName in /etc/passwd alone, which is quicker than a program, and enough where it is for people.
@@ -189,35 +185,50 @@ func nameInFile(uid int) string {
 }
 
 // hasOthers reports whether the group gid has members besides root and the user uid. Many systems give each new user a
-// group of their own (USERGROUPS_ENAB in login.defs(5)), and a umask that lets it write. A member whom the list of
-// users does not have counts as another: the list of a directory may be kept back.
+// group of their own (USERGROUPS_ENAB in login.defs(5)), and a umask that lets it write. A group may have several entries,
+// one in /etc/group and one in a directory, say, of which a look-up finds the first: the members of all are members. One
+// whom the list of users does not have counts as another: the list of a directory may be kept back.
 func hasOthers(gid, uid int) bool {
-	g, err := groupNumbered(gid)
-	if err != nil {
+	first, err := groupNumbered(gid)
+	groups, errGroups := getent("group")
+	users, errUsers := getent("passwd")
+	if errors.Join(err, errGroups, errUsers) != nil {
 		return true
 	}
-	lines, err := getent("passwd")
-	if err != nil {
-		return true
-	}
-	unlisted, ours := map[string]bool{}, 0
-	for _, name := range g.members {
-		unlisted[name] = true
-	}
-	for _, line := range lines {
-		f := strings.Split(line, ":")
-		if len(f) < 7 {
-			continue
+	members := first.members
+	for _, line := range groups {
+		if g, err := parseGroup(line); err == nil && g.gid == gid {
+			members = append(members, g.members...)
 		}
-		u, err := parseUser(f)
+	}
+	listed, ours := map[string]bool{}, 0
+	for _, name := range members {
+		listed[name] = false
+	}
+	for _, line := range users {
+		u, err := parseUser(line)
+		_, added := listed[u.name]
 		switch {
-		case err != nil || u.gid != gid && !slices.Contains(g.members, u.name):
+		case err != nil || u.gid != gid && !added:
 			continue
 		case u.uid != 0 && u.uid != uid:
 			return true
 		}
 		ours++
-		delete(unlisted, u.name)
+		listed[u.name] = true
 	}
-	return len(unlisted) > 0 || ours == 0 // those of a group without any are not listed
+	return ours == 0 || slices.Contains(slices.Collect(maps.Values(listed)), false) // those of a group without any are not listed
+}
+
+// A groupView keeps what hasOthers has said during one look at something, since it runs programs. It is kept no longer:
+// members come and go.
+type groupView map[[2]int]bool
+
+func (v groupView) hasOthers(gid, uid int) bool {
+	has, known := v[[2]int{gid, uid}]
+	if !known {
+		has = hasOthers(gid, uid)
+		v[[2]int{gid, uid}] = has
+	}
+	return has
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -27,17 +28,19 @@ exit 2
 `
 
 // withUsers has the system know these lines of passwd(5) and group(5), and no others.
-func withUsers(t *testing.T, passwd, group string) {
+func withUsers(t *testing.T, passwd, group string) (calls func() []string) {
 	t.Helper()
-	fakeTools(t, map[string]string{"getent": fakeUsers})
+	calls = fakeTools(t, map[string]string{"getent": fakeUsers})
 	must(t, os.WriteFile(os.Getenv("FAKE")+"/passwd", []byte(passwd), 0o600))
 	must(t, os.WriteFile(os.Getenv("FAKE")+"/group", []byte(group), 0o600))
+	return calls
 }
 
 const (
 	theUsers = "root:x:0:0:root:/root:/bin/sh\nada:x:4711:4711:Ada,,,:/home/ada:/bin/sh\nbob:x:4712:4712::/home/bob:/bin/sh\n" +
 		"eve:x:4713:100::/home/eve:/bin/sh\nmade:x:4714:4714:" + accountMark + ":/nonexistent:/bin/false\n"
-	theGroups = "root:x:0:\nada:x:4711:\nbob:x:4712:ada\nusers:x:100:\nempty:x:4715:\nshared:x:4716:ada,bob\nadas:x:4717:ada\nodd:x:4718:ada,gone\nroots:x:4719:root,ada\n"
+	theGroups = "root:x:0:\nada:x:4711:\nbob:x:4712:ada\nusers:x:100:\nempty:x:4715:\nshared:x:4716:ada,bob\nadas:x:4717:ada\nodd:x:4718:ada,gone\nroots:x:4719:root,ada\n" +
+		"split:x:4720:ada\nsplit:x:4720:bob\nalias:x:4721:ada\nother:x:4721:ada,root\n"
 )
 
 func TestUsersAreThoseOfTheSystem(t *testing.T) {
@@ -97,7 +100,7 @@ func TestUsersCannotBeAsked(t *testing.T) {
 func TestUsersWithoutGetent(t *testing.T) {
 	lines, err := withoutGetent("passwd", "0")
 	must(t, err)
-	if u, err := parseUser(strings.Split(lines[0], ":")); err != nil || u.uid != 0 || u.name != "root" {
+	if u, err := parseUser(lines[0]); err != nil || u.uid != 0 || u.name != "root" {
 		t.Errorf("uid 0 is %+v, %v; want root", u, err)
 	}
 	lines, err = withoutGetent("group", "0")
@@ -113,9 +116,9 @@ func TestUsersWithoutGetent(t *testing.T) {
 	}
 	// What getent says is the same, of those whom the files have.
 	if _, err := exec.LookPath("getent"); err == nil {
-		f, err := lookUp("passwd", strconv.Itoa(os.Getuid()), 7)
-		if name := nameInFile(os.Getuid()); err != nil || name != "" && name != f[0] {
-			t.Errorf("we are %q, %v, and %q in the file", f, err, name)
+		of, err := lookUpName(os.Getuid())
+		if name := nameInFile(os.Getuid()); err != nil || name != "" && name != of {
+			t.Errorf("we are %q, %v, and %q in the file", of, err, name)
 		}
 	}
 }
@@ -138,14 +141,19 @@ func TestGroupsWithOthers(t *testing.T) {
 		{"one without members, who are not listed then", 4715, true},
 		{"one with a member whom nobody knows", 4718, true},
 		{"one that nobody knows", 4799, true},
+		{"one with a second entry that has bob", 4720, true},
+		{"one of two names, both hers", 4721, false},
 	} {
 		if got := hasOthers(test.gid, 4711); got != test.others {
 			t.Errorf("%s: hasOthers = %v; want %v", test.name, got, test.others)
 		}
 	}
-	must(t, os.Remove(os.Getenv("FAKE")+"/passwd"))
-	if !hasOthers(4711, 4711) {
-		t.Error("her group counts as hers alone, although the users cannot be listed")
+	for _, database := range []string{"group", "passwd"} {
+		must(t, os.WriteFile(os.Getenv("FAKE")+"/"+database, nil, 0o600))
+		if !hasOthers(4711, 4711) {
+			t.Errorf("her group counts as hers alone, although the system's %s cannot be listed", database)
+		}
+		withUsers(t, theUsers, theGroups)
 	}
 }
 
@@ -157,7 +165,7 @@ func TestConfigOfOthersIsRefused(t *testing.T) {
 	must(t, os.WriteFile(file, []byte("idle = \"1h\"\n"), 0o600))
 	must(t, os.Symlink("in/c.toml", dir+"/link"))
 	own := os.Getgid()
-	withUsers(t, "", "alone:x:"+strconv.Itoa(own)+":\n")
+	calls := withUsers(t, "", "alone:x:"+strconv.Itoa(own)+":\n")
 	alone := "root:x:0:0::/root:/bin/sh\n"
 	if uid := os.Getuid(); uid != 0 {
 		alone += "me:x:" + strconv.Itoa(uid) + ":" + strconv.Itoa(own) + "::/:/bin/sh\n"
@@ -186,10 +194,14 @@ func TestConfigOfOthersIsRefused(t *testing.T) {
 		}
 		must(t, os.WriteFile(os.Getenv("FAKE")+"/passwd", []byte(test.users), 0o600))
 		must(t, errors.Join(os.Chmod(file, test.mode), os.Chmod(dir+"/in", test.dir)))
+		calls()
 		if test.owner != 0 {
 			must(t, os.Lchown(test.path, test.owner, -1))
 		}
 		_, _, err := loadSettings(test.path, true, noEnv, nil)
+		if asked := slices.Sorted(slices.Values(calls())); len(slices.Compact(slices.Clone(asked))) != len(asked) {
+			t.Errorf("one %s: the system is asked %q; want each question once", test.name, asked)
+		}
 		switch {
 		case test.words == "" && err != nil:
 			t.Errorf("one %s: %v", test.name, err)
