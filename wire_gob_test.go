@@ -548,6 +548,39 @@ func TestGobLimits(t *testing.T) {
 	}
 }
 
+// Which structs fit the argument of a method is as in net/rpc. One without fields fits any: clients send it for want of an
+// argument.
+func TestGobStructsFitAsWithTheStandardServer(t *testing.T) {
+	server := rpc.NewServer()
+	must(t, server.RegisterName("Trial", newTrial()))
+	near, far := net.Pipe()
+	done := make(chan struct{})
+	go func() { server.ServeConn(far); close(done) }()
+	stock := stockCaller{rpc.NewClient(near)}
+	ours := clientKinds[0].dial(t, startServer(t, localEndpoint(t).String()).endpoints[0])
+	defer ours.close()
+	for _, test := range []struct {
+		arg  any
+		want int // -1 for a refusal
+	}{
+		{struct{}{}, 0}, {TrialPlace{}, 0}, {struct{ N int }{}, 0}, {struct{ N int }{3}, 3}, {&struct{ N, Other int }{3, 4}, 3},
+		{struct{ Other int }{3}, -1}, {struct{ Other int }{}, -1}, {"text", -1}, {map[string]int{}, -1},
+	} {
+		for name, c := range map[string]caller{"the standard server": stock, "ours": ours} {
+			got := 0
+			err := ask(c, "Trial.Old", test.arg, &got)
+			if err != nil {
+				got = -1
+			}
+			if got != test.want {
+				t.Errorf("%s gives %d for %#v, %v; want %d", name, got, test.arg, err, test.want)
+			}
+		}
+	}
+	stock.close()
+	<-done
+}
+
 func FuzzGob(f *testing.F) {
 	stream := gobStream(f, "hello", parcel, []byte("bytes"), parcel, map[string]int{"a": 1}, []any{nil})
 	f.Add(stream, uint8(0))
