@@ -160,6 +160,7 @@ func (c *gobCodec) next(isBody bool) (id int, value []byte, err error) {
 		if r.err != nil {
 			return 0, nil, r.err
 		}
+		c.in.keep(c.types.cost)
 		c.in.advance(size + n)
 	}
 }
@@ -340,6 +341,7 @@ func (c *gobCodec) readBody(m *message) error {
 	begin, first := c.taken-len(b), c.taken
 	w := gobWalk{gobReader: gobReader{b: b}, types: &c.types, maxDepth: c.limits.MaxDepth, source: c}
 	err = w.check(id)
+	c.in.keep(c.types.cost)
 	whole := c.in.bytes()[:c.taken]
 	c.bodyID, c.raw, c.rest = id, whole[begin:first], whole[first:]
 	f, isFault := err.(*fault)

@@ -548,6 +548,26 @@ func TestGobLimits(t *testing.T) {
 	}
 }
 
+// What stays of the definitions for as long as the connection does is on the account of its user, like what waits.
+func TestGobDefinitionsAreCounted(t *testing.T) {
+	var a account
+	in := newInput(bytes.NewReader(gobStream(t, holders...)), defaultLimits())
+	in.account = &a
+	c := newGobCodec(in, defaultLimits(), request).(*gobCodec)
+	for range holders {
+		var m message
+		must(t, c.read(&m))
+		if c.types.cost < gobTypeCost || a.held.Load() != int64(cap(in.buf)+c.types.cost) {
+			t.Errorf("%d bytes are held; want %d of the buffer and %d of definitions", a.held.Load(), cap(in.buf), c.types.cost)
+		}
+		must(t, c.body(nil))
+	}
+	in.close()
+	if n := a.held.Load(); n != 0 {
+		t.Errorf("%d bytes are held by a connection that is closed", n)
+	}
+}
+
 // Which structs fit the argument of a method is as in net/rpc. One without fields fits any: clients send it for want of an
 // argument.
 func TestGobStructsFitAsWithTheStandardServer(t *testing.T) {

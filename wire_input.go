@@ -19,6 +19,7 @@ type input struct {
 	flush func() // called before a read that may block, so that no answer waits for the next request
 
 	account *account // the sender's
+	kept    int      // what it was told by keep
 
 	message time.Duration // the time for a message to arrive, from its first byte
 	conn    interface{ SetReadDeadline(time.Time) error }
@@ -168,8 +169,15 @@ func (in *input) replace(b, rest []byte) {
 	giveBack(old) // does nothing if old is our own, which is small
 }
 
+// keep tells the account of the sender that the codec keeps n bytes between messages, in place of what it said before.
+func (in *input) keep(n int) {
+	in.account.hold(n - in.kept)
+	in.kept = n
+}
+
 // close gives the buffer back. Nothing may be read afterwards.
 func (in *input) close() {
+	in.keep(0)
 	in.account.release(cap(in.buf))
 	giveBack(in.buf)
 	in.buf, in.own, in.start = nil, nil, 0

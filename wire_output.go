@@ -192,8 +192,8 @@ func (o *output) flushLocked() {
 	o.written.Broadcast()
 }
 
-// An account counts the bytes that the connections of one user hold in memory: input that waits to be parsed, and
-// output that waits to be read by the peer. A nil account counts nothing.
+// An account counts the bytes that the connections of one user hold in memory: input that waits to be parsed, what a codec
+// keeps of it for later messages, and output that waits to be read by the peer. A nil account counts nothing.
 type account struct{ held atomic.Int64 }
 
 // accountStep is how much output may wait before the account is told. Small messages, which are soon gone, would otherwise
