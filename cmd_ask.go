@@ -3,8 +3,6 @@ package main
 // This file owns the commands that ask a daemon about itself: ls, describe, whoami.
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 
@@ -35,9 +33,7 @@ func newAskCmd[T any](use, short, long, example, method string, args cobra.Posit
 				return printDocument(cmd.OutOrStdout(), raw)
 			}
 			var answer T
-			d := json.NewDecoder(bytes.NewReader(raw))
-			d.UseNumber() // the bounds of 64 bits are more than a float64 has
-			if err := d.Decode(&answer); err != nil {
+			if err := decodeValue("it", raw, &answer); err != nil {
 				return faultf(codeWrongProtocol, "the answer of %s is not as expected: %w", method, err).withHint("the daemon may be of another version: see ipcd version and ipcd status")
 			}
 			return show(cmd.OutOrStdout(), answer)

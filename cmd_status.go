@@ -262,7 +262,7 @@ func (r *report) print(w io.Writer) error {
 			r.service.rows(t)
 		}
 		var s Status
-		if r.daemon == nil || json.Unmarshal(r.daemon, &s) != nil {
+		if r.daemon == nil || decodeValue("it", r.daemon, &s) != nil {
 			return
 		}
 		fmt.Fprintf(t, "version\t%s (protocol %d)%s\n", oneLine(s.Version), s.Protocol, r.compareVersion(s))

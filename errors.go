@@ -76,10 +76,16 @@ func (d faultData) json() json.RawMessage {
 }
 
 // data reads what ipcd says with a fault. Where somebody else made the fault it may be anything, and what
-// is not there is zero.
+// is not there is zero. The names are looked up, since encoding/json would take them in any case.
 func (f *fault) data() (d faultData) {
-	if len(f.Data) > 0 && json.Unmarshal(f.Data, &d) != nil {
+	var said map[string]json.RawMessage
+	if len(f.Data) == 0 || json.Unmarshal(f.Data, &said) != nil {
 		return faultData{}
+	}
+	for name, member := range map[string]any{"limit": &d.Limit, "max": &d.Max, "retry": &d.Retry, "near": &d.Near, "field": &d.Field} {
+		if text, ok := said[name]; ok && json.Unmarshal(text, member) != nil {
+			return faultData{}
+		}
 	}
 	return d
 }

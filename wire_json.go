@@ -276,14 +276,18 @@ func parseFault(b []byte) *fault {
 	case '{':
 		var f struct {
 			Code    int             `json:"code"`
-			Message string          `json:"message"`
+			Message *string         `json:"message"`
 			Data    json.RawMessage `json:"data"`
 		}
-		if json.Unmarshal(b, &f) == nil && f.Code != 0 {
-			if string(f.Data) == "null" {
+		if decodeBody(b, &f) == nil && f.Code != 0 {
+			if string(f.Data) == nullID {
 				f.Data = nil
 			}
-			return &fault{Code: codeOnWire(f.Code), Text: f.Message, Data: f.Data}
+			text := ""
+			if f.Message != nil {
+				text = *f.Message
+			}
+			return &fault{Code: codeOnWire(f.Code), Text: text, Data: f.Data}
 		}
 	}
 	return &fault{Code: codeApplication, Text: string(b)}

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -605,6 +606,27 @@ func checkRewritten(t *testing.T, l limits, m *message, body json.RawMessage) {
 	}
 	if err := c.read(&got); err != io.EOF {
 		t.Fatalf("behind %s: %v; want the end", out, err)
+	}
+}
+
+// The members of an error, and of its data, have exactly their names, whatever else is there.
+func TestJSONErrorOfAnAnswer(t *testing.T) {
+	for text, want := range map[string]fault{
+		`{"Code":1,"code":7,"CODE":8,"message":"a","Message":"b","data":{"Near":"w","near":"x","NEAR":"y","max":1,"Max":"z"},"Data":{"near":"z"}}`: {
+			Code: 7, Text: "a", Data: json.RawMessage(`{"Near":"w","near":"x","NEAR":"y","max":1,"Max":"z"}`)},
+		`{"code":7.0,"message":null,"data":null}`: {Code: 7},
+		`{"Code":7,"message":"a"}`:                {Code: codeApplication, Text: `{"Code":7,"message":"a"}`},
+		`{"code":"7","message":"a"}`:              {Code: codeApplication, Text: `{"code":"7","message":"a"}`},
+	} {
+		c := newJSONCodec(newInput(strings.NewReader(`{"jsonrpc":"2.0","id":1,"error":`+text+"}"), defaultLimits()), defaultLimits(), framingValue)
+		var m message
+		if err := c.read(&m); err != nil || !reflect.DeepEqual(m.fault, &want) {
+			t.Errorf("%s is read as %+v, %v; want %+v", text, m.fault, err, &want)
+			continue
+		}
+		if want.Data != nil && m.fault.data() != (faultData{Near: "x", Max: 1}) {
+			t.Errorf("the data of %s is read as %+v", text, m.fault.data())
+		}
 	}
 }
 
