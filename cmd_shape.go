@@ -176,12 +176,13 @@ func (s shape) title() string {
 	return strings.Join(types, " or ")
 }
 
-// wholeRanges are the ranges that integers of so many bits have.
+// wholeRanges are the ranges that numbers of so many bits have.
 var wholeRanges = map[[2]string]string{
 	{"-128", "127"}: "8 bits", {"-32768", "32767"}: "16 bits", {"-2147483648", "2147483647"}: "32 bits",
 	{"-9223372036854775808", "9223372036854775807"}: "64 bits",
 	{"0", "255"}: "8 bits, unsigned", {"0", "65535"}: "16 bits, unsigned", {"0", "4294967295"}: "32 bits, unsigned",
-	{"0", "18446744073709551615"}: "64 bits, unsigned",
+	{"0", "18446744073709551615"}:  "64 bits, unsigned",
+	{"-" + float32End, float32End}: "32 bits",
 }
 
 // details says what else is demanded of a value: its format, its range, its length.
@@ -192,14 +193,12 @@ func (s shape) details() string {
 			list = append(list, word)
 		}
 	}
-	low, high := literal(s.at["minimum"]), literal(s.at["maximum"])
-	if bits := wholeRanges[[2]string{low, high}]; bits != "" {
-		list = append(list, bits)
-	} else if text := span(low, high, ""); text != "" {
-		list = append(list, text)
-	}
-	for _, of := range [][3]string{{"minLength", "maxLength", " characters"}, {"minItems", "maxItems", " elements"}, {"minProperties", "maxProperties", " members"}} {
-		if text := span(literal(s.at[of[0]]), literal(s.at[of[1]]), of[2]); text != "" {
+	for i, of := range [][3]string{{"minimum", "maximum"}, {"exclusiveMinimum", "exclusiveMaximum", ", exclusive"},
+		{"minLength", "maxLength", " characters"}, {"minItems", "maxItems", " elements"}, {"minProperties", "maxProperties", " members"}} {
+		low, high := literal(s.at[of[0]]), literal(s.at[of[1]])
+		if bits := wholeRanges[[2]string{low, high}]; bits != "" && i < 2 {
+			list = append(list, bits)
+		} else if text := span(low, high, of[2]); text != "" {
 			list = append(list, text)
 		}
 	}

@@ -39,6 +39,8 @@ func TestDescribeShowsAMemberALine(t *testing.T) {
 		{`{"type":"string"}`, `{}`, "T.M(string) any\n"},
 		{`true`, `{"type":"array","items":{"type":"integer","minimum":0,"maximum":255},"minItems":4,"maxItems":4}`, "T.M(any) integer[] (4 elements, each 8 bits, unsigned)\n"},
 		{`{"type":"integer","minimum":1}`, `{"type":"object","additionalProperties":{"type":"boolean"}}`, "T.M(integer (at least 1)) map of boolean\n"},
+		{`{"type":"number","exclusiveMinimum":0,"exclusiveMaximum":1}`, `{"type":"number","exclusiveMinimum":0}`, "T.M(number (0 to 1, exclusive)) number (at least 0, exclusive)\n"},
+		{`{"type":"number","exclusiveMinimum":-` + float32End + `,"exclusiveMaximum":` + float32End + `}`, `{"type":"array","items":{},"maxItems":255,"minItems":0}`, "T.M(number (32 bits)) any[] (0 to 255 elements)\n"},
 		{`{"type":"object","properties":{"next":{"$ref":"#"},"n":{"type":["integer","null"]}}}`, `false`, `T.M(object) any
   argument
     n     optional  integer or null

@@ -163,7 +163,9 @@ func (d *describer) plain(t reflect.Type, addressable bool) schema {
 		return schema{"type": "boolean"}
 	case k >= reflect.Int && k <= reflect.Uintptr:
 		return integerSchema(t)
-	case k == reflect.Float32, k == reflect.Float64, t == numberType:
+	case k == reflect.Float32:
+		return schema{"type": "number", "exclusiveMinimum": json.Number("-" + float32End), "exclusiveMaximum": json.Number(float32End)}
+	case k == reflect.Float64, t == numberType:
 		return schema{"type": "number"}
 	case k == reflect.String:
 		return schema{"type": "string"}
@@ -180,7 +182,11 @@ func (d *describer) plain(t reflect.Type, addressable bool) schema {
 	case k == reflect.Map:
 		s := schema{"type": "object", "additionalProperties": d.value(t.Elem(), false)}
 		if key := t.Key(); key.Kind() != reflect.String && !key.Implements(textMarshalerType) {
-			s["propertyNames"] = schema{"pattern": integerPattern}
+			pattern := integerPattern(key)
+			if !d.written {
+				pattern = strings.Replace(pattern, "-?", "[-+]?", 1) // encoding/json takes +1 for a name
+			}
+			s["propertyNames"] = schema{"pattern": pattern}
 		}
 		return s
 	case k == reflect.Struct:
@@ -189,7 +195,17 @@ func (d *describer) plain(t reflect.Type, addressable bool) schema {
 	return schema{} // a channel, say, which has no encoding
 }
 
-const integerPattern = "^-?[0-9]+$"
+// float32End is the first number that is too large for a float32: it lies halfway between the largest one and 2^128, and
+// is rounded to infinity, which JSON does not have.
+var float32End = strconv.FormatFloat(0x1p128-0x1p103, 'f', 0, 64)
+
+// integerPattern matches the integers of a type where they stand in a string. It does not tell the range.
+func integerPattern(t reflect.Type) string {
+	if t.Kind() >= reflect.Uint {
+		return "^[0-9]+$"
+	}
+	return "^-?[0-9]+$"
+}
 
 // integerSchema describes an integer type with its range.
 func integerSchema(t reflect.Type) schema {
@@ -236,9 +252,9 @@ func (d *describer) quoted(f jsonField) schema {
 	case k == reflect.Bool:
 		s["pattern"] = "^(true|false)$"
 	case k >= reflect.Int && k <= reflect.Uintptr:
-		s["pattern"] = integerPattern
-	case k != reflect.String:
-		s["pattern"] = `^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$`
+		s["pattern"] = integerPattern(base)
+	case isFloat(base):
+		s["pattern"] = `^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$`
 	}
 	return orNull(s, takesNull(f.t) && !(d.written && f.omitted))
 }

@@ -155,9 +155,9 @@ func (w validator) fits(at string, s map[string]any, v any) error {
 		return fitsText(at, s, v)
 	case json.Number:
 		n, _ := new(big.Rat).SetString(string(v))
-		for bound, sign := range map[string]int{"minimum": -1, "maximum": 1} {
+		for bound, outside := range map[string][]int{"minimum": {-1}, "maximum": {1}, "exclusiveMinimum": {-1, 0}, "exclusiveMaximum": {0, 1}} {
 			if text, ok := s[bound].(json.Number); ok {
-				if m, _ := new(big.Rat).SetString(string(text)); n.Cmp(m) == sign {
+				if m, _ := new(big.Rat).SetString(string(text)); slices.Contains(outside, n.Cmp(m)) {
 					return fmt.Errorf("%s is %s; the %s is %s", at, v, bound, text)
 				}
 			}
@@ -264,7 +264,17 @@ var takenTexts = []struct {
 	{int8(0), []string{`127`, `128`, `-128`, `-129`, `1.27e2`, `1.28e2`}},
 	{uint8(0), []string{`0`, `255`, `256`, `-1`, `-0`, `-0.0`, `2.55E+2`, `null`}},
 	{uint64(0), []string{`18446744073709551615`, `18446744073709551615.00`, `18446744073709551616`, `1.8446744073709551615e19`, `-1`}},
-	{0.5, []string{`1`, `1e2`, `0.1`, `null`, `"1"`}},
+	{0.5, []string{`1`, `1e2`, `0.1`, `1e39`, `null`, `"1"`}},
+	{float32(0.5), []string{`1`, `0.1`, `3.4028235e38`, `-3.4028235e38`, `340282356779733661637539395458142568447.9`, `340282356779733661637539395458142568448`,
+		`-340282356779733661637539395458142568448`, `1e39`, `-1e39`, `1e-99`, `null`, `"1"`}},
+	{[]float32{}, []string{`[1,1e38]`, `[1,1e39]`}},
+	{map[string]float32{}, []string{`{"a":1e38}`, `{"a":1e39}`}},
+	{map[uint]int{}, []string{`{"1":1}`, `{"-1":1}`, `{"-0":1}`, `{"007":1}`}},
+	{struct {
+		N uint8       `json:",string"`
+		F *float32    `json:",string"`
+		M json.Number `json:",string"`
+	}{}, []string{`{"F":"1."}`, `{"F":"0x1p4"}`, `{"F":"-inf"}`, `{"F":"-.5"}`, `{"F":"01"}`, `{"F":null}`, `{"M":"1.5"}`, `{"M":"1x"}`, `{"N":"1"}`, `{"N":"-1"}`, `{"N":"-0"}`, `{"N":"1.0"}`, `{"N":1}`, `{"F":"1.5e3"}`, `{"F":1.5}`}},
 	{"", []string{`""`, `"a"`, `null`, `1`, `[]`}},
 	{true, []string{`true`, `false`, `null`, `0`, `"true"`}},
 	{[]byte{}, []string{`""`, `"AAE="`, `"AAE"`, `"?"`, `null`, `[1,2]`, `[]`, `7`}},
@@ -272,7 +282,7 @@ var takenTexts = []struct {
 	{[]int{}, []string{`[]`, `[1,2.0]`, `null`, `[null]`, `["1"]`, `{}`, `1`}},
 	{[]*int{}, []string{`[null,1]`, `[[]]`}},
 	{map[string]int{}, []string{`{}`, `{"a":1e0}`, `null`, `{"a":null}`, `[]`}},
-	{map[int]string{}, []string{`{"1":"a"}`, `{"-1":"a"}`, `{"a":"a"}`}},
+	{map[int]string{}, []string{`{"1":"a"}`, `{"-1":"a"}`, `{"+1":"a"}`, `{"1.0":"a"}`, `{"a":"a"}`}},
 	{(*SchemaBase)(nil), []string{`null`, `{}`, `{"id":1.0}`, `{"id":null}`, `{"ID":"not this one"}`, `[]`}},
 	{SchemaBase{}, []string{`null`, `{}`, `{"id":1,"more":[{"id":"x"}]}`, `{"id":"x"}`, `{"name":null}`}},
 	{SchemaMost{}, []string{`{}`, `{"id":1,"Id":"x","iD":null}`, `{"name":"base"}`, `{"name":["own"]}`, `{"kin":{"of":"x"}}`, `{"kin":null}`, `{"quoted":"1"}`, `{"quoted":1}`, `{"quoted":null}`,
@@ -351,7 +361,7 @@ func TestSchemaOfTypes(t *testing.T) {
 		{uint8(0), `{"maximum":255,"minimum":0,"type":"integer"}`, ""},
 		{uint64(0), `{"maximum":18446744073709551615,"minimum":0,"type":"integer"}`, ""},
 		{0.5, `{"type":"number"}`, ""},
-		{float32(0), `{"type":"number"}`, ""},
+		{float32(0), `{"exclusiveMaximum":340282356779733661637539395458142568448,"exclusiveMinimum":-340282356779733661637539395458142568448,"type":"number"}`, ""},
 		{time.Second, `{"description":"nanoseconds",` + integer[1:], ""},
 		{time.Time{}, `{"format":"date-time","type":"string"}`, ""},
 		{&time.Time{}, `{"format":"date-time","type":["string","null"]}`, ""},
@@ -359,8 +369,8 @@ func TestSchemaOfTypes(t *testing.T) {
 		{[2]bool{}, `{"items":{"type":"boolean"},"maxItems":2,"type":"array"}`, `{"items":{"type":"boolean"},"maxItems":2,"minItems":2,"type":"array"}`},
 		{[]*string{}, `{"items":{"type":["string","null"]},"type":["array","null"]}`, `{"items":{"type":["string","null"]},"type":"array"}`},
 		{map[string]any{}, `{"additionalProperties":{},"type":["object","null"]}`, `{"additionalProperties":{},"type":"object"}`},
-		{map[uint][]bool{}, `{"additionalProperties":{"items":{"type":"boolean"},"type":["array","null"]},"propertyNames":{"pattern":"^-?[0-9]+$"},"type":["object","null"]}`,
-			`{"additionalProperties":{"items":{"type":"boolean"},"type":["array","null"]},"propertyNames":{"pattern":"^-?[0-9]+$"},"type":"object"}`},
+		{map[uint][]bool{}, `{"additionalProperties":{"items":{"type":"boolean"},"type":["array","null"]},"propertyNames":{"pattern":"^[0-9]+$"},"type":["object","null"]}`,
+			`{"additionalProperties":{"items":{"type":"boolean"},"type":["array","null"]},"propertyNames":{"pattern":"^[0-9]+$"},"type":"object"}`},
 		{netip.Addr{}, `{"type":"string"}`, ""},
 		{TrialLabel{}, `{"type":"string"}`, ""},
 		{big.Int{}, `{}`, ""},

@@ -118,6 +118,11 @@ func isQuotable(k reflect.Kind) bool {
 	return k >= reflect.Bool && k <= reflect.Float64 || k == reflect.String
 }
 
+// isFloat reports whether a value of the type is any number in JSON.
+func isFloat(t reflect.Type) bool {
+	return t.Kind() == reflect.Float32 || t.Kind() == reflect.Float64 || t == numberType
+}
+
 // takesNull reports whether null is a value of the type for encoding/json, which has it leave alone what it decodes into
 // any other.
 func takesNull(t reflect.Type) bool {
@@ -140,6 +145,7 @@ type jsonForm struct {
 	own     bool // it has a method that decodes it from any JSON
 	text    bool // it is decoded from a string, which may still be the wrong one
 	integer bool
+	quoted  bool                 // it stands in a string, in which encoding/json takes more than JSON's numbers
 	to      *jsonForm            // of a pointer
 	members map[string]*jsonForm // of a struct
 	elem    *jsonForm            // of an array, a slice or a map
@@ -188,11 +194,14 @@ func (f *typeForm) form(t reflect.Type, seen map[reflect.Type]*jsonForm) *jsonFo
 	case kind == reflect.Struct:
 		form.members = map[string]*jsonForm{}
 		for _, member := range jsonFields(t) {
-			if member.quoted { // encoding/json sees what is in the string
-				form.members[member.name] = &jsonForm{t: member.t}
-				continue
+			switch t := member.t; {
+			case !member.quoted:
+				form.members[member.name] = f.form(t, seen)
+			case t.Kind() == reflect.Pointer:
+				form.members[member.name] = &jsonForm{t: t, to: &jsonForm{t: t.Elem(), quoted: true}}
+			default:
+				form.members[member.name] = &jsonForm{t: t, quoted: true}
 			}
-			form.members[member.name] = f.form(member.t, seen)
 		}
 	}
 	return seen[t]
@@ -283,6 +292,8 @@ func (w *jsonFit) value(f *jsonForm) *wrongValue {
 		if digits, ok := wholeNumber(text); ok {
 			w.replace(start, digits)
 		}
+	case f.quoted && c == '"' && isFloat(f.t) && !isJSONNumber(unquoteJSON(text[1:len(text)-1])):
+		return &wrongValue{is: "a string " + shorten(string(text), 40), t: f.t}
 	case w.trying && (f.own || f.text) && json.Unmarshal(text, reflect.New(f.t).Interface()) != nil:
 		return &wrongValue{t: f.t}
 	}

@@ -184,7 +184,7 @@ func jsonKindFor(t reflect.Type) string {
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
 		return fmt.Sprintf("an unsigned integer of %d bits", t.Bits())
 	case reflect.Float32, reflect.Float64:
-		return "a number"
+		return fmt.Sprintf("a number of %d bits", t.Bits())
 	case reflect.Slice:
 		return "an array"
 	case reflect.Array:
