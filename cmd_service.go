@@ -317,7 +317,8 @@ func newUninstallCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "uninstall",
 		Short: "stop and remove the service",
-		Long: `Stop the service and remove everything that install has made: its units, its sockets, empty directories.
+		Long: `Stop the service and remove what install and the service have made: the units, the sockets, the directories with the
+service's name if they are empty. Those above another place for a socket or for the copy of the program stay.
 What you may want to keep is left and listed; --purge removes that too. The configuration always stays.
 
 It succeeds if there is nothing to remove.`,
@@ -333,7 +334,7 @@ It succeeds if there is nothing to remove.`,
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().BoolVar(&purge, "purge", false, "also remove the state and the copy of the program")
+	cmd.Flags().BoolVar(&purge, "purge", false, "also remove what is kept: its state, its log, what was added to its units, the copy of the program")
 	return cmd
 }
 

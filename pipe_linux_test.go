@@ -425,8 +425,9 @@ func TestClientTrustsWhomRootGaveThePlace(t *testing.T) {
 	}
 }
 
-// TestServiceDirectoryIsOpenWhateverTheUmask has root run a service by hand: the mode of its socket decides who may connect.
-func TestServiceDirectoryIsOpenWhateverTheUmask(t *testing.T) {
+// TestServiceDirectory has root run a service by hand. Its directory is open whatever the umask, since the mode of the
+// socket decides who may connect, and goes with the socket unless somebody has put something else there.
+func TestServiceDirectory(t *testing.T) {
 	needRoot(t)
 	defer syscall.Umask(syscall.Umask(0o077))
 	must(t, inOwnRun(t, func() error {
@@ -435,10 +436,26 @@ func TestServiceDirectoryIsOpenWhateverTheUmask(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		defer l.Close()
-		info, err := os.Stat(filepath.Dir(e.Path))
+		dir := filepath.Dir(e.Path)
+		info, err := os.Stat(dir)
 		if err == nil && info.Mode().Perm() != 0o755 {
 			err = fmt.Errorf("its directory has the mode %v; want 0755", info.Mode())
+		}
+		if err := errors.Join(err, l.Close()); err != nil {
+			return err
+		}
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("its directory is left: %v", err)
+		}
+		if _, err := lockPath(e); !errors.Is(err, fs.ErrNotExist) { // for the next daemon, which makes the directory again
+			return fmt.Errorf("the lock where no directory is: %v; want %v", err, fs.ErrNotExist)
+		}
+		if l, err = listenUnix(e, group{}); err != nil {
+			return err
+		}
+		err = errors.Join(os.WriteFile(dir+"/other", nil, 0o600), l.Close())
+		if _, statErr := os.Stat(dir + "/other"); err == nil {
+			err = statErr
 		}
 		return err
 	}))

@@ -49,14 +49,15 @@ type unixListener struct {
 
 func (l *unixListener) Addr() net.Addr { return &l.addr }
 
-// Close removes the socket, unless somebody has put another in its place, and then the lock. The file goes first,
-// so that a client finds no socket rather than one that no longer answers.
+// Close removes the socket, unless somebody has put another in its place, then the lock, and the directory if it was made
+// for us and nothing else is in it. The socket goes first, so that a client finds none rather than one that no longer answers.
 func (l *unixListener) Close() error {
 	l.once.Do(func() {
 		if now, err := os.Lstat(l.addr.Name); err == nil && os.SameFile(now, l.info) {
 			l.err = os.Remove(l.addr.Name)
 		}
 		l.err = errors.Join(l.UnixListener.Close(), l.err, l.lock.release())
+		removeServiceDir(l.endpoint)
 	})
 	return l.err
 }
@@ -89,19 +90,14 @@ func listenUnix(e endpoint, allow group) (_ net.Listener, err error) {
 	if err := checkLength(e); err != nil {
 		return nil, err
 	}
-	if err := makeDefaultDir(e, allow); err != nil {
-		return nil, err
-	}
-	if err := checkDir(e); err != nil {
-		return nil, err
-	}
-	lock, err := lockPath(e)
+	lock, err := lockDir(e, allow)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
 			lock.release()
+			removeServiceDir(e)
 		}
 	}()
 	if err := clearPath(e); err != nil {
@@ -122,6 +118,37 @@ func listenUnix(e endpoint, allow group) (_ net.Listener, err error) {
 		return nil, listenFault(e, "look at the new socket: %w", err).withHint("somebody has removed it; choose a directory of your own")
 	}
 	return &unixListener{UnixListener: l, endpoint: e, addr: net.UnixAddr{Name: e.Path, Net: "unix"}, info: info, lock: lock}, nil
+}
+
+// lockDir takes the lock of e, in a directory that is safe and, for a default endpoint, made if need be. A daemon that ends
+// may remove that directory in between.
+func lockDir(e endpoint, allow group) (lock *pathLock, err error) {
+	for again := true; again; again = errors.Is(err, fs.ErrNotExist) && serviceDir(e) != "" {
+		if err = makeDefaultDir(e, allow); err == nil {
+			err = checkDir(e)
+		}
+		if err == nil {
+			lock, err = lockPath(e)
+		}
+	}
+	return lock, err
+}
+
+// serviceDir is the directory of e that we make and remove: that of the default endpoint of a service of the system, if we
+// are root. A user's is theirs, and the one in /tmp keeps its name from others.
+func serviceDir(e endpoint) string {
+	name, ok := instanceOf(e)
+	if !ok || e.Path != serviceEndpoint(name).Path || os.Getuid() != 0 {
+		return ""
+	}
+	return filepath.Dir(e.Path)
+}
+
+// removeServiceDir removes it if nothing is in it.
+func removeServiceDir(e endpoint) {
+	if dir := serviceDir(e); dir != "" {
+		os.Remove(dir)
+	}
 }
 
 // sunPath is how long a path sockaddr_un.sun_path can hold; its last byte has to be zero. The array has 108 bytes
@@ -163,7 +190,7 @@ func makeDefaultDir(e endpoint, allow group) error {
 	mode := fs.FileMode(0o700)
 	name, ok := instanceOf(e)
 	if own, err := userEndpoint(name); !ok || err != nil || own.Path != e.Path {
-		if !ok || e.Path != serviceEndpoint(name).Path || os.Getuid() != 0 {
+		if serviceDir(e) == "" {
 			return nil
 		}
 		mode = 0o755 // the mode of the socket decides who may connect
@@ -207,7 +234,9 @@ func checkDir(e endpoint) error {
 // dirFault says that the directory at cannot be examined.
 func dirFault(e endpoint, at string, err error) *fault {
 	if errors.Is(err, fs.ErrNotExist) {
-		return listenFault(e, "there is no directory %s", at).withHint("make it: mkdir -p -m 700 %s", filepath.Dir(e.Path))
+		f := listenFault(e, "there is no directory %s", at).withHint("make it: mkdir -p -m 700 %s", filepath.Dir(e.Path))
+		f.err = err
+		return f
 	}
 	return listenFault(e, "%w", err).withHint("choose a directory of your own")
 }

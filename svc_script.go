@@ -115,8 +115,9 @@ func firstThere(names ...string) string {
 	return names[len(names)-1]
 }
 
-// socketsOf returns the sockets of a service that are in a directory of its name, with their locks and directories. It
-// leaves out one that somebody serves: that belongs to a daemon that is no service.
+// socketsOf returns the sockets of a service that are somewhere in a directory of its name, with their locks and the
+// directories down from that one, the innermost first. It leaves out one that somebody serves: that belongs to a daemon
+// that is no service.
 func socketsOf(d *deployment) []string {
 	var paths []string
 	own, err := d.endpoint()
@@ -124,8 +125,13 @@ func socketsOf(d *deployment) []string {
 		own = endpoint{}
 	}
 	for _, e := range append([]endpoint{own}, d.Endpoints...) {
-		if e.Scheme == "unix" && path.Base(path.Dir(e.Path)) == d.name && !isServed(e.Path) {
-			paths = append(paths, e.Path, e.Path+".lock", path.Dir(e.Path))
+		at := strings.LastIndex(e.Path, "/"+d.name+"/")
+		if e.Scheme != "unix" || at < 0 || isServed(e.Path) {
+			continue
+		}
+		paths = append(paths, e.Path, e.Path+".lock")
+		for dir := path.Dir(e.Path); len(dir) > at+1; dir = path.Dir(dir) {
+			paths = append(paths, dir)
 		}
 	}
 	return paths

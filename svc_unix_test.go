@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -164,5 +165,17 @@ func TestServiceLock(t *testing.T) {
 	}
 	if _, err := os.Lstat(filepath.Join(dir, "ipcd-install.lock")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the lock is left: %v", err)
+	}
+}
+
+// TestSocketsOfAService wants what a service leaves in a directory of its name, however deep, and nothing of others.
+func TestSocketsOfAService(t *testing.T) {
+	d := testDeployment(t, "left", "unix:///nowhere/left/in/a.sock", "unix:///nowhere/other/left.sock", "unix:///left/b.sock", "tcp://127.0.0.1:1?auth=none")
+	own, err := d.endpoint()
+	must(t, err)
+	got := slices.DeleteFunc(socketsOf(d), func(at string) bool { return strings.HasPrefix(at, filepath.Dir(own.Path)) })
+	want := []string{"/nowhere/left/in/a.sock", "/nowhere/left/in/a.sock.lock", "/nowhere/left/in", "/nowhere/left", "/left/b.sock", "/left/b.sock.lock", "/left"}
+	if !slices.Equal(got, want) {
+		t.Errorf("socketsOf = %q; want %q", got, want)
 	}
 }
