@@ -70,6 +70,9 @@ func gobOfJSON(text json.RawMessage, s schema) (any, error) {
 		return nil, err
 	}
 	if v == nil {
+		if _, one := s["type"].(string); one && s.only() != "null" { // what would be sent runs a method that takes a struct
+			return nil, faultf(codeBadArgument, "the argument is null, which the method does not take")
+		}
 		return nil, nil
 	}
 	t, err := gobTypeBy(s, v)

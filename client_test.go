@@ -298,7 +298,7 @@ func TestClientSendsJSONAsGob(t *testing.T) {
 		{"Trial.Sum", "[1,2]", "3"}, {"Trial.Sum", "[1,2.5]", "3.5"}, {"Trial.Sum", "[]", "0"}, {"Trial.Sum", "7", "expected an array"},
 		{"Trial.Count", "[]", "0"}, {"Trial.Count", `["a"]`, "1"}, {"Trial.Count", `[1]`, "expected a string"}, {"Trial.Count", `[null]`, "null"},
 		{"Trial.Bytes", `"aGk="`, `"aGk="`}, {"Echo.Say", `"a"`, `"a"`}, {"Echo.Say", "1", "expected a string"}, {"Trial.Slow", "0", "0"},
-		{"Trial.Raw", `{"a":1}`, "JSON object"}, {"Trial.Old", `{"N":1}`, "JSON object"}, {"Trial.No", "1", "there is no service or method Trial.No"},
+		{"Trial.Raw", `{"a":1}`, "JSON object"}, {"Trial.Old", `{"N":1}`, "JSON object"}, {"Trial.Old", "null", "the argument is null"}, {"Trial.Same", "null", `{}`}, {"Trial.No", "1", "there is no service or method Trial.No"},
 		{"Ipcd.Ping", "1", `"pong"`}, {"Trial.Unencodable", "null", "cannot be encoded"},
 	} {
 		var got json.RawMessage
@@ -322,6 +322,7 @@ func TestGobTypeBySchema(t *testing.T) {
 		{GobRoom{}, `{"Floor":1}`, "names of the Go fields"}, {[]GobRoom{}, `[{}]`, "names of the Go fields"},
 		{nil, "5", int64(5)}, {nil, "5.0", 5.0}, {nil, "18446744073709551615", uint64(1<<64 - 1)}, {nil, "[1,2.5]", []float64{1, 2.5}},
 		{nil, "[[1],[2]]", [][]int64{{1}, {2}}}, {nil, `["a",1]`, "several types"}, {nil, "[]", "empty JSON array"}, {nil, "{}", "JSON object"}, {nil, "null", nil},
+		{GobRoom{}, "null", "the argument is null"}, {&GobRoom{}, "null", nil}, {[]int{}, "null", nil}, {new(any), "null", nil}, {0, "null", "the argument is null"},
 	} {
 		var s schema
 		if test.typ != nil { // as it comes over the wire
