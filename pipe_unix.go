@@ -123,12 +123,15 @@ func listenUnix(e endpoint, allow group) (_ net.Listener, err error) {
 // lockDir takes the lock of e, in a directory that is safe and, for a default endpoint, made if need be. A daemon that ends
 // may remove that directory in between.
 func lockDir(e endpoint, allow group) (lock *pathLock, err error) {
-	for again := true; again; again = errors.Is(err, fs.ErrNotExist) && serviceDir(e) != "" {
+	for range 10 { // a link that leads nowhere stays one
 		if err = makeDefaultDir(e, allow); err == nil {
 			err = checkDir(e)
 		}
 		if err == nil {
 			lock, err = lockPath(e)
+		}
+		if !errors.Is(err, fs.ErrNotExist) || serviceDir(e) == "" {
+			break
 		}
 	}
 	return lock, err
