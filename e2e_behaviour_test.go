@@ -805,8 +805,16 @@ func TestCallsAreLoggedAtDebug(t *testing.T) {
 		if err := ask(c, "Trial.Fail", k.name, new(string)); err == nil {
 			t.Errorf("%s: Trial.Fail did not fail", k.name)
 		}
+		before := len(s.log.String())
+		if err := ask(c, "Trial.Slow", "no number", nil); err == nil {
+			t.Errorf("%s: a text was taken for a number", k.name)
+		}
 		c.close()
 		log := s.log.String()
+		refused := log[before:]
+		if n := strings.Count(refused, "refused") + strings.Count(refused, "bad message"); n != 1 || !strings.Contains(refused, "debug a call was refused") || !strings.Contains(refused, " method=Trial.Slow ") {
+			t.Errorf("%s: of an argument that is refused the log has\n%s\nwant one line, with the method", k.name, refused)
+		}
 		for _, pattern := range []string{`debug call .*conn=\d+ peer=.* method=Echo\.Say .*took=\d.*s\n`, `debug call .* method=Trial\.Fail error="?` + k.name + `"? .*code=-32000 .*took=`} {
 			if !regexp.MustCompile(pattern).MatchString(log) {
 				t.Errorf("%s: no line of the log matches %s", k.name, pattern)

@@ -69,15 +69,16 @@ func (m *method) newArgument() any {
 	return reflect.New(m.argument).Interface()
 }
 
-// run invokes the method. Its error is a *fault. A panic is reported to crashed and becomes an internal error.
-func (m *method) run(ctx context.Context, arg any, crashed func(name string, value any, stack []byte)) (result any, err error) {
+// run invokes the method. A panic is reported to crashed and becomes an internal error.
+func (m *method) run(ctx context.Context, arg any, crashed func(name string, value any, stack []byte)) (result any, f *fault) {
 	defer func() {
 		if v := recover(); v != nil {
 			crashed(m.name, v, debug.Stack())
-			result, err = nil, errInternal
+			result, f = nil, errInternal
 		}
 	}()
-	if result, err = m.invoke(ctx, arg); err != nil {
+	result, err := m.invoke(ctx, arg)
+	if err != nil {
 		return nil, m.fault(ctx, err)
 	}
 	return result, nil

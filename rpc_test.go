@@ -183,26 +183,25 @@ func TestErrorsOfMethods(t *testing.T) {
 	}
 	for _, test := range tests {
 		m := &method{name: "A.B", invoke: func(context.Context, any) (any, error) { return nil, test.err }}
-		_, err := m.run(test.ctx, nil, nil)
-		f, ok := err.(*fault)
-		if !ok || f.Code != test.want.Code || f.Text != test.want.Text || string(f.Data) != string(test.want.Data) {
+		_, f := m.run(test.ctx, nil, nil)
+		if f == nil || f.Code != test.want.Code || f.Text != test.want.Text || string(f.Data) != string(test.want.Data) {
 			t.Errorf("the error %v (%T) is sent as %+v; want %+v", test.err, test.err, f, test.want)
 		}
 	}
 	m := &method{name: "Ipcd.Stop", invoke: func(context.Context, any) (any, error) { return nil, errDenied }}
-	if _, err := m.run(later, nil, nil); err != errDenied {
-		t.Errorf("what the daemon says itself is sent as %v; want %v", err, errDenied)
+	if _, f := m.run(later, nil, nil); f != errDenied {
+		t.Errorf("what the daemon says itself is sent as %v; want %v", f, errDenied)
 	}
 }
 
 func TestMethodSurvivesItsPanic(t *testing.T) {
 	m := &method{name: "A.B", invoke: func(context.Context, any) (any, error) { panic("why") }}
 	var told string
-	_, err := m.run(t.Context(), nil, func(method string, value any, stack []byte) {
+	_, f := m.run(t.Context(), nil, func(method string, value any, stack []byte) {
 		told = fmt.Sprint(method, " ", value, " ", strings.Contains(string(stack), "TestMethodSurvivesItsPanic"))
 	})
-	if !errors.Is(err, errInternal) || told != "A.B why true" {
-		t.Errorf("call = %v, and told %q", err, told)
+	if f != errInternal || told != "A.B why true" {
+		t.Errorf("call = %v, and told %q", f, told)
 	}
 }
 

@@ -305,7 +305,7 @@ func (s *session) refuse(m *message, f *fault) (over *pendingCall) {
 	if over != nil {
 		return over
 	}
-	s.note(f)
+	s.note(m, f)
 	if m.kind != response && (s.finder != nil || m.method != "") { // a client answers nothing but requests
 		s.respondHere(m, f)
 		if s.finder == nil { // the input of a client does not flush before it reads
@@ -315,16 +315,23 @@ func (s *session) refuse(m *message, f *fault) (over *pendingCall) {
 	return nil
 }
 
-// note logs that a message was refused with f. A limit that was reached concerns the administrator, and what is no JSON
-// may have been meant as an answer to a client; everything else concerns the sender, who gets f from a daemon.
-func (s *session) note(f *fault) {
+// note logs that m was refused with f. A limit that m exceeds concerns the administrator, and what is no JSON may have been
+// meant as an answer to a client; everything else concerns the sender, who gets f from a daemon. Whoever finds a limit
+// that is reached only for a time has logged that.
+func (s *session) note(m *message, f *fault) {
+	log := s.log
+	if m.method != "" {
+		log = log.with("method", m.method)
+	}
 	switch d := f.data(); {
-	case d.Limit != "":
-		s.log.warn("a message was refused", "limit", d.Limit, "max", d.Max)
+	case d.Limit != "" && !d.Retry:
+		log.warn("a message was refused", "limit", d.Limit, "max", d.Max)
 	case s.finder == nil && f.Code == codeParse:
-		s.log.warn("what came is no message; it was ignored", "error", f)
+		log.warn("what came is no message; it was ignored", "error", f)
+	case m.method != "":
+		log.debug("a call was refused", "error", f)
 	default:
-		s.log.debug("bad message", "error", f)
+		log.debug("bad message", "error", f)
 	}
 }
 

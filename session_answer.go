@@ -58,7 +58,6 @@ func (s *session) handle(c *call) (reader bool, err error) {
 		var mine *fault
 		if err := s.codec.body(c.arg); errors.As(err, &mine) {
 			f = mine
-			s.note(f)
 		} else if err != nil {
 			return true, err
 		}
@@ -68,7 +67,7 @@ func (s *session) handle(c *call) (reader bool, err error) {
 	}
 	switch {
 	case f != nil:
-		s.log.debug("a call was refused", "method", c.method, "error", f)
+		s.note(&c.message, f)
 		s.respondHere(&c.message, f)
 	case c.m.forward != nil && c.answered.Load(): // it was cut as it began
 	case c.m.forward != nil:
@@ -200,7 +199,7 @@ func (s *session) runInline(c *call) bool {
 	if s.asking.Load() { // a call of ours has just begun, and somebody has to read its answer
 		s.readElsewhere(c)
 	}
-	result, f := s.run(c)
+	result, f := c.m.run(c, c.arg, s.crashed)
 	mine := c.reply(result, f)
 	reader := s.inline.CompareAndSwap(c, nil)
 	if !reader {
@@ -213,7 +212,7 @@ func (s *session) runInline(c *call) bool {
 // runAside runs the call outside of the reader. After enough quick calls the method may run in the reader again.
 func (s *session) runAside(c *call) {
 	began := time.Now()
-	result, f := s.run(c)
+	result, f := c.m.run(c, c.arg, s.crashed)
 	switch {
 	case time.Since(began) >= foremanTick:
 		c.m.slow.Store(slowCalls)
@@ -223,15 +222,6 @@ func (s *session) runAside(c *call) {
 	mine := c.reply(result, f)
 	s.flush()
 	s.finish(c, mine)
-}
-
-// run runs the method and returns what it answers.
-func (s *session) run(c *call) (result any, f *fault) {
-	result, err := c.m.run(c, c.arg, s.crashed)
-	if err != nil {
-		f = asFault(err)
-	}
-	return result, f
 }
 
 func (s *session) crashed(name string, value any, stack []byte) {
