@@ -339,11 +339,13 @@ func (c *connection) watch(s *session) {
 // 9.6. A pipe has no sides to shut, and there the peer does not learn that it can close.
 type parting struct {
 	c    *connection
+	late *time.Timer // closes the connection, however much the peer goes on sending
 	left atomic.Bool
 }
 
 func (p *parting) leave() {
 	p.left.Store(true)
+	p.late.Reset(firstWords)
 	p.await()
 }
 
@@ -368,14 +370,13 @@ func (c *connection) part() {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); c.deaf.Load() || ok && half.CloseWrite() != nil {
 		return // nobody is there to read
 	}
-	p := &parting{c: c}
-	c.enter(p)
 	most := c.limits.Write
 	if c.refusal != nil {
 		most = lastWords // there are only so many places for those who are refused
 	}
-	late := time.AfterFunc(most, func() { c.Conn.Close() })
-	defer late.Stop()
+	p := &parting{c: c, late: time.AfterFunc(most, func() { c.Conn.Close() })}
+	defer p.late.Stop()
+	c.enter(p)
 	buf := make([]byte, inputSmall)
 	for err := error(nil); err == nil; {
 		p.await()

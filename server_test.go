@@ -512,6 +512,46 @@ func TestStopDoesNotWaitForHalfARequest(t *testing.T) {
 	}
 }
 
+// TestStopDoesNotWaitForOneWhoGoesOn stops while a peer sends without end what nobody has to answer: it has its second for a
+// first request, and no more.
+func TestStopDoesNotWaitForOneWhoGoesOn(t *testing.T) {
+	notice := `{"jsonrpc":"2.0","method":"Ipcd.Ping"}`
+	chunk := fmt.Sprintf("%x\r\n%s\r\n", len(notice), notice)
+	for name, test := range map[string]struct{ before, answer, again string }{
+		"notifications":   {notice, "", notice},
+		"after a request": {sayRequest, sayAnswer, notice},
+		"HTTP":            {"POST /rpc HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk, "", chunk},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // each waits for that second
+			s := startServerWith(t, func(l *limits) { l.Drain, l.Write = time.Hour, time.Hour }, localEndpoint(t))
+			conn := s.connect()
+			send(t, conn, test.before)
+			_, err := io.ReadFull(conn, make([]byte, len(test.answer)))
+			must(t, err)
+			waitFor(t, func() error {
+				if s.meter.calls.Load() == 0 {
+					return errors.New("nothing has been called yet")
+				}
+				return nil
+			})
+			stopped := s.stopInBackground()
+			over := make(chan error)
+			go func() {
+				var err error
+				for err == nil {
+					_, err = io.WriteString(conn, test.again)
+				}
+				over <- err
+			}()
+			if err := receive(t, stopped); err != nil {
+				t.Errorf("stop = %v; want nil", err)
+			}
+			receive(t, over)
+		})
+	}
+}
+
 // TestStopHearsThoseWhoHaveJustCome stops while somebody is connected who has not said anything, or
 // not all of it, and wants the first request, and no other, to be answered.
 func TestStopHearsThoseWhoHaveJustCome(t *testing.T) {

@@ -98,6 +98,7 @@ type sessionState struct {
 	readErr error
 	linger  lingering // in force
 
+	words  time.Time          // until when a session that leaves waits for the first request
 	asked  bool               // a request has come
 	first  any                // the batch of the first request
 	full   bool               // max_calls are in flight, and none has ended for roomWait
@@ -184,9 +185,13 @@ func patience(asked bool) time.Duration {
 }
 
 // lingerLocked sets the read deadline of a session that leaves. There is none while an answer is owed in either
-// direction: calls that come meanwhile are refused, and their callers know that they were not started.
+// direction: calls that come meanwhile are refused, and their callers know that they were not started. The wait for the
+// first request is one, however many notifications come in it.
 func (s *session) lingerLocked() {
 	st := &s.state
+	if st.words.IsZero() {
+		st.words = time.Now().Add(firstWords)
+	}
 	next := lingerSweep
 	switch {
 	case st.owed > 0 || len(st.ours) > 0:
@@ -201,8 +206,10 @@ func (s *session) lingerLocked() {
 	switch next {
 	case lingerEndless:
 		s.in.goOn()
+	case lingerFirst:
+		s.in.stopAt(st.words)
 	default:
-		s.in.stopAt(time.Now().Add(patience(st.asked)))
+		s.in.stopAt(time.Now().Add(drainSweep))
 	}
 }
 

@@ -10,14 +10,17 @@ import (
 	"time"
 )
 
-// isLate reports whether c came too late to be started.
+// isLate reports whether c came too late to be started: after the first request, or after the wait for that.
 func (s *session) isLate(c *call) bool {
-	if !s.closing.Load() {
+	if !s.closing.Load() || s.whole {
 		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.state.asked && !s.whole && (c.batch == nil || c.batch != s.state.first)
+	if st := &s.state; st.asked {
+		return c.batch == nil || c.batch != st.first
+	}
+	return !s.state.words.IsZero() && time.Now().After(s.state.words)
 }
 
 // notices has the messages that are not calls of a service, by method. If one of them is a request, its answer is null.
