@@ -26,10 +26,9 @@ const (
 	maxStartLog = 1 << 20                // bytes; a log longer than that is truncated at the next start
 )
 
-// startDaemon starts "ipcd run" in the background on endpoints and connects to the first. If many clients do so at once,
+// startDaemon starts "ipcd run" in the background on endpoints, and connects to it at e. If many clients do so at once,
 // one daemon gets the endpoint, the others find it taken, and all clients connect to that one.
-func startDaemon(ctx context.Context, endpoints []endpoint, set settings) (caller, error) {
-	e := endpoints[0]
+func startDaemon(ctx context.Context, e endpoint, endpoints []endpoint, set settings) (caller, error) {
 	if !e.isLocal() {
 		return nil, usagef("--start starts a daemon on a local endpoint, which %s is not", e).withHint("name a unix:// or npipe:// endpoint with -e, or in listen")
 	}
@@ -138,14 +137,30 @@ func renew(ctx context.Context, e endpoint, c caller, set settings, log *logger)
 	if err := stopDaemon(ctx, e, c, was, set.Limits); err != nil {
 		return nil, err
 	}
-	return startDaemon(ctx, set.started(e), set)
+	if set.Endpoint != "" {
+		return startDaemon(ctx, e, servedAt(e, was.Endpoints), set)
+	}
+	return startDaemon(ctx, e, set.started(e), set)
 }
 
 // started returns the endpoints that a daemon serves which is started for calls of e.
 func (st *settings) started(e endpoint) []endpoint {
+	if st.Endpoint != "" {
+		return []endpoint{e}
+	}
+	return servedAt(e, st.Listen)
+}
+
+// servedAt returns these endpoints, that of a daemon called at e first and as it was served: a client names it without
+// ?dir=shared, which is asked of the daemon, or with a protocol of its own.
+func servedAt(e endpoint, served []string) []endpoint {
 	list := []endpoint{e}
-	for _, text := range st.Listen {
-		if also, err := parseEndpoint(text); st.Endpoint == "" && err == nil && !same(also, e) {
+	for _, text := range served {
+		switch also, err := parseEndpoint(text); {
+		case err != nil:
+		case same(also, e):
+			list[0] = also
+		default:
 			list = append(list, also)
 		}
 	}

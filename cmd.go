@@ -323,7 +323,7 @@ func (f *clientFlags) reach(ctx context.Context, set settings, log *logger) (cal
 		return renew(ctx, own, c, set, log)
 	case !errors.Is(err, nobody):
 	case f.start:
-		return startDaemon(ctx, set.started(own), set)
+		return startDaemon(ctx, own, set.started(own), set)
 	case serviceErr != nil && !errors.Is(serviceErr, fs.ErrPermission) && serviceInstalled():
 		return nil, asFault(serviceErr).withHint(`the service is installed, but nobody listens for it there: ipcd start`)
 	}

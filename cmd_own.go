@@ -111,13 +111,7 @@ func (d *ownDaemon) restart(ctx context.Context) error {
 	if err := stopDaemon(ctx, d.at, c, s, d.set.Limits); err != nil {
 		return err
 	}
-	endpoints := []endpoint{d.at}
-	for _, text := range s.Endpoints {
-		if e, err := parseEndpoint(text); err == nil && !same(e, d.at) {
-			endpoints = append(endpoints, e)
-		}
-	}
-	if c, err = startDaemon(ctx, endpoints, d.set); err != nil {
+	if c, err = startDaemon(ctx, d.at, servedAt(d.at, s.Endpoints), d.set); err != nil {
 		return err
 	}
 	c.close()

@@ -263,7 +263,7 @@ func (st *settings) clientEndpoint() (endpoint, error) {
 	if own.Scheme == "" {
 		return defaultEndpoint()
 	}
-	return own.assume(), nil
+	return own.called(), nil
 }
 
 // resolve looks up the names in the settings that only this system knows: the group.

@@ -32,8 +32,7 @@ type endpoint struct {
 	NoAuth  bool     // ?auth=none
 	Shared  bool     // ?dir=shared
 
-	assumed bool   // by a client for whom nobody has named one: its NoAuth is the daemon's, and waives no check of ours
-	text    string // as it was typed; empty in an endpoint that the program made or changed
+	text string // as it was typed; empty in an endpoint that the program made or changed
 }
 
 const (
@@ -284,6 +283,9 @@ func (e *endpoint) splitHost(typed, query string) (host, port string, _ *fault) 
 		if strings.ContainsFunc(addr.Zone(), func(r rune) bool { return !isNameRune(r) }) {
 			return "", "", usagef("the endpoint %s has an address zone that is no name", e.text).withHint("write %s://[::1]:%s", e.Scheme, port)
 		}
+		if addr.Is4In6() { // RFC 4291, section 2.5.5.2
+			return addr.Unmap().String(), port, nil
+		}
 		return "[" + addr.String() + "]", port, nil
 	}
 	if strings.Contains(host, ":") {
@@ -404,10 +406,13 @@ func (e endpoint) withHost(host string) endpoint {
 	return e.changed(func(c *endpoint) { c.Host = host })
 }
 
-// assume returns the endpoint as one that nobody has named.
-func (e endpoint) assume() endpoint {
-	e.assumed = true
-	return e
+// called returns e, at which a daemon listens, as clients call it who have not named it. What auth=none waives there is the
+// proof of callers; a client would waive its check of who serves.
+func (e endpoint) called() endpoint {
+	if !e.NoAuth {
+		return e
+	}
+	return e.changed(func(c *endpoint) { c.NoAuth = false })
 }
 
 func (e endpoint) withNoAuth() endpoint { return e.changed(func(c *endpoint) { c.NoAuth = true }) }
@@ -449,8 +454,8 @@ func (e endpoint) String() string {
 // listen on both. Port 0 is a different port each time.
 func same(a, b endpoint) bool {
 	switch {
-	case a.Host != "" && b.Host != "":
-		return a.Host == b.Host && !strings.HasSuffix(a.Host, ":0")
+	case a.Host != "" && b.Host != "": // the name of a host may end with the dot of the root
+		return strings.ReplaceAll(a.Host, ".:", ":") == strings.ReplaceAll(b.Host, ".:", ":") && !strings.HasSuffix(a.Host, ":0")
 	case a.Scheme != b.Scheme:
 		return false
 	case a.Scheme == "npipe":

@@ -108,7 +108,7 @@ func TestDialRefusesAPortOfAnotherUsers(t *testing.T) {
 			if !errors.Is(err, errDenied) {
 				t.Errorf("%s: %v; want the code %d", e, err, codeDenied)
 			}
-			conn, err = dialTCP(t.Context(), e.withNoAuth().assume(), dialOptions{})
+			conn, err = dialTCP(t.Context(), e.withNoAuth().called(), dialOptions{})
 			if err == nil {
 				conn.Close()
 			}

@@ -25,12 +25,18 @@ func init() {
 		})
 	}
 	for _, scheme := range []string{"tls", "https"} {
-		addTransport(scheme, transport{lacking: noTLS})
+		plain := map[string]string{"tls": "tcp", "https": "http"}[scheme]
+		addTransport(scheme, transport{
+			lacking: func(e endpoint) *fault { return noTLS(e, e.withScheme(plain).withNoAuth()) },
+			// A client need not waive anything.
+			dial: func(_ context.Context, e endpoint, _ dialOptions) (net.Conn, error) {
+				return nil, noTLS(e, e.withScheme(plain))
+			},
+		})
 	}
 }
 
-func noTLS(e endpoint) *fault {
-	plain := e.withScheme(map[string]string{"tls": "tcp", "https": "http"}[e.Scheme]).withNoAuth()
+func noTLS(e, plain endpoint) *fault {
 	return usagef("the endpoint %s wants TLS, which comes in a later release", e).
 		withHint("on this machine use %s, or the local endpoint", plain)
 }
@@ -170,7 +176,7 @@ func checkServerTCP(e endpoint, conn net.Conn, log *logger) error {
 		log.debug("whoever serves cannot be told", "endpoint", e.String(), "error", err)
 		return nil
 	} // the port was left as soon as we were connected
-	if e.NoAuth && !e.assumed {
+	if e.NoAuth {
 		log.warn("the daemon is another user's", "endpoint", e.String(), "owner", owner)
 		return nil
 	}
