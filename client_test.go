@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -336,5 +337,77 @@ func TestGobTypeBySchema(t *testing.T) {
 		if err != nil && (words == "" || !strings.Contains(err.Error(), words)) || err == nil && !reflect.DeepEqual(got, test.want) {
 			t.Errorf("%s for a %T = %T %v, %v; want %T %v", test.text, test.typ, got, got, err, test.want, test.want)
 		}
+	}
+}
+
+// TestCallThatCannotBeSentIsGivenUp has a caller whose request finds no room, since the peer does not read: it goes when its
+// context ends, and nothing of it is left, here or on the wire.
+func TestCallThatCannotBeSentIsGivenUp(t *testing.T) {
+	for _, p := range []proto{protoJSON, protoGob} {
+		ours, theirs := overEndpoint(localEndpoint)(t)
+		l := defaultLimits()
+		l.Write = time.Hour
+		in := newInput(ours, l)
+		c := newClient(endpoint{Scheme: "unix"}, ours, protocolOf(p).codec(in, l, sideCalling), in, l)
+		inFlight := func(n int, full bool) {
+			waitFor(t, func() error {
+				c.session.mu.Lock()
+				defer c.session.mu.Unlock()
+				c.session.out.mu.Lock()
+				defer c.session.out.mu.Unlock()
+				o := c.session.out
+				if got := len(c.session.state.ours); got != n || !o.writing || full != (len(o.buf) > outputFull) {
+					return fmt.Errorf("%d calls are in flight, and %d bytes wait behind those that are being written: %t; want %d calls, and more than %d bytes: %t",
+						got, len(o.buf), o.writing, n, outputFull, full)
+				}
+				return nil
+			})
+		}
+		big := strings.Repeat("x", 4<<20)
+		first := inBackground(t.Context(), c, "Long.First", big)
+		inFlight(1, false)
+		second := inBackground(t.Context(), c, "Long.Second", big)
+		inFlight(2, true)
+		ctx, cancel := context.WithCancel(t.Context())
+		third := inBackground(ctx, c, "Late.Third", "small")
+		inFlight(3, true)
+		cancel()
+		checkCode(t, "a call that found no room", receive(t, third), codeCancelled, "")
+		inFlight(2, true)
+		read := make(chan string, 1)
+		go func() {
+			all, _ := io.ReadAll(theirs)
+			read <- string(all)
+		}()
+		c.close()
+		if all := receive(t, read); !strings.Contains(all, "Long.Second") || strings.Contains(all, "Late.Third") {
+			t.Errorf("%s: of %d bytes that were sent, the second call is not or the third is part", p, len(all))
+		}
+		for _, done := range []<-chan error{first, second} {
+			if err := receive(t, done); err == nil {
+				t.Errorf("%s: a call that nobody answered has succeeded", p)
+			}
+		}
+	}
+}
+
+// TestPartThatFailsFailsTheCall has an answer arrive together with a part that cannot be handled.
+func TestPartThatFailsFailsTheCall(t *testing.T) {
+	full := errors.New("no space left")
+	for range 50 {
+		ours, theirs := net.Pipe()
+		l := defaultLimits()
+		in := newInput(ours, l)
+		c := newClient(endpoint{Scheme: "unix"}, ours, newJSONCodec(in, l, framingValue), in, l)
+		go func() {
+			theirs.Read(make([]byte, inputSmall))
+			io.WriteString(theirs, `{"jsonrpc":"2.0","method":"$/progress","params":{"token":1,"value":1}}{"jsonrpc":"2.0","id":1,"result":null}`)
+			io.Copy(io.Discard, theirs)
+		}()
+		if err := c.session.ask(t.Context(), "A.B", nil, nil, func(document) error { return full }); err != full {
+			t.Errorf("ask = %v; want %v", err, full)
+		}
+		c.close()
+		theirs.Close()
 	}
 }

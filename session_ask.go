@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
 	"runtime"
 	"strconv"
 	"sync"
@@ -54,9 +55,9 @@ func (s *session) ask(ctx context.Context, name string, arg, result any, part fu
 	if part != nil {
 		m.parts = strconv.FormatUint(seq, 10)
 	}
-	if err := s.out.append(s.codec, &m, arg); err != nil {
+	if err := s.send(ctx, &m, arg); err != nil {
 		s.update(func(st *sessionState) { st.take(seq) })
-		return s.explained(err)
+		return err
 	}
 	if crowded {
 		runtime.Gosched() // so that other calls about to be sent share the write
@@ -116,27 +117,55 @@ func (st *sessionState) take(seq uint64) *pendingCall {
 
 // explained words an error of the connection for a caller.
 func (s *session) explained(err error) error {
-	if s.explain == nil {
+	if s.explain == nil || err == nil {
 		return err
 	}
 	return s.explain(err)
 }
 
+// send appends a call of ours. It waits while the peer has too much left to read, but no longer than ctx: then nothing was
+// appended.
+func (s *session) send(ctx context.Context, m *message, arg any) error {
+	if ctx.Done() == nil {
+		return s.explained(s.out.append(s.codec, m, arg))
+	}
+	for {
+		if sent, err := s.out.offer(s.codec, m, arg, outputFull); sent {
+			return s.explained(err)
+		}
+		if !s.until(ctx, s.out.makeRoom) {
+			return s.explained(net.ErrClosed)
+		}
+		if ctx.Err() != nil {
+			return asFault(context.Cause(ctx))
+		}
+	}
+}
+
 // flushUntil sends what was appended. If ctx ends first, it returns and the sending goes on in the background.
 func (s *session) flushUntil(ctx context.Context) {
-	sent := make(chan struct{})
-	if !s.background(func() {
-		defer close(sent)
+	s.until(ctx, func() {
 		if err := s.out.flush(); err != nil {
 			s.fail(err)
 		}
+	})
+}
+
+// until runs f in the background, unless the session is over, and waits for its end or that of ctx. It reports whether it
+// runs f.
+func (s *session) until(ctx context.Context, f func()) bool {
+	done := make(chan struct{})
+	if !s.background(func() {
+		defer close(done)
+		f()
 	}) {
-		return
+		return false
 	}
 	select {
-	case <-sent:
+	case <-done:
 	case <-ctx.Done():
 	}
+	return true
 }
 
 // background runs f in a goroutine, unless the session is over, and reports whether it does. Whoever closes the session
@@ -245,7 +274,8 @@ func (s *session) waitOrCancel(ctx context.Context, seq uint64, a *pendingCall) 
 		})
 		for _, p := range parts {
 			if err := a.part(p); err != nil {
-				return s.withdraw(seq, a, err)
+				s.withdraw(seq, a, nil)
+				return err // even if the answer has arrived: whoever asked has missed a part
 			}
 		}
 		switch {

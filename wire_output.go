@@ -47,6 +47,18 @@ func (o *output) append(c codec, m *message, body any) error {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.makeRoomLocked()
+	return o.addLocked(c, m, body)
+}
+
+// makeRoom returns once the peer has read so much that append does not block, or nothing can be written any more.
+func (o *output) makeRoom() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.makeRoomLocked()
+}
+
+func (o *output) makeRoomLocked() {
 	o.stalled++
 	for len(o.buf) > outputFull && o.err == nil {
 		if o.writing {
@@ -56,7 +68,6 @@ func (o *output) append(c codec, m *message, body any) error {
 		}
 	}
 	o.stalled--
-	return o.addLocked(c, m, body)
 }
 
 // offer adds one message and never blocks: it returns false if more than most bytes are waiting already.
