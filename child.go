@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -81,10 +82,40 @@ func startChild(s childSpec) (*forked, error) {
 	}
 	f := &forked{channel: newChannel(raw, s.limits, s.log), cmd: cmd, gone: make(chan struct{})}
 	go func() {
-		cmd.Wait() // ProcessState has the result
+		cmd.Wait()                      // ProcessState has the result
+		raw.SetReadDeadline(time.Now()) // see programConn
 		close(f.gone)
 	}()
 	return f, nil
+}
+
+// A programConn is our end of the channel of a program. Another process may hold the other end for longer than the program
+// lives: once that has gone, which a deadline says that has passed, what is in the channel is still read, and then the
+// stream ends. No other deadline is set for reading.
+type programConn struct {
+	net.Conn
+	gone bool
+	left int // bytes, once it has gone
+}
+
+func (c *programConn) Read(b []byte) (int, error) {
+	if !c.gone {
+		n, err := c.Conn.Read(b)
+		if !isTimeout(err) {
+			return n, err
+		}
+		if c.left, err = unread(c.Conn); err != nil {
+			c.left = math.MaxInt // nobody holds the other end; the stream ends by itself
+		}
+		c.gone = true
+		c.Conn.SetReadDeadline(time.Time{})
+	}
+	if c.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := c.Conn.Read(b[:min(len(b), c.left)])
+	c.left -= n
+	return n, err
 }
 
 // dialFork starts the program of a fork: endpoint, for a client, whose own stdout is for results alone.

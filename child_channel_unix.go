@@ -72,7 +72,13 @@ func startForked(cmd *exec.Cmd) (net.Conn, error) {
 		ours.Close()
 		return nil, err
 	}
-	return ours, nil
+	return &programConn{Conn: ours}, nil
+}
+
+// unread returns how many bytes conn has to read without waiting.
+func unread(conn net.Conn) (n int, err error) {
+	err = withFD(conn, func(fd int) error { n, err = unix.IoctlGetInt(fd, bytesToRead); return err })
+	return n, err
 }
 
 // socketPair returns a pair of sockets that other children do not inherit.

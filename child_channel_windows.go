@@ -70,7 +70,7 @@ func openChannel(l limits, log *logger) (*channel, error) {
 	if err != nil {
 		return nil, faultf(codeConnection, "take over the IPC channel: %w", err)
 	}
-	return newChannel(conn, l, log), nil
+	return newChannel(newFrames(conn, dropSocket), l, log), nil
 }
 
 // inheritedTable returns the table that we have inherited from our parent, or nil.
@@ -163,7 +163,28 @@ func connOf(h windows.Handle) (net.Conn, error) {
 		f.Close()
 		return nil, fmt.Errorf("the pipe is not open for overlapped I/O: %w", err)
 	}
-	return newFrames(channelPipe{f}, dropSocket), nil
+	return channelPipe{f}, nil
+}
+
+// unread returns how many bytes conn has to read without waiting.
+func unread(conn net.Conn) (n int, err error) {
+	raw, err := conn.(channelPipe).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	const pipeLocalInformation = 24 // its class in ntifs.h
+	var info struct {               // FILE_PIPE_LOCAL_INFORMATION
+		_           [5]uint32
+		bytesToRead uint32
+		_           [4]uint32
+	}
+	var status windows.IO_STATUS_BLOCK
+	if e := raw.Control(func(fd uintptr) {
+		err = windows.NtQueryInformationFile(windows.Handle(fd), &status, (*byte)(unsafe.Pointer(&info)), uint32(unsafe.Sizeof(info)), pipeLocalInformation)
+	}); e != nil {
+		err = e
+	}
+	return int(info.bytesToRead), err
 }
 
 // startSockets initialises Winsock: nothing else in this process may have done so yet.
@@ -214,7 +235,7 @@ func startForked(cmd *exec.Cmd) (net.Conn, error) {
 		conn.Close()
 		return nil, err
 	}
-	return conn, nil
+	return newFrames(&programConn{Conn: conn}, dropSocket), nil
 }
 
 // isBatch reports whether CreateProcess would run path with cmd.exe, which has its own rules for quoting.

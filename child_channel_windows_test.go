@@ -17,6 +17,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unsafe"
@@ -579,4 +580,14 @@ func TestChannelAsksToEnd(t *testing.T) {
 	if err != nil || string(out) != want {
 		t.Errorf("%v\n%s\nwant %s", err, out, want)
 	}
+}
+
+// passChannel gives a program that a child starts the channel of the child.
+func passChannel(cmd *exec.Cmd) {
+	h, err := inherited(inheritedTable(), forkedFD)
+	if err != nil {
+		complain(os.Stderr, err)
+		os.Exit(exitFailed)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{AdditionalInheritedHandles: []syscall.Handle{syscall.Handle(h)}}
 }

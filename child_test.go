@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,7 +20,97 @@ import (
 	"time"
 )
 
-func init() { testPrograms["show-itself"] = showItself }
+func init() {
+	testPrograms["show-itself"] = showItself
+	testPrograms["leave-heir"] = leaveHeir
+	testPrograms["be-heir"] = beHeir
+}
+
+// leaveHeir is a child that passes its channel on to a program that outlives it, sends heirMessages messages and exits with code 3.
+func leaveHeir() {
+	heir := exec.Command("be-heir")
+	passChannel(heir)
+	if err := heir.Start(); err != nil {
+		complain(os.Stderr, err)
+		os.Exit(exitFailed)
+	}
+	c, err := openChannel(defaultLimits(), nil)
+	if err == nil {
+		_, err = io.WriteString(c, strings.Repeat(heirMessage+"\n", heirMessages))
+	}
+	complain(os.Stderr, err)
+	os.Exit(3)
+}
+
+const (
+	heirMessages = 1000
+	heirMessage  = `"0123456789012345678901234567890123456789"`
+)
+
+// beHeir is a program that stays until the other end of a connection to $HEIR_AT is closed.
+func beHeir() {
+	conn, err := net.Dial("tcp", os.Getenv("HEIR_AT"))
+	if err != nil {
+		os.Exit(exitFailed)
+	}
+	io.Copy(io.Discard, conn)
+}
+
+// TestChannelEndsWithItsProgram has a program end whose channel another one still holds: what it has sent arrives, and then
+// the stream ends.
+func TestChannelEndsWithItsProgram(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { l.Close() })
+	t.Setenv("HEIR_AT", l.Addr().String())
+	// inherited has the heir live until the function that it returns is called.
+	inherited := func(t *testing.T) func() {
+		conn, err := l.Accept()
+		must(t, err)
+		return func() { conn.Close() }
+	}
+	t.Run("channel", func(t *testing.T) {
+		f, err := startChild(childSpec{command: []string{"leave-heir"}, stderr: os.Stderr, limits: defaultLimits()})
+		must(t, err)
+		defer inherited(t)()
+		read := make(chan error, 1)
+		go func() {
+			text, err := io.ReadAll(f)
+			if n := strings.Count(string(text), heirMessage+"\n"); n != heirMessages {
+				t.Errorf("%d of %d messages arrived", n, heirMessages)
+			}
+			read <- err
+		}()
+		checkCode(t, "the end of the channel", receive(t, read), codeConnection, "ended with exit code 3")
+		must(t, f.Close())
+	})
+	for _, test := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"fork", "--", "leave-heir"}, 3, strings.Repeat("message "+heirMessage+"\n", heirMessages)},
+		{[]string{"call", "-e", "fork:leave-heir", "Greeter.Hello"}, exitFailed, ""},
+	} {
+		t.Run(test.args[0], func(t *testing.T) {
+			out, err := os.Create(filepath.Join(t.TempDir(), "out")) // a pipe might be inherited, too
+			must(t, err)
+			defer out.Close()
+			cmd := exec.Command("ipcd", test.args...)
+			cmd.Stdout = out
+			must(t, cmd.Start())
+			defer inherited(t)()
+			ended := make(chan error, 1)
+			go func() { ended <- cmd.Wait() }()
+			receive(t, ended)
+			text, err := os.ReadFile(out.Name())
+			must(t, err)
+			if code := cmd.ProcessState.ExitCode(); code != test.code || string(text) != test.want {
+				t.Errorf("exit code %d, printed %d bytes; want %d and %d bytes", code, len(text), test.code, len(test.want))
+			}
+		})
+	}
+}
 
 // showItself is a child that sends where it works, what is in $SHOWN, and which variables it has that begin like ours or like
 // those of a service manager, and writes a line to each output.

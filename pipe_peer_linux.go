@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const bytesToRead = unix.SIOCINQ // unix(7)
+
 // ask asks the kernel who connected or, on the side that did, who called listen: SO_PEERCRED in unix(7), and
 // SO_PEERGROUPS for the groups.
 func (p *peer) ask(fd int) error {
