@@ -33,7 +33,7 @@ A word that is not a method (Service.Method) is sent to Echo.Say. The argument i
   key=text key:=JSON ...    an object. The daemon is asked what the method takes (Ipcd.Describe), and a text
                             becomes that: a string, a number, true, a list. := takes JSON as it is typed
   --arg JSON                any JSON
-  @FILE, -                  JSON from a file, or from standard input
+  @FILE, -                  JSON from a file, or from standard input, in UTF-8; a byte order mark is skipped
   --text TEXT, -- TEXT      a string, whatever it looks like
 
 With --json a string keeps its quotes, and an error is {"error": {"code", "message", "data", "hint"}} on
@@ -261,7 +261,10 @@ func (p argumentParser) read(source string, r io.Reader) (any, error) {
 
 // typedJSON checks JSON that a person typed. Its error says where it is invalid.
 func typedJSON(source string, text []byte, l limits) (json.RawMessage, error) {
-	text = bytes.TrimSpace(text)
+	if isUTF16(text) {
+		return nil, usagef("%s: is UTF-16; expected UTF-8", source).withHint("%s", utf8Hint)
+	}
+	text = bytes.TrimSpace(trimFront(text))
 	if len(text) == 0 {
 		return nil, usagef("%s: is empty; expected JSON", source).withHint(`a string needs its quotes: '"hello"'`)
 	}

@@ -1,8 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"encoding/binary"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // TestCallKnowsWhatTheMethodTakes calls methods of the tests by each protocol, with words that can mean several things.
@@ -68,5 +75,50 @@ func TestCallSaysWhoseLimitItIs(t *testing.T) {
 		if exitCode(err) != exitFailed || !strings.Contains(err.Error(), "limit max_message = 8192") || !strings.Contains(hintFor(err), "in the daemon's configuration") {
 			t.Errorf("over %s, an argument that is too long: %v, hint %q", proto, err, hintFor(err))
 		}
+	}
+}
+
+// TestTypedJSONHasAnEncoding has JSON as editors and shells of Windows write it, by each way to give it.
+func TestTypedJSONHasAnEncoding(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	file := filepath.Join(t.TempDir(), "arg.json")
+	text := `{"name":"Zo\u00eb","age":36}`
+	wide := func(order binary.AppendByteOrder, text string) (b []byte) {
+		for _, c := range utf16.Encode([]rune(text)) {
+			b = order.AppendUint16(b, c)
+		}
+		return b
+	}
+	for name, test := range map[string]struct {
+		text  []byte
+		wrong string
+	}{
+		"UTF-8 with a byte order mark":     {[]byte("\ufeff " + text + "\r\n"), ""},
+		"UTF-16LE with a byte order mark":  {wide(binary.LittleEndian, "\ufeff"+text), "is UTF-16; expected UTF-8"},
+		"UTF-16BE with a byte order mark":  {wide(binary.BigEndian, "\ufeff"+text), "is UTF-16; expected UTF-8"},
+		"UTF-16LE":                         {wide(binary.LittleEndian, text), "is UTF-16; expected UTF-8"},
+		"a byte order mark and nothing":    {[]byte("\ufeff"), "is empty"},
+		"a byte order mark between tokens": {[]byte("{\ufeff}"), "unexpected"},
+	} {
+		must(t, os.WriteFile(file, test.text, 0o600))
+		ways := map[string][]string{"@FILE": {"@" + file}, "-": {"-"}, "--arg": {"--arg", string(test.text)}}
+		if !utf8.Valid(test.text) || bytes.IndexByte(test.text, 0) >= 0 {
+			delete(ways, "--arg") // which no shell can give
+		}
+		for way, words := range ways {
+			cmd := exec.Command("ipcd", append([]string{"call", "-e", s.endpoints[0].String(), "Trial.Parcel"}, words...)...)
+			cmd.Stdin = bytes.NewReader(test.text)
+			out, _ := cmd.CombinedOutput()
+			switch code := cmd.ProcessState.ExitCode(); {
+			case test.wrong == "" && (code != exitDone || !strings.Contains(string(out), `"age":36`)):
+				t.Errorf("%s by %s: exit code %d, %s", name, way, code, out)
+			case test.wrong != "" && (code != exitUsage || !strings.Contains(string(out), test.wrong)):
+				t.Errorf("%s by %s: exit code %d, %s; want %d and that it %s", name, way, code, out, exitUsage, test.wrong)
+			}
+		}
+	}
+	f := seedFlags{reply: "\ufeff\"thanks\""}
+	if err := f.check(defaultLimits()); err != nil || f.reply != `"thanks"` {
+		t.Errorf("--reply with a byte order mark: %q, %v", f.reply, err)
 	}
 }

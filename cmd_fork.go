@@ -7,7 +7,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -47,13 +46,14 @@ func (f *seedFlags) check(l limits) error {
 		if *arg.text == "" {
 			continue
 		}
-		if err := checkJSON([]byte(*arg.text), l); err != nil {
-			return usagef("%s: %w", arg.flag, err).withHint(`a text needs its quotes: '"hello"'`)
+		text, err := typedJSON(arg.flag, []byte(*arg.text), l)
+		if err != nil {
+			return err
 		}
-		if cmd, ours := nodeCommand([]byte(*arg.text)); ours {
+		if cmd, ours := nodeCommand(text); ours {
 			return usagef("%s: the cmd %s is one that Node.js keeps for itself", arg.flag, cmd).withHint("choose a cmd that does not begin with NODE_")
 		}
-		line, err := appendBody(nil, json.RawMessage(*arg.text))
+		line, err := appendBody(nil, text)
 		if err != nil {
 			return usagef("%s: %w", arg.flag, err)
 		}

@@ -51,11 +51,20 @@ func readConfig(file string, explicit bool) ([]byte, error) {
 		return nil, cannotRead(file, err)
 	case len(data) > maxCfgFile:
 		return nil, usagef("%s: is larger than %s; expected a configuration in TOML", file, formatSize(maxCfgFile))
-	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
-		return nil, usagef("%s: is UTF-16; expected UTF-8", file) // written by > in PowerShell 5
+	case isUTF16(data):
+		return nil, usagef("%s: is UTF-16; expected UTF-8", file).withHint("%s", utf8Hint)
 	}
 	return bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), nil // the byte order mark of Windows editors
 }
+
+// isUTF16 reports whether a text begins as UTF-16 does, which PowerShell 5 writes with >: with a byte order mark or, in what
+// ipcd reads, an ASCII character.
+func isUTF16(text []byte) bool {
+	return bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")) || len(text) > 1 && (text[0] == 0) != (text[1] == 0)
+}
+
+// utf8Hint says how to write a file anew, in a shell that wrote UTF-16.
+const utf8Hint = "in PowerShell: (Get-Content FILE) | Set-Content -Encoding utf8 FILE"
 
 // cannotRead returns why a file cannot be read, without the name of the system call.
 func cannotRead(file string, err error) error {

@@ -111,7 +111,8 @@ func TestConfigRefusesBadFile(t *testing.T) {
 		{"idle = \"1s\" x\n", "c.toml:1:13: is not TOML: expected newline but got U+0078 'x'", tomlHint},
 		{"listen = [\"a\" \"b\"]\n", "c.toml:1:15: is not TOML: expected ',' or ']' after array value", tomlHint},
 		{"idle = \"\xff\"\n", "c.toml:1:9: is not TOML: invalid UTF-8 character in basic string", tomlHint},
-		{"\xff\xfei\x00", "c.toml: is UTF-16; expected UTF-8", ""},
+		{"\xff\xfei\x00", "c.toml: is UTF-16; expected UTF-8", utf8Hint},
+		{"i\x00d\x00", "c.toml: is UTF-16; expected UTF-8", utf8Hint},
 		{strings.Repeat("# long\n", maxCfgFile/7+1), "c.toml: is larger than 1MiB; expected a configuration in TOML", ""},
 	}
 	t.Chdir(t.TempDir())
