@@ -34,14 +34,20 @@ type call struct {
 
 // A responder is where calls come from, and sends the answers to them. A session is one.
 type responder interface {
-	// answer sends the answer to c.
+	// encode encodes the result of c, or returns what is sent in its place. It runs foreign code, which may never return.
+	encode(c *call, result any) (any, *fault)
+	// answer sends the answer to c, with the result as encode has returned it.
 	answer(c *call, result any, f *fault)
-	// part sends a part of the answer to c, whose caller has asked for parts.
+	// part sends a part of the answer to c, whose caller has asked for parts, in its turn.
 	part(c *call, value any) error
 }
 
-// reply answers the call, unless it has been answered. It reports whether this was the answer.
+// reply answers the call, unless it has been answered. It reports whether this was the answer. Until the result is encoded
+// the call can still be given up: its caller need not wait for that, nor the daemon when it stops.
 func (c *call) reply(result any, f *fault) bool {
+	if f == nil && !c.answered.Load() {
+		result, f = c.from.encode(c, result)
+	}
 	if !c.answered.CompareAndSwap(false, true) {
 		return false
 	}
@@ -75,6 +81,12 @@ func (c *call) sendPart(value any) error {
 	if c.parts == "" {
 		return nil
 	}
+	return c.from.part(c, leaving(value))
+}
+
+// inTurn runs send, which sends a part, unless the call has been answered. The answer waits for it, so it must not run
+// foreign code.
+func (c *call) inTurn(send func() error) error {
 	c.sending.Lock()
 	defer c.sending.Unlock()
 	if c.answered.Load() {
@@ -83,7 +95,7 @@ func (c *call) sendPart(value any) error {
 		}
 		return context.Canceled
 	}
-	return c.from.part(c, leaving(value))
+	return send()
 }
 
 // whenOver calls f when the call ends, whether answered or given up; at once if it has ended. There is one such f: a

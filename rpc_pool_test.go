@@ -345,8 +345,9 @@ func TestProviderThatDoesNotReadHoldsNoMore(t *testing.T) {
 // faultsOf takes the answers to calls.
 type faultsOf chan *fault
 
-func (f faultsOf) answer(_ *call, _ any, e *fault) { f <- e }
-func (f faultsOf) part(*call, any) error           { return nil }
+func (f faultsOf) encode(_ *call, result any) (any, *fault) { return result, nil }
+func (f faultsOf) answer(_ *call, _ any, e *fault)          { f <- e }
+func (f faultsOf) part(*call, any) error                    { return nil }
 
 func TestPartsForOurOwnClient(t *testing.T) {
 	p := provide(t, localEndpoint(t))

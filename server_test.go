@@ -658,6 +658,54 @@ func TestSlowEncodingHoldsUpNoOtherAnswer(t *testing.T) {
 	must(t, receive(t, slow))
 }
 
+// Part sends the result as a part.
+func (s TrialOfSlowness) Part(ctx context.Context) error {
+	return ctx.Value(callKey).(*call).sendPart(s.result)
+}
+
+// An encoding that never ends holds up neither a caller whose time is over nor the end of the daemon.
+func TestEndlessEncodingHoldsUpNoEnd(t *testing.T) {
+	request := func(method string) string {
+		return `{"jsonrpc":"2.0","id":1,"method":"` + method + `","parts":1}`
+	}
+	late := strings.Replace(request("TrialOfSlowness.Take"), "}", `,"timeout":1}`, 1)
+	for name, test := range map[string]struct{ send, want string }{
+		"result":             {request("TrialOfSlowness.Take"), `"id":1,"error":{"code":-32003,`},
+		"part":               {request("TrialOfSlowness.Part"), `"id":1,"error":{"code":-32003,`},
+		"result over HTTP":   {postText("/rpc", "", request("TrialOfSlowness.Take")), ""},
+		"result, bare":       {postText("/call/TrialOfSlowness.Take", "", ""), ""},
+		"part of events":     {postText("/call/TrialOfSlowness.Part", "Accept: text/event-stream\r\n", ""), ""},
+		"result, late":       {late, `"id":1,"error":{"code":-32004,`},
+		"result, late, HTTP": {postText("/call/TrialOfSlowness.Take", "Ipcd-Timeout: 1ms\r\n", ""), `"code":-32004`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startServerWith(t, func(l *limits) { l.Drain = time.Hour }, localEndpoint(t))
+			begun, end := make(chan struct{}, 1), make(chan struct{})
+			defer close(end)
+			must(t, addReceiver(s.router, TrialOfSlowness{sluggish{begun, end}}, nil))
+			conn := s.connect()
+			send(t, conn, test.send)
+			receive(t, begun)
+			if strings.Contains(name, "late") {
+				b := make([]byte, 1<<10)
+				if n, err := conn.Read(b); !strings.Contains(string(b[:n]), test.want) {
+					t.Errorf("the answer is %q, %v; want %q", b[:n], err, test.want)
+				}
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel() // at once
+			stopped := make(chan error, 1)
+			go func() { stopped <- s.stop(ctx) }()
+			if got := readAll(t, conn); !strings.Contains(name, "late") && !strings.Contains(got, test.want) {
+				t.Errorf("the answer is %q; want %q", got, test.want)
+			}
+			if err := receive(t, stopped); err != errForced {
+				t.Errorf("stop = %v; want %v", err, errForced)
+			}
+		})
+	}
+}
+
 // docs/protocol.md, section 12: the limits of a connection are those of its beginning.
 func TestConnectionKeepsItsLimits(t *testing.T) {
 	s := startServer(t, mustParse(t, "http://127.0.0.1:0?auth=none").String())

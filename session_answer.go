@@ -258,6 +258,18 @@ func (st *sessionState) settle(c *call) {
 	}
 }
 
+// encode implements responder.
+func (s *session) encode(c *call, result any) (any, *fault) {
+	if c.kind == notification {
+		return nil, nil
+	}
+	result, err := s.codec.prepare(&c.message, result)
+	if err != nil {
+		return nil, s.instead(&c.message, err)
+	}
+	return result, nil
+}
+
 // answer implements responder. A method that ran here answers from its own goroutine, which may block on a peer that does
 // not read. A forwarded call is answered by the reader of another connection, which must not block: others wait for
 // their answers there.
@@ -299,20 +311,26 @@ const partWindow = 1 << 20
 // part implements responder.
 func (s *session) part(c *call, value any) error {
 	m := message{kind: progress, parts: c.parts}
-	if c.m.forward == nil {
-		if err := s.out.append(s.codec, &m, value); err != nil {
-			return err
+	value, err := s.codec.prepare(&m, value)
+	if err != nil {
+		return err
+	}
+	return c.inTurn(func() error {
+		if c.m.forward == nil {
+			if err := s.out.append(s.codec, &m, value); err != nil {
+				return err
+			}
+			return s.out.flush()
 		}
-		return s.out.flush()
-	}
-	sent, err := s.out.offer(s.codec, &m, value, partWindow)
-	if !sent {
-		return busy("parts", partWindow, "the caller does not read the parts of the answer")
-	}
-	if err == nil {
-		s.flushAside()
-	}
-	return err
+		sent, err := s.out.offer(s.codec, &m, value, partWindow)
+		if !sent {
+			return busy("parts", partWindow, "the caller does not read the parts of the answer")
+		}
+		if err == nil {
+			s.flushAside()
+		}
+		return err
+	})
 }
 
 // respond appends the response to m. It blocks while the peer has too much left to read. An answer that has no encoding or

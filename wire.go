@@ -112,7 +112,8 @@ type codec interface {
 	body(v any) error
 
 	// prepare encodes m and its body so far that write can append them quickly and without running foreign code: write
-	// blocks every other answer. An error means that the body has no encoding. Any number of goroutines may call it.
+	// blocks every other answer. What prepare has returned it returns unchanged. An error means that the body has no
+	// encoding. Any number of goroutines may call it.
 	prepare(m *message, body any) (any, error)
 
 	// write appends m with its body, as prepare has returned it, to dst, framing included, and returns the result. It

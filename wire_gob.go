@@ -464,7 +464,7 @@ func (c *gobCodec) prepare(m *message, body any) (any, error) {
 		return nil, nil
 	}
 	switch v := body.(type) {
-	case string, []byte:
+	case string, []byte, encodedGob:
 		return body, nil
 	case json.RawMessage:
 		return []byte(v), nil
