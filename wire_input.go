@@ -25,9 +25,10 @@ type input struct {
 	conn    interface{ SetReadDeadline(time.Time) error }
 	whole   bool // the message that the deadline was set for has arrived; the next one gets a new deadline
 	mu      sync.Mutex
-	armed   bool // a read deadline is set
-	opening bool // the deadline is the one set by first
-	stopped bool // the deadline is the one set by stopAt; only goOn may change it
+	armed   bool      // a message has begun, so that reading has a deadline
+	until   time.Time // that deadline; zero between messages
+	opening bool      // the deadline is the one set by first
+	stopped bool      // the deadline is the one set by stopAt; only goOn may change it
 }
 
 const (
@@ -188,15 +189,16 @@ func (in *input) close() {
 func (in *input) arm(begun bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.conn == nil || in.stopped || in.armed == begun && !(begun && in.whole) {
+	if in.conn == nil || in.armed == begun && !(begun && in.whole) {
 		return
 	}
-	in.armed, in.whole = begun, false
-	var t time.Time
+	in.armed, in.whole, in.until = begun, false, time.Time{}
 	if begun {
-		t = time.Now().Add(in.message)
+		in.until = time.Now().Add(in.message)
 	}
-	in.conn.SetReadDeadline(t)
+	if !in.stopped { // otherwise it is for goOn
+		in.conn.SetReadDeadline(in.until)
+	}
 }
 
 // first limits the wait for the bytes that show the protocol of a new connection to d; use more(true) to read them. A
@@ -237,16 +239,17 @@ func (in *input) stopAt(t time.Time) {
 	}
 }
 
-// goOn revokes stopAt, unless that time has already come.
+// goOn revokes stopAt, unless that time has already come. A message that has begun still has to be complete in time, though
+// the read that waits for the rest of it is the same.
 func (in *input) goOn() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if !in.stopped {
 		return
 	}
-	in.stopped, in.armed = false, false
+	in.stopped = false
 	if in.conn != nil {
-		in.conn.SetReadDeadline(time.Time{})
+		in.conn.SetReadDeadline(in.until)
 	}
 }
 

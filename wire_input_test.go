@@ -309,3 +309,42 @@ func TestFaultsSurviveAProtocolOfText(t *testing.T) {
 		t.Error("an error without words says that there is none")
 	}
 }
+
+// A session that stops, and then goes on, does not give more time to a message that has begun: neither to one whose rest it
+// waits for, nor to one that began meanwhile.
+func TestGoingOnKeepsTheTimeOfAMessage(t *testing.T) {
+	for name, meanwhile := range map[string]bool{"before": false, "meanwhile": true} {
+		ours, theirs := net.Pipe()
+		defer ours.Close()
+		defer theirs.Close()
+		l := defaultLimits()
+		l.Message = 100 * time.Millisecond
+		in := newInput(ours, l)
+		if meanwhile {
+			in.stopAt(time.Now().Add(time.Hour))
+		}
+		ended := make(chan error, 1)
+		go func() {
+			if _, err := in.need(1, false); err != nil {
+				ended <- err
+				return
+			}
+			_, err := in.need(2, true)
+			ended <- err
+		}()
+		theirs.Write([]byte("{"))
+		waitFor(t, func() error {
+			in.mu.Lock()
+			defer in.mu.Unlock()
+			if !in.armed {
+				return errors.New("nobody waits for the rest")
+			}
+			return nil
+		})
+		if !meanwhile {
+			in.stopAt(time.Now().Add(time.Hour))
+		}
+		in.goOn()
+		checkCode(t, name, receive(t, ended), codeTooLarge, "message")
+	}
+}
