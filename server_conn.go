@@ -308,8 +308,45 @@ func (c *connection) wait(s *session, err error) {
 	case err != nil && !errors.Is(err, io.EOF):
 		c.log.info("the connection was lost", "error", err)
 		s.cut(nil)
-	case !s.idle():
+	case s.idle():
+	case err == nil:
+		s.background(func() { c.heed(s) })
+	default:
 		c.server.wg.Go(func() { c.watch(s) })
+	}
+}
+
+// heed reads on where the session does not, after a message that it could not read, and drops what comes, so that the calls
+// of s end when their caller goes. Only that ends them: a caller who stays is answered. It returns when they are answered.
+func (c *connection) heed(s *session) {
+	ended := make(chan error, 1)
+	go func() { ended <- c.drop(s) }()
+	select {
+	case err := <-ended:
+		c.wait(s, err)
+	case <-s.answered:
+		c.SetReadDeadline(time.Now())
+		<-ended
+	}
+}
+
+// drop reads and drops what the peer sends until s is answered, and returns why the peer sends no more.
+func (c *connection) drop(s *session) error {
+	buf := make([]byte, inputSmall)
+	for {
+		c.SetReadDeadline(time.Time{}) // there may be that of the message, or of a stop
+		select {
+		case <-s.answered:
+			return nil
+		default:
+		}
+		err := error(nil)
+		for err == nil {
+			_, err = c.Conn.Read(buf)
+		}
+		if !isTimeout(err) || s.out.failed() != nil {
+			return err
+		}
 	}
 }
 

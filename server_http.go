@@ -49,6 +49,8 @@ type httpConn struct {
 
 	asked   atomic.Bool             // a request has been answered
 	left    atomic.Bool             // the daemon stops
+	over    atomic.Bool             // the peer sends no more
+	adrift  atomic.Bool             // net/http reads no more: nobody knows where the next request begins
 	waiting atomic.Bool             // it is the peer's turn to send: a request, or the rest of one
 	session atomic.Pointer[session] // of the request in progress
 }
@@ -61,7 +63,13 @@ func (c *httpConn) Read(b []byte) (int, error) {
 		}
 		return n, nil
 	}
+	if c.adrift.Load() {
+		return 0, net.ErrClosed
+	}
 	n, err := c.Conn.Read(b)
+	if err != nil && !isTimeout(err) {
+		c.over.Store(true)
+	}
 	if c.isClosed() {
 		return 0, net.ErrClosed // nobody answers what has come since; see parting
 	}
@@ -405,6 +413,10 @@ func (c *httpConn) rpc(rw http.ResponseWriter, r *http.Request) {
 		watch.stream = true
 	}
 	answer, f := c.exchange(r, watch, in, body, stream)
+	if !body.whole.Load() { // net/http would wait for the rest
+		c.adrift.Store(true)
+		rw.Header().Set("Connection", "close")
+	}
 	switch {
 	case f != nil:
 		c.problem(rw, r, statusOf(f), f)

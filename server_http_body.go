@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -33,10 +34,21 @@ func (c *httpConn) exchange(r *http.Request, speak codec, in *input, body *reque
 	if c.left.Load() {
 		s.leave()
 	}
-	defer context.AfterFunc(r.Context(), func() { c.c.watch(s) })() // net/http ends it when the caller sends no more
+	defer context.AfterFunc(r.Context(), func() { // also at a deadline of our own, which says nothing of the caller
+		if c.over.Load() || c.c.deaf.Load() {
+			c.c.watch(s)
+		}
+	})()
+	var heeding sync.WaitGroup
+	s.ended = func(error) { // net/http reads on only behind a whole body
+		if !body.whole.Load() && !c.over.Load() && !s.idle() {
+			heeding.Go(func() { c.c.heed(s) })
+		}
+	}
 	go s.serve()
 	stream.await(s)
 	s.out.drain()
+	heeding.Wait()
 	if most := body.answers.most; body.answers.over.Load() {
 		return nil, tooLarge("max_message", int64(most), "the answers to the body are too long together")
 	}
@@ -188,7 +200,9 @@ func (a *answers) Write(b []byte) (int, error) {
 type requestBody struct {
 	src     io.Reader
 	conn    *httpConn
-	left    int // how many more bytes may come
+	left    int         // how many more bytes may come
+	told    bool        // that there were more
+	whole   atomic.Bool // its end has been read
 	answers answers
 }
 
@@ -211,6 +225,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	switch {
 	case err == nil:
 	case err == io.EOF:
+		b.whole.Store(true)
 		b.conn.setWaiting(false)
 		b.conn.Conn.SetReadDeadline(time.Time{}) // the call may take longer
 	case isTimeout(err) && b.conn.left.Load():

@@ -340,6 +340,79 @@ func TestLastAnswersArrive(t *testing.T) {
 	}
 }
 
+// TestOnlyTheCallerEndsACall has calls in flight behind which something comes that is never read to its end: it is no message,
+// does not arrive in time, or the daemon stops. They are answered if their caller stays, however long that takes, and end if
+// it goes.
+func TestOnlyTheCallerEndsACall(t *testing.T) {
+	block := `{"jsonrpc":"2.0","id":1,"method":"Trial.Block","params":["a"]}`
+	head := "POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+	chunks := "Transfer-Encoding: chunked\r\n\r\n" + fmt.Sprintf("%x\r\n%s\r\n", len(block), block)
+	garbage := block + "garbage" + strings.Repeat("x", 100_000)
+	tests := []struct{ name, send string }{
+		{"JSON, then garbage", garbage},
+		{"JSON, then half a message, too late", block + `{"jsonrpc"`},
+		{"HTTP, garbage", head + fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(garbage), garbage)},
+		{"HTTP, garbage and no end", head + fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(garbage)+1, garbage)},
+		{"HTTP, half a body, too late", head + chunks},
+		{"HTTP, half a body, stop", head + chunks},
+		{"events, half a body, too late", head + "Accept: text/event-stream\r\n" + chunks},
+		{"events, half a body, stop", head + "Accept: text/event-stream\r\n" + chunks},
+	}
+	for _, place := range placesOfTest[:2] {
+		for _, test := range tests {
+			for _, goes := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/%s/goes %t", place.name, test.name, goes), func(t *testing.T) {
+					s := startServerWith(t, func(l *limits) {
+						l.HalfClose, l.Drain = time.Millisecond, time.Hour
+						if strings.HasSuffix(test.name, "too late") {
+							l.Message = 50 * time.Millisecond
+						}
+					}, place.at(t))
+					other := dialOurs(protoJSON)(t, s.endpoints[0])
+					defer other.close()
+					done := inBackground(t.Context(), other, "Trial.Block", "b") // so that it is heard while the daemon stops
+					s.begun(1)
+					conn := s.connect()
+					send(t, conn, test.send)
+					s.begun(1)
+					stops := strings.HasSuffix(test.name, "stop")
+					var stopped <-chan error
+					if stops {
+						stopped = s.stopInBackground()
+					}
+					waitFor(t, func() error {
+						if !strings.Contains(s.log.String(), "the peer broke the protocol") {
+							return errors.New("the daemon has not given up the rest")
+						}
+						return nil
+					})
+					if goes {
+						conn.Close()
+						if err := receive(t, s.trial.left); err == nil {
+							t.Error("the context of the method has not ended")
+						}
+						s.freeAll()
+					} else {
+						for range 20 { // a call that is cut at once, is cut by now
+							if err := ask(other, "Ipcd.Ping", nil, nil); err != nil && !errors.Is(err, errShuttingDown) {
+								t.Error(err)
+							}
+						}
+						s.freeAll()
+						if got := readAll(t, conn); !strings.Contains(got, `"id":1,"result":"a"}`) {
+							t.Errorf("the answer is %q; want the result", got)
+						}
+					}
+					must(t, receive(t, done))
+					if stops {
+						must(t, receive(t, stopped))
+					}
+				})
+			}
+		}
+	}
+}
+
 // TestLeavesInMidCall has a caller that goes while its call runs: the call ends, the daemon goes on.
 func TestLeavesInMidCall(t *testing.T) {
 	s := startServerWith(t, nil, localEndpoint(t))
@@ -470,16 +543,7 @@ func TestBodies(t *testing.T) {
 			}, localEndpoint(t))
 			conn := s.connect()
 			go io.WriteString(conn, test.send) // some of it is refused
-			got := ""
-			if test.name == "chunks without an end" { // which the daemon goes on to wait for
-				for buf := make([]byte, 1<<10); !strings.Contains(got, test.words); {
-					n, err := conn.Read(buf)
-					must(t, err)
-					got += string(buf[:n])
-				}
-			} else {
-				got = readAll(t, conn)
-			}
+			got := readAll(t, conn)
 			if !strings.HasPrefix(got, "HTTP/1.1 "+test.status) || !strings.Contains(got, test.words) {
 				t.Errorf("the answer is %q; want %s and %s", shorten(got, 400), test.status, test.words)
 			}
