@@ -90,7 +90,7 @@ func (c *webClient) decode(answer *http.Response, result any) error {
 	if !isJSONType(mediaType(answer.Header.Get("Content-Type"))) {
 		return c.wrong(answer)
 	}
-	reader := newJSONCodec(newInput(answer.Body, c.limits), c.limits, framingValue)
+	reader := newJSONCodec(newInput(&answerBody{src: answer.Body, most: c.limits.MaxMessage}, c.limits), c.limits, framingValue)
 	said := false // something that is no answer
 	for {
 		var m message
@@ -103,7 +103,7 @@ func (c *webClient) decode(answer *http.Response, result any) error {
 				return m.fault
 			}
 			return reader.body(result)
-		case errors.As(err, &bad) && bad.m.kind == response && bad.m.id.seq == ownID:
+		case errors.As(err, &bad) && bad.m.kind == response && (bad.m.id.seq == ownID || bad.m.id.json == nullID):
 			return c.explain(bad.fault)
 		case err == nil || errors.As(err, &bad):
 			said = true
@@ -114,6 +114,23 @@ func (c *webClient) decode(answer *http.Response, result any) error {
 			return c.explain(err)
 		}
 	}
+}
+
+// An answerBody is the body of an answer, with whatever else a server puts there. It need not end.
+type answerBody struct {
+	src  io.Reader
+	most int // bytes that it may have
+	read int
+}
+
+// Read implements io.Reader. White space behind an answer that is as long as it may be is not read for.
+func (b *answerBody) Read(p []byte) (int, error) {
+	if b.read > b.most {
+		return 0, tooLarge("max_message", int64(b.most), "the body of the answer is too long")
+	}
+	n, err := b.src.Read(p)
+	b.read += n
+	return n, err
 }
 
 // explain unwraps what http.Client wraps, so that a failed dial reads the same over HTTP as over any other transport.

@@ -290,6 +290,99 @@ func TestClientNamesItsOwnLimit(t *testing.T) {
 	}
 }
 
+// An answer that exceeds a limit of the client is refused when that shows. Nobody waits for its end, which may never come.
+func TestClientRefusesAnAnswerThatDoesNotEnd(t *testing.T) {
+	const most = 4 << 10
+	fill := strings.Repeat("x", most)
+	head := "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+	chunk := func(text string) string {
+		return fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", len(text), text)
+	}
+	first, last, wrong := `{"jsonrpc":"2.0","id":1,"result":"`+fill, `{"result":["`+fill, `{"id":1,"jsonrpc":"2.0","error":{"code":5,"message":"`+fill
+	for name, test := range map[string]struct {
+		proto  proto
+		answer string
+	}{
+		"value":                            {protoJSON, first},
+		"value, the id last":               {protoJSON, last},
+		"value, an error":                  {protoJSON, wrong},
+		"HTTP, a length":                   {protoHTTP, head + "Content-Length: 1000000000\r\n\r\n" + first},
+		"HTTP, a length, the id last":      {protoHTTP, head + "Content-Length: 1000000000\r\n\r\n" + last},
+		"HTTP, chunks":                     {protoHTTP, head + chunk(first)},
+		"HTTP, chunks, an error":           {protoHTTP, strings.Replace(head, "200 OK", "500 Oh", 1) + chunk(wrong)},
+		"HTTP, neither":                    {protoHTTP, head + "\r\n" + first},
+		"HTTP, messages without an end":    {protoHTTP, head + chunk(strings.Repeat(`{"foo":1} `, most))},
+		"HTTP, a text without an end":      {protoHTTP, head + chunk(`"`+fill)},
+		"HTTP, white space without an end": {protoHTTP, head + chunk(strings.Repeat(" ", 2*most))},
+		"gob":                              {protoGob, gobAnswer(t, newGobCodec(nil, defaultLimits(), request), 1, strings.Repeat("x", 1<<20))[:100]},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := startStranger(t, func(conn net.Conn) {
+				conn.Read(make([]byte, 1<<10))
+				io.WriteString(conn, test.answer)
+				io.Copy(io.Discard, conn) // until the client goes
+			}).withProto(test.proto)
+			l := defaultLimits()
+			l.MaxMessage = most
+			c, err := dial(t.Context(), e, dialOptions{limits: l})
+			must(t, err)
+			defer c.close()
+			ctx, cancel := context.WithTimeout(t.Context(), testPatience)
+			defer cancel()
+			var got string
+			f := checkCode(t, "the call", c.call(ctx, "Echo.Say", "a", &got), codeTooLarge, "a limit of this client")
+			if f.data().Max != most {
+				t.Errorf("the data are %s; want %d", f.Data, most)
+			}
+		})
+	}
+}
+
+// gobAnswer is an answer of net/rpc with a text.
+func gobAnswer(t testing.TB, c codec, seq uint64, text string) string {
+	b, err := c.write(nil, &message{kind: response, id: callID{seq: seq}}, text)
+	must(t, err)
+	return string(b)
+}
+
+// What is refused before its end is dropped to its end, and the connection goes on.
+func TestClientGoesOnBehindARefusedAnswer(t *testing.T) {
+	const most = 4 << 10
+	long := strings.Repeat("x", 2*most)
+	gob := newGobCodec(nil, defaultLimits(), request)
+	answer := `{"jsonrpc":"2.0","id":2,"result":"still here"}`
+	for name, test := range map[string]struct {
+		proto         proto
+		first, second string
+	}{
+		"the id first": {protoJSON, `{"jsonrpc":"2.0","id":1,"result":"` + long + `"}`, answer},
+		"the id last":  {protoJSON, `{"jsonrpc":"2.0","result":"` + long + `","id":1}`, answer},
+		"gob":          {protoGob, gobAnswer(t, gob, 1, long), gobAnswer(t, gob, 2, "still here")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			refused := make(chan struct{})
+			e := startStranger(t, func(conn net.Conn) {
+				conn.Read(make([]byte, 1<<10))
+				io.WriteString(conn, test.first[:most+200])
+				<-refused
+				io.WriteString(conn, test.first[most+200:])
+				conn.Read(make([]byte, 1<<10))
+				io.WriteString(conn, test.second)
+				io.Copy(io.Discard, conn)
+			}).withProto(test.proto)
+			l := defaultLimits()
+			l.MaxMessage = most
+			c, err := dial(t.Context(), e, dialOptions{limits: l})
+			must(t, err)
+			defer c.close()
+			err = ask(c, "Echo.Say", "a", nil)
+			close(refused)
+			checkCode(t, "the call", err, codeTooLarge, "a limit of this client")
+			checkSay(t, c, "still here")
+		})
+	}
+}
+
 // A JSON argument goes over gob as what the method takes, if the daemon says that.
 func TestClientSendsJSONAsGob(t *testing.T) {
 	s := startServer(t, localEndpoint(t).String())

@@ -212,16 +212,22 @@ func (c *httpConn) bodyOf(r *http.Request) *requestBody {
 	return &requestBody{src: r.Body, conn: c, left: most, answers: answers{most: maxAnswers * most}}
 }
 
-// Read implements io.Reader. Its errors are faults, except io.EOF and io.ErrUnexpectedEOF.
+// Read implements io.Reader. Its errors are faults, except io.EOF and io.ErrUnexpectedEOF. A body that is too large is an
+// error once; whoever looks for the id of the message that made it so may read on.
 func (b *requestBody) Read(p []byte) (int, error) {
 	l := b.conn.c.limits
 	if b.answers.over.Load() {
 		return 0, io.EOF
 	}
-	n, err := b.src.Read(p[:min(len(p), b.left+1)])
-	if b.left -= n; b.left < 0 {
+	if b.left < 0 && !b.told {
+		b.told = true
 		return 0, tooLarge("max_message", int64(l.MaxMessage), "the body is too large")
 	}
+	if !b.told {
+		p = p[:min(len(p), b.left+1)]
+	}
+	n, err := b.src.Read(p)
+	b.left -= n
 	switch {
 	case err == nil:
 	case err == io.EOF:

@@ -136,7 +136,9 @@ func TestLimits(t *testing.T) {
 	}{
 		{"first_bytes", func(l *limits) { l.FirstBytes = short }, "", "", "limit=first_bytes"},
 		{"first_bytes of an unfinished word", func(l *limits) { l.FirstBytes = short }, "GE", "", "limit=first_bytes"},
-		{"message", func(l *limits) { l.Message = short }, sayRequest[:30], `"limit":"message"`, "limit message"},
+		{"message", func(l *limits) { l.Message = short }, sayRequest[:30], `{"jsonrpc":"2.0","id":1,"error":{"code":-32001,`, "limit message"},
+		{"message without an id", func(l *limits) { l.Message = short }, sayRequest[:20], `{"jsonrpc":"2.0","id":null,"error":{"code":-32001,`, "limit message"},
+		{"message with headers", func(l *limits) { l.Message = short }, "Content-Length: 100\r\n\r\n" + sayRequest, `{"jsonrpc":"2.0","id":1,"error":{"code":-32001,`, "limit message"},
 		{"message of gob", func(l *limits) { l.Message = short }, "\x2f\xff\x81\x03", "", "limit message"},
 		{"message of HTTP", func(l *limits) { l.Message = short }, "POST /rpc HTTP/1.1\r\nHost: localhost\r\n", "", ""},
 	}
@@ -521,7 +523,19 @@ func TestBodies(t *testing.T) {
 	describe := `{"jsonrpc":"2.0","id":1,"method":"Trial.Big","params":[50000]}`
 	many := strings.Repeat(describe, 100)
 	endless := head + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1000\r\n"+strings.Repeat(" ", 0x1000)+"\r\n", 300)
+	chunked := func(text string) string {
+		return head + "Transfer-Encoding: chunked\r\n\r\n" + fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(text), text)
+	}
+	long := `"method":"Echo.Say","params":["` + strings.Repeat("x", 3<<19) + `"]`
 	tests := []struct{ name, send, status, words string }{
+		{"chunks over the limit", chunked(`{"jsonrpc":"2.0","id":7,` + long + "}"), "413 Request Entity Too Large", `{"jsonrpc":"2.0","id":7,"error":{"code":-32001,`},
+		{"chunks over the limit, the id last", chunked(`{"jsonrpc":"2.0",` + long + `,"id":7}`), "413 Request Entity Too Large", `{"jsonrpc":"2.0","id":7,"error":{"code":-32001,`},
+		{"chunks over the limit together", chunked(sayRequest + `{"jsonrpc":"2.0",` + long[:1<<20-50] + `"],"id":7}`), "413 Request Entity Too Large", sayAnswer + `{"jsonrpc":"2.0","id":7,"error":{"code":-32001,`},
+		{"a notification over the limit", chunked(`{"jsonrpc":"2.0",` + long + "}"), "413 Request Entity Too Large", `{"jsonrpc":"2.0","id":null,"error":{"code":-32001,`},
+		{"a batch over the limit", chunked(`[{"jsonrpc":"2.0","id":7,` + long + "}]"), "413 Request Entity Too Large", `{"jsonrpc":"2.0","id":null,"error":{"code":-32001,`},
+		{"white space over the limit", chunked(sayRequest + strings.Repeat(" ", 1<<20)), "413 Request Entity Too Large", sayAnswer + `{"jsonrpc":"2.0","id":null,"error":{"code":-32001,`},
+		{"too late, with an id", head + "Content-Length: 100\r\n\r\n{\"jsonrpc\":\"2.0\",\"id\":7,", "413 Request Entity Too Large", `{"jsonrpc":"2.0","id":7,"error":{"code":-32001,`},
+		{"no JSON, and no end", strings.Replace(head, "Connection: close\r\n", "", 1) + "Content-Length: 100\r\n\r\n{]", "400 Bad Request", `"code":-32700`},
 		{"a broken chunk", head + "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"jso\r\nZZ\r\n", "400 Bad Request", `"code":-32700`},
 		{"a broken chunk, bare", bare + "Transfer-Encoding: chunked\r\n\r\n5\r\n\"jso\"\r\nZZ\r\n", "400 Bad Request", `"code":-32700`},
 		{"a byte order mark", head + fmt.Sprintf("Content-Length: %d\r\n\r\n\ufeff%s", 3+len(sayRequest), sayRequest), "200 OK", strings.TrimSpace(sayAnswer)},

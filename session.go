@@ -108,6 +108,7 @@ type sessionState struct {
 	seq    uint64
 	ours   map[uint64]*pendingCall // our calls in flight, by seq
 	unsent int                     // calls handed on that wait to be sent
+	missed bool                    // the answer to a call that was withdrawn may still come
 	parked int                     // how many of ours wait and could read
 }
 
@@ -305,6 +306,9 @@ func (s *session) read(mine *pendingCall) {
 func (s *session) refuse(m *message, f *fault) (over *pendingCall) {
 	switch {
 	case m.kind == response:
+		if m.id.json == nullID {
+			m.id.seq = s.onlyCall()
+		}
 		over = s.undelivered(m, f)
 	case m.method == "": // JSON.stringify leaves out a result that is undefined
 		over = s.undelivered(m, faultf(codeInternal, "the answer has neither a result nor an error"))

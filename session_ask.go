@@ -304,6 +304,7 @@ func (s *session) withdraw(seq uint64, a *pendingCall, err error) error {
 		var there, finished bool
 		s.update(func(st *sessionState) {
 			there = st.take(seq) != nil
+			st.missed = st.missed || there
 			finished = a.finished
 			if !there && !finished {
 				st.park(a, true)
@@ -368,6 +369,17 @@ func (s *session) undelivered(m *message, f *fault) (a *pendingCall) {
 		s.finishPending(a, s.explained(f))
 	}
 	return a
+}
+
+// onlyCall returns the number of the one call that an answer can belong to whose id nobody knows; 0 if there are several.
+func (s *session) onlyCall() (only uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.state.ours) == 1 && !s.state.missed {
+		for only = range s.state.ours {
+		}
+	}
+	return only
 }
 
 // stray drops a response that belongs to no call in flight. An error with the id null ends a client: the daemon could
@@ -528,7 +540,10 @@ func (r remote) sendLater(m *message, arg any, seq uint64, c *call) {
 func (r remote) watch(seq uint64, c *call) {
 	c.whenOver(func() {
 		there := false
-		r.update(func(st *sessionState) { there = st.take(seq) != nil })
+		r.update(func(st *sessionState) {
+			there = st.take(seq) != nil
+			st.missed = st.missed || there
+		})
 		if there {
 			r.sendCancel(seq)
 		}

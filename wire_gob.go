@@ -75,6 +75,7 @@ type gobCodec struct {
 	headID int
 	begun  bool        // the stream has begun as gob does; see length
 	taken  int         // bytes of the last value with its lengths, still on the input; see drop
+	late   int         // bytes of a message that has been refused, and is still to be dropped
 	bodyID int         // the type of the body; 0 if there is none
 	raw    []byte      // its value, as far as it is in the first message
 	rest   gobMessages // the messages behind that one
@@ -128,7 +129,9 @@ func (c *gobCodec) read(m *message) error {
 
 // drop takes the value that was read last off the input.
 func (c *gobCodec) drop() {
-	c.in.taken(c.taken)
+	if c.late == 0 { // otherwise the message goes on, and so does its deadline
+		c.in.taken(c.taken)
+	}
 	c.taken, c.bodyID, c.raw, c.rest = 0, 0, nil, nil
 }
 
@@ -136,6 +139,13 @@ func (c *gobCodec) drop() {
 // the value or its beginning. That message stays on the input until drop. isBody says that a header came before, so that
 // the stream may not end here.
 func (c *gobCodec) next(isBody bool) (id int, value []byte, err error) {
+	if c.late > 0 {
+		if err := c.in.discard(c.late); err != nil {
+			return 0, nil, err
+		}
+		c.in.advance(0)
+		c.late = 0
+	}
 	for begun := isBody; ; begun = true {
 		n, size, err := c.length(0, begun)
 		if err == nil && n > c.limits.MaxMessage {
@@ -217,8 +227,8 @@ func (c *gobCodec) length(at int, begun bool) (n, size int, err error) {
 	return int(min(v, maxGobSkip+1)), size, nil
 }
 
-// tooLong returns the error for a message over the limit. It skips a body, so that the stream can go on, unless that is
-// absurdly long or might go on in the next message.
+// tooLong returns the error for a message over the limit. A body is dropped as it arrives, so that the stream can go on,
+// unless that is absurdly long or might go on in the next message. Nobody waits for its end.
 func (c *gobCodec) tooLong(n, size int, isBody bool) error {
 	f := tooLarge("max_message", int64(c.limits.MaxMessage), fmt.Sprintf("the message has %d bytes", n))
 	b, err := c.in.need(size+9, true) // the id of its type is no longer than that
@@ -232,10 +242,7 @@ func (c *gobCodec) tooLong(n, size int, isBody bool) error {
 	case id <= 0 || c.types.open || n > maxGobSkip:
 		return f
 	}
-	if err := c.in.discard(size + n); err != nil {
-		return err
-	}
-	c.in.advance(0)
+	c.late = size + n
 	return &badMessage{fault: f}
 }
 

@@ -28,6 +28,7 @@ type jsonCodec struct {
 	scan    jsonScan
 
 	taken  int          // bytes of the last message, still on the input
+	skip   *jsonSkip    // the message that is being dropped; or nil
 	queue  []jsonParsed // the rest of a batch
 	raw    []byte       // the params or the result of the last message
 	result bool         // raw is a result
@@ -61,7 +62,9 @@ func newJSONCodec(in *input, l limits, f framing) codec {
 func (c *jsonCodec) read(m *message) error {
 	*m, c.raw = message{}, nil // while it waits for the next message, nothing of the last one is kept
 	if len(c.queue) == 0 {
-		c.in.advance(c.taken)
+		if c.skip == nil { // otherwise a message goes on, and so does its deadline
+			c.in.advance(c.taken)
+		}
 		c.taken = 0
 		value, err := c.value()
 		if err == nil && value[0] != '[' {
@@ -74,6 +77,11 @@ func (c *jsonCodec) read(m *message) error {
 		}
 		if err != nil {
 			*m = message{id: callID{json: nullID}}
+			var last *lastMessage
+			if errors.As(err, &last) {
+				*m = last.m
+				return last.fault
+			}
 			return err
 		}
 	}

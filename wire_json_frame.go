@@ -31,6 +31,11 @@ const (
 
 // value returns the next value, validated. It stays on the input.
 func (c *jsonCodec) value() ([]byte, error) {
+	if c.skip != nil {
+		if err := c.skim(); err != nil {
+			return nil, err
+		}
+	}
 	if err := c.skipSpace(); err != nil {
 		return nil, err
 	}
@@ -58,7 +63,7 @@ func (c *jsonCodec) bare() ([]byte, error) {
 		whole, err = c.scan.scan(c.in.bytes(), false)
 		switch {
 		case c.scan.pos > c.limits.MaxMessage:
-			return nil, c.skimBare(c.tooLong("the message is too long"))
+			return nil, c.refuse(c.tooLong("the message is too long"), nil)
 		case err != nil:
 			return nil, parseFaultAt(&c.scan, err)
 		case !whole:
@@ -68,7 +73,7 @@ func (c *jsonCodec) bare() ([]byte, error) {
 					return nil, io.ErrUnexpectedEOF
 				}
 			case err != nil:
-				return nil, err
+				return nil, c.cutShort(err, nil)
 			}
 		}
 	}
@@ -79,6 +84,12 @@ func (c *jsonCodec) bare() ([]byte, error) {
 // lined returns the value of a line.
 func (c *jsonCodec) lined() ([]byte, error) {
 	most := c.limits.MaxMessage
+	line := func(b []byte) (n int, last bool) {
+		if end := bytes.IndexByte(b, '\n'); end >= 0 {
+			return end + 1, true
+		}
+		return len(b), false
+	}
 	for seen := 0; ; {
 		b := c.in.bytes()
 		end := bytes.IndexByte(b[seen:min(len(b), most+1)], '\n')
@@ -87,16 +98,11 @@ func (c *jsonCodec) lined() ([]byte, error) {
 			c.taken = seen + end + 1
 			return c.framed(b[:seen+end])
 		case len(b) > most:
-			return nil, c.skim(c.tooLong("the message is too long"), func(b []byte) (n int, last bool) {
-				if end := bytes.IndexByte(b, '\n'); end >= 0 {
-					return end + 1, true
-				}
-				return len(b), false
-			})
+			return nil, c.refuse(c.tooLong("the message is too long"), line)
 		}
 		seen = len(b)
 		if err := c.in.more(true); err != nil {
-			return nil, noEOF(err)
+			return nil, c.cutShort(err, line)
 		}
 	}
 }
@@ -107,16 +113,18 @@ func (c *jsonCodec) headed() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	rest := left
+	counted := func(b []byte) (n int, last bool) {
+		n = min(len(b), rest)
+		rest -= n
+		return n, rest == 0
+	}
 	if left > c.limits.MaxMessage {
-		return nil, c.skim(c.tooLong(fmt.Sprintf("the message has %d bytes", left)), func(b []byte) (n int, last bool) {
-			n = min(len(b), left)
-			left -= n
-			return n, left == 0
-		})
+		return nil, c.refuse(c.tooLong(fmt.Sprintf("the message has %d bytes", left)), counted)
 	}
 	b, err := c.in.need(left, true)
 	if err != nil {
-		return nil, err
+		return nil, c.cutShort(err, counted)
 	}
 	c.taken = left
 	return c.framed(b)
@@ -141,7 +149,7 @@ func (c *jsonCodec) framed(text []byte) ([]byte, error) {
 	for part := range slices.Chunk(value, inputLarge) {
 		k.pass(part)
 	}
-	return nil, c.refuse(k, f)
+	return nil, &badMessage{m: c.messageOf(k), fault: f}
 }
 
 // parseFaultAt returns err if it is a fault, and otherwise the fault for a syntax error where s is.
@@ -157,60 +165,134 @@ func (c *jsonCodec) tooLong(what string) *fault {
 	return tooLarge("max_message", int64(c.limits.MaxMessage), what)
 }
 
-// skim drops a message as it arrives, and returns the error that answers it with f. end says how many of the bytes at
-// hand belong to it, and whether they are the last.
-func (c *jsonCodec) skim(f *fault, end func(b []byte) (n int, last bool)) error {
-	k := newJSONSkim()
-	for {
+// A jsonSkip is a message that is dropped as it arrives.
+type jsonSkip struct {
+	*jsonSkim
+	fault *fault
+	end   jsonEnd
+	last  bool // the stream ends with it
+
+	passed int         // how many of its bytes have come
+	told   knownAnswer // what was known when it was refused
+}
+
+// A jsonEnd says how many of the bytes at hand belong to a message, and whether they are the last. It is nil for one that
+// nothing but its own grammar ends.
+type jsonEnd func(b []byte) (n int, last bool)
+
+// A lastMessage is a badMessage behind which nothing can be read.
+type lastMessage struct{ badMessage }
+
+// refuse drops the message that has begun, and returns the error that answers it with f.
+func (c *jsonCodec) refuse(f *fault, end jsonEnd) error {
+	c.skip = &jsonSkip{jsonSkim: newJSONSkim(), fault: f, end: end}
+	return c.skim()
+}
+
+// cutShort returns the error for a message that has begun and is not read to its end because of err. It is answered with
+// its id if err is a fault. One that is over a limit is read on for that.
+func (c *jsonCodec) cutShort(err error, end jsonEnd) error {
+	var f *fault
+	if !errors.As(err, &f) || f.Code == codeParse { // with an id that could not be relied on
+		return noEOF(err)
+	}
+	c.skip = &jsonSkip{jsonSkim: newJSONSkim(), fault: f, end: end, last: true}
+	return c.skim()
+}
+
+// skim drops more of the message that is being dropped. It returns the error that answers the message, and nil at its end if it
+// has been answered. Nobody waits for the end of an answer, which may never come: one is refused once its id is known, and before
+// that once when it has passed the limit, for those who need no id to know whose it is.
+func (c *jsonCodec) skim() error {
+	k := c.skip
+	for most := c.limits.MaxMessage + 1; ; {
 		b := c.in.bytes()
-		n, last := end(b)
+		if k.passed < most { // what is known there must not depend on how much has arrived
+			b = b[:min(len(b), most-k.passed)]
+		}
+		n, whole, err := k.take(b)
+		k.passed += n
+		c.in.discard(n) // which does not wait: they are here
+		known := k.answer()
+		switch {
+		case err != nil:
+			c.skip = nil
+			return err
+		case whole:
+			c.skip = nil
+			c.in.advance(0)
+			if k.told > 0 && known <= k.told {
+				return nil
+			}
+			return c.refused(k)
+		case known > k.told && !k.last && (known == answerTo || k.passed == most):
+			k.told = known
+			return c.refused(k)
+		case len(c.in.bytes()) > 0:
+			continue
+		}
+		if err := c.in.more(true); err != nil {
+			var f *fault
+			switch {
+			case k.last:
+				c.skip = nil
+				return c.refused(k)
+			case k.told > 0 || !errors.As(err, &f):
+				c.skip = nil
+				return noEOF(err)
+			}
+			k.last = true // and once more: what is over the limit of a body can be read on
+		}
+	}
+}
+
+// refused returns the error that answers a message, of which k is all that is known.
+func (c *jsonCodec) refused(k *jsonSkip) error {
+	bad := badMessage{m: c.messageOf(k.jsonSkim), fault: k.fault}
+	if !k.last {
+		return &bad
+	}
+	if bad.m.kind != request { // the error concerns the stream, and is sent in any case
+		bad.m = message{id: callID{json: nullID}}
+	}
+	return &lastMessage{bad}
+}
+
+// take looks at more bytes, and returns how many of them belong to the message, and whether they are the last.
+func (k *jsonSkip) take(b []byte) (n int, whole bool, err error) {
+	if k.end != nil {
+		n, whole = k.end(b)
 		for part := range slices.Chunk(b[:n], inputLarge) {
 			k.pass(part) // an error means that no more of it is understood
 		}
-		c.in.discard(n) // which does not wait: they are here
-		if last {
-			c.in.advance(0)
-			return c.refuse(k, f)
-		}
-		if err := c.in.more(true); err != nil {
-			return noEOF(err)
-		}
+		return n, whole, nil
 	}
-}
-
-// skimBare is skim for a value that nothing but its own grammar ends.
-func (c *jsonCodec) skimBare(f *fault) error {
-	k := newJSONSkim()
-	for !k.whole {
-		b := c.in.bytes()
-		if len(b) == 0 {
-			if err := c.in.more(true); err != nil {
-				return noEOF(err)
-			}
-			continue
-		}
-		n, err := k.pass(b[:min(len(b), inputLarge)])
+	for n < len(b) && !k.whole {
+		more, err := k.pass(b[n:min(len(b), n+inputLarge)])
 		var deep *fault
 		switch {
 		case errors.As(err, &deep): // even for a skim
-			return f
+			return n, false, k.fault
 		case err != nil:
-			return parseFaultAt(&k.scan, err)
+			return n, false, parseFaultAt(&k.scan, err)
 		}
-		c.in.discard(n)
+		n += more
 	}
-	c.in.advance(0)
-	return c.refuse(k, f)
+	return n, k.whole, nil
 }
 
-// refuse returns the error that answers a message with f, of which k is all that is known.
-func (c *jsonCodec) refuse(k *jsonSkim, f *fault) error {
+// messageOf returns the message of which k is all that is known.
+func (c *jsonCodec) messageOf(k *jsonSkim) message {
 	var p jsonParsed
-	c.parseEnvelope(&p, &k.envelope)
-	if !k.whole && p.message.kind == notification {
-		p.message.kind = request // its id may be in the rest
+	e := k.known()
+	c.parseEnvelope(&p, &e)
+	switch m := &p.message; {
+	case m.kind == notification && !k.whole:
+		m.kind = request // its id may be in the rest
+	case m.kind == response && e.id == nil:
+		m.id.json = nullID
 	}
-	return &badMessage{m: p.message, fault: f}
+	return p.message
 }
 
 // skipSpace waits for the first byte that is neither white space nor part of a byte order mark.

@@ -73,11 +73,43 @@ func (k *jsonSkim) keep(member []byte) {
 }
 
 // miss notes a member whose value is too long to be kept. Only that it is there can matter.
-func (k *jsonSkim) miss(begun []byte) {
-	w := jsonWalk{b: begun}
+func (k *jsonSkim) miss(begun []byte) { k.envelope.begin(begun) }
+
+// begin notes a member of whose value nothing is known.
+func (e *jsonEnvelope) begin(member []byte) {
+	w := jsonWalk{b: member}
 	if name, ok := w.element(); ok && name[0] == '"' {
-		if at := k.envelope.member(name[1 : len(name)-1]); at != nil {
+		if at := e.member(name[1 : len(name)-1]); at != nil {
 			*at = []byte(nullID)
 		}
 	}
+}
+
+// known returns the envelope with the member that has begun.
+func (k *jsonSkim) known() jsonEnvelope {
+	e := k.envelope
+	if at := k.scan.member; at >= 0 && at < len(k.held) && !k.whole {
+		e.begin(k.held[at:])
+	}
+	return e
+}
+
+// knownAnswer is how much is known of a message that may be an answer.
+type knownAnswer uint8
+
+const (
+	answerUnknown knownAnswer = iota
+	answerToSome              // it is an answer, but its id has yet to come
+	answerTo                  // its id is known, too
+)
+
+// answer returns whether what has passed shows that the message is an answer.
+func (k *jsonSkim) answer() knownAnswer {
+	switch e := k.known(); {
+	case e.method != nil || e.result == nil && e.fault == nil:
+		return answerUnknown
+	case k.envelope.id == nil:
+		return answerToSome
+	}
+	return answerTo
 }
