@@ -61,6 +61,7 @@ func TestClientTellsWhoAnswers(t *testing.T) {
 		{"JSON that answers nothing", protoJSON, reads(`{"foo":1}"bye"`), codeConnection, "closed the connection before it answered", "--wait 5s"},
 		{"JSON that answers nothing, over HTTP", protoHTTP, reads("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{\"foo\":1}"), codeWrongProtocol, "is not ipcd: HTTP status 200 OK", "-e names another"},
 		{"an answer over HTTP that is too deep", protoHTTP, reads("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" + strings.Repeat("[", 100)), codeTooLarge, "max_depth", ""},
+		{"an echo, gob", protoGob, func(conn net.Conn) { io.Copy(conn, conn) }, codeWrongProtocol, "is not ipcd: it sent a request", "-e names another"},
 		{"the end", protoJSON, reads(""), codeConnection, "closed the connection before it answered", "--wait 5s"},
 		{"half an answer", protoJSON, reads(`{"jsonrpc":"2.0","id":1,"res`), codeConnection, "broke", "ipcd status"},
 		{"an error without an id", protoJSON, reads(`{"jsonrpc":"2.0","id":null,"error":{"code":-32002,"message":"too many connections"}}` + "\n"), codeBusy, "too many connections", ""},

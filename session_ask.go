@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"net"
 	"runtime"
 	"strconv"
@@ -30,9 +29,6 @@ type pendingCall struct {
 
 	passed *call // the call that is forwarded, for which no goroutine waits; or nil
 }
-
-// errEcho ends a session whose peer echoes what it is sent.
-var errEcho = errors.New("it sent a request instead of an answer")
 
 var pendingCalls = sync.Pool{New: func() any { return &pendingCall{wake: make(chan struct{}, 1)} }}
 

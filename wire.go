@@ -11,6 +11,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -127,6 +128,9 @@ type badMessage struct {
 	m     message // supplies the id of the answer
 	fault *fault
 }
+
+// errEcho ends the reading of answers from a peer that echoes what it is sent.
+var errEcho = errors.New("it sent a request instead of an answer")
 
 func (b *badMessage) Error() string { return b.fault.Text }
 func (b *badMessage) Unwrap() error { return b.fault }

@@ -282,7 +282,11 @@ func (c *gobCodec) longHeader(n, size int, f *fault) error {
 func (c *gobCodec) readHeader(m *message, id int, b []byte) error {
 	if c.header == nil || c.headID != id {
 		t := c.types.byID[id]
-		if !t.hasFields(gobHeaders[c.reads]) {
+		switch {
+		case t.hasFields(gobHeaders[c.reads]):
+		case c.reads == response && t.hasFields(gobHeaders[request]):
+			return errEcho
+		default:
 			return faultf(codeParse, "a gob value where net/rpc has a header")
 		}
 		c.header, c.headID = t, id
