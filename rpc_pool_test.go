@@ -198,13 +198,15 @@ func TestProviderWhoseAnswerCannotBeTaken(t *testing.T) {
 		}
 		return done
 	}
-	tooLong, empty, good := begin(), begin(), begin()
+	tooLong, empty, good, endless := begin(), begin(), begin(), begin()
 	send(t, theirs, `{"jsonrpc":"2.0","result":"`+strings.Repeat("x", 17<<20)+`","id":1}`)
 	checkCode(t, "an answer that is too long", receive(t, tooLong), codeApplication, "max_message")
 	send(t, theirs, `{"jsonrpc":"2.0","id":2}`)
 	checkCode(t, "an answer without a result", receive(t, empty), codeInternal, "neither a result nor an error")
 	send(t, theirs, `"ready"{"jsonrpc":"2.0","id":3,"result":"a"}`)
 	must(t, receive(t, good))
+	send(t, theirs, `{"jsonrpc":"2.0","id":4,"result":"`+strings.Repeat("x", 17<<20))
+	checkCode(t, "an answer without an end", receive(t, endless), codeApplication, "max_message")
 }
 
 // JSON as JSON parsers like to change it.
