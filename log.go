@@ -219,10 +219,15 @@ func (s *logSink) logs(level logrus.Level) bool { return level <= logrus.Level(s
 
 // emit writes one line. If lines were lost before it, it says so first.
 func (s *logSink) emit(level logrus.Level, msg string, fields logrus.Fields) {
+	s.sayLost()
+	s.line(level, msg, fields)
+}
+
+// sayLost says how many lines were lost, if there were any and there is room to say so.
+func (s *logSink) sayLost() {
 	if n := s.file.takeLost(); n > 0 {
 		s.line(logrus.WarnLevel, "log lines were lost because the log was not read in time", logrus.Fields{"lines": n})
 	}
-	s.line(level, msg, fields)
 }
 
 func (s *logSink) line(level logrus.Level, msg string, fields logrus.Fields) {
@@ -333,6 +338,7 @@ func (s *logSink) close() {
 	for _, c := range order {
 		s.report(c, held[c])
 	}
+	s.sayLost()
 	s.file.close()
 }
 
@@ -347,13 +353,13 @@ func (q quiet) Write(p []byte) (int, error) {
 
 const (
 	logQueue = 256                    // lines that may wait for a slow reader
-	logWait  = 100 * time.Millisecond // for room in the queue, once, before lines are dropped
+	logWait  = 100 * time.Millisecond // for room in the queue, all lines of a floodWindow together, before they are dropped
 	logEnd   = time.Second            // for the queue to empty at close
 )
 
 // A logFile writes lines to a file that may block: a full pipe whose reader sleeps, or a terminal stopped
-// with Ctrl-S. The daemon must not block with it. A goroutine therefore does the writing, and once
-// its queue is full, lines are dropped and counted.
+// with Ctrl-S. The daemon must not block with it, nor be as slow as whoever reads. A goroutine therefore does the writing,
+// and once its queue is full, lines are dropped and counted.
 type logFile struct {
 	f *os.File
 
@@ -362,7 +368,8 @@ type logFile struct {
 	lines  chan func()    // each func writes one line; nil before the first
 	done   chan struct{}  // closed when the goroutine has ended
 	pipe   chan os.Signal // see start
-	stuck  bool           // the last line found no room; none waits again until one does
+	window time.Time      // when waited was 0
+	waited time.Duration  // for room, since then
 	lost   int
 	closed bool
 }
@@ -385,12 +392,16 @@ func (l *logFile) put(write func()) {
 	}
 	select {
 	case l.lines <- write:
-		l.stuck = false
 		return
 	default:
 	}
-	if !l.stuck {
-		wait := time.NewTimer(logWait)
+	began := time.Now()
+	if began.Sub(l.window) >= floodWindow {
+		l.window, l.waited = began, 0
+	}
+	if l.waited < logWait {
+		defer func() { l.waited += time.Since(began) }()
+		wait := time.NewTimer(logWait - l.waited)
 		defer wait.Stop()
 		select {
 		case l.lines <- write:
@@ -398,7 +409,6 @@ func (l *logFile) put(write func()) {
 		case <-wait.C:
 		}
 	}
-	l.stuck = true
 	l.lost++
 }
 

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -200,4 +201,82 @@ func TestJournalEntry(t *testing.T) {
 			t.Errorf("the priority of %s is %d; want %d", level, e.priority, priority)
 		}
 	}
+}
+
+// TestJournalThatIsNotRead has the journal's queue full of what others have sent, and nobody read it: calls are answered
+// all the same. Once the journal is read again, it has the lines that found room, and how many did not.
+func TestJournalThatIsNotRead(t *testing.T) {
+	needRoot(t)
+	e := at(tempSocket(t))
+	must(t, inOwnRun(t, func() error {
+		if err := os.MkdirAll("/run/systemd/journal", 0o755); err != nil {
+			return err
+		}
+		l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: journalSocket, Net: "unixgram"})
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		for full := false; !full; { // a socket has room for so much itself, and the queue for the messages of several
+			fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+			if err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+			for full = true; unix.Sendto(fd, []byte("MESSAGE=full\n"), unix.MSG_DONTWAIT, &unix.SockaddrUnix{Name: journalSocket}) == nil; full = false {
+			}
+		}
+		ours, theirs, err := pair()
+		if err != nil {
+			return err
+		}
+		defer ours.Close()
+		defer theirs.Close()
+		cmd := exec.Command("ipcd", "run", "--listen", e.String(), "--log-level", "debug")
+		cmd.Stderr = theirs
+		cmd.Env = append(os.Environ(), "JOURNAL_STREAM="+streamOf(t)(theirs))
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		defer func() {
+			cmd.Process.Signal(unix.SIGTERM)
+			if err := <-ended; err != nil {
+				t.Errorf("the daemon ends with %v", err)
+			}
+		}()
+		ctx, cancel := context.WithTimeout(t.Context(), testPatience)
+		defer cancel()
+		c, err := connect(ctx, e, defaultLimits(), testPatience)
+		if err != nil {
+			return err
+		}
+		defer c.close()
+		for range 2 * logQueue {
+			if err := c.call(ctx, "Ipcd.Ping", nil, nil); err != nil {
+				return err
+			}
+		}
+		l.SetReadDeadline(time.Now().Add(testPatience))
+		b := make([]byte, 64<<10)
+		for read, asked := 0, false; ; read++ {
+			n, err := l.Read(b)
+			if err != nil {
+				return fmt.Errorf("after %d messages: %w", read, err)
+			}
+			fields, err := journalFields(b[:n])
+			switch {
+			case err != nil:
+				return err
+			case strings.HasPrefix(fields["MESSAGE"], "log lines were lost because the log was not read in time"):
+				return nil
+			case strings.HasPrefix(fields["MESSAGE"], "listening"):
+				asked = true
+			}
+			if asked { // there is room again, for a line that says so
+				c.call(ctx, "Ipcd.Ping", nil, nil)
+			}
+		}
+	}))
 }

@@ -8,9 +8,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -317,6 +319,25 @@ func TestLogSurvivesReaderThatSleeps(t *testing.T) {
 	if !strings.Contains(all, want) || !strings.HasSuffix(all, "awake\n") {
 		t.Errorf("log ends %q; want %q in it and awake at its end", all[max(0, len(all)-300):], want)
 	}
+}
+
+// A daemon whose log is read slowly waits for it a little, and not for each line.
+func TestLogIsNotAsSlowAsItsReader(t *testing.T) {
+	pipe := make(chan os.Signal, 1)
+	signal.Notify(pipe, syscall.SIGPIPE) // whose goroutine is none of the bubble's
+	defer signal.Stop(pipe)
+	synctest.Test(t, func(t *testing.T) {
+		l := &logFile{}
+		began := time.Now()
+		for range 4 * logQueue {
+			l.put(func() { <-time.After(logWait / 4) }) // the bubble's clock
+		}
+		if took := time.Since(began); took > logWait || l.lost == 0 || l.lost > 3*logQueue {
+			t.Errorf("%d lines took %v, and %d are lost; want at most %v, and that a few wait", 4*logQueue, took, l.lost, logWait)
+		}
+		l.close()
+		<-l.done
+	})
 }
 
 func TestLogCloseGivesUpOnReaderThatSleeps(t *testing.T) {
