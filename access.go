@@ -1,6 +1,6 @@
 package main
 
-// This file owns the decision who may call a daemon.
+// This file owns the decision who may call a daemon, and who may offer it services.
 
 // mayConnect returns nil if p may call on the endpoint e at all: the user that the daemon runs as, those who could
 // become that user, and the members of allow. A peer without a known user is admitted only where e waives proof.
@@ -24,4 +24,18 @@ func (p peer) mayConnect(e endpoint, allow group) error {
 		f.Text += " and is not a member of the group " + allow.name
 	}
 	return f.withHint("let a group of theirs call with --allow-group, or have them run a daemon of their own")
+}
+
+// mayRegister returns nil if p may offer services to all callers of the daemon: the user that it runs as, and those who
+// could become that user.
+func (p peer) mayRegister() error {
+	own, err := ownPeer()
+	switch {
+	case err != nil:
+		return faultf(codeDenied, "access denied: the daemon cannot tell who it is: %w", err)
+	case p.isUser(own) || isMaster(p):
+		return nil
+	}
+	return faultf(codeDenied, "access denied: %s may not offer services to the callers of %s", p.who(), own.who()).
+		withHint("offer it as %s, or as %s", own.who(), masters)
 }

@@ -43,6 +43,8 @@ type limits struct {
 	MaxBatch       int           // requests in one JSON-RPC batch
 	MaxCalls       int           // calls in flight on one connection
 	MaxConnections int           // connections of one user
+	MaxMethods     int           // methods that one provider offers
+	MaxWaiting     int           // calls that wait for the providers of one method to have room
 	FirstBytes     time.Duration // from accept to the first bytes
 	Message        time.Duration // from the first byte of a message to its last
 	Write          time.Duration // one blocked write
@@ -54,7 +56,7 @@ type limits struct {
 // defaultLimits returns the limits that docs/protocol.md documents.
 func defaultLimits() limits {
 	return limits{
-		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024,
+		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxMethods: 1000, MaxWaiting: 1024,
 		FirstBytes: 5 * time.Second, Message: 30 * time.Second, Write: 10 * time.Second,
 		HalfClose: 2 * time.Second, Drain: 10 * time.Second,
 	}
@@ -127,6 +129,10 @@ var settingTable = []setting{
 		doc: "Calls in flight on one connection."},
 	{key: "limits.max_connections", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxConnections }, min: 1, max: 1_000_000,
 		doc: "Connections of one user."},
+	{key: "limits.max_methods", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxMethods }, min: 1, max: 1_000_000,
+		doc: "Methods that one provider may offer."},
+	{key: "limits.max_waiting", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxWaiting }, min: 1, max: 1_000_000,
+		doc: "Calls that may wait for the providers of one method, while those have as many as they take."},
 	{key: "limits.first_bytes", kind: ofDuration, at: func(s *settings) any { return &s.Limits.FirstBytes }, min: oneTick, max: oneDay,
 		doc: "How long a new connection may stay silent."},
 	{key: "limits.message", kind: ofDuration, at: func(s *settings) any { return &s.Limits.Message }, min: oneTick, max: oneDay,

@@ -127,7 +127,7 @@ func (d *daemon) run(ctx context.Context) (err error) {
 func newDaemonServer(r *router, set settings, log *logger) (*server, error) {
 	s := newServer(r, set.Limits, log)
 	s.openTo(set.allow)
-	return s, addReceiver(r, &Ipcd{server: s, began: time.Now()}, ipcdDocs)
+	return s, s.addOwnService()
 }
 
 // listen opens every endpoint and then starts to serve them, so that a failure leaves no caller half served.

@@ -291,7 +291,7 @@ func startServerWith(t testing.TB, change func(l *limits), endpoints ...endpoint
 		}
 	})
 	for _, err := range []error{
-		addReceiver(router, &Ipcd{server: s.server, began: time.Now()}, ipcdDocs),
+		s.server.addOwnService(),
 		addReceiver(router, s.trial, nil),
 	} {
 		if err != nil {

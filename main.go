@@ -40,7 +40,7 @@
 // A request arrives at a listener of transport or pipe. The server asks access who may call, looks at the first
 // bytes and gives the connection to a session, or to HTTP, which makes a session of each request. The
 // session's codec turns bytes into messages; the router (rpc) finds the method, which runs here or hands the
-// call on to a provider by a session of the provider's own. (No command registers a provider yet.) The answer
+// call on to a provider by a session of the provider's own: that over which it has registered. The answer
 // goes back through the session by which the request came.
 //
 // Where the next one goes:

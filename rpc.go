@@ -4,8 +4,9 @@ package main
 // also makes a service of a Go type, by reflection.
 //
 // rpc_services.go lists our services, rpc_call.go is a call, rpc_error.go the error of a method, rpc_schema.go describes Go
-// types as JSON Schema, and rpc_pool.go forwards calls to providers. A new Go service is a line in rpc_services.go; a new
-// kind of service implements service and is added to the router; a new kind of provider implements provider in rpc_pool.go.
+// types as JSON Schema, rpc_offer.go has what providers offer, and rpc_pool.go forwards calls to them. A new Go service is a
+// line in rpc_services.go; a new kind of service implements service and is added to the router; a new kind of provider
+// implements provider in rpc_pool.go.
 
 import (
 	"context"
@@ -15,6 +16,7 @@ import (
 	"reflect"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,6 +43,9 @@ type method struct {
 	result   reflect.Type // nil if it returns none
 	doc      string       // one line; may be empty
 
+	// described is what its provider says of it; nil for a method that is described by its types.
+	described *Description
+
 	// invoke runs the method in this process, and in the goroutine that reads the connection as long as the method is
 	// quick. arg is a pointer to the argument, or nil if the method takes none.
 	invoke func(ctx context.Context, arg any) (any, error)
@@ -52,6 +57,21 @@ type method struct {
 	// slow is how many more quick calls it takes until the method may run in the reading goroutine again, see
 	// session.handle. A call that held up the reader sets it; each quick call decrements it.
 	slow atomic.Int32
+}
+
+// describe describes the method under its name.
+func (m *method) describe(name string) (d Description) {
+	switch {
+	case m.described != nil:
+		d = *m.described
+	case m.argument != nil:
+		d.Argument = argumentSchema(m.argument)
+	}
+	if m.described == nil {
+		d.Result = resultSchema(m.result)
+	}
+	d.Method, d.Doc = name, m.doc
+	return d
 }
 
 // newArgument returns a pointer for the codec to decode the argument into.
@@ -84,18 +104,28 @@ func (m *method) run(ctx context.Context, arg any, crashed func(name string, val
 	return result, nil
 }
 
-// A router finds methods by name. Lookups take no lock.
+// A router finds methods by name: those that run here, and those that providers offer. Lookups take no lock.
 type router struct {
-	mu       sync.Mutex // guards services, and the replacement of index
-	services map[string]service
-	index    atomic.Pointer[map[string]*method] // by Service.Method; replaced, never changed
+	mu       sync.Mutex         // guards what follows, and the replacement of index
+	services map[string]service // that run here
+	offers   []*offer           // in the order in which they came
+	pools    map[string]*pool   // by what is offered: Service.Method or Service.*
+	lastID   int                // of a provider
+
+	index   atomic.Pointer[map[string]*method] // by Service.Method or Service.*; replaced, never changed
+	waiting atomic.Int64                       // calls in all pools that wait for a provider to have room
+	most    atomic.Int64                       // max_waiting, for each pool
 }
 
 func newRouter() *router {
-	r := &router{services: map[string]service{}}
+	r := &router{services: map[string]service{}, pools: map[string]*pool{}}
 	r.index.Store(&map[string]*method{})
+	r.obey(defaultLimits())
 	return r
 }
+
+// obey puts the limits on what waits into force.
+func (r *router) obey(l limits) { r.most.Store(int64(l.MaxWaiting)) }
 
 // add registers a service under a name. It fails if the name is taken.
 func (r *router) add(name string, s service) error {
@@ -112,6 +142,83 @@ func (r *router) add(name string, s service) error {
 	return nil
 }
 
+// offer adds what a provider offers, in place of old unless that is nil: all of it, or nothing. The provider gets its first
+// call once the offer is opened.
+func (r *router) offer(o, old *offer) *fault {
+	var f *fault
+	r.change(func() { f = r.offerLocked(o, old) })
+	return f
+}
+
+// open lets the provider of an offer be called.
+func (r *router) open(o *offer) { r.change(func() { o.opened.Store(true) }) }
+
+func (r *router) offerLocked(o, old *offer) *fault {
+	for _, d := range o.methods {
+		if service, _, _ := strings.Cut(d.Method, "."); r.services[service] != nil {
+			return faultf(codeDenied, "%s: the service %s is built in", d.Method, service)
+		}
+	}
+	for _, other := range r.offers {
+		if other == old {
+			continue
+		}
+		name := o.overlaps(other)
+		switch {
+		case name == "":
+		case !other.who.isSame(o.who):
+			return faultf(codeDenied, "%s is offered by %s", name, other.who.who())
+		case !other.share || !o.share:
+			return faultf(codeDenied, "%s is offered by the provider %s; several may offer it if each registers with share", name, other.id)
+		}
+	}
+	if at := slices.Index(r.offers, old); at >= 0 {
+		o.id = old.id
+		r.offers[at] = o
+		old.pools = nil
+		return nil
+	}
+	r.lastID++
+	o.id = "p" + strconv.Itoa(r.lastID)
+	r.offers = append(r.offers, o)
+	return nil
+}
+
+// withdraw removes an offer. Calls that its provider has go on.
+func (r *router) withdraw(o *offer) {
+	r.change(func() {
+		r.offers = slices.DeleteFunc(r.offers, func(other *offer) bool { return other == o })
+		o.pools = nil
+	})
+}
+
+// change changes the offers, and does what follows for the calls that wait.
+func (r *router) change(change func()) {
+	r.mu.Lock()
+	pools := slices.Collect(maps.Values(r.pools)) // some of them are about to lose their last provider
+	change()
+	r.reindexLocked()
+	for _, p := range r.pools {
+		pools = append(pools, p)
+	}
+	r.mu.Unlock()
+	if r.waiting.Load() > 0 {
+		goOn(pools)
+	}
+}
+
+// release notes that the provider of o is through with a call.
+func (r *router) release(o *offer) {
+	o.busy.Add(-1)
+	if r.waiting.Load() == 0 {
+		return
+	}
+	r.mu.Lock()
+	pools := slices.Clone(o.pools)
+	r.mu.Unlock()
+	goOn(pools)
+}
+
 func (r *router) reindexLocked() {
 	index := map[string]*method{}
 	for name, s := range r.services {
@@ -119,13 +226,64 @@ func (r *router) reindexLocked() {
 			index[name+"."+n] = s.method(n)
 		}
 	}
+	for name, m := range r.offeredLocked() {
+		index[name] = m
+	}
 	r.index.Store(&index)
+}
+
+// offeredLocked gives each name that is offered the pool of its providers, and returns the methods that hand calls to those.
+// Who offers a whole service is a provider of each of its names.
+func (r *router) offeredLocked() map[string]*method {
+	providers := map[string][]*offer{}
+	described := map[string]*Description{}
+	for _, o := range r.offers {
+		o.pools = nil
+		for i := range o.methods {
+			if d := &o.methods[i]; described[d.Method] == nil {
+				described[d.Method] = d
+			}
+		}
+	}
+	for name := range described {
+		service, _, _ := strings.Cut(name, ".")
+		for _, o := range r.offers {
+			if o.describes(name) != nil || o.describes(service+"."+anyMethod) != nil {
+				providers[name] = append(providers[name], o)
+			}
+		}
+	}
+	methods := map[string]*method{}
+	for name, all := range providers {
+		p := r.pools[name]
+		if p == nil {
+			p = &pool{router: r}
+			r.pools[name] = p
+		}
+		for _, o := range all {
+			o.pools = append(o.pools, p)
+		}
+		methods[name] = p.newForwarder(described[name])
+	}
+	for name, p := range r.pools {
+		if providers[name] == nil {
+			delete(r.pools, name)
+		}
+		p.setProviders(providers[name])
+	}
+	return methods
 }
 
 // find returns the method for a name such as "Echo.Say".
 func (r *router) find(name string, _ *peer) (*method, *fault) {
-	if m := (*r.index.Load())[name]; m != nil {
+	index := *r.index.Load()
+	if m := index[name]; m != nil {
 		return m, nil
+	}
+	if service, short, ok := strings.Cut(name, "."); ok && isServiceName(short) {
+		if m := index[service+"."+anyMethod]; m != nil {
+			return m, nil
+		}
 	}
 	f := &fault{Code: codeNoMethod, Text: fmt.Sprintf("there is no method %s", shorten(name, 100))}
 	if near := nearest(shorten(name, 100), r.methods()); near != "" {
@@ -140,10 +298,13 @@ func (r *router) methods() []string {
 }
 
 // names lists the services in alphabetical order.
-func (r *router) names() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Sorted(maps.Keys(r.services))
+func (r *router) names() (names []string) {
+	for _, full := range r.methods() {
+		if service, _, _ := strings.Cut(full, "."); !slices.Contains(names, service) {
+			names = append(names, service)
+		}
+	}
+	return names
 }
 
 // isServiceName reports whether name can stand before the dot in every protocol and shell.
@@ -168,6 +329,13 @@ type receiver struct {
 
 func (r *receiver) names() []string            { return r.sorted }
 func (r *receiver) method(name string) *method { return r.methods[name] }
+
+// add adds a method that is not one of the Go value.
+func (r *receiver) add(name string, m *method) {
+	r.methods[name] = m
+	r.sorted = append(r.sorted, name)
+	slices.Sort(r.sorted)
+}
 
 var (
 	contextType = reflect.TypeFor[context.Context]()

@@ -48,12 +48,21 @@ func (c *call) reply(result any, f *fault) bool {
 	if f == nil && !c.answered.Load() {
 		result, f = c.from.encode(c, result)
 	}
-	if !c.answered.CompareAndSwap(false, true) {
+	if !c.own() {
 		return false
 	}
+	c.send(result, f)
+	return true
+}
+
+// own reserves the answer for the caller of own, who has to send it. It returns false if the call has been answered, or
+// somebody else will do that.
+func (c *call) own() bool { return c.answered.CompareAndSwap(false, true) }
+
+// send sends the answer to a call that the caller of send owns.
+func (c *call) send(result any, f *fault) {
 	c.lastPart()
 	c.from.answer(c, result, f)
-	return true
 }
 
 // lastPart waits for the part that is on its way, so that none follows the answer: later ones find the call answered. The
@@ -70,7 +79,7 @@ func (c *call) lastPart() {
 // peer takes to read what it is told instead. It reports whether the answer was still to be had: then the caller of claim
 // sends it.
 func (c *call) claim(reason error) bool {
-	mine := c.answered.CompareAndSwap(false, true)
+	mine := c.own()
 	c.end(reason)
 	return mine
 }
@@ -101,15 +110,20 @@ func (c *call) inTurn(send func() error) error {
 // whenOver calls f when the call ends, whether answered or given up; at once if it has ended. There is one such f: a
 // later one replaces it.
 func (c *call) whenOver(f func()) {
-	c.mu.Lock()
-	over := c.err != nil
-	if !over {
-		c.onEnd = f
-	}
-	c.mu.Unlock()
-	if over {
+	if !c.hook(f) {
 		f()
 	}
+}
+
+// hook is whenOver for a call that has not ended. It returns false if c has.
+func (c *call) hook(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return false
+	}
+	c.onEnd = f
+	return true
 }
 
 type contextKey int

@@ -1,7 +1,7 @@
 package main
 
 // This file owns providers, which answer calls outside of this process, and pools of them. A new kind of provider
-// implements provider and is added to the pool of a service, whose methods newForwarder makes.
+// implements provider; the router puts it into the pools of what it offers.
 
 import (
 	"slices"
@@ -11,47 +11,148 @@ import (
 // A provider answers calls outside of this process: a worker, a peer that has registered, another machine.
 type provider interface {
 	// ask forwards c and returns at once. It answers c, even if the provider is gone, unless c ends before: then
-	// the call is withdrawn from the provider.
-	ask(c *call)
-	// load returns the number of calls that it has not answered, or -1 if it is gone for good: it leaves its pool.
-	load() int
+	// the call is withdrawn from the provider. It calls done once the provider is through with c.
+	ask(c *call, done func())
 }
 
-// A pool is the providers of one service, which share its calls.
+// A pool is the providers of one method, or of one service, which share its calls. Calls that come while none of them has
+// room wait for one that has.
 type pool struct {
-	mu        sync.Mutex
-	providers []provider
+	router *router
+
+	mu      sync.Mutex
+	offers  []*offer // whose turn is next comes first
+	waiting []*call  // longest first
 }
 
-// newForwarder returns a method that forwards its calls to the pool. Arguments and results are passed on verbatim.
-func (p *pool) newForwarder(name, doc string) *method {
-	return &method{name: name, doc: doc, argument: documentType, result: documentType, forward: p.forward}
+// newForwarder returns a method that hands its calls to the pool. Arguments and results are passed on verbatim.
+func (p *pool) newForwarder(d *Description) *method {
+	return &method{name: d.Method, doc: d.Doc, described: d, argument: documentType, result: documentType, forward: p.forward}
 }
 
-func (p *pool) add(one provider) {
+// setProviders replaces the providers. The caller has to call goOn without any lock.
+func (p *pool) setProviders(offers []*offer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.providers = append(p.providers, one)
+	p.offers = slices.Clone(offers)
+}
+
+func noProvider(c *call) *fault {
+	return goneFault("the service of "+c.method+" has no provider any more", true)
 }
 
 // forward passes c to the provider with the fewest calls; providers with equally many take turns.
 func (p *pool) forward(c *call) {
 	p.mu.Lock()
-	p.providers = slices.DeleteFunc(p.providers, func(one provider) bool { return one.load() < 0 })
-	var best provider
-	least, at := 0, 0
-	for i, one := range p.providers {
-		if n := one.load(); best == nil || n < least {
-			best, least, at = one, n, i
-		}
+	var o *offer
+	var f *fault
+	if len(p.waiting) == 0 {
+		o = p.reserveLocked()
 	}
-	if best != nil {
-		p.providers = append(slices.Delete(p.providers, at, at+1), best)
+	if o == nil {
+		o, f = p.joinLocked(c)
 	}
 	p.mu.Unlock()
-	if best == nil {
-		c.reply(nil, goneFault("the service of "+c.method+" has no provider any more", true))
-		return
+	switch {
+	case o != nil:
+		p.hand(c, o)
+	case f != nil:
+		c.reply(nil, f)
 	}
-	best.ask(c)
+}
+
+// joinLocked has c wait for its turn, unless a provider has room after all, or there is a reason to refuse c.
+func (p *pool) joinLocked(c *call) (*offer, *fault) {
+	switch most := p.router.most.Load(); {
+	case len(p.offers) == 0:
+		return nil, noProvider(c)
+	case int64(len(p.waiting)) >= most:
+		return nil, busy("max_waiting", most, "too many calls wait for a provider of "+c.method)
+	}
+	p.router.waiting.Add(1) // before the last look: whoever makes room from now on sees that a call waits
+	if len(p.waiting) == 0 {
+		if o := p.reserveLocked(); o != nil {
+			p.router.waiting.Add(-1)
+			return o, nil
+		}
+	}
+	if !c.hook(func() { p.forget(c) }) {
+		p.router.waiting.Add(-1) // it is over
+		return nil, nil
+	}
+	p.waiting = append(p.waiting, c)
+	return nil, nil
+}
+
+// hand gives c to a provider, at which a place is reserved for it.
+func (p *pool) hand(c *call, o *offer) {
+	o.provider.ask(c, func() { p.router.release(o) })
+}
+
+// reserveLocked takes a place at the provider with the fewest calls, or returns nil if none has room.
+func (p *pool) reserveLocked() *offer {
+	for {
+		best, least := -1, int64(0)
+		for i, o := range p.offers {
+			if busy, more := o.room(); more && (best < 0 || busy < least) {
+				best, least = i, busy
+			}
+		}
+		if best < 0 {
+			return nil
+		}
+		if o := p.offers[best]; o.reserve() { // otherwise another pool was faster
+			p.offers = append(slices.Delete(p.offers, best, best+1), o)
+			return o
+		}
+	}
+}
+
+// goOn hands calls that wait to providers that have room. If there are no providers any more, nobody answers them.
+func goOn(pools []*pool) {
+	for _, p := range pools {
+		for p.next() {
+		}
+	}
+}
+
+// next takes the call that has waited longest, if there is something to be done for it.
+func (p *pool) next() bool {
+	c, o := p.take()
+	switch {
+	case o != nil:
+		p.hand(c, o)
+	case c != nil:
+		c.reply(nil, noProvider(c))
+	}
+	return c != nil
+}
+
+// take returns the call that has waited longest and the provider that it goes to, which is nil if there is none any more.
+// It returns nil if no call waits, or no provider has room.
+func (p *pool) take() (c *call, o *offer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.waiting) == 0 {
+		return nil, nil
+	}
+	if len(p.offers) > 0 {
+		if o = p.reserveLocked(); o == nil {
+			return nil, nil
+		}
+	}
+	c = p.waiting[0]
+	p.waiting = slices.Delete(p.waiting, 0, 1)
+	p.router.waiting.Add(-1)
+	return c, o
+}
+
+// forget removes c, which nobody waits for any more, from those that wait.
+func (p *pool) forget(c *call) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.Index(p.waiting, c); i >= 0 {
+		p.waiting = slices.Delete(p.waiting, i, i+1)
+		p.router.waiting.Add(-1)
+	}
 }

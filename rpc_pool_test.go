@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,35 +81,26 @@ type provided struct {
 	over chan error
 }
 
-// provide starts a server whose service Far is answered by the other end of a connection.
+// provide starts a server at the endpoints and one more, over which Far is registered.
 func provide(t *testing.T, endpoints ...endpoint) *provided {
 	t.Helper()
+	at := localEndpoint(t)
 	p := &provided{
-		testServer: startServerWith(t, nil, endpoints...), over: make(chan error, 1),
+		testServer: startServerWith(t, nil, append(endpoints, at)...), over: make(chan error, 1),
 		far: &Far{entered: make(chan string, 1000), left: make(chan error, 1000), release: make(chan struct{})},
 	}
-	ours, theirs := overEndpoint(localEndpoint)(t)
-	p.conn = theirs
+	p.conn = noDeadline(rawDial(t, at))
 	far := newRouter()
 	must(t, addReceiver(far, p.far, nil))
-	theirSession := newJSONSession(theirs, far, "theirs")
-	theirSession.ended = func(error) { theirSession.cut(nil) }
-	ourSession := newJSONSession(ours, newRouter(), "ours")
-	go func() { p.over <- theirSession.serve() }()
-	served := make(chan error, 1)
-	go func() { served <- ourSession.serve() }()
-	t.Cleanup(func() {
-		theirs.Close()
-		ours.Close()
-		receive(t, served)
-	})
-	all := &pool{}
-	all.add(remote{session: ourSession, timeout: true, parts: true})
-	methods := &receiver{methods: map[string]*method{}, sorted: []string{"Block", "Count", "Echo", "Fail", "Flood"}}
-	for _, name := range methods.sorted {
-		methods.methods[name] = all.newForwarder("Far."+name, "")
+	session := newJSONSession(p.conn, far, "theirs")
+	session.ended = func(error) { session.cut(nil) }
+	go func() { p.over <- session.serve() }()
+	t.Cleanup(func() { p.conn.Close() })
+	var got Registered
+	must(t, session.ask(t.Context(), "Ipcd.Register", map[string]any{"methods": far.methods(), "extensions": []string{"timeout", "parts"}}, &got, nil))
+	if !slices.Equal(got.Methods, far.methods()) {
+		t.Fatalf("%v are registered; want %v", got.Methods, far.methods())
 	}
-	must(t, p.router.add("Far", methods))
 	return p
 }
 
@@ -178,15 +170,9 @@ func TestProviderErrorsPass(t *testing.T) {
 // A provider's answer that cannot be taken ends the call that it answers, and no other.
 func TestProviderWhoseAnswerCannotBeTaken(t *testing.T) {
 	s := startServerWith(t, nil, localEndpoint(t))
-	ours, theirs := overEndpoint(localEndpoint)(t)
-	provider := newJSONSession(ours, newRouter(), "ours")
-	served := make(chan error, 1)
-	go func() { served <- provider.serve() }()
-	defer receive(t, served)
+	theirs := rawDial(t, s.endpoints[0])
 	defer theirs.Close()
-	all := &pool{}
-	all.add(remote{session: provider})
-	must(t, s.router.add("Far", &receiver{methods: map[string]*method{"Say": all.newForwarder("Far.Say", "")}, sorted: []string{"Say"}}))
+	register(t, theirs, `["Far.Say"]`)
 	c := dialOurs(protoJSON)(t, s.endpoints[0])
 	defer c.close()
 	requests := bufio.NewReader(theirs)
@@ -331,7 +317,7 @@ func TestProviderThatDoesNotReadHoldsNoMore(t *testing.T) {
 			t.Fatal("more calls wait for the provider than may")
 		}
 		c := &call{message: message{method: "Far.Echo"}, arg: &big, from: faultsOf(answers)}
-		r.ask(c)
+		r.ask(c, func() {})
 		select {
 		case refused = <-answers:
 		default:
@@ -487,10 +473,7 @@ func TestProviderThatGoes(t *testing.T) {
 	if f.data().Retry {
 		t.Error("it may be sent again, although the provider had it")
 	}
-	f = checkCode(t, "a call after", ask(c, "Far.Block", "a", nil), codeGone, "no provider")
-	if !f.data().Retry {
-		t.Error("it may not be sent again, although the provider never had it")
-	}
+	checkCode(t, "a call after", ask(c, "Far.Block", "a", nil), codeNoMethod, "there is no method")
 	checkSay(t, c, "still here")
 	receive(t, p.over)
 }
@@ -538,30 +521,109 @@ func TestCallThatBeginsAfterTheCutEnds(t *testing.T) {
 }
 
 // A slowProvider takes calls and answers none.
-type slowProvider struct{ calls []*call }
+type slowProvider struct {
+	calls []*call
+	done  []func()
+}
 
-func (s *slowProvider) ask(c *call) { s.calls = append(s.calls, c) }
-func (s *slowProvider) load() int   { return len(s.calls) }
+func (s *slowProvider) ask(c *call, done func()) {
+	s.calls, s.done = append(s.calls, c), append(s.done, done)
+}
+
+// offering registers a provider without a connection.
+func offering(t *testing.T, r *router, p provider, most int64, names ...string) *offer {
+	t.Helper()
+	o := &offer{provider: p, share: true, most: most, who: peer{Known: true}}
+	for _, n := range names {
+		o.methods = append(o.methods, Description{Method: n})
+	}
+	if f := r.offer(o, nil); f != nil {
+		t.Fatal(f)
+	}
+	r.open(o)
+	return o
+}
+
+// forwarded has the providers of a name take a call.
+func forwarded(t *testing.T, r *router, name string) (c *call, answers chan *fault) {
+	t.Helper()
+	m, f := r.find(name, nil)
+	if f != nil {
+		t.Fatal(f)
+	}
+	answers = make(chan *fault, 1)
+	c = &call{message: message{method: name}, m: m, from: faultsOf(answers)}
+	m.forward(c)
+	return c, answers
+}
 
 func TestPoolSharesCalls(t *testing.T) {
+	r := newRouter()
 	var a, b slowProvider
-	all := &pool{}
-	all.add(&a)
-	all.add(goneProvider{}) // which has nothing to do, and never will again
-	all.add(&b)
+	offering(t, r, &a, 0, "Far.Say")
+	offering(t, r, &b, 0, "Far.*")
 	for range 10 {
-		all.forward(&call{})
+		forwarded(t, r, "Far.Say")
 	}
-	if a.load() != 5 || b.load() != 5 {
-		t.Errorf("of ten calls the providers have %d and %d; want 5 each", a.load(), b.load())
+	if len(a.calls) != 5 || len(b.calls) != 5 {
+		t.Errorf("of ten calls the providers have %d and %d; want 5 each", len(a.calls), len(b.calls))
+	}
+	forwarded(t, r, "Far.Other")
+	if len(b.calls) != 6 {
+		t.Error("who offers a whole service is not asked for one of its methods")
 	}
 }
 
-// A goneProvider has been lost.
-type goneProvider struct{}
+// Calls wait while the providers have as many as they take, each for its turn.
+func TestPoolHasCallsWait(t *testing.T) {
+	r := newRouter()
+	var a, b slowProvider
+	offering(t, r, &a, 2, "Far.Say", "Far.Sing")
+	offering(t, r, &b, 1, "Far.Say")
+	for range 3 {
+		forwarded(t, r, "Far.Say")
+	}
+	first, _ := forwarded(t, r, "Far.Say")
+	forgotten, _ := forwarded(t, r, "Far.Say")
+	sung, _ := forwarded(t, r, "Far.Sing")
+	last, answer := forwarded(t, r, "Far.Say")
+	if len(a.calls) != 2 || len(b.calls) != 1 {
+		t.Fatalf("the providers have %d and %d calls; want 2 and 1", len(a.calls), len(b.calls))
+	}
+	forgotten.end(context.Canceled)
+	b.done[0]()
+	a.done[0]()
+	if b.calls[1] != first || a.calls[2] != sung && a.calls[2] != last {
+		t.Error("those that have waited longest are not asked first")
+	}
+	a.done[1]()
+	a.done[2]()
+	if n := r.waiting.Load(); n != 0 || len(a.calls) != 4 || len(b.calls) != 2 {
+		t.Errorf("%d calls wait, and the providers were given %d and %d; want 0, 4 and 2", n, len(a.calls), len(b.calls))
+	}
+	for range 3 {
+		last, answer = forwarded(t, r, "Far.Say")
+	}
+	for _, o := range slices.Clone(r.offers) {
+		r.withdraw(o)
+	}
+	checkCode(t, "a call that waits for providers who have gone", receive(t, answer), codeGone, "no provider")
+	if _, f := r.find("Far.Say", nil); f == nil || r.waiting.Load() != 0 || len(r.pools) != 0 {
+		t.Errorf("of providers who have gone there are left %d waiting calls and %d pools", r.waiting.Load(), len(r.pools))
+	}
+}
 
-func (goneProvider) ask(c *call) { c.reply(nil, errInternal) }
-func (goneProvider) load() int   { return -1 }
+// A queue has an end.
+func TestPoolRefusesWhatCannotWait(t *testing.T) {
+	r := newRouter()
+	var a slowProvider
+	offering(t, r, &a, 1, "Far.Say")
+	for range defaultLimits().MaxWaiting + 1 {
+		forwarded(t, r, "Far.Say")
+	}
+	_, answer := forwarded(t, r, "Far.Say")
+	checkCode(t, "a call too many", receive(t, answer), codeBusy, "max_waiting")
+}
 
 // What connections hold in memory is told to their user's account, and taken back.
 func TestAccountIsBalanced(t *testing.T) {

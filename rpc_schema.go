@@ -37,6 +37,11 @@ var (
 // argumentSchema describes what a method takes whose argument is a t.
 func argumentSchema(t reflect.Type) schema { return (&describer{}).describe(t) }
 
+// describes describes a method that takes an A and answers with an R, whose types the codec does not see.
+func describes[A, R any]() *Description {
+	return &Description{Argument: argumentSchema(reflect.TypeFor[A]()), Result: resultSchema(reflect.TypeFor[R]())}
+}
+
 // resultSchema describes what a method answers that returns a t, which is nil if it returns nothing.
 func resultSchema(t reflect.Type) schema {
 	if t == nil {

@@ -5,7 +5,8 @@ package main
 //
 // server_conn.go is one connection from accept to close; a new stage of it implements stage, and a protocol that takes
 // over a whole connection is a row of takers there. server_http.go is what is spoken over HTTP; a new path is a row of
-// routes. server_builtin.go is the service Ipcd, and server_reload.go applies new settings.
+// routes. server_builtin.go is the service Ipcd, server_register.go has what makes a provider of a peer, and
+// server_reload.go applies new settings.
 
 import (
 	"context"
@@ -42,6 +43,7 @@ type server struct {
 	spare     *os.File // closed to make room for one accept when descriptors run out
 	listeners map[*listener]struct{}
 	conns     map[*connection]struct{}
+	providers map[*session]*offer  // what the other ends offer of the sessions that have ever registered; nil for nothing
 	users     map[string]*userLoad // by peer.key
 	refusals  int
 	quiet     time.Time // when the last connection ended; zero while there are connections
@@ -66,9 +68,10 @@ func newServer(r *router, l limits, log *logger) *server {
 	s := &server{
 		shared: &shared{finder: r, log: log, meter: &meter{}, foreman: &foreman{}}, router: r,
 		listeners: map[*listener]struct{}{}, conns: map[*connection]struct{}{},
-		users: map[string]*userLoad{}, quiet: time.Now(),
+		providers: map[*session]*offer{}, users: map[string]*userLoad{}, quiet: time.Now(),
 	}
 	s.inForce.Store(&l)
+	r.obey(l)
 	s.spare, _ = os.Open(os.DevNull)
 	s.http = newHTTPServer(log)
 	return s

@@ -33,18 +33,20 @@ var ipcdDocs = map[string]string{
 	"Whoami":   "reports the caller's identity as the kernel sees it",
 }
 
+// addOwnService adds the service Ipcd to the router.
+func (s *server) addOwnService() error {
+	name, own, err := newReceiver(&Ipcd{server: s, began: time.Now()}, ipcdDocs)
+	if err != nil {
+		return err
+	}
+	s.addRegistration(own)
+	return s.router.add(name, own)
+}
+
 // A Listing is one method in the answer of List.
 type Listing struct {
 	Method string `json:"method"` // Service.Method
 	Doc    string `json:"doc,omitempty"`
-}
-
-// A Description is one method in the answer of Describe.
-type Description struct {
-	Method   string `json:"method"`
-	Doc      string `json:"doc,omitempty"`
-	Argument schema `json:"argument"` // JSON Schema; null if the method takes none
-	Result   schema `json:"result"`   // JSON Schema
 }
 
 // A Status is the answer of Status.
@@ -100,11 +102,7 @@ func (i *Ipcd) Describe(ctx context.Context, name string) ([]Description, error)
 		if f != nil {
 			continue // it has just been removed
 		}
-		d := Description{Method: full, Doc: m.doc, Result: resultSchema(m.result)}
-		if m.argument != nil {
-			d.Argument = argumentSchema(m.argument)
-		}
-		list = append(list, d)
+		list = append(list, m.describe(full))
 	}
 	if list == nil {
 		f := &fault{Code: codeNoMethod, Text: fmt.Sprintf("there is no service or method %s", shorten(name, 100))}

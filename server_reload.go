@@ -6,6 +6,7 @@ package main
 func (s *server) prepare(old, now settings) (commit func(), err error) {
 	return func() {
 		s.inForce.Store(&now.Limits)
+		s.router.obey(now.Limits)
 		if now.allow != old.allow {
 			s.openTo(now.allow)
 		}

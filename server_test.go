@@ -784,7 +784,7 @@ func TestEndlessEncodingHoldsUpNoEnd(t *testing.T) {
 	}
 }
 
-// docs/protocol.md, section 12: the limits of a connection are those of its beginning.
+// docs/protocol.md, section 13: the limits of a connection are those of its beginning.
 func TestConnectionKeepsItsLimits(t *testing.T) {
 	s := startServer(t, mustParse(t, "http://127.0.0.1:0?auth=none").String())
 	client := http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}, Timeout: testPatience}

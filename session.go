@@ -109,6 +109,7 @@ type sessionState struct {
 	ours   map[uint64]*pendingCall // our calls in flight, by seq
 	unsent int                     // calls handed on that wait to be sent
 	missed bool                    // the answer to a call that was withdrawn may still come
+	onGone []func()                // see whenGone
 	parked int                     // how many of ours wait and could read
 }
 
@@ -132,8 +133,12 @@ func (s *session) update(change func(st *sessionState)) {
 	st := &s.state
 	change(st)
 	var orphans map[uint64]*pendingCall
-	if st.readErr != nil && len(st.ours) > 0 {
-		orphans, st.ours = st.ours, map[uint64]*pendingCall{}
+	var gone []func()
+	if st.readErr != nil {
+		gone, st.onGone = st.onGone, nil
+		if len(st.ours) > 0 {
+			orphans, st.ours = st.ours, map[uint64]*pendingCall{}
+		}
 	}
 	if asking := len(st.ours) > 0; asking != s.asking.Load() {
 		s.asking.Store(asking)
@@ -155,9 +160,23 @@ func (s *session) update(change func(st *sessionState)) {
 	}
 	readErr := st.readErr
 	s.mu.Unlock()
+	for _, f := range gone {
+		f()
+	}
 	for _, a := range orphans {
 		s.orphan(a, readErr)
 	}
+}
+
+// whenGone calls f when the peer will send no more; at once if that is so.
+func (s *session) whenGone(f func()) {
+	s.update(func(st *sessionState) { st.onGone = append(st.onGone, f) })
+}
+
+// canAsk reports whether calls of ours can go over the connection as well: that its codec reads answers, too.
+func (s *session) canAsk() bool {
+	c, ok := s.codec.(interface{ bothWays() bool })
+	return ok && c.bothWays()
 }
 
 // shut closes c unless it is closed. The caller holds the lock that guards c.

@@ -27,7 +27,8 @@ type pendingCall struct {
 	waiting int                        // the bytes of parts
 	over    bool                       // parts exceeded partWindow
 
-	passed *call // the call that is forwarded, for which no goroutine waits; or nil
+	passed *call  // the call that is forwarded, for which no goroutine waits; or nil
+	done   func() // of that call, see provider
 }
 
 var pendingCalls = sync.Pool{New: func() any { return &pendingCall{wake: make(chan struct{}, 1)} }}
@@ -332,6 +333,7 @@ func (s *session) deliver(m *message) (a *pendingCall, _ error) {
 		return nil, s.stray(m)
 	}
 	if a.passed != nil {
+		a.done()
 		return a, s.deliverPassed(a.passed, m)
 	}
 	var result any
@@ -360,6 +362,7 @@ func (s *session) undelivered(m *message, f *fault) (a *pendingCall) {
 	switch {
 	case a == nil:
 	case a.passed != nil:
+		a.done()
 		a.passed.reply(nil, f.passedOn())
 	default:
 		s.finishPending(a, s.explained(f))
@@ -398,6 +401,7 @@ func (s *session) finishPending(a *pendingCall, err error) {
 // orphan ends a call of ours whose connection has ended.
 func (s *session) orphan(a *pendingCall, err error) {
 	if a.passed != nil {
+		a.done()
 		a.passed.reply(nil, goneFault("the provider of "+a.method+" has gone; it is not known whether it carried out the call", false))
 		return
 	}
@@ -460,24 +464,16 @@ func (s *session) isEcho(c *call) bool {
 type remote struct {
 	*session
 	timeout, parts bool // which of these members of a request it understands
-}
-
-// load implements provider.
-func (r remote) load() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.state.readErr != nil {
-		return -1
-	}
-	return len(r.state.ours)
+	object         bool // an argument that is an object is params itself
 }
 
 // ask implements provider. It never blocks, since the reader of the caller's connection runs it.
-func (r remote) ask(c *call) {
-	a := &pendingCall{method: c.method, passed: c}
+func (r remote) ask(c *call, done func()) {
+	a := &pendingCall{method: c.method, passed: c, done: done}
 	seq, _, err := r.enlist(a)
 	if err != nil {
-		r.unsent(seq, c)
+		done()
+		r.unsent(c)
 		return
 	}
 	m := message{kind: request, id: callID{seq: seq}, method: c.method}
@@ -488,13 +484,14 @@ func (r remote) ask(c *call) {
 		m.parts = strconv.FormatUint(seq, 10)
 	}
 	var arg any
-	if d := c.arg.(*document); len(*d) > 0 {
-		arg = *d
+	if d := *c.arg.(*document); len(d) > 0 {
+		arg = d
+		m.object = r.object && d[0] == '{'
 	}
 	sent, err := r.out.offer(r.codec, &m, arg, outputFull)
 	switch {
 	case err != nil:
-		r.unsent(seq, c)
+		r.takeBack(seq, c)
 	case sent:
 		r.flushAside()
 		r.watch(seq, c)
@@ -506,15 +503,19 @@ func (r remote) ask(c *call) {
 // sendLater sends a call when the provider has read what waits for it. As many calls may wait for that as max_calls says,
 // whatever becomes of their callers.
 func (r remote) sendLater(m *message, arg any, seq uint64, c *call) {
+	var a *pendingCall
 	full := false
 	r.update(func(st *sessionState) {
 		if full = st.unsent >= r.limits.MaxCalls; !full {
 			st.unsent++
 			return
 		}
-		st.take(seq)
+		a = st.take(seq)
 	})
 	if full {
+		if a != nil {
+			a.done()
+		}
 		c.reply(nil, busy("max_calls", int64(r.limits.MaxCalls), "too many calls wait for the provider of "+c.method+" to read them"))
 		return
 	}
@@ -522,33 +523,48 @@ func (r remote) sendLater(m *message, arg any, seq uint64, c *call) {
 		err := r.out.append(r.codec, m, arg)
 		r.update(func(st *sessionState) { st.unsent-- })
 		if err != nil {
-			r.unsent(seq, c)
+			r.takeBack(seq, c)
 			return
 		}
 		r.flushAside()
 		r.watch(seq, c)
 	}) {
-		r.unsent(seq, c)
+		r.takeBack(seq, c)
 	}
 }
 
 // watch withdraws the call from the provider if it ends before the provider has answered.
 func (r remote) watch(seq uint64, c *call) {
 	c.whenOver(func() {
-		there := false
-		r.update(func(st *sessionState) {
-			there = st.take(seq) != nil
-			st.missed = st.missed || there
-		})
-		if there {
+		if r.endPassed(seq) {
 			r.sendCancel(seq)
 		}
 	})
 }
 
+// takeBack answers a call that could not be sent.
+func (r remote) takeBack(seq uint64, c *call) {
+	r.endPassed(seq)
+	r.unsent(c)
+}
+
+// endPassed ends the forwarded call with that number, whose answer is not needed any more. It reports whether it was in
+// flight.
+func (r remote) endPassed(seq uint64) bool {
+	var a *pendingCall
+	r.update(func(st *sessionState) {
+		a = st.take(seq)
+		st.missed = st.missed || a != nil
+	})
+	if a == nil {
+		return false
+	}
+	a.done()
+	return true
+}
+
 // unsent answers a call that has not reached the provider.
-func (r remote) unsent(seq uint64, c *call) {
-	r.update(func(st *sessionState) { st.take(seq) })
+func (r remote) unsent(c *call) {
 	c.reply(nil, goneFault("the provider of "+c.method+" has gone", true))
 }
 

@@ -46,6 +46,7 @@ type message struct {
 	fault   *fault        // of a response that is an error
 	timeout time.Duration // of a request: how long the caller will wait; 0 if unknown
 	parts   string        // of a request: the token, as JSON, for partial answers; empty if none are wanted
+	object  bool          // of a request that is written: its argument is an object, and is params itself
 	v1      bool          // JSON-RPC 1.0: answer in its form
 	named   bool          // its version is named in the request; in 1.0 an error is then an object, otherwise a string
 	batch   any           // JSON-RPC: the batch that it belongs to; only the codec looks inside

@@ -59,6 +59,10 @@ func newJSONCodec(in *input, l limits, f framing) codec {
 	return &jsonCodec{in: in, limits: l, framing: f}
 }
 
+// bothWays reports whether the codec reads requests as well as responses. A stream of events, and whatever else HTTP
+// answers, goes one way.
+func (c *jsonCodec) bothWays() bool { return c.framing != framingEvent }
+
 func (c *jsonCodec) read(m *message) error {
 	*m, c.raw = message{}, nil // while it waits for the next message, nothing of the last one is kept
 	if len(c.queue) == 0 {
@@ -416,7 +420,11 @@ func appendMessage(dst []byte, m *message, body any) (_ []byte, err error) {
 			dst = append(appendID(append(dst, `"id":`...), m.id), ',')
 		}
 		dst = appendJSONString(append(dst, `"method":`...), m.method)
-		if body != nil {
+		switch {
+		case body == nil:
+		case m.object:
+			dst, err = appendBody(append(dst, `,"params":`...), body)
+		default:
 			dst, err = appendBody(append(dst, `,"params":[`...), body)
 			dst = append(dst, ']')
 		}

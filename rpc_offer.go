@@ -1,0 +1,214 @@
+package main
+
+// This file owns what providers offer to a router: the names of methods and their descriptions, and who may offer a name
+// that is taken.
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+)
+
+// A Description is one method in the answer of Describe, and in a registration.
+type Description struct {
+	Method      string      `json:"method"` // Service.Method; in a registration Service.* is whatever the service is asked for
+	Doc         string      `json:"doc,omitempty"`
+	Since       string      `json:"since,omitempty"`
+	Argument    schema      `json:"argument"`       // JSON Schema; null if the method takes none
+	Result      schema      `json:"result"`         // JSON Schema
+	Part        schema      `json:"part,omitempty"` // JSON Schema of a part of its answer; missing if there are none
+	Idempotent  bool        `json:"idempotent,omitempty"`
+	ReadOnly    bool        `json:"readOnly,omitempty"`
+	Destructive bool        `json:"destructive,omitempty"`
+	Errors      []ErrorNote `json:"errors,omitempty"` // those of its own
+}
+
+// An ErrorNote describes an error that a method may answer.
+type ErrorNote struct {
+	Code int    `json:"code"`
+	Doc  string `json:"doc,omitempty"`
+}
+
+// A Registration is the argument of Ipcd.Register: what the provider at the other end of a connection offers.
+type Registration struct {
+	Methods    []offeredMethod `json:"methods"`
+	Version    string          `json:"version,omitempty"`    // of the provider
+	Share      bool            `json:"share,omitempty"`      // others of the same user may offer these names, too
+	MaxCalls   int             `json:"max_calls,omitempty"`  // in flight at this provider; 0 for no limit of its own
+	Extensions []string        `json:"extensions,omitempty"` // the members beside params that it understands
+	Params     string          `json:"params,omitempty"`     // "array", or "object": an argument that is an object is params itself
+}
+
+// A Registered is the answer of Ipcd.Register.
+type Registered struct {
+	Provider string   `json:"provider"` // "p7"; ipcd ls shows it
+	Methods  []string `json:"methods"`  // in alphabetical order
+}
+
+// An offeredMethod is a method in a registration: its name alone, or its description.
+type offeredMethod struct{ Description }
+
+// UnmarshalJSON implements json.Unmarshaler. A schema that is missing allows anything.
+func (m *offeredMethod) UnmarshalJSON(b []byte) error {
+	if b[0] == '"' {
+		m.Argument, m.Result = schema{}, schema{}
+		return json.Unmarshal(b, &m.Method)
+	}
+	var d struct {
+		Method      string          `json:"method"`
+		Doc         string          `json:"doc"`
+		Since       string          `json:"since"`
+		Argument    json.RawMessage `json:"argument"`
+		Result      json.RawMessage `json:"result"`
+		Part        json.RawMessage `json:"part"`
+		Idempotent  bool            `json:"idempotent"`
+		ReadOnly    bool            `json:"readOnly"`
+		Destructive bool            `json:"destructive"`
+		Errors      []ErrorNote     `json:"errors"`
+	}
+	if err := decodeValue("a method", b, &d); err != nil {
+		return err
+	}
+	m.Description = Description{Method: d.Method, Doc: d.Doc, Since: d.Since, Idempotent: d.Idempotent, ReadOnly: d.ReadOnly,
+		Destructive: d.Destructive, Errors: d.Errors}
+	for _, s := range []struct {
+		name string
+		from json.RawMessage
+		to   *schema
+	}{{"argument", d.Argument, &m.Argument}, {"result", d.Result, &m.Result}, {"part", d.Part, &m.Part}} {
+		var err error
+		if *s.to, err = parseSchema(s.from); err != nil {
+			return faultf(codeBadArgument, "the schema of the %s of %s: %w", s.name, shorten(d.Method, 100), err)
+		}
+	}
+	if d.Part == nil {
+		m.Part = nil
+	}
+	return nil
+}
+
+// parseSchema reads a JSON Schema. Null is none; one that is missing, or true, allows anything.
+func parseSchema(b []byte) (schema, error) {
+	switch string(b) {
+	case "", "true":
+		return schema{}, nil
+	case "null":
+		return nil, nil
+	}
+	if b[0] != '{' {
+		return nil, fmt.Errorf("it is %s; expected an object", jsonKindOf(b))
+	}
+	var s schema
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	return s, d.Decode(&s)
+}
+
+// An offer is what one provider offers at the moment.
+type offer struct {
+	id       string // of the provider
+	who      peer
+	provider provider
+	version  string
+	share    bool
+	methods  []Description
+	most     int64 // max_calls of the registration
+
+	opened atomic.Bool  // calls may come
+	busy   atomic.Int64 // calls that the provider has
+	pools  []*pool      // those that it is in; guarded by the router
+}
+
+// newOffer returns the offer of a provider that has registered, or says what is wrong with it.
+func newOffer(r *Registration, who peer, l *limits) (*offer, *fault) {
+	o := &offer{who: who, version: r.Version, share: r.Share, most: int64(r.MaxCalls)}
+	switch {
+	case len(r.Methods) == 0:
+		return nil, faultf(codeBadArgument, "methods is empty; expected the names of what is offered, such as Greeter.Hello")
+	case len(r.Methods) > l.MaxMethods:
+		return nil, tooLarge("max_methods", int64(l.MaxMethods), fmt.Sprintf("a provider of %d methods", len(r.Methods)))
+	case r.MaxCalls < 0:
+		return nil, faultf(codeBadArgument, "max_calls is %d; expected 0, for no limit, or more", r.MaxCalls)
+	case r.Params != "" && r.Params != "array" && r.Params != "object":
+		return nil, faultf(codeBadArgument, "params is %q; expected array or object", shorten(r.Params, 40))
+	}
+	seen := map[string]bool{}
+	for i := range r.Methods {
+		d := r.Methods[i].Description
+		if f := checkOffered(d.Method); f != nil {
+			return nil, f
+		}
+		if seen[d.Method] {
+			return nil, faultf(codeBadArgument, "%s is offered twice", d.Method)
+		}
+		seen[d.Method] = true
+		o.methods = append(o.methods, d)
+	}
+	slices.SortFunc(o.methods, func(a, b Description) int { return strings.Compare(a.Method, b.Method) })
+	return o, nil
+}
+
+// anyMethod is in the place of a method's name where a provider offers whatever its service is asked for.
+const anyMethod = "*"
+
+// checkOffered returns what is wrong with the name of a method that a provider offers, or nil.
+func checkOffered(name string) *fault {
+	service, method, _ := strings.Cut(name, ".")
+	switch {
+	case !isServiceName(service) || method != anyMethod && !isServiceName(method):
+		return faultf(codeBadArgument, "%q is not the name of a method; expected Service.Method or Service.*, letters, digits and _ that begin with a letter, at most 64 on either side", shorten(name, 100))
+	case service == ownService:
+		return faultf(codeBadArgument, "%s: the service %s is the daemon's own", name, ownService)
+	}
+	return nil
+}
+
+// names lists the methods that are offered.
+func (o *offer) names() []string {
+	names := make([]string, len(o.methods))
+	for i, d := range o.methods {
+		names[i] = d.Method
+	}
+	return names
+}
+
+// describes returns what the offer says of a name, or nil if it does not offer that.
+func (o *offer) describes(name string) *Description {
+	i, found := slices.BinarySearchFunc(o.methods, name, func(d Description, name string) int { return strings.Compare(d.Method, name) })
+	if !found {
+		return nil
+	}
+	return &o.methods[i]
+}
+
+// overlaps returns a name of other's that a call could reach by o as well, or "".
+func (o *offer) overlaps(other *offer) string {
+	for _, d := range other.methods {
+		service, method, _ := strings.Cut(d.Method, ".")
+		if o.describes(d.Method) != nil || o.describes(service+"."+anyMethod) != nil {
+			return d.Method
+		}
+		if method == anyMethod && slices.ContainsFunc(o.methods, func(d Description) bool { return strings.HasPrefix(d.Method, service+".") }) {
+			return d.Method
+		}
+	}
+	return ""
+}
+
+// room returns how many calls the provider has, and whether it takes one more.
+func (o *offer) room() (busy int64, more bool) {
+	busy = o.busy.Load()
+	return busy, o.opened.Load() && (o.most == 0 || busy < o.most)
+}
+
+// reserve takes a place for a call at the provider, if there is one.
+func (o *offer) reserve() bool {
+	if n := o.busy.Add(1); o.most == 0 || n <= o.most {
+		return true
+	}
+	o.busy.Add(-1)
+	return false
+}

@@ -1,0 +1,127 @@
+package main
+
+// This file owns Ipcd.Register and Ipcd.Unregister, by which the program at the other end of a connection becomes a
+// provider: from then on it is called over that connection.
+
+import "encoding/json"
+
+// addRegistration adds the two methods to the service Ipcd. They are not methods of a Go type, since a provider has its
+// answer before anybody can call it.
+func (s *server) addRegistration(to *receiver) {
+	to.add("Register", &method{
+		doc: "offers methods, which are called over this connection", argument: documentType, result: documentType, forward: s.register,
+		described: describes[Registration, Registered](),
+	})
+	to.add("Unregister", &method{
+		doc: "takes back what this connection offers", result: documentType, forward: s.unregister,
+		described: &Description{Result: schema{"type": "boolean"}},
+	})
+}
+
+// register makes a provider of the session that c came from. The provider has its answer before its first call.
+func (s *server) register(c *call) {
+	if !c.own() {
+		return
+	}
+	from, o, f := s.accept(c)
+	if f != nil {
+		s.log.warn("a registration was refused", "peer", c.peer.who(), "error", f)
+		c.send(nil, f)
+		return
+	}
+	answer, _ := json.Marshal(Registered{Provider: o.id, Methods: o.names()})
+	c.send(document(answer), nil)
+	s.router.open(o)
+	from.log.info("a provider has registered", "provider", o.id, "methods", len(o.methods))
+}
+
+// accept adds the offer in the registration c to the router.
+func (s *server) accept(c *call) (*session, *offer, *fault) {
+	from, f := s.registrant(c)
+	if f != nil {
+		return nil, nil, f
+	}
+	o, f := newRemoteOffer(from, c)
+	if f != nil {
+		return nil, nil, f
+	}
+	s.mu.Lock()
+	old, before := s.providers[from]
+	s.mu.Unlock()
+	if f := s.router.offer(o, old); f != nil {
+		return nil, nil, f
+	}
+	s.mu.Lock()
+	s.providers[from] = o
+	s.mu.Unlock()
+	if !before {
+		from.whenGone(func() {
+			s.withdraw(from)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			delete(s.providers, from)
+		})
+	}
+	return from, o, nil
+}
+
+// registrant returns the session that c came from, if what is at its other end may be a provider.
+func (s *server) registrant(c *call) (*session, *fault) {
+	from, ok := c.from.(*session)
+	if !ok || !from.canAsk() {
+		return nil, faultf(codeInvalid, "nobody can be called over this connection; register over JSON-RPC, on a socket or a pipe")
+	}
+	if err := c.peer.mayRegister(); err != nil {
+		return nil, asFault(err)
+	}
+	return from, nil
+}
+
+// newRemoteOffer returns what the other end of a session offers with the registration c.
+func newRemoteOffer(from *session, c *call) (*offer, *fault) {
+	var r Registration
+	if err := decodeBody(*c.arg.(*document), &r); err != nil {
+		return nil, asFault(err)
+	}
+	o, f := newOffer(&r, *c.peer, from.limits)
+	if f != nil {
+		return nil, f
+	}
+	p := remote{session: from, object: r.Params == "object"}
+	for _, name := range r.Extensions {
+		switch name {
+		case "timeout":
+			p.timeout = true
+		case "parts":
+			p.parts = true
+		}
+	}
+	o.provider = p
+	return o, nil
+}
+
+// unregister takes back what the session that c came from offers.
+func (s *server) unregister(c *call) {
+	from, ok := c.from.(*session)
+	if !ok || !s.withdraw(from) {
+		c.reply(nil, faultf(codeApplication, "this connection offers nothing"))
+		return
+	}
+	c.reply(document("true"), nil)
+}
+
+// withdraw removes the offer of a session. It reports whether there was one.
+func (s *server) withdraw(from *session) bool {
+	s.mu.Lock()
+	o := s.providers[from]
+	if o != nil {
+		s.providers[from] = nil
+	}
+	s.mu.Unlock()
+	if o == nil {
+		return false
+	}
+	s.router.withdraw(o)
+	from.log.info("a provider has left", "provider", o.id)
+	return true
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+)
+
+// register registers methods over a connection, given as JSON, and wants them taken. Nothing else may be on its way.
+func register(t *testing.T, conn net.Conn, methods string) {
+	t.Helper()
+	answer := registration(t, conn, `{"methods":`+methods+`}`)
+	if !strings.Contains(answer, `"result":{"provider":"p`) {
+		t.Fatalf("the registration of %s is answered with %s", methods, answer)
+	}
+}
+
+// registration sends a registration and returns the answer.
+func registration(t *testing.T, conn net.Conn, argument string) string {
+	t.Helper()
+	send(t, conn, `{"jsonrpc":"2.0","id":"r","method":"Ipcd.Register","params":[`+argument+`]}`)
+	return readLine(t, conn)
+}
+
+// readLine reads a line, and not a byte more.
+func readLine(t *testing.T, conn net.Conn) string {
+	t.Helper()
+	var line []byte
+	for b := make([]byte, 1); len(line) == 0 || line[len(line)-1] != '\n'; line = append(line, b[0]) {
+		if _, err := conn.Read(b); err != nil {
+			t.Fatalf("after %q: %v", line, err)
+		}
+	}
+	return string(line)
+}
+
+func TestRegistrationIsChecked(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	conn := rawDial(t, s.endpoints[0])
+	defer conn.Close()
+	other := rawDial(t, s.endpoints[0])
+	defer other.Close()
+	register(t, other, `["Taken.Here","Shared.Not",{"method":"Whole.*"}]`)
+	many := make([]string, 1001)
+	for i := range many {
+		many[i] = fmt.Sprintf(`"A.M%d"`, i)
+	}
+	for argument, want := range map[string]string{
+		`{}`:                                            `"code":-32602,"message":"methods is empty`,
+		`{"methods":[]}`:                                `"code":-32602,"message":"methods is empty`,
+		`{"methods":"A.B"}`:                             `"code":-32602`,
+		`{"methods":["A"]}`:                             `"code":-32602,"message":"\"A\" is not the name of a method`,
+		`{"methods":["A.B.C"]}`:                         `"code":-32602`,
+		`{"methods":["A.B","*.B"]}`:                     `"code":-32602`,
+		`{"methods":["A.\u001b[2J"]}`:                   `"code":-32602`,
+		`{"methods":["A.` + long("x", 65) + `"]}`:       `"code":-32602`,
+		`{"methods":["A.B","A.B"]}`:                     `"code":-32602,"message":"A.B is offered twice"`,
+		`{"methods":["Ipcd.Ping"]}`:                     `"code":-32602,"message":"Ipcd.Ping: the service Ipcd is the daemon's own"`,
+		`{"methods":["Echo.Say"]}`:                      `"code":-32005,"message":"Echo.Say: the service Echo is built in"`,
+		`{"methods":["Echo.*"]}`:                        `"code":-32005`,
+		`{"methods":["Good.One","Taken.Here"]}`:         `"code":-32005,"message":"Taken.Here is offered by the provider p1; several may offer it if each registers with share"`,
+		`{"methods":["Taken.*"]}`:                       `"code":-32005`,
+		`{"methods":["Whole.One"]}`:                     `"code":-32005`,
+		`{"methods":["Shared.Not"],"share":true}`:       `"code":-32005`,
+		`{"methods":["A.B"],"max_calls":-1}`:            `"code":-32602,"message":"max_calls is -1`,
+		`{"methods":["A.B"],"params":"tuple"}`:          `"code":-32602,"message":"params is \"tuple\"`,
+		`{"methods":[7]}`:                               `"code":-32602`,
+		`{"methods":[{"doc":"nameless"}]}`:              `"code":-32602`,
+		`{"methods":[{"method":"A.B","argument":7}]}`:   `"code":-32602,"message":"`,
+		`{"methods":[` + strings.Join(many, ",") + `]}`: `"code":-32001,"message":"a provider of 1001 methods (limit max_methods = 1000)"`,
+	} {
+		if got := registration(t, conn, argument); !strings.Contains(got, want) {
+			t.Errorf("%.100s is answered with %s; want %s", argument, got, want)
+		}
+	}
+	if list := strings.Join(s.router.methods(), " "); strings.Contains(list, "Good") || strings.Contains(list, "A.") {
+		t.Errorf("what was refused is there: %s", list)
+	}
+}
+
+func long(s string, n int) string { return strings.Repeat(s, n) }
+
+// A provider has its answer before its first call, is replaced by what it registers next, and takes its names along.
+func TestRegistrationBeginsAndEnds(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	conn := noDeadline(rawDial(t, s.endpoints[0]))
+	defer conn.Close()
+	c := dialOurs(protoJSON)(t, s.endpoints[0])
+	defer c.close()
+	register(t, conn, `["Far.Say","Old.*"]`)
+	begin := func(method string) <-chan error {
+		t.Helper()
+		done := inBackground(t.Context(), c, method, "a")
+		if got := readLine(t, conn); !strings.Contains(got, fmt.Sprintf(`"method":%q,"params":["a"]`, method)) {
+			t.Fatalf("the provider is asked %s; want %s", got, method)
+		}
+		return done
+	}
+	said, old := begin("Far.Say"), begin("Old.Anything")
+	checkCode(t, "a second name behind the dot", receive(t, inBackground(t.Context(), c, "Old.Any.Thing", "a")), codeNoMethod, "no method")
+	register(t, conn, `["Far.Say"]`)
+	checkCode(t, "what is not offered any more", receive(t, inBackground(t.Context(), c, "Old.Anything", "a")), codeNoMethod, "no method")
+	send(t, conn, `{"id":1,"result":"a"}{"id":2,"error":{"code":7,"message":"no"}}`)
+	must(t, receive(t, said))
+	checkCode(t, "what was asked before", receive(t, old), 7, "no")
+	last := begin("Far.Say")
+	send(t, conn, `{"jsonrpc":"2.0","id":"u","method":"Ipcd.Unregister"}`)
+	if got := readLine(t, conn); got != `{"jsonrpc":"2.0","id":"u","result":true}`+"\n" {
+		t.Errorf("Unregister is answered with %s", got)
+	}
+	checkCode(t, "after Unregister", receive(t, inBackground(t.Context(), c, "Far.Say", "a")), codeNoMethod, "no method")
+	send(t, conn, `{"jsonrpc":"2.0","id":"u","method":"Ipcd.Unregister"}`)
+	if got := readLine(t, conn); !strings.Contains(got, "offers nothing") {
+		t.Errorf("a second Unregister is answered with %s", got)
+	}
+	register(t, conn, `["Far.Say"]`)
+	lost := begin("Far.Say")
+	conn.Close()
+	checkCode(t, "what a provider had when it left", receive(t, last), codeGone, "has gone")
+	checkCode(t, "what a provider had when it left", receive(t, lost), codeGone, "has gone")
+	waitFor(t, func() error {
+		if list := s.router.methods(); strings.Contains(strings.Join(list, " "), "Far") {
+			return fmt.Errorf("there are %v", list)
+		}
+		return nil
+	})
+}
+
+// Go's own server is a provider once it has written a registration that wants no answer.
+func TestRegistrationWithoutAnAnswer(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	conn := rawDial(t, s.endpoints[0])
+	defer conn.Close()
+	send(t, conn, `{"method":"Ipcd.Register","params":[{"methods":["Far.Say"]}],"id":null}`)
+	waitFor(t, func() error {
+		if _, f := s.router.find("Far.Say", nil); f != nil {
+			return f
+		}
+		return nil
+	})
+	send(t, conn, `{"jsonrpc":"2.0","method":"Ipcd.Register","params":[{"methods":["Ipcd.Say"]}]}`)
+	waitFor(t, func() error {
+		if !strings.Contains(s.log.String(), "the daemon's own") {
+			return fmt.Errorf("nothing is logged of a registration that fails")
+		}
+		return nil
+	})
+	send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Ipcd.Ping"}`)
+	if got, err := bufio.NewReader(conn).ReadString('\n'); !strings.Contains(got, "pong") {
+		t.Errorf("the first answer is %s, %v; want that to Ping", got, err)
+	}
+}
+
+// Whoever cannot be called cannot register, and neither can whoever is not the daemon's user.
+func TestWhoCannotRegister(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String(), "http://127.0.0.1:0?auth=none", "tcp://127.0.0.1:0?auth=none")
+	argument := map[string]any{"methods": []string{"Far.Say"}}
+	for _, row := range []struct {
+		name, text string
+		at, code   int
+		protocol   proto
+	}{
+		{"gob", "nobody can be called", 0, codeInvalid, protoGob},
+		{"HTTP", "nobody can be called", 1, codeInvalid, protoAuto},
+		{"TCP", "may not offer", 2, codeDenied, protoJSON},
+	} {
+		c := dialOurs(row.protocol)(t, s.endpoints[row.at])
+		checkCode(t, row.name, ask(c, "Ipcd.Register", argument, nil), row.code, row.text)
+		c.close()
+	}
+}
