@@ -44,6 +44,7 @@ type limits struct {
 	MaxCalls       int           // calls in flight on one connection
 	MaxConnections int           // connections of one user
 	MaxMethods     int           // methods that one provider offers
+	MaxHops        int           // providers that one call passes
 	MaxWaiting     int           // calls that wait for the providers of one method to have room
 	FirstBytes     time.Duration // from accept to the first bytes
 	Message        time.Duration // from the first byte of a message to its last
@@ -56,7 +57,7 @@ type limits struct {
 // defaultLimits returns the limits that docs/protocol.md documents.
 func defaultLimits() limits {
 	return limits{
-		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxMethods: 1000, MaxWaiting: 1024,
+		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxMethods: 1000, MaxHops: 16, MaxWaiting: 1024,
 		FirstBytes: 5 * time.Second, Message: 30 * time.Second, Write: 10 * time.Second,
 		HalfClose: 2 * time.Second, Drain: 10 * time.Second,
 	}
@@ -131,6 +132,8 @@ var settingTable = []setting{
 		doc: "Connections of one user."},
 	{key: "limits.max_methods", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxMethods }, min: 1, max: 1_000_000,
 		doc: "Methods that one provider may offer."},
+	{key: "limits.max_hops", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxHops }, min: 1, max: 1000,
+		doc: "Providers that one call may pass, on its way from one to the next."},
 	{key: "limits.max_waiting", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxWaiting }, min: 1, max: 1_000_000,
 		doc: "Calls that may wait for the providers of one method, while those have as many as they take."},
 	{key: "limits.first_bytes", kind: ofDuration, at: func(s *settings) any { return &s.Limits.FirstBytes }, min: oneTick, max: oneDay,

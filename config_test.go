@@ -277,6 +277,7 @@ limits.max_batch        100                    default
 limits.max_calls        256                    default
 limits.max_connections  1024                   default
 limits.max_methods      1000                   default
+limits.max_hops         16                     default
 limits.max_waiting      1024                   default
 limits.first_bytes      5s                     default
 limits.message          30s                    default

@@ -29,6 +29,7 @@ const (
 	codeDeadline      = -32004
 	codeDenied        = -32005
 	codeGone          = -32006 // the provider has gone; without retry nobody knows whether the call was done
+	codeHops          = -32007 // the call has passed too many providers, perhaps in a circle
 	codeCancelled     = -32800
 	codeNotReachable  = -32010 // only in the client: no daemon answered
 	codeConnection    = -32011 // only in the client: the connection ended while a call was waiting
@@ -143,6 +144,12 @@ func goneFault(what string, retry bool) *fault {
 		f.Data = faultData{Retry: true}.json()
 	}
 	return f
+}
+
+// tooFar returns the fault of a call that has passed too many providers.
+func tooFar(method string, most int) *fault {
+	return &fault{Code: codeHops, Text: fmt.Sprintf("the call of %s has passed %d providers, perhaps in a circle (limit max_hops = %d)", shorten(method, 100), most, most),
+		Data: faultData{Limit: "max_hops", Max: int64(most)}.json()}
 }
 
 // tooLarge returns the fault of a message that exceeds a limit and always will.

@@ -11,6 +11,7 @@ import (
 // here comes from the peer itself. Ipcd.Whoami returns it.
 type peer struct {
 	Transport string `json:"transport"`          // unix, npipe, tcp, http, fork
+	Name      string `json:"name,omitempty"`     // user:ada; empty if the kernel names nobody. Only named sets it
 	Known     bool   `json:"known"`              // the kernel vouches for the user; always false on TCP
 	UID       int    `json:"uid"`                // -1 on a system that has none
 	GID       int    `json:"gid"`                // -1 likewise
@@ -69,6 +70,26 @@ func (p peer) who() string {
 		return "user " + p.User + " (" + id + ")"
 	}
 	return "the user with " + id
+}
+
+// name is what p is called where rules name people: user:ada, user:1000 if the user has no name, sid:S-1-5-21-… likewise;
+// empty if the kernel names nobody.
+func (p peer) name() string {
+	switch {
+	case !p.Known:
+		return ""
+	case p.User != "":
+		return "user:" + p.User
+	case p.SID != "":
+		return "sid:" + p.SID
+	}
+	return "user:" + strconv.Itoa(p.UID)
+}
+
+// named returns p with its name.
+func (p peer) named() peer {
+	p.Name = p.name()
+	return p
 }
 
 // isSame reports whether p and b are of one identity, so that they may share a name.

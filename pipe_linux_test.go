@@ -494,7 +494,7 @@ func TestWhoamiIsWhatTheKernelSays(t *testing.T) {
 	send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Ipcd.Whoami"}`)
 	var answer struct{ Result peer }
 	must(t, json.NewDecoder(conn).Decode(&answer))
-	want := peer{Transport: "unix", Known: true, UID: os.Getuid(), GID: os.Getgid(), PID: os.Getpid(), User: userName(os.Getuid())}
+	want := peer{Transport: "unix", Known: true, UID: os.Getuid(), GID: os.Getgid(), PID: os.Getpid(), User: userName(os.Getuid())}.named()
 	gids, err := os.Getgroups()
 	must(t, err)
 	groups := map[string]bool{}

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,12 +25,17 @@ type call struct {
 	answered atomic.Bool // whoever sets it sends the answer; later results are dropped
 	owing    bool        // the answer has not been sent; guarded by the session
 
+	parent *call // for which a provider makes this one; nil for a call of its own
+	hops   int   // providers that it and those before it have passed
+
 	sending sync.Mutex // held while a part is sent; see lastPart
 
 	mu    sync.Mutex
 	done  chan struct{} // made by Done or end
 	err   error
 	onEnd func() // see whenOver
+
+	children map[*call]func() // calls made for this one, and what ends them; nil as long as there are none
 }
 
 // A responder is where calls come from, and sends the answers to them. A session is one.
@@ -126,6 +132,47 @@ func (c *call) hook(f func()) bool {
 	return true
 }
 
+// adopt makes c the parent of child, which end ends: with c, or at once if that is over.
+func (c *call) adopt(child *call, end func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.err != nil:
+		go end()
+	case c.children == nil:
+		c.children = map[*call]func(){child: end}
+	default:
+		c.children[child] = end
+	}
+}
+
+// callerJSON is the identity of the caller as a provider gets it: the form of Ipcd.Whoami, and for whom, if the caller is a
+// provider that makes the call for another one.
+func (c *call) callerJSON() []byte {
+	said := struct {
+		peer
+		For string `json:"for,omitempty"`
+	}{peer: c.peer.named()}
+	for first := c.parent; first != nil; first = first.parent {
+		said.For = first.peer.name()
+	}
+	b, err := json.Marshal(said)
+	if err != nil {
+		panic(err) // texts, numbers and booleans have a form
+	}
+	return b
+}
+
+// leaveParent has the parent forget c, which is over.
+func (c *call) leaveParent() {
+	if c.parent == nil {
+		return
+	}
+	c.parent.mu.Lock()
+	defer c.parent.mu.Unlock()
+	delete(c.parent.children, c)
+}
+
 type contextKey int
 
 const callKey contextKey = iota // of the *call that a context is
@@ -181,9 +228,13 @@ func (c *call) end(reason error) {
 	if c.done != nil {
 		close(c.done)
 	}
-	onEnd := c.onEnd
+	onEnd, children := c.onEnd, c.children
+	c.children = nil
 	c.mu.Unlock()
 	if onEnd != nil {
 		onEnd()
+	}
+	for _, end := range children {
+		go end() // it may wait for a caller to read; there are no more than calls in flight
 	}
 }

@@ -158,7 +158,7 @@ func (i *Ipcd) Whoami(ctx context.Context) (peer, error) {
 	if !ok {
 		return peer{}, errInternal
 	}
-	return p, nil
+	return p.named(), nil
 }
 
 // version returns the version of the module, or else the commit, as recorded in the build.

@@ -513,6 +513,8 @@ func statusOf(f *fault) int {
 		return http.StatusTooManyRequests
 	case codeGone:
 		return http.StatusBadGateway
+	case codeHops:
+		return http.StatusLoopDetected
 	case codeShuttingDown, codeCancelled:
 		return http.StatusServiceUnavailable
 	case codeDeadline:

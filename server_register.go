@@ -87,16 +87,7 @@ func newRemoteOffer(from *session, c *call) (*offer, *fault) {
 	if f != nil {
 		return nil, f
 	}
-	p := remote{session: from, object: r.Params == "object"}
-	for _, name := range r.Extensions {
-		switch name {
-		case "timeout":
-			p.timeout = true
-		case "parts":
-			p.parts = true
-		}
-	}
-	o.provider = p
+	o.provider = remote{session: from, takes: extensionsOf(r.Extensions), object: r.Params == "object"}
 	return o, nil
 }
 

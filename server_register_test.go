@@ -171,3 +171,70 @@ func TestWhoCannotRegister(t *testing.T) {
 		c.close()
 	}
 }
+
+// What a provider calls for a call that it has been given counts as part of that one: its deadline, its end, its hops.
+func TestContextOfACall(t *testing.T) {
+	s := startServerWith(t, func(l *limits) { l.MaxHops = 2 }, localEndpoint(t))
+	conn := noDeadline(rawDial(t, s.endpoints[0]))
+	defer conn.Close()
+	if got := registration(t, conn, `{"methods":["Far.*"],"extensions":["timeout","parts","context","caller","hops","of the future"],"params":"object"}`); !strings.Contains(got, "result") {
+		t.Fatal(got)
+	}
+	c := noDeadline(rawDial(t, s.endpoints[0]))
+	defer c.Close()
+	own, err := ownPeer()
+	must(t, err)
+	who := `"name":"` + own.name() + `"`
+	ask := func(conn net.Conn, id, method, more string) {
+		t.Helper()
+		send(t, conn, fmt.Sprintf(`{"jsonrpc":"2.0","id":%q,"method":%q,"params":[{"a":1}]%s}`, id, method, more))
+	}
+	next := func(conn net.Conn, parts ...string) string {
+		t.Helper()
+		got := readLine(t, conn)
+		for _, want := range parts {
+			if !strings.Contains(got, want) {
+				t.Errorf("there comes %s; want %s in it", got, want)
+			}
+		}
+		return got
+	}
+	ask(c, "first", "Far.One", `,"timeout":3600000,"caller":{"name":"user:nobody"},"hops":7`)
+	if got := next(conn, `"method":"Far.One","params":{"a":1},"timeout":3`, `"context":"c1"`, who); strings.Contains(got, "nobody") || strings.Contains(got, `"hops"`) {
+		t.Errorf("what a caller says of itself arrives: %s", got)
+	}
+	ask(conn, "own", "Far.Two", "")
+	if got := next(conn, `"context":"c2"`, who); strings.Contains(got, `"timeout"`) || strings.Contains(got, `"for"`) {
+		t.Errorf("a call of the provider's own arrives as %s", got)
+	}
+	ask(conn, "a", "Far.Two", `,"context":"c1"`)
+	next(conn, `"params":{"a":1},"timeout":3`, `"context":"c3"`, `"hops":1`, `"for":"`+own.name()+`"`)
+	ask(conn, "b", "Far.Three", `,"context":"c3"`)
+	next(conn, `"context":"c4"`, `"hops":2`)
+	ask(conn, "d", "Far.Four", `,"context":"c4"`)
+	next(conn, `"id":"d","error":{"code":-32007`, `"limit":"max_hops","max":2`)
+	ask(conn, "e", "Far.Two", `,"context":"c77"`)
+	next(conn, `"id":"e","error":{"code":-32800,"message":"the call c77, for which this one was made, is over"`)
+	send(t, conn, `{"jsonrpc":"2.0","id":"f","method":"Ipcd.Ping","context":"c1"}`)
+	next(conn, `"id":"f","result":"pong"`)
+	send(t, c, `{"jsonrpc":"2.0","id":"not a provider","method":"Ipcd.Ping","context":"c1"}`)
+	next(c, `"result":"pong"`)
+
+	send(t, c, `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":"first"}}`)
+	next(c, `"id":"first","error":{"code":-32800`)
+	left := map[string]bool{`$/cancelRequest","params":{"id":1}`: true, `$/cancelRequest","params":{"id":3}`: true, `$/cancelRequest","params":{"id":4}`: true,
+		`"id":"a","error":{"code":-32800`: true, `"id":"b","error":{"code":-32800`: true}
+	for range len(left) {
+		got := next(conn)
+		for want := range left {
+			if strings.Contains(got, want) {
+				delete(left, want)
+			}
+		}
+	}
+	if len(left) > 0 {
+		t.Errorf("after the first call was cancelled there is no word of %v", left)
+	}
+	send(t, conn, `{"jsonrpc":"2.0","id":2,"result":"the provider's own went on"}`)
+	next(conn, `"id":"own","result":"the provider's own went on"`)
+}

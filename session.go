@@ -110,6 +110,7 @@ type sessionState struct {
 	unsent int                     // calls handed on that wait to be sent
 	missed bool                    // the answer to a call that was withdrawn may still come
 	onGone []func()                // see whenGone
+	passes bool                    // the peer has been a provider
 	parked int                     // how many of ours wait and could read
 }
 

@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -101,6 +102,9 @@ func (s *session) prepare(c *call) *fault {
 
 // begin adds the call to those in flight and starts its timer, or refuses it.
 func (s *session) begin(c *call) *fault {
+	if f := s.inherit(c); f != nil {
+		return f
+	}
 	if c.timeout == 0 {
 		c.timeout = s.limits.MaxCall
 	}
@@ -125,8 +129,43 @@ func (s *session) begin(c *call) *fault {
 		}
 	}
 	s.meter.calls.Add(1)
+	if c.parent != nil {
+		c.parent.adopt(c, func() { s.giveUp(c, context.Canceled, errCancelled) })
+	}
 	if isCut {
 		s.giveUp(c, context.Canceled, nil)
+	}
+	return nil
+}
+
+// contextPrefix precedes the number of our call in the name by which a provider can refer to it.
+const contextPrefix = "c"
+
+// inherit gives a call that a provider makes for one that it has been given what it has of that one: its deadline, its
+// cancellation and its count of hops. What anybody else says of a context means nothing.
+func (s *session) inherit(c *call) *fault {
+	if c.passage == nil {
+		return nil
+	}
+	digits, _ := strings.CutPrefix(c.passage.context, contextPrefix)
+	seq, _ := strconv.ParseUint(digits, 10, 64)
+	s.mu.Lock()
+	a, passes := s.state.ours[seq], s.state.passes
+	s.mu.Unlock()
+	switch {
+	case !passes:
+		return nil
+	case a == nil || a.passed == nil:
+		return &fault{Code: codeCancelled, Text: "the call " + shorten(c.passage.context, 40) + ", for which this one was made, is over"}
+	}
+	c.parent, c.hops = a.passed, a.passed.hops+1
+	if most := s.limits.MaxHops; c.hops > most {
+		return tooFar(c.method, most)
+	}
+	if at := c.parent.deadline; !at.IsZero() {
+		if left := max(time.Until(at), 1); c.timeout == 0 || left < c.timeout {
+			c.timeout = left
+		}
 	}
 	return nil
 }
@@ -234,6 +273,7 @@ func (s *session) crashed(name string, value any, stack []byte) {
 // finish removes the call from those in flight. settled says that its answer has been sent.
 func (s *session) finish(c *call, settled bool) {
 	c.end(context.Canceled)
+	c.leaveParent()
 	s.update(func(st *sessionState) {
 		if c.timer != nil { // it may have fired before admitLocked noted it
 			c.timer.Stop()

@@ -96,6 +96,7 @@ func (s *session) enlist(a *pendingCall) (seq uint64, crowded bool, err error) {
 		st.seq++
 		seq = st.seq
 		st.ours[seq] = a
+		st.passes = st.passes || a.passed != nil
 		crowded = len(st.ours) > 1
 	})
 	if err != nil {
@@ -463,8 +464,22 @@ func (s *session) isEcho(c *call) bool {
 // A remote is a provider that answers over its connection.
 type remote struct {
 	*session
-	timeout, parts bool // which of these members of a request it understands
-	object         bool // an argument that is an object is params itself
+	takes  extensions
+	object bool // an argument that is an object is params itself
+}
+
+// extensions are the members beside params that a provider understands.
+type extensions struct{ timeout, parts, context, caller, hops bool }
+
+// extensionsOf returns those that a registration names. One that we do not know is one that we never send.
+func extensionsOf(names []string) (e extensions) {
+	known := map[string]*bool{"timeout": &e.timeout, "parts": &e.parts, "context": &e.context, "caller": &e.caller, "hops": &e.hops}
+	for _, name := range names {
+		if takes := known[name]; takes != nil {
+			*takes = true
+		}
+	}
+	return e
 }
 
 // ask implements provider. It never blocks, since the reader of the caller's connection runs it.
@@ -477,16 +492,10 @@ func (r remote) ask(c *call, done func()) {
 		return
 	}
 	m := message{kind: request, id: callID{seq: seq}, method: c.method}
-	if !c.deadline.IsZero() && r.timeout {
-		m.timeout = time.Until(c.deadline)
-	}
-	if c.parts != "" && r.parts {
-		m.parts = strconv.FormatUint(seq, 10)
-	}
+	r.extend(&m, seq, c)
 	var arg any
 	if d := *c.arg.(*document); len(d) > 0 {
 		arg = d
-		m.object = r.object && d[0] == '{'
 	}
 	sent, err := r.out.offer(r.codec, &m, arg, outputFull)
 	switch {
@@ -497,6 +506,31 @@ func (r remote) ask(c *call, done func()) {
 		r.watch(seq, c)
 	default:
 		r.sendLater(&m, arg, seq, c)
+	}
+}
+
+// extend adds what the provider understands beside params.
+func (r remote) extend(m *message, seq uint64, c *call) {
+	if !c.deadline.IsZero() && r.takes.timeout {
+		m.timeout = time.Until(c.deadline)
+	}
+	if c.parts != "" && r.takes.parts {
+		m.parts = strconv.FormatUint(seq, 10)
+	}
+	d := *c.arg.(*document)
+	var p passage
+	if r.takes.context {
+		p.context = contextPrefix + strconv.FormatUint(seq, 10)
+	}
+	if r.takes.caller {
+		p.caller = c.callerJSON()
+	}
+	if r.takes.hops {
+		p.hops = c.hops
+	}
+	p.object = r.object && len(d) > 0 && d[0] == '{'
+	if p.context != "" || p.caller != nil || p.hops > 0 || p.object {
+		m.passage = &p
 	}
 }
 

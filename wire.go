@@ -31,6 +31,14 @@ const (
 	cancel   // withdraws the request with the same id; only written: it is read as a notification
 )
 
+// A passage is what a request says of its way through providers.
+type passage struct {
+	context string // the call for which a provider makes it, or its name at the provider; see session.inherit
+	caller  []byte // who made it, as JSON; nil is not sent
+	hops    int    // providers that it has passed; 0 is not sent
+	object  bool   // its argument is an object, and is params itself
+}
+
 // A callID is the id by which a caller matches a response to its request.
 type callID struct {
 	seq  uint64 // gob: Seq. JSON written by us: the id
@@ -46,7 +54,7 @@ type message struct {
 	fault   *fault        // of a response that is an error
 	timeout time.Duration // of a request: how long the caller will wait; 0 if unknown
 	parts   string        // of a request: the token, as JSON, for partial answers; empty if none are wanted
-	object  bool          // of a request that is written: its argument is an object, and is params itself
+	passage *passage      // of a request to or from a provider; nil where there is nothing to say
 	v1      bool          // JSON-RPC 1.0: answer in its form
 	named   bool          // its version is named in the request; in 1.0 an error is then an object, otherwise a string
 	batch   any           // JSON-RPC: the batch that it belongs to; only the codec looks inside

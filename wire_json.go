@@ -143,7 +143,7 @@ func (c *jsonCodec) batch(b []byte) error {
 
 // A jsonEnvelope holds the members of a message that have a meaning; others are ignored.
 type jsonEnvelope struct {
-	version, method, params, id, result, fault, timeout, parts []byte
+	version, method, params, id, result, fault, timeout, parts, context []byte
 }
 
 func readEnvelope(b []byte) (e jsonEnvelope) {
@@ -178,6 +178,8 @@ func (e *jsonEnvelope) member(name []byte) *[]byte {
 		return &e.timeout
 	case "parts":
 		return &e.parts
+	case "context":
+		return &e.context
 	}
 	return nil
 }
@@ -228,6 +230,9 @@ func (c *jsonCodec) parseEnvelope(p *jsonParsed, e *jsonEnvelope) {
 	m.method, p.raw = remembered(&c.method, unquoteJSON(e.method[1:len(e.method)-1])), e.params
 	if ms, err := strconv.ParseFloat(string(e.timeout), 64); err == nil && ms > 0 && ms < float64(math.MaxInt64/time.Millisecond) {
 		m.timeout = max(time.Duration(ms*float64(time.Millisecond)), 1)
+	}
+	if len(e.context) > 0 && e.context[0] == '"' {
+		m.passage = &passage{context: string(unquoteJSON(e.context[1 : len(e.context)-1]))}
 	}
 	switch {
 	case e.parts == nil || m.v1 || m.kind != request: // no parts: in 1.0 and to a notification they have no meaning
@@ -422,7 +427,7 @@ func appendMessage(dst []byte, m *message, body any) (_ []byte, err error) {
 		dst = appendJSONString(append(dst, `"method":`...), m.method)
 		switch {
 		case body == nil:
-		case m.object:
+		case m.passage != nil && m.passage.object:
 			dst, err = appendBody(append(dst, `,"params":`...), body)
 		default:
 			dst, err = appendBody(append(dst, `,"params":[`...), body)
@@ -435,8 +440,25 @@ func appendMessage(dst []byte, m *message, body any) (_ []byte, err error) {
 		if m.parts != "" {
 			dst = append(append(dst, `,"parts":`...), m.parts...)
 		}
+		if m.passage != nil {
+			dst = m.passage.append(dst)
+		}
 	}
 	return append(dst, '}'), err
+}
+
+// append appends the members beside params.
+func (p *passage) append(dst []byte) []byte {
+	if p.context != "" {
+		dst = appendJSONString(append(dst, `,"context":`...), p.context)
+	}
+	if p.caller != nil {
+		dst = append(append(dst, `,"caller":`...), p.caller...)
+	}
+	if p.hops > 0 {
+		dst = strconv.AppendInt(append(dst, `,"hops":`...), int64(p.hops), 10)
+	}
+	return dst
 }
 
 // appendOutcome appends the result or the error; in 1.0 both, one of which is null.
