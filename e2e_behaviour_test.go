@@ -456,9 +456,9 @@ func (s *testServer) stopInBackground() <-chan error {
 func (s *testServer) beginToStop() {
 	s.mu.Lock()
 	s.stopping = true
-	stages := s.stagesLocked()
+	callers, providers := s.stagesLocked()
 	s.mu.Unlock()
-	for _, stage := range stages {
+	for _, stage := range append(callers, providers...) {
 		stage.leave()
 	}
 }

@@ -38,16 +38,17 @@ type server struct {
 	inForce atomic.Pointer[limits]
 	group   atomic.Pointer[group] // see allowed
 
-	mu        sync.Mutex
-	stopping  bool
-	spare     *os.File // closed to make room for one accept when descriptors run out
-	listeners map[*listener]struct{}
-	conns     map[*connection]struct{}
-	providers map[*session]*offer  // what the other ends offer of the sessions that have ever registered; nil for nothing
-	users     map[string]*userLoad // by peer.key
-	refusals  int
-	quiet     time.Time // when the last connection ended; zero while there are connections
-	wg        sync.WaitGroup
+	mu          sync.Mutex
+	stopping    bool
+	spare       *os.File // closed to make room for one accept when descriptors run out
+	listeners   map[*listener]struct{}
+	conns       map[*connection]struct{}
+	providers   map[*session]*offer  // what the other ends offer of the sessions that have ever registered; nil for nothing
+	users       map[string]*userLoad // by peer.key
+	refusals    int
+	callersGone chan struct{} // closed once the server stops and has no connections but those of providers
+	quiet       time.Time     // when the last connection ended; zero while there are connections
+	wg          sync.WaitGroup
 }
 
 // A userLoad is what the connections of one user add up to.
@@ -68,7 +69,7 @@ func newServer(r *router, l limits, log *logger) *server {
 	s := &server{
 		shared: &shared{finder: r, log: log, meter: &meter{}, foreman: &foreman{}}, router: r,
 		listeners: map[*listener]struct{}{}, conns: map[*connection]struct{}{},
-		providers: map[*session]*offer{}, users: map[string]*userLoad{}, quiet: time.Now(),
+		callersGone: make(chan struct{}), providers: map[*session]*offer{}, users: map[string]*userLoad{}, quiet: time.Now(),
 	}
 	s.inForce.Store(&l)
 	r.obey(l)
@@ -265,7 +266,8 @@ func (s *server) idleFor() time.Duration {
 
 // stop shuts the server down. Nothing more is accepted, calls in flight may finish within the drain limit, and new ones
 // are refused. A peer that was accepted and has not called yet could not know, so its first call is answered if it comes
-// within firstWords. When the limit passes or ctx ends, the remaining calls are cut, and the error is errForced.
+// within firstWords. Providers are asked to the end, and leave when all others have left. When the limit passes or ctx ends, the
+// remaining calls are cut, and the error is errForced.
 func (s *server) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.limits().Drain)
 	defer cancel()
@@ -282,11 +284,21 @@ func (s *server) stop(ctx context.Context) error {
 		s.spare.Close()
 		s.spare = nil
 	}
-	stages := s.stagesLocked()
+	callers, providers := s.stagesLocked()
+	s.lastProvidersLocked()
 	s.mu.Unlock()
-	for _, st := range stages {
+	for _, st := range callers {
 		st.leave()
 	}
+	go func() {
+		select {
+		case <-s.callersGone:
+		case <-ctx.Done():
+		}
+		for _, st := range providers {
+			st.leave()
+		}
+	}()
 	s.http.leave()
 	finished := make(chan struct{})
 	go func() {
@@ -333,13 +345,36 @@ func (s *server) cut() {
 	s.http.cut()
 }
 
-func (s *server) stagesLocked() (list []stage) {
+// stagesLocked lists the stages of all connections: those of providers, and all others.
+func (s *server) stagesLocked() (callers, providers []stage) {
 	for c := range s.conns {
-		if c.stage != nil {
-			list = append(list, c.stage)
+		switch {
+		case c.stage == nil:
+		case s.isProviderLocked(c):
+			providers = append(providers, c.stage)
+		default:
+			callers = append(callers, c.stage)
 		}
 	}
-	return list
+	return callers, providers
+}
+
+func (s *server) isProviderLocked(c *connection) bool {
+	at, ok := c.stage.(*session)
+	return ok && s.providers[at] != nil
+}
+
+// lastProvidersLocked closes callersGone if the server stops and has no connections but those of providers.
+func (s *server) lastProvidersLocked() {
+	if !s.stopping {
+		return
+	}
+	for c := range s.conns {
+		if !s.isProviderLocked(c) {
+			return
+		}
+	}
+	shut(s.callersGone)
 }
 
 func closeAll(conns []*connection) {

@@ -144,6 +144,7 @@ func (s *server) dismiss(c *connection) {
 	if s.meter.connections.Add(-1) == 0 {
 		s.quiet = time.Now()
 	}
+	s.lastProvidersLocked()
 }
 
 // refuse answers the first message with the refusal; the caller closes the connection. If too many are being refused at
@@ -159,6 +160,7 @@ func (s *server) refuse(c *connection) {
 		s.mu.Lock()
 		s.refusals--
 		delete(s.conns, c)
+		s.lastProvidersLocked()
 		s.mu.Unlock()
 	}()
 	if many {

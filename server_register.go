@@ -47,7 +47,11 @@ func (s *server) accept(c *call) (*session, *offer, *fault) {
 	}
 	s.mu.Lock()
 	old, before := s.providers[from]
+	stopping := s.stopping
 	s.mu.Unlock()
+	if stopping {
+		return nil, nil, errShuttingDown
+	}
 	if f := s.router.offer(o, old); f != nil {
 		return nil, nil, f
 	}
@@ -104,13 +108,16 @@ func (s *server) unregister(c *call) {
 // withdraw removes the offer of a session. It reports whether there was one.
 func (s *server) withdraw(from *session) bool {
 	s.mu.Lock()
-	o := s.providers[from]
+	o, stopping := s.providers[from], s.stopping
 	if o != nil {
 		s.providers[from] = nil
 	}
 	s.mu.Unlock()
 	if o == nil {
 		return false
+	}
+	if stopping { // nothing keeps it any more
+		from.leave()
 	}
 	s.router.withdraw(o)
 	from.log.info("a provider has left", "provider", o.id)

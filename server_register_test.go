@@ -238,3 +238,41 @@ func TestContextOfACall(t *testing.T) {
 	send(t, conn, `{"jsonrpc":"2.0","id":2,"result":"the provider's own went on"}`)
 	next(conn, `"id":"own","result":"the provider's own went on"`)
 }
+
+// A daemon that stops asks its providers until the last caller has its answer.
+func TestProvidersLeaveLast(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	first, second := noDeadline(rawDial(t, s.endpoints[0])), noDeadline(rawDial(t, s.endpoints[0]))
+	defer first.Close()
+	defer second.Close()
+	register(t, first, `["First.*"]`)
+	register(t, second, `["Second.*"]`)
+	c := dialOurs(protoJSON)(t, s.endpoints[0])
+	defer c.close()
+	done := inBackground(t.Context(), c, "First.Say", "a")
+	readLine(t, first)
+	stopped := s.stopInBackground()
+	send(t, second, `{"jsonrpc":"2.0","id":"late","method":"Ipcd.Register","params":[{"methods":["Late.One"]}]}`)
+	if got := readLine(t, second); !strings.Contains(got, `"code":-32003`) {
+		t.Errorf("a registration while the daemon stops is answered with %s", got)
+	}
+	send(t, first, `{"jsonrpc":"2.0","id":"for it","method":"Second.Say","params":["b"]}`)
+	if got := readLine(t, second); !strings.Contains(got, `"method":"Second.Say","params":["b"]`) {
+		t.Fatalf("the second provider is asked %s", got)
+	}
+	send(t, second, `{"jsonrpc":"2.0","id":1,"result":"b"}`)
+	if got := readLine(t, first); !strings.Contains(got, `"id":"for it","result":"b"`) {
+		t.Fatalf("the first provider is told %s", got)
+	}
+	send(t, second, `{"jsonrpc":"2.0","id":"u","method":"Ipcd.Unregister"}`)
+	if got := readAll(t, second); !strings.Contains(got, `"id":"u","result":true`) {
+		t.Errorf("who offers nothing more is told %s", got)
+	}
+	send(t, first, `{"jsonrpc":"2.0","id":1,"result":"a"}`)
+	must(t, receive(t, done))
+	c.close()
+	must(t, receive(t, stopped))
+	if got := readAll(t, first); got != "" {
+		t.Errorf("the last provider is told %s", got)
+	}
+}
