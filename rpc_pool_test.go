@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -647,4 +648,90 @@ func TestAccountIsBalanced(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// Providers come and go at any moment, and each call has one answer: a result, or an error that says what became of it.
+func TestProvidersThatComeAndGo(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	const callers, each, providers = 8, 250, 4
+	over, stop := context.WithCancel(t.Context())
+	defer stop()
+	var all sync.WaitGroup
+	for range providers {
+		all.Go(func() {
+			for life := 1; over.Err() == nil; life++ {
+				conn := noDeadline(rawDial(t, s.endpoints[0]))
+				hangUp := context.AfterFunc(over, func() { conn.Close() })
+				fmt.Fprint(conn, `{"jsonrpc":"2.0","id":"r","method":"Ipcd.Register","params":[{"methods":["Far.Say"],"share":true,"max_calls":2}]}`)
+				answerSome(conn, 5*life%60)
+				hangUp()
+				conn.Close()
+			}
+		})
+	}
+	outcomes := make(chan error, callers*each)
+	var asking sync.WaitGroup
+	for range callers {
+		asking.Go(func() {
+			c := dialOurs(protoJSON)(t, s.endpoints[0])
+			defer c.close()
+			for i := range each {
+				want := fmt.Sprint(i)
+				var got string
+				err := ask(c, "Far.Say", want, &got)
+				if err == nil && got != want {
+					err = fmt.Errorf("%s came back as %s", want, got)
+				}
+				outcomes <- err
+			}
+		})
+	}
+	asking.Wait()
+	stop()
+	all.Wait()
+	results := 0
+	for range callers * each {
+		err := receive(t, outcomes)
+		var f *fault
+		switch {
+		case err == nil:
+			results++
+		case !errors.As(err, &f) || f.Code != codeGone && f.Code != codeNoMethod:
+			t.Errorf("a call ends with %v", err)
+		}
+	}
+	if results == 0 {
+		t.Error("no call had a result")
+	}
+	waitFor(t, func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.router.mu.Lock()
+		defer s.router.mu.Unlock()
+		if len(s.providers) > 0 || len(s.router.offers) > 0 || len(s.router.pools) > 0 || s.router.waiting.Load() != 0 {
+			return fmt.Errorf("there are left %d providers, %d offers, %d pools, %d waiting calls", len(s.providers), len(s.router.offers), len(s.router.pools), s.router.waiting.Load())
+		}
+		return nil
+	})
+}
+
+// answerSome is a provider of Far.Say that leaves after so many calls.
+func answerSome(conn net.Conn, calls int) {
+	requests := json.NewDecoder(conn)
+	for n := 0; n <= calls; { // the first message is the answer to the registration
+		var m struct {
+			ID     json.RawMessage
+			Method string
+			Params []json.RawMessage
+		}
+		if requests.Decode(&m) != nil {
+			return
+		}
+		if m.Method == "Far.Say" {
+			n++
+			if n <= calls {
+				fmt.Fprintf(conn, `{"jsonrpc":"2.0","id":%s,"result":%s}`, m.ID, m.Params[0])
+			}
+		}
+	}
 }
