@@ -130,15 +130,29 @@ func dialFork(_ context.Context, e endpoint, o dialOptions) (net.Conn, error) {
 // Read reports at the end of the stream how the child ended, for those who still wait for an answer.
 func (f *forked) Read(b []byte) (int, error) {
 	n, err := f.channel.Read(b)
-	if err != io.EOF {
-		return n, err
+	if err == io.EOF {
+		err = f.parted()
 	}
+	return n, err
+}
+
+// Write reports how the child ended if it is not there to read.
+func (f *forked) Write(b []byte) (int, error) {
+	n, err := f.channel.Write(b)
+	if err != nil && !isTimeout(err) && !errors.Is(err, net.ErrClosed) {
+		err = f.parted()
+	}
+	return n, err
+}
+
+// parted says how the child has left the channel.
+func (f *forked) parted() *fault {
 	select {
 	case <-f.gone:
 	case <-time.After(childGrace):
-		return n, faultf(codeConnection, "%s has disconnected before it answered", f.name()).withHint("it may lack process.on('message')")
+		return faultf(codeConnection, "%s has disconnected before it answered", f.name()).withHint("it may lack process.on('message')")
 	}
-	return n, faultf(codeConnection, "%s %s before it answered", f.name(), f.how()).withHint("what it wrote is above")
+	return faultf(codeConnection, "%s %s before it answered", f.name(), f.how()).withHint("what it wrote is above")
 }
 
 // Close disconnects, which ends a Node.js program that only waits for messages. Any other is

@@ -22,6 +22,7 @@ import (
 
 func init() {
 	testPrograms["show-itself"] = showItself
+	testPrograms["exit-early"] = func() { os.Exit(3) }
 	testPrograms["leave-heir"] = leaveHeir
 	testPrograms["be-heir"] = beHeir
 }
@@ -181,6 +182,18 @@ func TestChildIsStartedAsTheSpecSays(t *testing.T) {
 			t.Errorf("on its %s the child wrote %q, %v", name, text, err)
 		}
 	}
+}
+
+// Whoever writes to a program that has ended is told how it ended.
+func TestWriteToAProgramThatHasGone(t *testing.T) {
+	f, err := startChild(childSpec{command: []string{"exit-early"}, limits: defaultLimits()})
+	must(t, err)
+	defer f.Close()
+	receive(t, f.gone)
+	for err == nil { // a pipe may take something first
+		_, err = io.WriteString(f, "\"hello\"\n")
+	}
+	checkCode(t, "a message to it", err, codeConnection, "ended with exit code 3 before it answered")
 }
 
 // pipedChannel is a channel on one end of a pipe, and the other end.

@@ -505,3 +505,16 @@ func TestPartThatFailsFailsTheCall(t *testing.T) {
 		theirs.Close()
 	}
 }
+
+// What comes back from an echo server is what was sent, or it is none.
+func TestEchoThatIsNone(t *testing.T) {
+	e := startServer(t, localEndpoint(t).String()).endpoints[0]
+	e.Proto = protoEcho
+	for _, text := range []string{"hello", `{"jsonrpc":"2.0","id":1,"method":"Ipcd.Ping"}`, "GET / HTTP/1.1\r\n\r\n"} {
+		c, err := dial(t.Context(), e, dialOptions{limits: defaultLimits()})
+		must(t, err)
+		var got string
+		checkCode(t, fmt.Sprintf("%q", text), ask(c, "Echo.Say", text, &got), codeWrongProtocol, "does not send back what it is sent")
+		c.close()
+	}
+}

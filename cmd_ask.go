@@ -86,7 +86,11 @@ func (d *Description) show(t io.Writer) {
 	if d.Argument != nil {
 		takes = argument.full()
 	}
-	fmt.Fprintf(t, "%s(%s) %s\n", oneLine(d.Method), oneLine(takes), oneLine(result.full()))
+	returns := ""
+	if d.Result["type"] != "null" {
+		returns = " " + result.full()
+	}
+	fmt.Fprintf(t, "%s(%s)%s\n", oneLine(d.Method), oneLine(takes), oneLine(returns))
 	if d.Doc != "" {
 		fmt.Fprintf(t, "    %s\n", oneLine(d.Doc))
 	}

@@ -251,6 +251,27 @@ func TestDaemonsStartedAtOneInstant(t *testing.T) {
 	}
 }
 
+// A daemon that a client starts keeps nothing open that the client has inherited: the lock of a script, say, or its pipe.
+func TestStartedDaemonInheritsNothing(t *testing.T) {
+	r, w, err := os.Pipe()
+	must(t, err)
+	defer r.Close()
+	e := at(tempSocket(t))
+	cmd := exec.Command("ipcd", "call", "--start", "--idle", "1m", "-e", e.String(), "hello")
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+tempDir(t))
+	cmd.ExtraFiles = []*os.File{w}
+	out, err := cmd.CombinedOutput()
+	must(t, w.Close())
+	if err != nil || string(out) != "hello\n" {
+		t.Fatalf("%q, %v", out, err)
+	}
+	must(t, r.SetReadDeadline(time.Now().Add(testPatience)))
+	if _, err := r.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("a pipe that the client had is read with %v; want its end", err)
+	}
+	printed(t, exec.Command("ipcd", "stop", "-e", e.String()))
+}
+
 // Many clients that would all start a daemon get one, and their answers.
 func TestStartAtOneInstant(t *testing.T) {
 	clients := 20

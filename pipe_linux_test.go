@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"runtime"
@@ -514,4 +515,27 @@ func TestWhoamiIsWhatTheKernelSays(t *testing.T) {
 	if got.Groups = nil; !reflect.DeepEqual(got, want) {
 		t.Errorf("Whoami = %+v; want %+v", got, want)
 	}
+}
+
+// A daemon that was killed has gone, also where nobody takes note of it.
+func TestDaemonThatIsAZombieHasGone(t *testing.T) {
+	e := at(tempSocket(t))
+	cmd := exec.Command("ipcd", "run", "--listen", e.String())
+	must(t, cmd.Start())
+	defer cmd.Wait()
+	c, err := connect(t.Context(), e, defaultLimits(), testPatience)
+	must(t, err)
+	c.close()
+	must(t, cmd.Process.Kill())
+	waitFor(t, func() error {
+		if !isZombie(cmd.Process.Pid) {
+			return errors.New("it has not ended")
+		}
+		if c, err = connect(t.Context(), e, defaultLimits(), 0); err == nil { // its first thread has ended, and not yet all
+			c.close()
+			return errors.New("it still takes connections")
+		}
+		return nil
+	})
+	checkCode(t, "a call of a daemon that was killed", err, codeNotReachable, "one has been here and is gone")
 }

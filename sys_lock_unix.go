@@ -157,10 +157,12 @@ func readHolder(file io.ReaderAt) holder {
 	return h
 }
 
+// alive reports whether there is such a process that can still do something: one that has ended stays in the list until its
+// parent takes note, which in a container may be never.
 func (h holder) alive() bool {
 	if h.PID <= 0 {
 		return false
 	}
 	err := unix.Kill(h.PID, 0)
-	return err == nil || err == unix.EPERM
+	return (err == nil || err == unix.EPERM) && !isZombie(h.PID)
 }

@@ -80,8 +80,17 @@ func signalPatience(os.Signal) time.Duration { return 0 }
 // here, and after which a service manager is told not to restart.
 func crashAsSignal() { debug.SetTraceback("crash") }
 
-// detach gives cmd a session of its own, out of reach of Ctrl-C and of a terminal that closes.
-func detach(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }
+// detach gives cmd a session of its own, out of reach of Ctrl-C and of a terminal that closes. Of what this process has
+// inherited cmd gets nothing: it would keep the lock or the pipe of a script for as long as it lives.
+func detach(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	open, _ := os.ReadDir("/dev/fd")
+	for _, entry := range open {
+		if fd, err := strconv.Atoi(entry.Name()); err == nil && fd > 2 {
+			syscall.CloseOnExec(fd)
+		}
+	}
+}
 
 // serviceEndpoint is the default endpoint of a service of the system.
 func serviceEndpoint(name string) endpoint {

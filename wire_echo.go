@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// An echoCodec sends the text of a call verbatim. The answer is complete once as many bytes have come back; whether
-// they are the same bytes is left to the caller.
+// An echoCodec sends the text of a call verbatim. The answer is complete once as many bytes have come back, which have to be
+// the same.
 type echoCodec struct {
 	in     *input
 	limits limits
@@ -21,8 +21,8 @@ type echoCodec struct {
 }
 
 type echoSent struct {
-	id    callID
-	bytes int
+	id   callID
+	text string
 }
 
 func newEchoCodec(in *input, l limits) codec { return &echoCodec{in: in, limits: l} }
@@ -59,7 +59,7 @@ func (c *echoCodec) write(dst []byte, m *message, body any) ([]byte, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.sent = append(c.sent, echoSent{id: m.id, bytes: len(text)})
+	c.sent = append(c.sent, echoSent{id: m.id, text: text})
 	return append(dst, text...), nil
 }
 
@@ -78,13 +78,20 @@ func (c *echoCodec) read(m *message) error {
 		c.sent = nil
 	}
 	c.mu.Unlock()
-	b, err := c.in.need(first.bytes, true)
-	if err != nil {
-		return err
+	for {
+		b := c.in.bytes()
+		if n := min(len(b), len(first.text)); string(b[:n]) != first.text[:n] {
+			return faultf(codeInvalid, "it does not send back what it is sent")
+		} else if n == len(first.text) {
+			break
+		}
+		if err := c.in.more(true); err != nil {
+			return noEOF(err)
+		}
 	}
 	*m = message{kind: response, id: first.id}
-	c.text = string(b)
-	c.in.advance(len(b))
+	c.text = first.text
+	c.in.advance(len(first.text))
 	return nil
 }
 

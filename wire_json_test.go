@@ -638,12 +638,21 @@ func TestDecodeSaysWhatIsWrongAndWhere(t *testing.T) {
 		When  time.Time         `json:"when"`
 		Of    map[int]*event    `json:"of"`
 		Names map[string]string `json:"names"`
+		List  []struct {
+			N int8 `json:"n"`
+		} `json:"list"`
+		Quoted *int `json:"quoted,string"`
 	}
 	for _, test := range []struct{ text, want, field string }{
 		{`{"when":"soon"}`, "the field when of the argument is not as expected: parsing time", "when"},
 		{`{"of":{"1":{"when":"soon"}}}`, "the field of.1.when of the argument is not as expected: parsing time", "of.1.when"},
 		{`{"of":{"a":{}}}`, `the field of of the argument has a member "a"; expected its name to be an integer of 64 bits`, "of"},
-		{`{"names":{"a\"b":5}}`, "is a number; expected a string", "names"},
+		{`{"names":{"a\"b":5}}`, "is a number; expected a string", `names.a"b`},
+		{`{"list":[{},{"n":"a"}]}`, "the field list[1].n of the argument is a string; expected an integer of 8 bits", "list[1].n"},
+		{`{"list":[{"n":1.0},{"n":300}]}`, "the field list[1].n of the argument is a number 300; expected an integer of 8 bits", "list[1].n"},
+		{`{"list":[{},7]}`, "the field list[1] of the argument is a number; expected an object", "list[1]"},
+		{`{"list":{}}`, "the field list of the argument is an object; expected an array", "list"},
+		{`{"quoted":"7","list":[{"n":1.5}]}`, "the field list[0].n of the argument is a number 1.5; expected an integer of 8 bits", "list[0].n"},
 		{`{"names":{"a\"b":"c"},"when":"soon"}`, "the field when of the argument", "when"},
 	} {
 		f := checkCode(t, test.text, decodeBody([]byte(test.text), new(event)), codeBadArgument, test.want)

@@ -234,7 +234,7 @@ type jsonFit struct {
 	jsonWalk
 	out    []byte // the text up to done, as it is to be
 	done   int
-	trying bool // decode one by one what its type decodes
+	trying bool // decode each value by itself
 }
 
 // A wrongValue is where a value is not of its type.
@@ -286,15 +286,17 @@ func (w *jsonFit) value(f *jsonForm) *wrongValue {
 	}
 	w.element()
 	text := w.b[start:w.at]
-	switch {
-	case f == nil:
-	case f.integer && (c == '-' || c >= '0' && c <= '9'):
+	if f != nil && f.integer && (c == '-' || c >= '0' && c <= '9') {
 		if digits, ok := wholeNumber(text); ok {
 			w.replace(start, digits)
+			text = []byte(digits)
 		}
+	}
+	switch {
+	case f == nil:
 	case f.quoted && c == '"' && isFloat(f.t) && !isJSONNumber(unquoteJSON(text[1:len(text)-1])):
 		return &wrongValue{is: "a string " + shorten(string(text), 40), t: f.t}
-	case w.trying && (f.own || f.text) && json.Unmarshal(text, reflect.New(f.t).Interface()) != nil:
+	case w.trying && !f.quoted && json.Unmarshal(text, reflect.New(f.t).Interface()) != nil:
 		return &wrongValue{t: f.t}
 	}
 	return nil

@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -98,7 +99,7 @@ func decodeValue(what string, b []byte, v any) error {
 		if name, ok := strings.CutPrefix(wrong.Value, "number "); ok && !isJSONNumber([]byte(name)) { // of a member, where integers are due
 			return badPart(what, wrong.Field, "has a member %q; expected its name to be %s", shorten(name, 40), jsonKindFor(wrong.Type))
 		}
-		return misfit(what, wrong.Field, article(wrong.Value), jsonKindFor(wrong.Type))
+		return misfit(what, cmp.Or(form.blame(text), wrong.Field), article(wrong.Value), jsonKindFor(wrong.Type))
 	}
 	return badPart(what, form.blame(text), "is not as expected: %s", strings.TrimPrefix(err.Error(), "json: "))
 }
