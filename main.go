@@ -67,6 +67,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func main() {
@@ -94,9 +95,7 @@ call with the standard library that they have: see the README and docs/protocol.
 		RunE:              func(cmd *cobra.Command, args []string) error { return cmd.Help() },
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 	}
-	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usagef("%w", err).withHint("see %s --help", c.CommandPath())
-	})
+	cmd.SetFlagErrorFunc(unknownFlag)
 	cmd.SetVersionTemplate("{{.Version}}\n")
 	addConfigFlags(cmd)
 	addJSONFlag(cmd)
@@ -117,4 +116,18 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 		return f.withHint("did you mean ipcd %s?", near[0])
 	}
 	return f.withHint(`see ipcd --help; to send a text: ipcd call %s`, args[0])
+}
+
+// unknownFlag refuses a flag that a command does not have, or whose value it does not take.
+func unknownFlag(cmd *cobra.Command, err error) error {
+	f := usagef("%w", err)
+	var missing *pflag.NotExistError
+	if errors.As(err, &missing) {
+		var names []string
+		cmd.Flags().VisitAll(func(flag *pflag.Flag) { names = append(names, flag.Name) })
+		if near := nearest(missing.GetSpecifiedName(), names); near != "" {
+			return f.withHint("did you mean --%s?", near)
+		}
+	}
+	return f.withHint("see %s --help", cmd.CommandPath())
 }

@@ -12,4 +12,8 @@ const server = net.createServer((socket) => {
   socket.on('error', (err) => console.log('error', err.message))
 })
 server.listen(process.argv[2] ?? usual, () => console.log('listening', server.address()))
-process.on('SIGTERM', () => process.exit()) // which removes the socket
+server.on('error', (err) => {
+  console.error(err.code === 'EADDRINUSE' ? `${err.address} is there: another server, or the socket of one that was killed` : err.message)
+  process.exit(1)
+})
+for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => server.close(() => process.exit())) // close removes the socket
