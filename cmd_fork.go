@@ -172,7 +172,8 @@ func newForkCmd() *cobra.Command {
 message that it sends as a line: message JSON. The program's own output passes through.
 
 It exits when the program does, with the program's exit code, or 128 and the number of the signal
-that ended it. Ctrl-C disconnects.`,
+that ended it. Ctrl-C, or --once after the first message, disconnects and ends a program that stays;
+the exit code is then 0.`,
 		Example: `  ipcd fork --send '{"hello":"child"}' -- node child.js
   ipcd fork --once --send '{"hello":"child"}' -- node child.js
   ipcd fork --reply '"thanks"' -- node child.js`,

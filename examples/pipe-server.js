@@ -16,4 +16,9 @@ server.on('error', (err) => {
   console.error(err.code === 'EADDRINUSE' ? `${err.address} is there: another server, or the socket of one that was killed` : err.message)
   process.exit(1)
 })
-for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => server.close(() => process.exit())) // close removes the socket
+for (const signal of ['SIGTERM', 'SIGINT']) {
+  process.on(signal, () => {
+    server.close() // which removes the socket at once, and would wait for those who are connected
+    process.exit()
+  })
+}
