@@ -35,6 +35,15 @@ func exchange(t testing.TB, s *testServer, text string, n int) string {
 	return readAll(t, conn)
 }
 
+// messages takes a stream apart behind each object. White space in front of a message is the end of whichever came before.
+func messages(stream string) []string {
+	parts := strings.SplitAfter(stream, "}")
+	for i := range parts {
+		parts[i] = strings.TrimSpace(parts[i])
+	}
+	return parts
+}
+
 // inOrder sorts answers, and those in a batch: they may come in any order.
 func inOrder(t testing.TB, answers []string) string {
 	t.Helper()
@@ -238,8 +247,8 @@ func TestJSONRPCHeaders(t *testing.T) {
 	}
 	for _, test := range tests {
 		for _, n := range []int{len(test.send), 1} {
-			got := inOrder(t, strings.SplitAfter(exchange(t, s, test.send, n), "}"))
-			if want := inOrder(t, strings.SplitAfter(test.want, "}")); got != want {
+			got := inOrder(t, messages(exchange(t, s, test.send, n)))
+			if want := inOrder(t, messages(test.want)); got != want {
 				t.Errorf("%s, in pieces of %d: got\n%q\nwant\n%q", test.name, n, got, want)
 			}
 		}
@@ -294,8 +303,8 @@ func TestJSONRPCLimitOfAMessage(t *testing.T) {
 	}
 	for _, test := range tests {
 		for _, n := range []int{len(test.send), 1000} {
-			got := inOrder(t, strings.SplitAfter(exchange(t, s, test.send, n), "}"))
-			if want := inOrder(t, strings.SplitAfter(test.want, "}")); got != want {
+			got := inOrder(t, messages(exchange(t, s, test.send, n)))
+			if want := inOrder(t, messages(test.want)); got != want {
 				t.Errorf("%s, in pieces of %d: got\n%s\nwant\n%s", test.name, n, got, want)
 			}
 		}
