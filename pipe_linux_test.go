@@ -316,7 +316,8 @@ func TestGroupIsLetInAtNoOtherInstant(t *testing.T) {
 	}
 	go func() {
 		for {
-			if isOpen() && isOpen() { // the kernel reads the group, and then the mode: once may be of two instants
+			open := isOpen()
+			if open = open && isOpen(); open { // the kernel reads the group, and then the mode: once may be of two instants
 				watched <- fmt.Sprintf("mode %o of group %d", st.Mode&0o777, st.Gid)
 				return
 			}
