@@ -131,7 +131,7 @@ func dialFork(_ context.Context, e endpoint, o dialOptions) (net.Conn, error) {
 func (f *forked) Read(b []byte) (int, error) {
 	n, err := f.channel.Read(b)
 	if err == io.EOF {
-		err = f.parted()
+		err = f.parted(nil)
 	}
 	return n, err
 }
@@ -140,19 +140,21 @@ func (f *forked) Read(b []byte) (int, error) {
 func (f *forked) Write(b []byte) (int, error) {
 	n, err := f.channel.Write(b)
 	if err != nil && !isTimeout(err) && !errors.Is(err, net.ErrClosed) {
-		err = f.parted()
+		err = f.parted(err)
 	}
 	return n, err
 }
 
-// parted says how the child has left the channel.
-func (f *forked) parted() *fault {
+// parted says how the child has left the channel, which cause has shown.
+func (f *forked) parted(cause error) *fault {
+	said := faultf(codeConnection, "%s has disconnected before it answered", f.name()).withHint("it may lack process.on('message')")
 	select {
 	case <-f.gone:
+		said = faultf(codeConnection, "%s %s before it answered", f.name(), f.how()).withHint("what it wrote is above")
 	case <-time.After(childGrace):
-		return faultf(codeConnection, "%s has disconnected before it answered", f.name()).withHint("it may lack process.on('message')")
 	}
-	return faultf(codeConnection, "%s %s before it answered", f.name(), f.how()).withHint("what it wrote is above")
+	said.err = cause
+	return said
 }
 
 // Close disconnects, which ends a Node.js program that only waits for messages. Any other is

@@ -534,6 +534,7 @@ func TestChannelKnowsTheParent(t *testing.T) {
 	}
 	defer c.close()
 	own.Transport, own.PID = "fork", os.Getpid()
+	own = own.named()
 	var p peer
 	if err := c.call(t.Context(), "Ipcd.Whoami", nil, &p); err != nil || !reflect.DeepEqual(p, own) {
 		t.Errorf("Ipcd.Whoami = %+v, %v; want %+v", p, err, own)

@@ -184,7 +184,8 @@ func TestContextOfACall(t *testing.T) {
 	defer c.Close()
 	own, err := ownPeer()
 	must(t, err)
-	who := `"name":"` + own.name() + `"`
+	name := string(appendJSONString(nil, own.name()))
+	who := `"name":` + name
 	ask := func(conn net.Conn, id, method, more string) {
 		t.Helper()
 		send(t, conn, fmt.Sprintf(`{"jsonrpc":"2.0","id":%q,"method":%q,"params":[{"a":1}]%s}`, id, method, more))
@@ -208,7 +209,7 @@ func TestContextOfACall(t *testing.T) {
 		t.Errorf("a call of the provider's own arrives as %s", got)
 	}
 	ask(conn, "a", "Far.Two", `,"context":"c1"`)
-	next(conn, `"params":{"a":1},"timeout":3`, `"context":"c3"`, `"hops":1`, `"for":"`+own.name()+`"`)
+	next(conn, `"params":{"a":1},"timeout":3`, `"context":"c3"`, `"hops":1`, `"for":`+name)
 	ask(conn, "b", "Far.Three", `,"context":"c3"`)
 	next(conn, `"context":"c4"`, `"hops":2`)
 	ask(conn, "d", "Far.Four", `,"context":"c4"`)
