@@ -151,7 +151,10 @@ func (r *router) offer(o, old *offer) *fault {
 }
 
 // open lets the provider of an offer be called.
-func (r *router) open(o *offer) { r.change(func() { o.opened.Store(true) }) }
+func (r *router) open(o *offer) {
+	o.opened.Store(true)
+	r.fill(o)
+}
 
 func (r *router) offerLocked(o, old *offer) *fault {
 	for _, d := range o.methods {
@@ -198,9 +201,6 @@ func (r *router) change(change func()) {
 	pools := slices.Collect(maps.Values(r.pools)) // some of them are about to lose their last provider
 	change()
 	r.reindexLocked()
-	for _, p := range r.pools {
-		pools = append(pools, p)
-	}
 	r.mu.Unlock()
 	if r.waiting.Load() > 0 {
 		goOn(pools)
@@ -210,6 +210,11 @@ func (r *router) change(change func()) {
 // release notes that the provider of o is through with a call.
 func (r *router) release(o *offer) {
 	o.busy.Add(-1)
+	r.fill(o)
+}
+
+// fill gives the provider of o, which has room, calls that wait.
+func (r *router) fill(o *offer) {
 	if r.waiting.Load() == 0 {
 		return
 	}

@@ -4,7 +4,6 @@ package main
 // that is taken.
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -102,9 +101,8 @@ func parseSchema(b []byte) (schema, error) {
 		return nil, fmt.Errorf("it is %s; expected an object", jsonKindOf(b))
 	}
 	var s schema
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber()
-	return s, d.Decode(&s)
+	err := s.GobDecode(b) // which is JSON
+	return s, err
 }
 
 // An offer is what one provider offers at the moment.

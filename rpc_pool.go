@@ -30,11 +30,11 @@ func (p *pool) newForwarder(d *Description) *method {
 	return &method{name: d.Method, doc: d.Doc, described: d, argument: documentType, result: documentType, forward: p.forward}
 }
 
-// setProviders replaces the providers. The caller has to call goOn without any lock.
+// setProviders replaces the providers by a list that is the pool's from now on. The caller has to call goOn without any lock.
 func (p *pool) setProviders(offers []*offer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.offers = slices.Clone(offers)
+	p.offers = offers
 }
 
 func noProvider(c *call) *fault {
