@@ -12,12 +12,9 @@ func (p peer) mayConnect(e endpoint, allow group) error {
 		return faultf(codeDenied, "access denied: the system does not say who calls on %s", e).
 			withHint("call on a local endpoint, or add auth=none to the endpoint of the daemon")
 	}
-	own, err := ownPeer()
-	if err != nil {
-		return faultf(codeDenied, "access denied: the daemon cannot tell who it is: %w", err)
-	}
-	if p.isUser(own) || isMaster(p) || p.isMember(allow) {
-		return nil
+	own, is, err := p.isOwner()
+	if err != nil || is || p.isMember(allow) {
+		return err
 	}
 	f := faultf(codeDenied, "access denied: %s may not call the daemon of %s", p.who(), own.who())
 	if allow.id != "" {
@@ -26,16 +23,20 @@ func (p peer) mayConnect(e endpoint, allow group) error {
 	return f.withHint("let a group of theirs call with --allow-group, or have them run a daemon of their own")
 }
 
-// mayRegister returns nil if p may offer services to all callers of the daemon: the user that it runs as, and those who
-// could become that user.
+// mayRegister returns nil if p may offer services to all callers of the daemon: its owner.
 func (p peer) mayRegister() error {
-	own, err := ownPeer()
-	switch {
-	case err != nil:
-		return faultf(codeDenied, "access denied: the daemon cannot tell who it is: %w", err)
-	case p.isUser(own) || isMaster(p):
-		return nil
+	own, is, err := p.isOwner()
+	if err != nil || is {
+		return err
 	}
 	return faultf(codeDenied, "access denied: %s may not offer services to the callers of %s", p.who(), own.who()).
 		withHint("offer it as %s, or as %s", own.who(), masters)
+}
+
+// isOwner reports whether p is the user that the daemon runs as, own, or could become that user.
+func (p peer) isOwner() (own peer, is bool, err error) {
+	if own, err = ownPeer(); err != nil {
+		return own, false, faultf(codeDenied, "access denied: the daemon cannot tell who it is: %w", err)
+	}
+	return own, p.isUser(own) || isMaster(p), nil
 }

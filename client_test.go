@@ -323,10 +323,7 @@ func TestClientRefusesAnAnswerThatDoesNotEnd(t *testing.T) {
 				io.WriteString(conn, test.answer)
 				io.Copy(io.Discard, conn) // until the client goes
 			}).withProto(test.proto)
-			l := defaultLimits()
-			l.MaxMessage = most
-			c, err := dial(t.Context(), e, dialOptions{limits: l})
-			must(t, err)
+			c := dialTaking(t, e, most)
 			defer c.close()
 			ctx, cancel := context.WithTimeout(t.Context(), testPatience)
 			defer cancel()
@@ -337,6 +334,16 @@ func TestClientRefusesAnAnswerThatDoesNotEnd(t *testing.T) {
 			}
 		})
 	}
+}
+
+// dialTaking connects a client that takes messages of so many bytes.
+func dialTaking(t *testing.T, e endpoint, most int) caller {
+	t.Helper()
+	l := defaultLimits()
+	l.MaxMessage = most
+	c, err := dial(t.Context(), e, dialOptions{limits: l})
+	must(t, err)
+	return c
 }
 
 // gobAnswer is an answer of net/rpc with a text.
@@ -371,12 +378,9 @@ func TestClientGoesOnBehindARefusedAnswer(t *testing.T) {
 				io.WriteString(conn, test.second)
 				io.Copy(io.Discard, conn)
 			}).withProto(test.proto)
-			l := defaultLimits()
-			l.MaxMessage = most
-			c, err := dial(t.Context(), e, dialOptions{limits: l})
-			must(t, err)
+			c := dialTaking(t, e, most)
 			defer c.close()
-			err = ask(c, "Echo.Say", "a", nil)
+			err := ask(c, "Echo.Say", "a", nil)
 			close(refused)
 			checkCode(t, "the call", err, codeTooLarge, "a limit of this client")
 			checkSay(t, c, "still here")

@@ -92,9 +92,6 @@ func (p peer) named() peer {
 	return p
 }
 
-// isSame reports whether p and b are of one identity, so that they may share a name.
-func (p peer) isSame(b peer) bool { return p.isUser(b) }
-
 // isUser reports whether p and b are both known, and the same user.
 func (p peer) isUser(b peer) bool {
 	return p.Known && b.Known && p.UID == b.UID && p.SID == b.SID

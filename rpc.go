@@ -169,7 +169,7 @@ func (r *router) offerLocked(o, old *offer) *fault {
 		name := o.overlaps(other)
 		switch {
 		case name == "":
-		case !other.who.isSame(o.who):
+		case !other.who.isUser(o.who):
 			return faultf(codeDenied, "%s is offered by %s", name, other.who.who())
 		case !other.share || !o.share:
 			return faultf(codeDenied, "%s is offered by the provider %s; several may offer it if each registers with share", name, other.id)

@@ -138,10 +138,10 @@ func (i *Ipcd) Status(ctx context.Context) (Status, error) {
 // Stop stops the daemon. A service is stopped by its manager, which would start it again.
 func (i *Ipcd) Stop(ctx context.Context) (bool, error) {
 	l := i.server.life
-	own, err := ownPeer()
-	p, known := callerOf(ctx)
+	p, _ := callerOf(ctx) // nobody, without a call
+	_, is, err := p.isOwner()
 	switch {
-	case err != nil || !known || !p.isUser(own) && !isMaster(p):
+	case err != nil || !is:
 		return false, faultf(codeDenied, "access denied: only the user that the daemon runs as, and %s, may stop it", masters)
 	case l.service.name != "":
 		return false, faultf(codeApplication, "the daemon is the service %s: ipcd stop --name %s%s", l.service.name, l.service.name, l.service.scope())

@@ -48,28 +48,28 @@ func TestRegistrationIsChecked(t *testing.T) {
 		many[i] = fmt.Sprintf(`"A.M%d"`, i)
 	}
 	for argument, want := range map[string]string{
-		`{}`:                                            `"code":-32602,"message":"methods is empty`,
-		`{"methods":[]}`:                                `"code":-32602,"message":"methods is empty`,
-		`{"methods":"A.B"}`:                             `"code":-32602`,
-		`{"methods":["A"]}`:                             `"code":-32602,"message":"\"A\" is not the name of a method`,
-		`{"methods":["A.B.C"]}`:                         `"code":-32602`,
-		`{"methods":["A.B","*.B"]}`:                     `"code":-32602`,
-		`{"methods":["A.\u001b[2J"]}`:                   `"code":-32602`,
-		`{"methods":["A.` + long("x", 65) + `"]}`:       `"code":-32602`,
-		`{"methods":["A.B","A.B"]}`:                     `"code":-32602,"message":"A.B is offered twice"`,
-		`{"methods":["Ipcd.Ping"]}`:                     `"code":-32602,"message":"Ipcd.Ping: the service Ipcd is the daemon's own"`,
-		`{"methods":["Echo.Say"]}`:                      `"code":-32005,"message":"Echo.Say: the service Echo is built in"`,
-		`{"methods":["Echo.*"]}`:                        `"code":-32005`,
-		`{"methods":["Good.One","Taken.Here"]}`:         `"code":-32005,"message":"Taken.Here is offered by the provider p1; several may offer it if each registers with share"`,
-		`{"methods":["Taken.*"]}`:                       `"code":-32005`,
-		`{"methods":["Whole.One"]}`:                     `"code":-32005`,
-		`{"methods":["Shared.Not"],"share":true}`:       `"code":-32005`,
-		`{"methods":["A.B"],"max_calls":-1}`:            `"code":-32602,"message":"max_calls is -1`,
-		`{"methods":["A.B"],"params":"tuple"}`:          `"code":-32602,"message":"params is \"tuple\"`,
-		`{"methods":[7]}`:                               `"code":-32602`,
-		`{"methods":[{"doc":"nameless"}]}`:              `"code":-32602`,
-		`{"methods":[{"method":"A.B","argument":7}]}`:   `"code":-32602,"message":"`,
-		`{"methods":[` + strings.Join(many, ",") + `]}`: `"code":-32001,"message":"a provider of 1001 methods (limit max_methods = 1000)"`,
+		`{}`:                          `"code":-32602,"message":"methods is empty`,
+		`{"methods":[]}`:              `"code":-32602,"message":"methods is empty`,
+		`{"methods":"A.B"}`:           `"code":-32602`,
+		`{"methods":["A"]}`:           `"code":-32602,"message":"\"A\" is not the name of a method`,
+		`{"methods":["A.B.C"]}`:       `"code":-32602`,
+		`{"methods":["A.B","*.B"]}`:   `"code":-32602`,
+		`{"methods":["A.\u001b[2J"]}`: `"code":-32602`,
+		`{"methods":["A.` + strings.Repeat("x", 65) + `"]}`: `"code":-32602`,
+		`{"methods":["A.B","A.B"]}`:                         `"code":-32602,"message":"A.B is offered twice"`,
+		`{"methods":["Ipcd.Ping"]}`:                         `"code":-32602,"message":"Ipcd.Ping: the service Ipcd is the daemon's own"`,
+		`{"methods":["Echo.Say"]}`:                          `"code":-32005,"message":"Echo.Say: the service Echo is built in"`,
+		`{"methods":["Echo.*"]}`:                            `"code":-32005`,
+		`{"methods":["Good.One","Taken.Here"]}`:             `"code":-32005,"message":"Taken.Here is offered by the provider p1; several may offer it if each registers with share"`,
+		`{"methods":["Taken.*"]}`:                           `"code":-32005`,
+		`{"methods":["Whole.One"]}`:                         `"code":-32005`,
+		`{"methods":["Shared.Not"],"share":true}`:           `"code":-32005`,
+		`{"methods":["A.B"],"max_calls":-1}`:                `"code":-32602,"message":"max_calls is -1`,
+		`{"methods":["A.B"],"params":"tuple"}`:              `"code":-32602,"message":"params is \"tuple\"`,
+		`{"methods":[7]}`:                                   `"code":-32602`,
+		`{"methods":[{"doc":"nameless"}]}`:                  `"code":-32602`,
+		`{"methods":[{"method":"A.B","argument":7}]}`:       `"code":-32602,"message":"`,
+		`{"methods":[` + strings.Join(many, ",") + `]}`:     `"code":-32001,"message":"a provider of 1001 methods (limit max_methods = 1000)"`,
 	} {
 		if got := registration(t, conn, argument); !strings.Contains(got, want) {
 			t.Errorf("%.100s is answered with %s; want %s", argument, got, want)
@@ -79,8 +79,6 @@ func TestRegistrationIsChecked(t *testing.T) {
 		t.Errorf("what was refused is there: %s", list)
 	}
 }
-
-func long(s string, n int) string { return strings.Repeat(s, n) }
 
 // A provider has its answer before its first call, is replaced by what it registers next, and takes its names along.
 func TestRegistrationBeginsAndEnds(t *testing.T) {

@@ -1,0 +1,175 @@
+package main
+
+// This file owns remote, which makes a provider of the peer of a session: calls of others are passed on to it, and its
+// answers to them.
+
+import (
+	"strconv"
+	"time"
+)
+
+// A remote is a provider that answers over its connection.
+type remote struct {
+	*session
+	takes  extensions
+	object bool // an argument that is an object is params itself
+}
+
+// extensions are the members beside params that a provider understands.
+type extensions struct{ timeout, parts, context, caller, hops bool }
+
+// extensionsOf returns those that a registration names. One that we do not know is one that we never send.
+func extensionsOf(names []string) (e extensions) {
+	known := map[string]*bool{"timeout": &e.timeout, "parts": &e.parts, "context": &e.context, "caller": &e.caller, "hops": &e.hops}
+	for _, name := range names {
+		if takes := known[name]; takes != nil {
+			*takes = true
+		}
+	}
+	return e
+}
+
+// ask implements provider. It never blocks, since the reader of the caller's connection runs it.
+func (r remote) ask(c *call, done func()) {
+	a := &pendingCall{method: c.method, passed: c, done: done}
+	seq, _, err := r.enlist(a)
+	if err != nil {
+		done()
+		r.unsent(c)
+		return
+	}
+	m := message{kind: request, id: callID{seq: seq}, method: c.method}
+	r.extend(&m, seq, c)
+	var arg any
+	if d := *c.arg.(*document); len(d) > 0 {
+		arg = d
+	}
+	sent, err := r.out.offer(r.codec, &m, arg, outputFull)
+	switch {
+	case err != nil:
+		r.takeBack(seq, c)
+	case sent:
+		r.flushAside()
+		r.watch(seq, c)
+	default:
+		r.sendLater(&m, arg, seq, c)
+	}
+}
+
+// extend adds what the provider understands beside params.
+func (r remote) extend(m *message, seq uint64, c *call) {
+	if !c.deadline.IsZero() && r.takes.timeout {
+		m.timeout = time.Until(c.deadline)
+	}
+	if c.parts != "" && r.takes.parts {
+		m.parts = strconv.FormatUint(seq, 10)
+	}
+	d := *c.arg.(*document)
+	var p passage
+	if r.takes.context {
+		p.context = contextPrefix + strconv.FormatUint(seq, 10)
+	}
+	if r.takes.caller {
+		p.caller = c.callerJSON()
+	}
+	if r.takes.hops {
+		p.hops = c.hops
+	}
+	p.object = r.object && len(d) > 0 && d[0] == '{'
+	if p.context != "" || p.caller != nil || p.hops > 0 || p.object {
+		m.passage = &p
+	}
+}
+
+// sendLater sends a call when the provider has read what waits for it. As many calls may wait for that as max_calls says,
+// whatever becomes of their callers.
+func (r remote) sendLater(m *message, arg any, seq uint64, c *call) {
+	var a *pendingCall
+	full := false
+	r.update(func(st *sessionState) {
+		if full = st.unsent >= r.limits.MaxCalls; !full {
+			st.unsent++
+			return
+		}
+		a = st.take(seq)
+	})
+	if full {
+		if a != nil {
+			a.done()
+		}
+		c.reply(nil, busy("max_calls", int64(r.limits.MaxCalls), "too many calls wait for the provider of "+c.method+" to read them"))
+		return
+	}
+	if !r.background(func() {
+		err := r.out.append(r.codec, m, arg)
+		r.update(func(st *sessionState) { st.unsent-- })
+		if err != nil {
+			r.takeBack(seq, c)
+			return
+		}
+		r.flushAside()
+		r.watch(seq, c)
+	}) {
+		r.takeBack(seq, c)
+	}
+}
+
+// watch withdraws the call from the provider if it ends before the provider has answered.
+func (r remote) watch(seq uint64, c *call) {
+	c.whenOver(func() {
+		if r.endPassed(seq) {
+			r.sendCancel(seq)
+		}
+	})
+}
+
+// takeBack answers a call that could not be sent.
+func (r remote) takeBack(seq uint64, c *call) {
+	r.endPassed(seq)
+	r.unsent(c)
+}
+
+// endPassed ends the forwarded call with that number, whose answer is not needed any more. It reports whether it was in
+// flight.
+func (r remote) endPassed(seq uint64) bool {
+	var a *pendingCall
+	r.update(func(st *sessionState) {
+		a = st.take(seq)
+		st.missed = st.missed || a != nil
+	})
+	if a == nil {
+		return false
+	}
+	a.done()
+	return true
+}
+
+// unsent answers a call that has not reached the provider.
+func (r remote) unsent(c *call) {
+	c.reply(nil, goneFault("the provider of "+c.method+" has gone", true))
+}
+
+// deliverPassed answers a forwarded call with the answer of the provider.
+func (s *session) deliverPassed(c *call, m *message) error {
+	if m.fault != nil {
+		f := m.fault.passedOn()
+		if m.fault.Code == codeDeadline && !c.deadline.IsZero() { // the deadline is the caller's own
+			f = errDeadline
+		}
+		err := s.codec.body(nil)
+		c.reply(nil, f)
+		return err
+	}
+	var result document
+	err := s.codec.body(&result)
+	if f, isFault := err.(*fault); isFault {
+		c.reply(nil, f.passedOn())
+		return nil
+	}
+	if err != nil {
+		c.reply(nil, goneFault("the provider of "+c.method+" broke the protocol; it is not known whether it carried out the call", false))
+		return err
+	}
+	c.reply(result, nil)
+	return nil
+}
