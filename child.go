@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"time"
 )
 
@@ -181,12 +180,7 @@ func (f *forked) Close() error {
 func (f *forked) name() string { return joinWords(f.cmd.Args) }
 
 // exitCode is the exit code of the child, or what a shell makes of the signal that ended it. Call it after gone is closed.
-func (f *forked) exitCode() int {
-	if status, ok := f.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		return 128 + int(status.Signal())
-	}
-	return f.cmd.ProcessState.ExitCode()
-}
+func (f *forked) exitCode() int { return programExitCode(f.cmd.ProcessState) }
 
 // how says how the child ended. Call it after gone is closed.
 func (f *forked) how() string {

@@ -3,7 +3,7 @@ package main
 // This file is the door of the room client: dial connects to an endpoint and returns a caller, and startDaemon starts a
 // daemon first if need be. Errors are faults with hints, worded so that people can tell the causes apart.
 //
-// client_http.go is the caller over HTTP, client_gob.go gives Go types to what was typed as JSON, and client_start.go is
+// dialHost connects a client that is called as well. client_http.go is the caller over HTTP, client_gob.go gives Go types to what was typed as JSON, and client_start.go is
 // startDaemon. A new codec needs nothing here: dial takes it from its row of protocols. A protocol without a codec implements caller, and dial returns it, as for HTTP.
 
 import (
@@ -27,10 +27,15 @@ type caller interface {
 // dial connects to an endpoint and speaks the protocol that it names, or JSON-RPC if it leaves the choice. HTTP is not
 // dialled before the first call.
 func dial(ctx context.Context, e endpoint, o dialOptions) (caller, error) {
-	l := o.limits
 	if e.isHTTP() || e.Proto == protoHTTP {
 		return newWebClient(e, o), nil
 	}
+	return dialStream(ctx, e, nil, o)
+}
+
+// dialStream is dial for what is not HTTP. With a finder, calls of its methods are answered over the connection.
+func dialStream(ctx context.Context, e endpoint, f finder, o dialOptions) (*client, error) {
+	l := o.limits
 	if err := ctx.Err(); err != nil {
 		return nil, asFault(err)
 	}
@@ -50,24 +55,24 @@ func dial(ctx context.Context, e endpoint, o dialOptions) (caller, error) {
 	if e.Scheme == "fork" {
 		end = sideChannel
 	}
-	cl := newClient(e, conn, protocolOf(name).codec(in, l, end), in, l)
-	cl.session.log = o.log
+	cl := newClient(e, conn, f, protocolOf(name).codec(in, l, end), in, o)
 	if e.Proto == protoEcho { // a long text comes back while it is still being sent
 		cl.session.readSteadily()
 	}
 	return cl, nil
 }
 
-// A client is a caller with any number of calls in flight on one connection. It has no methods of its own.
+// A client is a caller with any number of calls in flight on one connection. It has no methods of its own, unless it is a
+// host.
 type client struct {
 	endpoint endpoint
 	conn     net.Conn
 	session  *session
 }
 
-func newClient(e endpoint, conn net.Conn, speak codec, in *input, l limits) *client {
+func newClient(e endpoint, conn net.Conn, f finder, speak codec, in *input, o dialOptions) *client {
 	c := &client{endpoint: e, conn: conn}
-	c.session = newSession(&shared{meter: &meter{}}, &peer{}, speak, in, conn, &l, nil)
+	c.session = newSession(&shared{finder: f, log: o.log, meter: &meter{}, foreman: &foreman{}}, &peer{}, speak, in, conn, &o.limits, o.log)
 	c.session.explain = c.explain
 	c.session.ended = func(error) { conn.Close() }
 	return c
@@ -79,6 +84,36 @@ func (c *client) call(ctx context.Context, name string, arg, result any) error {
 		return c.callGob(ctx, name, arg, result)
 	}
 	return c.session.ask(ctx, name, arg, result, nil)
+}
+
+// A host is a client that is called over its connection as well.
+type host struct {
+	*client
+	over chan struct{} // closed once nothing more is read or answered
+}
+
+// dialHost connects to e as dial does, and answers calls of the methods of f until either end leaves.
+func dialHost(ctx context.Context, e endpoint, f finder, o dialOptions) (*host, error) {
+	if e.isHTTP() || e.Proto != protoAuto && e.Proto != protoJSON {
+		return nil, usagef("nobody can be called over %s", e).withHint("name a unix, npipe or tcp endpoint, without ?proto=")
+	}
+	c, err := dialStream(ctx, e, f, o)
+	if err != nil {
+		return nil, err
+	}
+	h := &host{client: c, over: make(chan struct{})}
+	c.session.ended = func(error) { c.session.cut(nil) }
+	go func() {
+		defer close(h.over)
+		c.session.serve()
+	}()
+	return h, nil
+}
+
+// leave has the calls finish that have come, refuses others, and returns when nothing more goes over the connection.
+func (h *host) leave() {
+	h.session.leave()
+	<-h.over
 }
 
 func closedEarly(e endpoint) *fault {

@@ -446,7 +446,7 @@ func TestCallThatCannotBeSentIsGivenUp(t *testing.T) {
 		l := defaultLimits()
 		l.Write = time.Hour
 		in := newInput(ours, l)
-		c := newClient(endpoint{Scheme: "unix"}, ours, protocolOf(p).codec(in, l, sideCalling), in, l)
+		c := newClient(endpoint{Scheme: "unix"}, ours, nil, protocolOf(p).codec(in, l, sideCalling), in, dialOptions{limits: l})
 		inFlight := func(n int, full bool) {
 			waitFor(t, func() error {
 				c.session.mu.Lock()
@@ -496,7 +496,7 @@ func TestPartThatFailsFailsTheCall(t *testing.T) {
 		ours, theirs := net.Pipe()
 		l := defaultLimits()
 		in := newInput(ours, l)
-		c := newClient(endpoint{Scheme: "unix"}, ours, newJSONCodec(in, l, framingValue), in, l)
+		c := newClient(endpoint{Scheme: "unix"}, ours, nil, newJSONCodec(in, l, framingValue), in, dialOptions{limits: l})
 		go func() {
 			theirs.Read(make([]byte, inputSmall))
 			io.WriteString(theirs, `{"jsonrpc":"2.0","method":"$/progress","params":{"token":1,"value":1}}{"jsonrpc":"2.0","id":1,"result":null}`)

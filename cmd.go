@@ -278,7 +278,7 @@ func addClientFlags(cmd *cobra.Command, f *clientFlags) {
 	flags := cmd.Flags()
 	flags.StringP("endpoint", "e", "", "where the daemon is, as a `URL` (default: your own daemon, else the service)")
 	flags.BoolVar(&f.start, "start", false, "start a daemon in the background if none is there")
-	flags.DurationVar(&f.wait, "wait", 0, "how long to keep trying while a daemon comes up")
+	flags.DurationVar(&f.wait, "wait", 0, "how long to keep trying while a daemon, or the provider of a method, comes up")
 	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("endpoint", completeEndpoint))
 	addSettingFlags(cmd, "timeout", "idle")
 	cmd.Flag("idle").Usage = "with --start: how long the daemon stays without a connection (`duration`, default 15m)"
@@ -301,6 +301,9 @@ func (f *clientFlags) reach(ctx context.Context, set settings, log *logger) (cal
 			return c, err
 		}
 		c, serviceErr = dial(ctx, serviceEndpoint(defaultName), options)
+		if serviceErr == nil {
+			f.at = serviceEndpoint(defaultName)
+		}
 		if !errors.Is(serviceErr, nobody) || errors.Is(serviceErr, fs.ErrPermission) { // the service is there, but may refuse us
 			return c, serviceErr
 		}
@@ -348,12 +351,22 @@ func (f *clientFlags) with(ctx context.Context, set settings, talk func(ctx cont
 	}
 	log := newLogger(os.Stderr, set.LogFormat, set.LogLevel)
 	defer log.close()
+	until := time.Now().Add(f.wait)
 	c, err := f.reach(ctx, set, log)
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	return talk(ctx, c)
+	if f.wait <= 0 {
+		return talk(ctx, c)
+	}
+	patience, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	again(patience, 5*time.Millisecond, 200*time.Millisecond, func() (bool, error) { // a provider may be on its way
+		err = talk(ctx, c)
+		return !errors.Is(err, &fault{Code: codeNoMethod}), err
+	})
+	return err
 }
 
 // do reaches a daemon, calls one method and decodes its result.

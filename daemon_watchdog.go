@@ -50,7 +50,7 @@ func (s *server) callItself(ctx context.Context, limit time.Duration) error {
 		s.attend(theirs)
 	})
 	in := newInput(ours, *s.limits())
-	c := newClient(endpoint{Scheme: "fork", Proto: protoAuto, Command: []string{"itself"}}, ours, newJSONCodec(in, *s.limits(), framingValue), in, *s.limits())
+	c := newClient(endpoint{Scheme: "fork", Proto: protoAuto, Command: []string{"itself"}}, ours, nil, newJSONCodec(in, *s.limits(), framingValue), in, dialOptions{limits: *s.limits()})
 	defer c.close()
 	return c.call(ctx, "Ipcd.Ping", nil, nil)
 }

@@ -4,7 +4,7 @@ package main
 // also makes a service of a Go type, by reflection.
 //
 // rpc_services.go lists our services, rpc_call.go is a call, rpc_error.go the error of a method, rpc_schema.go describes Go
-// types as JSON Schema, rpc_offer.go has what providers offer, and rpc_pool.go forwards calls to them. A new Go service is a
+// types as JSON Schema, rpc_offer.go has what providers offer, rpc_pool.go forwards calls to them, and rpc_command.go makes methods of programs. A new Go service is a
 // line in rpc_services.go; a new kind of service implements service and is added to the router; a new kind of provider
 // implements provider in rpc_pool.go.
 

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// A shared is what all sessions of a server have in common. In a client finder and foreman are nil.
+// A shared is what all sessions of a server have in common. In a client that is not called, finder is nil.
 type shared struct {
 	finder  finder
 	log     *logger

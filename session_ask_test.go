@@ -388,7 +388,7 @@ func TestClientOutlivesWhatItDidNotAskFor(t *testing.T) {
 			l := defaultLimits()
 			l.MaxMessage = 1 << 10
 			in := newInput(ours, l)
-			c := newClient(endpoint{Scheme: "unix", Path: "/x"}, ours, newJSONCodec(in, l, framing), in, l)
+			c := newClient(endpoint{Scheme: "unix", Path: "/x"}, ours, nil, newJSONCodec(in, l, framing), in, dialOptions{limits: l})
 			defer c.close()
 			from := bufio.NewReader(theirs)
 			next := func() string {
@@ -469,7 +469,7 @@ func TestMissingPartsAreNoSuccess(t *testing.T) {
 	defer theirs.Close()
 	l := defaultLimits()
 	in := newInput(ours, l)
-	c := newClient(endpoint{Scheme: "unix", Path: "/x"}, ours, newJSONCodec(in, l, framingValue), in, l)
+	c := newClient(endpoint{Scheme: "unix", Path: "/x"}, ours, nil, newJSONCodec(in, l, framingValue), in, dialOptions{limits: l})
 	defer c.close()
 	sent := make(chan struct{})
 	go func() {

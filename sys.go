@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -133,4 +134,12 @@ func again(ctx context.Context, first, most time.Duration, try func() (done bool
 			return false, err
 		}
 	}
+}
+
+// programExitCode returns the exit code of a program that has ended, or what a shell makes of the signal that ended it.
+func programExitCode(p *os.ProcessState) int {
+	if status, ok := p.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return p.ExitCode()
 }

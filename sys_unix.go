@@ -92,6 +92,21 @@ func detach(cmd *exec.Cmd) {
 	}
 }
 
+// A processGroup is a program with all that it starts and that does not leave it.
+type processGroup struct{ id int }
+
+// startGroup starts cmd in a group of its own, which Ctrl-C on our terminal does not reach.
+func startGroup(cmd *exec.Cmd) (*processGroup, error) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return &processGroup{cmd.Process.Pid}, nil
+}
+
+func (g *processGroup) askToEnd() { syscall.Kill(-g.id, syscall.SIGTERM) }
+func (g *processGroup) kill()     { syscall.Kill(-g.id, syscall.SIGKILL) }
+
 // serviceEndpoint is the default endpoint of a service of the system.
 func serviceEndpoint(name string) endpoint {
 	return endpoint{Scheme: "unix", Path: filepath.Join(runDir, name, name+".sock"), Proto: protoAuto}

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
 )
@@ -96,6 +97,55 @@ func detach(cmd *exec.Cmd) {
 		CreationFlags: windows.CREATE_NEW_PROCESS_GROUP | windows.CREATE_NO_WINDOW,
 		HideWindow:    true,
 	}
+}
+
+// A processGroup is a program with all that it starts: a job object, which also ends when this process does.
+type processGroup struct {
+	job  windows.Handle
+	once sync.Once
+}
+
+// startGroup starts cmd in a job of its own. What cmd starts in the instant before it is in the job is not.
+func startGroup(cmd *exec.Cmd) (*processGroup, error) {
+	job, err := windows.CreateJobObject(nil, nil)
+	if err != nil {
+		return nil, fmt.Errorf("make a job object: %w", err)
+	}
+	g := &processGroup{job: job}
+	info := windows.JOBOBJECT_EXTENDED_LIMIT_INFORMATION{
+		BasicLimitInformation: windows.JOBOBJECT_BASIC_LIMIT_INFORMATION{LimitFlags: windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE},
+	}
+	if _, err := windows.SetInformationJobObject(job, windows.JobObjectExtendedLimitInformation, uintptr(unsafe.Pointer(&info)), uint32(unsafe.Sizeof(info))); err != nil {
+		g.kill()
+		return nil, fmt.Errorf("set up a job object: %w", err)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.CREATE_NEW_PROCESS_GROUP}
+	if err := cmd.Start(); err != nil {
+		g.kill()
+		return nil, err
+	}
+	process, err := windows.OpenProcess(windows.PROCESS_SET_QUOTA|windows.PROCESS_TERMINATE, false, uint32(cmd.Process.Pid))
+	if err == nil {
+		err = windows.AssignProcessToJobObject(job, process)
+		windows.CloseHandle(process)
+	}
+	if err != nil && cmd.Process.Kill() == nil {
+		cmd.Wait()
+		g.kill()
+		return nil, fmt.Errorf("put it into a job object: %w", err)
+	}
+	return g, nil
+}
+
+// askToEnd does nothing that is sure to be heard: Windows has no signal for a program without a console of its own.
+func (g *processGroup) askToEnd() {}
+
+// kill ends the processes of the job. It may be called once more, and has to be called in the end.
+func (g *processGroup) kill() {
+	g.once.Do(func() {
+		windows.TerminateJobObject(g.job, 1)
+		windows.CloseHandle(g.job)
+	})
 }
 
 // serviceEndpoint is the default endpoint of a service of the system.

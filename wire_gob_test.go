@@ -356,7 +356,7 @@ func TestGobClientWithTheStandardServer(t *testing.T) {
 	go func() { server.ServeConn(theirs); close(done) }()
 	l := defaultLimits()
 	in := newInput(ours, l)
-	c := newClient(endpoint{Scheme: "unix", Path: "/x", Proto: protoGob}, ours, newGobCodec(in, l, response), in, l)
+	c := newClient(endpoint{Scheme: "unix", Path: "/x", Proto: protoGob}, ours, nil, newGobCodec(in, l, response), in, dialOptions{limits: l})
 	for range 2 {
 		var text string
 		if err := c.call(t.Context(), "T.Say", "hello", &text); err != nil || text != "hello" {

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// serve runs "ipcd serve" for a server of the test, and returns what ends it and says how.
+func serve(t *testing.T, s *testServer, args ...string) (end func(os.Signal) int, log *logBuffer) {
+	t.Helper()
+	cmd := exec.Command("ipcd", append([]string{"serve", "-e", s.endpoints[0].String()}, args...)...)
+	log = &logBuffer{}
+	cmd.Stderr = log
+	must(t, cmd.Start())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-ended
+	})
+	return func(sig os.Signal) int {
+		t.Helper()
+		if sig != nil {
+			must(t, cmd.Process.Signal(sig))
+		}
+		receive(t, ended)
+		return cmd.ProcessState.ExitCode()
+	}, log
+}
+
+func TestServeOneCall(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	end, log := serve(t, s, "--once", "Probe.Cat", "--", "probe", "cat")
+	got := printed(t, exec.Command("ipcd", "call", "--wait", "20s", "-e", s.endpoints[0].String(), "Probe.Cat", "--text", "hello there"))
+	if got != "hello there\n" {
+		t.Errorf("the call prints %q", got)
+	}
+	if code := end(nil); code != exitDone || !strings.Contains(log.String(), "Probe.Cat at "+s.endpoints[0].String()) {
+		t.Errorf("it ends with exit code %d, having said %q", code, log)
+	}
+}
+
+// Each executable of a directory is a method, and what a file beside it says is its description.
+func TestServeDirectory(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	dir := t.TempDir()
+	path, err := exec.LookPath("probe")
+	must(t, err)
+	must(t, os.Symlink(path, filepath.Join(dir, "Probe"+filepath.Ext(path))))
+	must(t, os.WriteFile(filepath.Join(dir, "Probe.json"), []byte(`{"doc":"a probe","argument":{"type":"string"}}`), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "notes"), []byte("no program"), 0o600))
+	_, log := serve(t, s, "--as", "Dir", "--dir", dir)
+	var described []Description
+	c := dialOurs(protoJSON)(t, s.endpoints[0])
+	defer c.close()
+	waitFor(t, func() error {
+		if err := ask(c, "Ipcd.Describe", "Dir", &described); err != nil {
+			return fmt.Errorf("%w; ipcd serve says %s", err, log)
+		}
+		return nil
+	})
+	if len(described) != 1 || described[0].Method != "Dir.Probe" || described[0].Doc != "a probe" || described[0].Argument["type"] != "string" {
+		t.Errorf("there are %+v; it says %s", described, log)
+	}
+}

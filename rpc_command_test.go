@@ -1,0 +1,112 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+func init() { testPrograms["probe"] = probe }
+
+// probe is a program that is served as a method; its first argument says what it does.
+func probe() {
+	switch os.Args[1] {
+	case "cat":
+		io.Copy(os.Stdout, os.Stdin)
+	case "args":
+		fmt.Println(strings.Join(os.Args[2:], "|"))
+	case "fail":
+		fmt.Fprint(os.Stderr, strings.Repeat("long ago\n", 1000), "no paper\n")
+		os.Exit(7)
+	case "flood":
+		for {
+			if _, err := os.Stdout.WriteString(strings.Repeat("a", 32<<10)); err != nil {
+				return
+			}
+		}
+	case "meet": // until the other end of a connection closes it
+		if conn, err := net.Dial("unix", os.Args[2]); err == nil {
+			io.Copy(io.Discard, conn)
+		}
+	case "block":
+		select {
+		case <-time.After(testPatience):
+		}
+	}
+}
+
+// What a program gets of an argument, and what its caller gets of it.
+func TestCommandIsAMethod(t *testing.T) {
+	l := defaultLimits()
+	l.MaxMessage = 64 << 10
+	for _, row := range []struct {
+		do, arg string
+		spec    commandSpec
+		want    any
+		code    int
+		says    string
+	}{
+		{"cat", `"a \u00e4\n"`, commandSpec{}, "a ä", 0, ""},
+		{"cat", `"a\r\n\n"`, commandSpec{}, "a\r\n", 0, ""},
+		{"cat", `{"z":1e400, "a":[]}`, commandSpec{}, `{"z":1e400, "a":[]}`, 0, ""},
+		{"cat", ``, commandSpec{}, "", 0, ""},
+		{"cat", `{"z":1e400}`, commandSpec{asJSON: true}, document(`{"z":1e400}`), 0, ""},
+		{"cat", `"no json"`, commandSpec{asJSON: true}, nil, codeApplication, "is not JSON"},
+		{"cat", ``, commandSpec{asJSON: true}, nil, codeApplication, "is not JSON"},
+		{"args", `{"name":"two words","n":1.50,"on":true,"off":false,"none":null,"list":[1, "a"],"x":"--y"}`, commandSpec{asArgs: true}, `--name=two words|--n=1.50|--on|--list=[1, "a"]|--x=--y`, 0, ""},
+		{"args", ``, commandSpec{asArgs: true}, "", 0, ""},
+		{"args", `"text"`, commandSpec{asArgs: true}, nil, codeBadArgument, "expected an object"},
+		{"args", `{"-rf":1}`, commandSpec{asArgs: true}, nil, codeBadArgument, `"-rf" cannot be an argument`},
+		{"args", `{"a b":1}`, commandSpec{asArgs: true}, nil, codeBadArgument, "cannot be an argument"},
+		{"args", `{"a":"\u0000"}`, commandSpec{asArgs: true}, nil, codeBadArgument, "zero byte"},
+		{"fail", ``, commandSpec{}, nil, 7, "exit status 7: no paper"},
+		{"flood", ``, commandSpec{}, nil, codeApplication, "too long (limit max_message = 65536)"},
+		{"block", ``, commandSpec{timeout: time.Millisecond}, nil, codeApplication, "longer than 1ms (--timeout)"},
+	} {
+		row.spec.command, row.spec.limits = []string{"probe", row.do}, l
+		m := row.spec.method(Description{Method: "Test.Probe"})
+		arg := document(row.arg)
+		got, f := m.run(t.Context(), &arg, func(_ string, value any, _ []byte) { t.Errorf("it panicked: %v", value) })
+		if row.code != 0 {
+			checkCode(t, row.do+" of "+row.arg, asError(f), row.code, row.says)
+		} else if f != nil || fmt.Sprintf("%T %[1]s", got) != fmt.Sprintf("%T %[1]s", row.want) {
+			t.Errorf("%s of %s = %#v, %v; want %#v", row.do, row.arg, got, f, row.want)
+		}
+		if row.do == "fail" {
+			var data struct{ Stderr string }
+			must(t, decodeBody(bytes.Replace(f.Data, []byte("stderr"), []byte("Stderr"), 1), &data))
+			if len(data.Stderr) != stderrKept || !strings.HasSuffix(data.Stderr, "no paper\n") {
+				t.Errorf("the data has %d bytes of standard error, ending in %q; want %d", len(data.Stderr), data.Stderr[max(0, len(data.Stderr)-20):], stderrKept)
+			}
+		}
+	}
+}
+
+func asError(f *fault) error {
+	if f == nil {
+		return nil
+	}
+	return f
+}
+
+// A program ends with its call.
+func TestCommandEndsWithItsCall(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	spec := commandSpec{command: []string{"probe", "block"}, limits: defaultLimits()}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := spec.run(ctx, nil)
+		ended <- err
+	}()
+	cancel()
+	if err := receive(t, ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("a call that was cancelled ends with %v", err)
+	}
+}
