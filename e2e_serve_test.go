@@ -53,7 +53,7 @@ func TestServeDirectory(t *testing.T) {
 	dir := t.TempDir()
 	path, err := exec.LookPath("probe")
 	must(t, err)
-	must(t, os.Symlink(path, filepath.Join(dir, "Probe"+filepath.Ext(path))))
+	must(t, os.Link(path, filepath.Join(dir, "Probe"+filepath.Ext(path))))
 	must(t, os.WriteFile(filepath.Join(dir, "Probe.json"), []byte(`{"doc":"a probe","argument":{"type":"string"}}`), 0o600))
 	must(t, os.WriteFile(filepath.Join(dir, "notes"), []byte("no program"), 0o600))
 	_, log := serve(t, s, "--as", "Dir", "--dir", dir)
