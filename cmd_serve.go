@@ -114,6 +114,9 @@ func (s *serving) gather(args []string, dash int) error {
 	case s.dir == "" && (dash != 1 || len(args) < 2):
 		return usagef("no method and program to serve").withHint("ipcd serve Clock.Now -- date +%%s")
 	}
+	if s.once { // nobody else is to wait here for a turn that never comes
+		s.parallel = 1
+	}
 	s.methods = newRouter()
 	if s.dir != "" {
 		return s.gatherDir()
