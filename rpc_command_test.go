@@ -36,9 +36,7 @@ func probe() {
 			io.Copy(io.Discard, conn)
 		}
 	case "block":
-		select {
-		case <-time.After(testPatience):
-		}
+		time.Sleep(testPatience)
 	}
 }
 
