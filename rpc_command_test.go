@@ -36,7 +36,7 @@ func probe() {
 			io.Copy(io.Discard, conn)
 		}
 	case "block":
-		time.Sleep(testPatience)
+		<-time.After(testPatience)
 	}
 }
 
