@@ -23,8 +23,12 @@ func (p peer) mayConnect(e endpoint, allow group) error {
 	return f.withHint("let a group of theirs call with --allow-group, or have them run a daemon of their own")
 }
 
-// mayRegister returns nil if p may offer services to all callers of the daemon: its owner.
+// mayRegister returns nil if p may offer services to all callers of the daemon: its owner, or a worker, which may offer what
+// its settings say.
 func (p peer) mayRegister() error {
+	if p.worker != "" {
+		return nil
+	}
 	own, is, err := p.isOwner()
 	if err != nil || is {
 		return err
@@ -33,10 +37,11 @@ func (p peer) mayRegister() error {
 		withHint("offer it as %s, or as %s", own.who(), masters)
 }
 
-// isOwner reports whether p is the user that the daemon runs as, own, or could become that user.
+// isOwner reports whether p is the user that the daemon runs as, own, or could become that user. A worker is neither,
+// whoever it runs as.
 func (p peer) isOwner() (own peer, is bool, err error) {
 	if own, err = ownPeer(); err != nil {
 		return own, false, faultf(codeDenied, "access denied: the daemon cannot tell who it is: %w", err)
 	}
-	return own, p.isUser(own) || isMaster(p), nil
+	return own, p.worker == "" && (p.isUser(own) || isMaster(p)), nil
 }

@@ -3,6 +3,7 @@ package main
 // This file owns children with an IPC channel: the programs that we fork.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +13,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -33,18 +36,26 @@ func noServer(e endpoint) *fault {
 // forked is a running child and the channel to it.
 type forked struct {
 	*channel
-	cmd  *exec.Cmd
-	gone chan struct{} // closed when it has exited
+	cmd   *exec.Cmd
+	group *processGroup // see childSpec
+	grace time.Duration
+	gone  chan struct{} // closed when it has exited
 }
 
 // A childSpec says which program to start with a channel, and how. Its standard input is empty.
 type childSpec struct {
 	command []string // the program and its arguments
-	env     []string // KEY=VALUE, in addition to childEnviron and overriding it
+	only    []string // KEY=VALUE, the environment in place of childEnviron, unless it is nil
+	env     []string // KEY=VALUE, in addition to that and overriding it
 	dir     string   // its working directory; empty is ours
 	stdout  *os.File // nil discards it
 	stderr  *os.File
-	limits  limits // of the channel
+	limits  limits                   // of the channel
+	grace   time.Duration            // from the disconnect to SIGTERM, and from that to SIGKILL; 0 for childGrace
+	group   *processGroup            // which ends with it; nil if what it starts is not our concern
+	either  bool                     // programs other than Node.js are given a channel, too, where that takes another one
+	attr    *syscall.SysProcAttr     // nil for the usual
+	start   func(func() error) error // calls its argument, which starts the program, in a thread that may do so; nil for any
 	log     *logger
 }
 
@@ -55,7 +66,11 @@ func (s *childSpec) cmd() *exec.Cmd {
 		cmd.Path, cmd.Err = filepath.Abs(cmd.Path) // relative to our directory, not to that one
 	}
 	cmd.Dir = s.dir
-	cmd.Env = append(childEnviron(channelFD, channelMode), s.env...)
+	cmd.SysProcAttr = s.attr
+	if cmd.Env = slices.Clone(s.only); cmd.Env == nil {
+		cmd.Env = childEnviron(channelVariables...)
+	}
+	cmd.Env = append(cmd.Env, s.env...)
 	cmd.Env = append(cmd.Env, channelFD+"="+strconv.Itoa(forkedFD), channelMode+"=json")
 	if s.stdout != nil { // a nil *os.File in an interface is not nil
 		cmd.Stdout = s.stdout
@@ -69,7 +84,14 @@ func (s *childSpec) cmd() *exec.Cmd {
 // startChild starts a program with a channel.
 func startChild(s childSpec) (*forked, error) {
 	cmd := s.cmd()
-	raw, err := startForked(cmd)
+	var raw net.Conn
+	start := func() (err error) { raw, err = startForked(cmd, &s); return err }
+	err := error(nil)
+	if s.start != nil {
+		err = s.start(start)
+	} else {
+		err = start()
+	}
 	var known *fault
 	switch {
 	case errors.As(err, &known):
@@ -79,9 +101,12 @@ func startChild(s childSpec) (*forked, error) {
 	case err != nil:
 		return nil, dialFault(err, "cannot start %s: %v", s.command[0], err).withHint("see whether it is a program; a script needs the one that runs it: node %s", s.command[0])
 	}
-	f := &forked{channel: newChannel(raw, s.limits, s.log), cmd: cmd, gone: make(chan struct{})}
+	f := &forked{channel: newChannel(raw, s.limits, s.log), cmd: cmd, group: s.group, grace: cmp.Or(s.grace, childGrace), gone: make(chan struct{})}
 	go func() {
-		cmd.Wait()                      // ProcessState has the result
+		cmd.Wait() // ProcessState has the result
+		if s.group != nil {
+			s.group.kill() // what it has left behind
+		}
 		raw.SetReadDeadline(time.Now()) // see programConn
 		close(f.gone)
 	}()
@@ -150,7 +175,7 @@ func (f *forked) parted(cause error) *fault {
 	select {
 	case <-f.gone:
 		said = faultf(codeConnection, "%s %s before it answered", f.name(), f.how()).withHint("what it wrote is above")
-	case <-time.After(childGrace):
+	case <-time.After(f.grace):
 	}
 	said.err = cause
 	return said
@@ -160,11 +185,11 @@ func (f *forked) parted(cause error) *fault {
 // asked to exit, and then killed.
 func (f *forked) Close() error {
 	err := f.channel.Close()
-	for _, end := range []func() error{nil, func() error { return askToEnd(f.cmd.Process) }, f.cmd.Process.Kill} {
+	for _, end := range []func(){nil, func() { askToEnd(f.cmd.Process) }, f.kill} {
 		if end != nil {
-			end() // an error means that the child has just exited
+			end()
 		}
-		late := time.NewTimer(childGrace)
+		late := time.NewTimer(f.grace)
 		select {
 		case <-f.gone:
 			late.Stop()
@@ -174,6 +199,14 @@ func (f *forked) Close() error {
 	}
 	<-f.gone
 	return err
+}
+
+// kill ends the child at once, and its group.
+func (f *forked) kill() {
+	f.cmd.Process.Kill() // an error means that it has just exited
+	if f.group != nil {
+		f.group.kill()
+	}
 }
 
 // name returns the command of the child, for messages.

@@ -19,11 +19,9 @@ import (
 )
 
 const (
-	channelFD   = "NODE_CHANNEL_FD" // the number of the descriptor in the child
-	channelMode = "NODE_CHANNEL_SERIALIZATION_MODE"
-	nodePrefix  = "NODE_"                            // begins the cmd of messages that are internal to Node
-	nodeHandle  = "NODE_HANDLE"                      // a handle comes along; the sender holds back the rest until it is answered
-	handleAck   = `{"cmd":"NODE_HANDLE_ACK"}` + "\n" // for a handle that was accepted, or dropped
+	nodePrefix = "NODE_"                            // begins the cmd of messages that are internal to Node
+	nodeHandle = "NODE_HANDLE"                      // a handle comes along; the sender holds back the rest until it is answered
+	handleAck  = `{"cmd":"NODE_HANDLE_ACK"}` + "\n" // for a handle that was accepted, or dropped
 
 	queuedMessages = 4 // times max_message may be queued before the other end has to wait
 )
@@ -276,8 +274,9 @@ func nodeCommand(b []byte) (cmd string, ours bool) {
 func givenChannel() (fd int, err error) {
 	number, given := os.LookupEnv(channelFD)
 	mode := os.Getenv(channelMode)
-	os.Unsetenv(channelFD)
-	os.Unsetenv(channelMode)
+	for _, name := range channelVariables {
+		os.Unsetenv(name)
+	}
 	if !given {
 		return 0, usagef("there is no IPC channel: %s is not set", channelFD).
 			withHint("start it from Node.js: fork('child', [], {execPath: 'ipcd', execArgv: []})")

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -55,8 +56,8 @@ func connOf(fd int, name string) (net.Conn, error) {
 	return net.FileConn(f) // a duplicate that is closed on exec and does not block
 }
 
-// startForked starts cmd, which childSpec has made, with a channel and returns our end.
-func startForked(cmd *exec.Cmd) (net.Conn, error) {
+// startForked starts cmd, which the spec has made, with a channel and returns our end.
+func startForked(cmd *exec.Cmd, s *childSpec) (net.Conn, error) {
 	fds, err := socketPair()
 	if err != nil {
 		return nil, err
@@ -68,7 +69,12 @@ func startForked(cmd *exec.Cmd) (net.Conn, error) {
 		return nil, err
 	}
 	cmd.ExtraFiles = []*os.File{theirs}
-	if err := cmd.Start(); err != nil {
+	cmd.Env = append(cmd.Env, ownFD+"="+strconv.Itoa(forkedFD))
+	start := cmd.Start
+	if s.group != nil {
+		start = func() error { return s.group.start(cmd) }
+	}
+	if err := start(); err != nil {
 		ours.Close()
 		return nil, err
 	}

@@ -208,9 +208,9 @@ func dropSocket(info []byte) {
 	}
 }
 
-// startForked starts cmd, which childSpec has made, with a channel and returns our end. os/exec cannot fill in the table
+// startForked starts cmd, which the spec has made, with a channel and returns our end. os/exec cannot fill in the table
 // (golang/go#53686); it still finds the program and waits for it.
-func startForked(cmd *exec.Cmd) (net.Conn, error) {
+func startForked(cmd *exec.Cmd, s *childSpec) (net.Conn, error) {
 	if cmd.Err != nil {
 		return nil, cmd.Err
 	}
@@ -231,11 +231,21 @@ func startForked(cmd *exec.Cmd) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := createForked(path, cmd, theirs); err != nil {
-		conn.Close()
+	channel := net.Conn(newFrames(&programConn{Conn: conn}, dropSocket))
+	if s.either {
+		named, name, err := newNamedChannel()
+		if err != nil {
+			conn.Close()
+			return nil, err
+		}
+		cmd.Env = append(cmd.Env, ownPipe+"="+name)
+		channel = newEither(channel, named)
+	}
+	if err := createForked(path, cmd, theirs, s.group); err != nil {
+		channel.Close()
 		return nil, err
 	}
-	return newFrames(&programConn{Conn: conn}, dropSocket), nil
+	return channel, nil
 }
 
 // isBatch reports whether CreateProcess would run path with cmd.exe, which has its own rules for quoting.
@@ -244,30 +254,41 @@ func isBatch(path string) bool {
 	return ext == ".bat" || ext == ".cmd"
 }
 
-// pipePair creates a pipe that nobody else can open, and of which children inherit only their end.
-func pipePair() (ours, theirs windows.Handle, err error) {
+// newPipe creates our end of a pipe that only processes of this user can open, and only once.
+func newPipe() (ours windows.Handle, name string, err error) {
 	own, err := ownPeer()
 	if err != nil {
-		return 0, 0, err
+		return 0, "", err
 	}
 	sd, err := windows.SecurityDescriptorFromString("O:" + own.SID + "D:P(A;;GA;;;" + own.SID + ")")
 	if err != nil {
-		return 0, 0, os.NewSyscallError("ConvertStringSecurityDescriptorToSecurityDescriptor", err)
+		return 0, "", os.NewSyscallError("ConvertStringSecurityDescriptorToSecurityDescriptor", err)
 	}
-	name, err := windows.UTF16PtrFromString(fmt.Sprintf(`\\.\pipe\ipcd-fork-%d-%s`, os.Getpid(), rand.Text()))
+	name = fmt.Sprintf(`\\.\pipe\ipcd-fork-%d-%s`, os.Getpid(), rand.Text())
+	text, err := windows.UTF16PtrFromString(name)
+	if err != nil {
+		return 0, "", err
+	}
+	// The first instance, or none; and no second one, so that whoever connects to it is the one.
+	ours, err = windows.CreateNamedPipe(text, windows.PIPE_ACCESS_DUPLEX|windows.FILE_FLAG_OVERLAPPED|windows.FILE_FLAG_FIRST_PIPE_INSTANCE,
+		windows.PIPE_TYPE_BYTE|windows.PIPE_READMODE_BYTE|windows.PIPE_WAIT|windows.PIPE_REJECT_REMOTE_CLIENTS,
+		1, channelBytes, channelBytes, 0, securityOf(sd))
+	return ours, name, os.NewSyscallError("CreateNamedPipe", err)
+}
+
+// pipePair creates a pipe of which children inherit only their end.
+func pipePair() (ours, theirs windows.Handle, err error) {
+	ours, name, err := newPipe()
 	if err != nil {
 		return 0, 0, err
 	}
-	sa := windows.SecurityAttributes{Length: uint32(unsafe.Sizeof(windows.SecurityAttributes{})), SecurityDescriptor: sd}
-	// The first instance, or none; and no second one, so that whoever connects to it is the one.
-	ours, err = windows.CreateNamedPipe(name, windows.PIPE_ACCESS_DUPLEX|windows.FILE_FLAG_OVERLAPPED|windows.FILE_FLAG_FIRST_PIPE_INSTANCE,
-		windows.PIPE_TYPE_BYTE|windows.PIPE_READMODE_BYTE|windows.PIPE_WAIT|windows.PIPE_REJECT_REMOTE_CLIENTS,
-		1, channelBytes, channelBytes, 0, &sa)
+	text, err := windows.UTF16PtrFromString(name)
 	if err != nil {
-		return 0, 0, os.NewSyscallError("CreateNamedPipe", err)
+		windows.CloseHandle(ours)
+		return 0, 0, err
 	}
-	sa = windows.SecurityAttributes{Length: sa.Length, InheritHandle: 1}
-	theirs, err = windows.CreateFile(name, windows.GENERIC_READ|windows.GENERIC_WRITE, 0, &sa, windows.OPEN_EXISTING, windows.FILE_FLAG_OVERLAPPED, 0)
+	sa := windows.SecurityAttributes{Length: uint32(unsafe.Sizeof(windows.SecurityAttributes{})), InheritHandle: 1}
+	theirs, err = windows.CreateFile(text, windows.GENERIC_READ|windows.GENERIC_WRITE, 0, &sa, windows.OPEN_EXISTING, windows.FILE_FLAG_OVERLAPPED, 0)
 	if err != nil {
 		windows.CloseHandle(ours)
 		return 0, 0, os.NewSyscallError("CreateFile", err)
@@ -283,7 +304,7 @@ func pipePair() (ours, theirs windows.Handle, err error) {
 
 // createForked starts the program with its end of the channel as descriptor 3, and sets cmd.Process, to
 // wait for. The program inherits its channel and its standard handles, and nothing else.
-func createForked(path string, cmd *exec.Cmd, channel windows.Handle) error {
+func createForked(path string, cmd *exec.Cmd, channel windows.Handle, group *processGroup) error {
 	program, err := windows.UTF16PtrFromString(path)
 	if err != nil {
 		return err
@@ -330,14 +351,25 @@ func createForked(path string, cmd *exec.Cmd, channel windows.Handle) error {
 	}
 	si.size = uint32(unsafe.Sizeof(si))
 	// A group of its own lets askToEnd reach the child and what it has started, and nobody else.
-	const flags = windows.CREATE_UNICODE_ENVIRONMENT | windows.EXTENDED_STARTUPINFO_PRESENT | windows.CREATE_NEW_PROCESS_GROUP
+	flags := uint32(windows.CREATE_UNICODE_ENVIRONMENT | windows.EXTENDED_STARTUPINFO_PRESENT | windows.CREATE_NEW_PROCESS_GROUP)
+	if group != nil { // it starts nothing before it is in the job
+		flags |= windows.CREATE_SUSPENDED
+	}
 	var pi windows.ProcessInformation
 	if err := windows.CreateProcess(program, line, nil, nil, true, flags, &environ[0], dir, (*windows.StartupInfo)(unsafe.Pointer(&si)), &pi); err != nil {
 		return &os.PathError{Op: "CreateProcess", Path: path, Err: err}
 	}
-	windows.CloseHandle(pi.Thread)
+	defer windows.CloseHandle(pi.Thread)
 	defer windows.CloseHandle(pi.Process) // as long as it is open the pid is that of the child
-	if cmd.Process, err = os.FindProcess(int(pi.ProcessId)); err != nil {
+	if group != nil {
+		if err = group.take(pi.Process); err == nil {
+			_, err = windows.ResumeThread(pi.Thread)
+		}
+	}
+	if err == nil {
+		cmd.Process, err = os.FindProcess(int(pi.ProcessId))
+	}
+	if err != nil {
 		windows.TerminateProcess(pi.Process, 1)
 	}
 	return err

@@ -476,7 +476,7 @@ func TestChannelChildRefusesBrokenFrames(t *testing.T) {
 			defer log.Close()
 			spec := childSpec{command: []string{"ipcd", "child"}, stderr: log}
 			cmd := spec.cmd()
-			conn, err := startForked(cmd)
+			conn, err := startForked(cmd, &spec)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,7 +1,7 @@
 package main
 
-// This file owns what a shell completes from a daemon that runs: methods, services, the members of an argument, and
-// endpoints. If there is no daemon, it offers nothing and stays silent, since the user is in the middle of typing.
+// This file owns what a shell completes from a daemon that runs: methods, services, the members of an argument,
+// workers, and endpoints. If there is no daemon, it offers nothing and stays silent, since the user is in the middle of typing.
 
 import (
 	"context"
@@ -102,4 +102,21 @@ func completeEndpoint(cmd *cobra.Command, _ []string, word string) ([]string, co
 	}
 	places = append(places, "fork:\ta program with a Node.js channel")
 	return slices.DeleteFunc(places, func(p string) bool { return !strings.HasPrefix(p, word) }), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+}
+
+// completeWorker completes the name of a worker.
+func completeWorker(f *clientFlags) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return f.complete(cmd, word, func(ctx context.Context, c caller) (names []string, err error) {
+			var s Status
+			err = c.call(ctx, "Ipcd.Status", nil, &s)
+			for _, w := range s.Workers {
+				names = append(names, oneLine(w.Name)+"\t"+oneLine(w.State))
+			}
+			return names, err
+		}), cobra.ShellCompDirectiveNoFileComp
+	}
 }

@@ -3,9 +3,11 @@ package main
 // This file owns "ipcd config": show and check.
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,6 +44,8 @@ func newConfigShowCmd() *cobra.Command {
 		Long: `Print every setting with its value and where the value comes from: default, FILE:LINE,
 the environment variable or the flag. It reads what "ipcd run" with the same flags would
 read, and opens nothing else.
+
+The fields of the first [[worker]] are worker[1].name and so on.
 
 The JSON is {"KEY": {"value": VALUE, "from": "ORIGIN"}, ...}, with sizes in bytes and durations as text.`,
 		Example: `  $ ipcd config show --set limits.drain=3s | grep -e drain -e KEY
@@ -82,16 +86,17 @@ file, the environment and the flags.`,
 		Args: configArgs(0, 1, "one file at most"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				if _, err := daemonSettings(cmd); err != nil {
+				set, err := daemonSettings(cmd)
+				if err := gather(err, checkWorkers(set)); err != nil {
 					return err
 				}
-				_, err := fmt.Fprintln(outputOf(cmd), "the settings: ok")
+				_, err = fmt.Fprintln(outputOf(cmd), "the settings: ok")
 				return err
 			}
 			none := func(string) (string, bool) { return "", false }
 			set, from, err := loadSettings(args[0], true, none, nil)
 			_, unservable := servable(set, from)
-			if err := gather(err, set.resolve(from), unservable); err != nil {
+			if err := gather(err, set.resolve(from), unservable, checkWorkers(set)); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(outputOf(cmd), "%s: ok\n", oneLine(args[0]))
@@ -117,19 +122,43 @@ func configArgs(least, most int, expected string) cobra.PositionalArgs {
 func showTable(w io.Writer, st *settings, from origins) error {
 	return table(w, func(t io.Writer) {
 		fmt.Fprintln(t, "KEY\tVALUE\tFROM")
-		for i := range settingTable {
-			s := &settingTable[i]
+		for key, s := range everySetting(st) {
 			text := s.text(st)
 			switch {
 			case text != "":
-			case s.kind == ofGroup:
-				text = "(none)"
-			default:
+			case s.kind == ofEndpoint, s.kind == ofEndpoints:
 				text = "(default endpoint)"
+			default:
+				text = "(none)"
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\n", s.key, oneLine(text), oneLine(from[s.key]))
+			fmt.Fprintf(t, "%s\t%s\t%s\n", key, oneLine(text), oneLine(cmp.Or(from[key], "default")))
 		}
 	})
+}
+
+// everySetting returns each setting with its key, those of records as well. While a field of a record is at hand, st has
+// that record as its last.
+func everySetting(st *settings) iter.Seq2[string, *setting] {
+	return func(yield func(string, *setting) bool) {
+		for i := range settingTable {
+			if !yield(settingTable[i].key, &settingTable[i]) {
+				return
+			}
+		}
+		all := *st
+		defer func() { *st = all }()
+		for r := range records {
+			r := &records[r]
+			for n := range r.count(&all) {
+				*st = r.only(&all, n)
+				for i := range r.fields {
+					if !yield(r.place(n, r.fields[i].key), &r.fields[i]) {
+						return
+					}
+				}
+			}
+		}
+	}
 }
 
 // showJSON prints the settings as JSON.
@@ -139,9 +168,8 @@ func showJSON(w io.Writer, st *settings, from origins) error {
 		From  string `json:"from"`
 	}
 	all := map[string]shown{}
-	for i := range settingTable {
-		s := &settingTable[i]
-		v := shown{From: from[s.key]}
+	for key, s := range everySetting(st) {
+		v := shown{From: cmp.Or(from[key], "default")}
 		switch field := s.at(st).(type) {
 		case *time.Duration:
 			v.Value = s.text(st)
@@ -150,7 +178,7 @@ func showJSON(w io.Writer, st *settings, from origins) error {
 		default:
 			v.Value = field
 		}
-		all[s.key] = v
+		all[key] = v
 	}
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)

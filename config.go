@@ -25,6 +25,8 @@ type settings struct {
 	Timeout    time.Duration // of a client's call; 0 for none
 	Limits     limits
 
+	Workers []workerSettings // see config_record.go
+
 	// These cannot be configured.
 	instance instance // decides some defaults; see instanceFrom
 	allow    group    // AllowGroup, once resolve has looked it up
@@ -79,7 +81,13 @@ const (
 	ofEndpoint                     // a URL; the field is a string
 	ofEndpoints                    // a list of URLs; the field is a []string
 	ofGroup                        // a group of users; the field is a string
+	ofBool                         // true or false; the field is a bool
+	ofText                         // what check takes; the field is a string
+	ofTexts                        // a list of such; the field is a []string
 )
+
+// isList reports whether a setting of this kind is a list of texts.
+func (k settingKind) isList() bool { return k == ofEndpoints || k == ofTexts }
 
 // A setting describes one field of settings.
 type setting struct {
@@ -89,7 +97,9 @@ type setting struct {
 	min   int64
 	max   int64
 	words []string
-	doc   string // one line
+	check func(text string) *fault // of each text, unless there are words; may be nil
+	want  string                   // what check takes, for people
+	doc   string                   // one line
 }
 
 const (
@@ -101,9 +111,8 @@ const (
 	maxCfgFile = 1 << 20 // bytes of a configuration file; a real one has a few thousand
 )
 
-// settingTable lists every setting, in the order in which people read them. Arrays of tables, such as [[rule]],
-// will need a table of their own beside this one: tomlKeys already marks their keys, and loadKey,
-// which refuses them today, is where they plug in.
+// settingTable lists every setting, in the order in which people read them. Those of tables that may be there any number
+// of times are in config_record.go.
 var settingTable = []setting{
 	{key: "listen", kind: ofEndpoints, at: func(s *settings) any { return &s.Listen },
 		doc: "The endpoints that the daemon serves; an empty list means the default endpoint of the user or the service."},
@@ -319,7 +328,7 @@ func parseSet(text string) (given, error) {
 // split splits a list that is written as one text. Endpoints contain no spaces, because URLs
 // percent-encode them.
 func (s *setting) split(text string) []string {
-	if s.kind == ofEndpoints {
+	if s.kind.isList() {
 		return strings.Fields(text)
 	}
 	return []string{text}
@@ -327,9 +336,12 @@ func (s *setting) split(text string) []string {
 
 // set sets the field, or returns what is wrong with the values.
 func (s *setting) set(st *settings, values []string) (wrong *fault) {
-	if s.kind == ofEndpoints {
+	if s.kind.isList() {
+		if int64(len(values)) < s.min {
+			return usagef("is empty")
+		}
 		for _, v := range values {
-			if wrong = checkEndpoint(v); wrong != nil {
+			if wrong = s.checkText(v); wrong != nil {
 				return wrong
 			}
 		}
@@ -356,19 +368,38 @@ func (s *setting) set(st *settings, values []string) (wrong *fault) {
 			*s.at(st).(*time.Duration) = d
 		}
 		return wrong
-	case ofWord:
-		if !slices.Contains(s.words, text) {
-			return usagef("%q is not one of its values", text)
+	case ofBool:
+		b, err := strconv.ParseBool(text)
+		if err != nil || text != strconv.FormatBool(b) {
+			return usagef("%q is neither", text)
 		}
+		*s.at(st).(*bool) = b
+		return nil
 	case ofEndpoint:
-		if text != "" {
-			wrong = checkEndpoint(text)
+		if text == "" {
+			break
 		}
+		fallthrough
+	default:
+		wrong = s.checkText(text)
 	}
 	if wrong == nil {
 		*s.at(st).(*string) = text
 	}
 	return wrong
+}
+
+// checkText returns what is wrong with the text of a setting, or with one of its texts, or nil.
+func (s *setting) checkText(text string) *fault {
+	switch {
+	case s.kind == ofEndpoint, s.kind == ofEndpoints:
+		return checkEndpoint(text)
+	case s.words != nil && !slices.Contains(s.words, text):
+		return usagef("%q is not one of its values", text)
+	case s.check != nil:
+		return s.check(text)
+	}
+	return nil
 }
 
 // refuse returns the error for an invalid value; where is the place at which the user has set it.
@@ -433,6 +464,9 @@ func checkEndpoint(text string) (wrong *fault) {
 
 // expected describes the valid values.
 func (s *setting) expected() string {
+	if s.want != "" {
+		return s.want
+	}
 	switch s.kind {
 	case ofSize:
 		return fmt.Sprintf(`a size from %s to %s, such as 65536 or "64KiB"`, formatSize(s.min), formatSize(s.max))
@@ -440,9 +474,18 @@ func (s *setting) expected() string {
 		return fmt.Sprintf("a whole number from %d to %d", s.min, s.max)
 	case ofDuration:
 		return fmt.Sprintf(`a duration from %s to %s, such as "1m30s"`, formatDuration(time.Duration(s.min)), formatDuration(time.Duration(s.max)))
+	case ofBool:
+		return "true or false"
 	case ofWord:
 		last := len(s.words) - 1
 		return strings.Join(s.words[:last], ", ") + " or " + s.words[last]
+	case ofText:
+		return "a text"
+	case ofTexts:
+		if s.words != nil {
+			return "a list of " + strings.Join(s.words, ", ")
+		}
+		return "a list of texts"
 	case ofEndpoint:
 		return fmt.Sprintf(`an endpoint, such as "%s"`, serviceEndpoint(defaultName))
 	case ofGroup:
@@ -465,6 +508,8 @@ func (s *setting) text(st *settings) string {
 		return strings.Join(*v, " ")
 	case *string:
 		return *v
+	case *bool:
+		return strconv.FormatBool(*v)
 	}
 	panic("setting " + s.key + " has a field of no known type")
 }
@@ -506,6 +551,9 @@ func unknownKey(where, key string) error {
 func nearestKey(key string) string {
 	names := map[string]bool{}
 	last := map[string]string{}
+	for _, r := range records {
+		names[r.key] = true
+	}
 	for _, s := range settingTable {
 		names[s.key] = true
 		if table, name, ok := strings.Cut(s.key, "."); ok {

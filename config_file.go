@@ -36,7 +36,7 @@ func readConfig(file string, explicit bool) ([]byte, error) {
 		return nil, usagef("%s: is a pipe or a socket; expected a file", file)
 	}
 	if info.Mode().IsRegular() {
-		if f := distrustConfig(file); f != nil {
+		if f := distrustFile(file); f != nil {
 			return nil, usagef("%s: is not obeyed: %w", file, f).withHint("%s", f.hint)
 		}
 	}
@@ -164,9 +164,21 @@ func (st *settings) loadFile(file string, data []byte, from origins) error {
 		if slices.ContainsFunc(refused, func(outer string) bool { return name == outer || strings.HasPrefix(name, outer+".") }) {
 			continue
 		}
-		if err := st.loadKey(line(k.offset), k, values, from); err != nil {
-			wrongs, refused = append(wrongs, err), append(refused, name)
+		load := st.loadKey
+		if r := findRecord(k.path[0]); r != nil {
+			load = func(where string, k tomlKey, values map[string]any, from origins) error {
+				return r.load(st, where, k, values, from)
+			}
 		}
+		if err := load(line(k.offset), k, values, from); err != nil {
+			wrongs = append(wrongs, err)
+			if findRecord(name) == nil {
+				refused = append(refused, name)
+			}
+		}
+	}
+	for i := range records {
+		wrongs = append(wrongs, records[i].finish(&records[i], st, recordFile{file, from})...)
 	}
 	return gather(wrongs...)
 }
@@ -226,11 +238,15 @@ func (s *setting) fromTOML(v any) (texts []string, wrong *fault) {
 			return []string{strconv.FormatInt(v, 10)}, nil
 		}
 	case string:
-		if s.kind != ofCount && s.kind != ofEndpoints {
+		if s.kind != ofCount && s.kind != ofBool && !s.kind.isList() {
 			return []string{v}, nil
 		}
+	case bool:
+		if s.kind == ofBool {
+			return []string{strconv.FormatBool(v)}, nil
+		}
 	case []any:
-		if s.kind != ofEndpoints {
+		if !s.kind.isList() {
 			break
 		}
 		for i, e := range v {

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -62,7 +63,24 @@ func TestConfigRefusesBadFile(t *testing.T) {
 		{"[limit]\n", `c.toml:1: limit: unknown key; expected one that "ipcd config show" lists`, "did you mean limits?"},
 		{"\"a b\".c = 1\n", `c.toml:1: "a b".c: unknown key; expected one that "ipcd config show" lists`, ""},
 		{"\"limits.drain\" = \"1s\"\n", `c.toml:1: "limits.drain": unknown key; expected one that "ipcd config show" lists`, "did you mean limits.drain?"},
-		{"[[workers]]\na = 1\n[[workers]]\na = 1\n", `c.toml:1: workers: unknown key; expected one that "ipcd config show" lists`, ""},
+		{"[[things]]\na = 1\n[[things]]\na = 1\n", `c.toml:1: things: unknown key; expected one that "ipcd config show" lists`, ""},
+		{"[[workers]]\na = 1\n", `c.toml:1: workers: unknown key; expected one that "ipcd config show" lists`, "did you mean worker?"},
+		{"worker = 3\n", `c.toml:1: worker: is not in an array of tables; expected [[worker]]`, ""},
+		{"[worker]\n", `c.toml:1: worker: is not in an array of tables; expected [[worker]]`, ""},
+		{"[[worker]]\ncommand = [\"a\"]\n", `c.toml:1: worker.name: is missing; expected a name, such as greeter`, ""},
+		{"[[worker]]\nname = \"a\"\n", `c.toml:1: worker.command: is missing; expected a program and its arguments, such as ["node", "greeter.js"]`, ""},
+		{"[[worker]]\nname = \"a\"\ncommand = []\n", `c.toml:3: worker.command: is empty; expected a program and its arguments, such as ["node", "greeter.js"]`, ""},
+		{aWorker + "name = \"a\"\ncommand = [\"a\"]\n[[worker]]\nname = \"a\"\ncommand = [\"b\"]\n", `c.toml:5: worker.name: there is a worker a already, at c.toml:2; expected another name`, ""},
+		{aWorker + "name = \"A\"\ncommand = [\"a\"]\n", `c.toml:2: worker.name: "A" is none; expected a name of lower-case letters, digits, - and _ that begins with a letter, at most 32`, ""},
+		{aWorker + "name = \"a\"\ncommand = \"a\"\n", `c.toml:3: worker.command: is a string; expected a program and its arguments, such as ["node", "greeter.js"]`, ""},
+		{aWorker + "name = \"a\"\ncomand = [\"a\"]\ncommand = [\"a\"]\n", `c.toml:3: worker.comand: unknown key; ` + workerKeys(), "did you mean command?"},
+		{aWorker + "name = \"a\"\ncommand = [\"a\"]\nenvironment = [\"IPCD_X=1\"]\n", `c.toml:4: worker.environment: IPCD_X is the daemon's own; expected a list of NAME or NAME=VALUE`, ""},
+		{aWorker + "name = \"a\"\ncommand = [\"a\"]\nlazy = \"yes\"\n", `c.toml:4: worker.lazy: is a string; expected true or false`, ""},
+		{aWorker + "name = \"a\"\ncommand = [\"a\"]\nneeds = [\"gpu\"]\n", `c.toml:4: worker.needs: "gpu" is not one of its values; expected a list of jit, network, home`, ""},
+		{aWorker + "name = \"a\"\ncommand = [\"a\"]\nready = \"start\"\n", `c.toml:1: worker.services: is missing; expected what a worker that is ready = "start" answers to, such as ["Greeter"]`, ""},
+		{aWorker + "name = \"a\"\ncommand = [\"a\"]\nservices = [\"Ipcd\"]\n", `c.toml:4: worker.services: Ipcd is the daemon's own; expected a list of services, such as ["Greeter"]: letters, digits and _, beginning with a letter`, ""},
+		{aWorker + "name = \"a\"\ncommand = [\"a\"]\nservices = [\"A\"]\n" + aWorker + "name = \"b\"\ncommand = [\"b\"]\nservices = [\"A\"]\n",
+			`c.toml:8: worker.services: A is offered by a as well; expected another service, or one worker with more instances`, ""},
 		{"[limits]\ndrain.x = 1\n", `c.toml:2: limits.drain.x: unknown key; expected one that "ipcd config show" lists`, "did you mean limits.drain?"},
 
 		{"limits = 5\n", `c.toml:1: limits: is an integer; expected the table [limits]`, ""},
@@ -300,6 +318,58 @@ func squeeze(s string) string {
 	return strings.Join(lines, "\n")
 }
 
+const aWorker = "[[worker]]\n"
+
+func workerKeys() string {
+	return "expected one of " + strings.Join(findRecord("worker").keys(), ", ")
+}
+
+// Paths are relative to the file, and everything else is as it was written.
+func TestWorkersOfAFile(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "c.toml")
+	must(t, os.WriteFile(file, []byte(`
+[[worker]]
+name = "one"
+command = ["node", "./a b.js"]
+services = ["Greeter", "Other"]
+
+[[worker]]
+name = "two"
+command = ["./bin/two", ""]
+directory = "var"
+environment = ["HOME", "A=b=c"]
+instances = 3
+lazy = true
+idle = "1m"
+restart = "never"
+max_message = "1MiB"
+needs = []
+`), 0o600))
+	st, from, err := loadSettings(file, true, noEnv, nil)
+	must(t, err)
+	one, two := defaultWorker(), defaultWorker()
+	one.Name, one.Command, one.Services, one.Directory = "one", []string{"node", "./a b.js"}, []string{"Greeter", "Other"}, dir
+	two.Name, two.Command, two.Directory, two.Environment = "two", []string{filepath.Join(dir, "bin", "two"), ""}, filepath.Join(dir, "var"), []string{"HOME", "A=b=c"}
+	two.Instances, two.Lazy, two.Idle, two.Restart, two.MaxMessage, two.Needs = 3, true, time.Minute, restartNever, 1<<20, nil
+	if len(st.Workers) == 2 && len(st.Workers[1].Needs) == 0 {
+		st.Workers[1].Needs = nil
+	}
+	if want := []workerSettings{one, two}; !reflect.DeepEqual(st.Workers, want) {
+		t.Errorf("the workers are %+v; want %+v", st.Workers, want)
+	}
+	if got := from["worker[2].idle"]; got != file+":14" {
+		t.Errorf("worker[2].idle comes from %s; want %s:14", got, file)
+	}
+	out, err := configCmd(t, "config", "show", "--config", file)
+	must(t, err)
+	for _, want := range []string{"worker[1].name           one ", "worker[2].instances      3 ", "worker[2].health         0s                                 default"} {
+		if !strings.Contains(strings.Join(strings.Fields(out), " "), strings.Join(strings.Fields(want), " ")) {
+			t.Errorf("config show lacks %q:\n%s", want, out)
+		}
+	}
+}
+
 func TestConfigShowJSON(t *testing.T) {
 	clearEnv(t)
 	out, err := configCmd(t, "config", "show", "--json", "--listen", "unix:///a?proto=gob&dir=shared")
@@ -314,7 +384,7 @@ func TestConfigShowJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(got) != len(settingTable) {
-		t.Errorf("config show --json has %d keys; want %d", len(got), len(settingTable))
+		t.Errorf("config show --json without workers has %d keys; want %d", len(got), len(settingTable))
 	}
 	for key, want := range map[string]any{
 		"limits.max_message": float64(16 << 20), "limits.drain": "10s", "log_level": "info", "endpoint": "", "listen": []any{"unix:///a?proto=gob&dir=shared"},
@@ -466,7 +536,31 @@ func exampleConfig() string {
 		}
 		fmt.Fprintf(&b, "\n# %s\n%s = %s\n", s.doc, key, value)
 	}
+	for _, r := range records {
+		fmt.Fprintf(&b, "\n# There may be any number of these tables. %s\n# [[%s]]\n", r.doc, r.key)
+		st := settings{}
+		r.begin(&st)
+		for i := range r.fields {
+			s := &r.fields[i]
+			value := s.text(&st)
+			switch s.kind {
+			case ofCount, ofBool:
+			case ofTexts:
+				value = "[" + strings.Join(quoteAll(strings.Fields(value)), ", ") + "]"
+			default:
+				value = strconv.Quote(value)
+			}
+			fmt.Fprintf(&b, "#\n# # %s\n# %s = %s\n", s.doc, s.key, value)
+		}
+	}
 	return b.String()
+}
+
+func quoteAll(texts []string) (quoted []string) {
+	for _, text := range texts {
+		quoted = append(quoted, strconv.Quote(text))
+	}
+	return quoted
 }
 
 func TestConfigExampleHasEveryKeyAtItsDefault(t *testing.T) {
@@ -516,8 +610,15 @@ func TestSettingTableCoversEveryField(t *testing.T) {
 		}
 	}
 	walk(reflect.ValueOf(&st).Elem(), "")
-	for i := range settingTable {
-		s := &settingTable[i]
+	table := slices.Clone(settingTable)
+	for _, r := range records {
+		delete(fields, reflect.ValueOf(&st.Workers).Pointer())
+		r.begin(&st)
+		walk(reflect.ValueOf(lastWorker(&st)).Elem(), "")
+		table = append(table, r.fields...)
+	}
+	for i := range table {
+		s := &table[i]
 		p := reflect.ValueOf(s.at(&st)).Pointer()
 		if fields[p] != s.key {
 			t.Errorf("setting %s is field %q", s.key, fields[p])
@@ -527,8 +628,9 @@ func TestSettingTableCoversEveryField(t *testing.T) {
 			t.Errorf("setting %s: doc %q is not one line that ends in a full stop", s.key, s.doc)
 		}
 		defaults := defaultSettings()
+		defaults.Workers = []workerSettings{defaultWorker()}
 		text := s.text(&defaults)
-		if wrong := s.set(&defaults, s.split(text)); wrong != nil {
+		if wrong := s.set(&defaults, s.split(text)); wrong != nil && text != "" { // the name and the command of a worker has none
 			t.Errorf("setting %s refuses its own default: %s", s.key, wrong)
 		}
 	}

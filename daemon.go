@@ -157,6 +157,7 @@ func (d *daemon) listen(ctx context.Context) (err error) {
 	if err := d.server.unclaimed(); err != nil {
 		return err
 	}
+	d.server.force.employ(d.set.Workers)
 	for _, l := range opened {
 		d.server.start(l)
 	}
@@ -216,7 +217,7 @@ func (d *daemon) apply(now settings) error {
 // reloaders lists everything that holds a copy of some settings. Other settings, such as the idle time, are read
 // from d.set when they are needed.
 func (d *daemon) reloaders() []reloader {
-	return []reloader{servedEndpoints(d.endpoints), daemonLog{d.log}, d.server, d.overseer}
+	return []reloader{servedEndpoints(d.endpoints), daemonLog{d.log}, d.server, d.server.force, d.overseer}
 }
 
 // servedEndpoints refuses a reload that changes the endpoints.

@@ -6,8 +6,10 @@ package main
 
 import (
 	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 )
 
@@ -32,3 +34,12 @@ func tempSocket(t testing.TB) string {
 const underWine = false
 
 func settle(endpoint) (io.Closer, error) { return io.NopCloser(nil), nil }
+
+// handChannel opens the channel of a worker as programs do that are not Node.js.
+func handChannel() (net.Conn, error) {
+	fd, err := strconv.Atoi(os.Getenv(ownFD))
+	if err != nil {
+		return nil, err
+	}
+	return connOf(fd, "channel")
+}

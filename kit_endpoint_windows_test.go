@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/Microsoft/go-winio"
 	"golang.org/x/sys/windows"
 )
 
@@ -38,4 +39,9 @@ func settle(e endpoint) (io.Closer, error) {
 		return err
 	})
 	return conn, err
+}
+
+// handChannel opens the channel of a worker as programs do that are not Node.js.
+func handChannel() (net.Conn, error) {
+	return winio.DialPipeContext(context.Background(), os.Getenv(ownPipe))
 }

@@ -6,6 +6,7 @@
 //	ipcd install, uninstall, start, stop, restart   the service of the operating system
 //	ipcd logs                 its log, or that of one's own daemon
 //	ipcd serve                offer a program as a method
+//	ipcd worker               the programs that the daemon starts and looks after
 //	ipcd child, fork          the two ends of the Node.js IPC channel
 //	ipcd config show, check   show the settings in force, check a file
 //	ipcd version, completion
@@ -102,7 +103,7 @@ call with the standard library that they have: see the README and docs/protocol.
 	addJSONFlag(cmd)
 	cmd.AddCommand(newRunCmd(), newCallCmd(), newLsCmd(), newDescribeCmd(), newStatusCmd(), newWhoamiCmd(),
 		newInstallCmd(), newUninstallCmd(), newStartCmd(), newStopCmd(), newRestartCmd(), newLogsCmd(),
-		newForkCmd(), newChildCmd(), newServeCmd(), newConfigCmd(), newVersionCmd())
+		newForkCmd(), newChildCmd(), newServeCmd(), newWorkerCmd(), newConfigCmd(), newVersionCmd())
 	return cmd
 }
 

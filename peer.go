@@ -26,7 +26,8 @@ type peer struct {
 	// report no more than 16.
 	Groups []string `json:"groups,omitempty"`
 
-	owner string // the key of Owner; empty if there is none
+	owner  string // the key of Owner; empty if there is none
+	worker string // the name of the worker that this is, by which it is known rather than by its user; empty for all others
 }
 
 // A group is a group of users who may call. The zero value is none.
@@ -43,6 +44,8 @@ func (p peer) isMember(g group) bool {
 // key identifies the user in the counts of per-user limits.
 func (p peer) key() string {
 	switch {
+	case p.worker != "":
+		return p.name()
 	case p.SID != "":
 		return p.SID
 	case p.Known:
@@ -60,6 +63,8 @@ func (p peer) who() string {
 		id = "uid " + strconv.Itoa(p.UID)
 	}
 	switch {
+	case p.worker != "":
+		return "the worker " + p.worker
 	case p.Owner != "":
 		return p.Owner + " at " + p.Address
 	case !p.Known && p.Address != "":
@@ -72,10 +77,12 @@ func (p peer) who() string {
 	return "the user with " + id
 }
 
-// name is what p is called where rules name people: user:ada, user:1000 if the user has no name, sid:S-1-5-21-… likewise;
-// empty if the kernel names nobody.
+// name is what p is called where rules name people: user:ada, user:1000 if the user has no name, sid:S-1-5-21-… likewise,
+// worker:greeter; empty if the kernel names nobody.
 func (p peer) name() string {
 	switch {
+	case p.worker != "":
+		return "worker:" + p.worker
 	case !p.Known:
 		return ""
 	case p.User != "":
@@ -92,7 +99,7 @@ func (p peer) named() peer {
 	return p
 }
 
-// isUser reports whether p and b are both known, and the same user.
+// isUser reports whether p and b are both known, and the same user, or the same worker.
 func (p peer) isUser(b peer) bool {
-	return p.Known && b.Known && p.UID == b.UID && p.SID == b.SID
+	return p.worker == b.worker && p.Known && b.Known && p.UID == b.UID && p.SID == b.SID
 }

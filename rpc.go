@@ -207,6 +207,14 @@ func (r *router) change(change func()) {
 	}
 }
 
+// enter opens an offer whose calls all come by one pool.
+func (r *router) enter(o *offer, p *pool) {
+	r.mu.Lock()
+	o.pools = []*pool{p}
+	r.mu.Unlock()
+	o.opened.Store(true)
+}
+
 // release notes that the provider of o is through with a call.
 func (r *router) release(o *offer) {
 	o.busy.Add(-1)
@@ -262,7 +270,7 @@ func (r *router) offeredLocked() map[string]*method {
 	for name, all := range providers {
 		p := r.pools[name]
 		if p == nil {
-			p = &pool{router: r}
+			p = &pool{router: r, lacks: noProvider}
 			r.pools[name] = p
 		}
 		for _, o := range all {
@@ -310,20 +318,6 @@ func (r *router) names() (names []string) {
 		}
 	}
 	return names
-}
-
-// isServiceName reports whether name can stand before the dot in every protocol and shell.
-func isServiceName(name string) bool {
-	if len(name) == 0 || len(name) > 64 {
-		return false
-	}
-	for i, r := range name {
-		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
-		if !letter && (i == 0 || r != '_' && (r < '0' || r > '9')) {
-			return false
-		}
-	}
-	return true
 }
 
 // A receiver is a Go value whose methods are called by reflection.

@@ -25,6 +25,8 @@ type call struct {
 	answered atomic.Bool // whoever sets it sends the answer; later results are dropped
 	owing    bool        // the answer has not been sent; guarded by the session
 
+	repeated bool // it has been given to a second provider; see lost
+
 	parent *call // for which a provider makes this one; nil for a call of its own
 	hops   int   // providers that it and those before it have passed
 
@@ -59,6 +61,17 @@ func (c *call) reply(result any, f *fault) bool {
 	}
 	c.send(result, f)
 	return true
+}
+
+// lost answers a forwarded call whose provider has gone. One that may be carried out twice is given to another provider
+// instead, once.
+func (c *call) lost(f *fault) {
+	if d := c.m.described; !c.repeated && d != nil && d.Idempotent && c.parts == "" {
+		c.repeated = true
+		c.m.forward(c)
+		return
+	}
+	c.reply(nil, f)
 }
 
 // own reserves the answer for the caller of own, who has to send it. It returns false if the call has been answered, or

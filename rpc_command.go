@@ -55,7 +55,11 @@ func (s *commandSpec) run(ctx context.Context, arg document) (any, error) {
 	cmd := exec.Command(s.command[0], append(s.command[1:len(s.command):len(s.command)], args...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), out, said
 	cmd.WaitDelay = commandGrace // a program that it has left behind may hold them open
-	group, err := startGroup(cmd)
+	group, err := newGroup()
+	if err == nil {
+		defer group.kill() // what it has left behind
+		err = group.start(cmd)
+	}
 	if err != nil {
 		return nil, faultf(codeApplication, "%s cannot be started: %w", s.command[0], err)
 	}
@@ -69,7 +73,6 @@ func (s *commandSpec) run(ctx context.Context, arg document) (any, error) {
 		<-ended
 		late.Stop()
 	}
-	group.kill() // what it has left behind
 	if cause := context.Cause(ctx); cause != nil {
 		return nil, cause
 	}

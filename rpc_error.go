@@ -20,9 +20,6 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
-// ownService is the service that speaks for the daemon; others cannot use its codes.
-const ownService = "Ipcd"
-
 // fault returns the error of the method as its caller sees it. An error of a context is the call's own only if the call is
 // over; any other context is the method's business. What a method heard from another daemon says nothing of this one, see
 // passedOn.

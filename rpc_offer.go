@@ -113,11 +113,19 @@ type offer struct {
 	version  string
 	share    bool
 	methods  []Description
-	most     int64 // max_calls of the registration
+	holds    []string // services whose other names nobody else may offer
+	most     int64    // max_calls of the registration
 
 	opened atomic.Bool  // calls may come
 	busy   atomic.Int64 // calls that the provider has
 	pools  []*pool      // those that it is in; guarded by the router
+}
+
+// A registrar takes offers: the router, or for a process of a worker that worker.
+type registrar interface {
+	offer(o, old *offer) *fault // in place of old unless that is nil: all of it, or nothing
+	open(o *offer)              // calls may come
+	withdraw(o *offer)          // no more may; those that the provider has go on
 }
 
 // newOffer returns the offer of a provider that has registered, or says what is wrong with it.
@@ -182,11 +190,22 @@ func (o *offer) describes(name string) *Description {
 	return &o.methods[i]
 }
 
-// overlaps returns a name of other's that a call could reach by o as well, or "".
+// isWhole reports whether the offer has whatever the service of a name is asked for.
+func (o *offer) isWhole(name string) bool {
+	service, _, _ := strings.Cut(name, ".")
+	return o.describes(service+"."+anyMethod) != nil
+}
+
+// overlaps returns a name of other's that a call could reach by o as well, or that one of the two holds, or "".
 func (o *offer) overlaps(other *offer) string {
+	for _, d := range o.methods {
+		if service, _, _ := strings.Cut(d.Method, "."); slices.Contains(other.holds, service) {
+			return d.Method
+		}
+	}
 	for _, d := range other.methods {
 		service, method, _ := strings.Cut(d.Method, ".")
-		if o.describes(d.Method) != nil || o.describes(service+"."+anyMethod) != nil {
+		if o.describes(d.Method) != nil || o.isWhole(d.Method) || slices.Contains(o.holds, service) {
 			return d.Method
 		}
 		if method == anyMethod && slices.ContainsFunc(o.methods, func(d Description) bool { return strings.HasPrefix(d.Method, service+".") }) {

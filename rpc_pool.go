@@ -11,23 +11,31 @@ import (
 // A provider answers calls outside of this process: a worker, a peer that has registered, another machine.
 type provider interface {
 	// ask forwards c and returns at once. It answers c, even if the provider is gone, unless c ends before: then
-	// the call is withdrawn from the provider. It calls done once the provider is through with c.
-	ask(c *call, done func())
+	// the call is withdrawn from the provider. It calls done once the provider is through with c; failed says that
+	// it has answered with an error, or not at all.
+	ask(c *call, done func(failed bool))
 }
 
 // A pool is the providers of one method, or of one service, which share its calls. Calls that come while none of them has
 // room wait for one that has.
 type pool struct {
 	router *router
+	lacks  func(c *call) *fault // why c need not wait while there is no provider; nil if it is to wait
 
 	mu      sync.Mutex
-	offers  []*offer // whose turn is next comes first
-	waiting []*call  // longest first
+	offers  []*offer  // whose turn is next comes first
+	waiting []waiting // longest first
+}
+
+// A waiting is a call that waits, and what is to be called once nobody works on it any more.
+type waiting struct {
+	*call
+	done func(failed bool)
 }
 
 // newForwarder returns a method that hands its calls to the pool. Arguments and results are passed on verbatim.
 func (p *pool) newForwarder(d *Description) *method {
-	return &method{name: d.Method, doc: d.Doc, described: d, argument: documentType, result: documentType, forward: p.forward}
+	return &method{name: d.Method, doc: d.Doc, described: d, argument: documentType, result: documentType, forward: func(c *call) { p.forward(c, func(bool) {}) }}
 }
 
 // setProviders replaces the providers by a list that is the pool's from now on. The caller has to call goOn without any lock.
@@ -37,35 +45,52 @@ func (p *pool) setProviders(offers []*offer) {
 	p.offers = offers
 }
 
+// length is how many calls wait.
+func (p *pool) length() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.waiting)
+}
+
 func noProvider(c *call) *fault {
 	return goneFault("the service of "+c.method+" has no provider any more", true)
 }
 
-// forward passes c to the provider with the fewest calls; providers with equally many take turns.
-func (p *pool) forward(c *call) {
+// forward passes c to the provider with the fewest calls; providers with equally many take turns. done is as in provider.
+func (p *pool) forward(c *call, done func(failed bool)) {
 	p.mu.Lock()
 	var o *offer
 	var f *fault
+	w := waiting{c, done}
 	if len(p.waiting) == 0 {
 		o = p.reserveLocked()
 	}
 	if o == nil {
-		o, f = p.joinLocked(c)
+		o, f = p.joinLocked(w)
 	}
 	p.mu.Unlock()
 	switch {
 	case o != nil:
-		p.hand(c, o)
+		p.hand(w, o)
 	case f != nil:
-		c.reply(nil, f)
+		w.refuse(f)
 	}
 }
 
+// refuse answers a call that no provider has got.
+func (w waiting) refuse(f *fault) {
+	w.done(true)
+	w.reply(nil, f)
+}
+
 // joinLocked has c wait for its turn, unless a provider has room after all, or there is a reason to refuse c.
-func (p *pool) joinLocked(c *call) (*offer, *fault) {
+func (p *pool) joinLocked(c waiting) (*offer, *fault) {
+	if len(p.offers) == 0 {
+		if f := p.lacks(c.call); f != nil {
+			return nil, f
+		}
+	}
 	switch most := p.router.most.Load(); {
-	case len(p.offers) == 0:
-		return nil, noProvider(c)
 	case int64(len(p.waiting)) >= most:
 		return nil, busy("max_waiting", most, "too many calls wait for a provider of "+c.method)
 	}
@@ -76,8 +101,9 @@ func (p *pool) joinLocked(c *call) (*offer, *fault) {
 			return o, nil
 		}
 	}
-	if !c.hook(func() { p.forget(c) }) {
+	if !c.hook(func() { p.forget(c.call) }) {
 		p.router.waiting.Add(-1) // it is over
+		go c.done(true)          // which may take our lock
 		return nil, nil
 	}
 	p.waiting = append(p.waiting, c)
@@ -85,8 +111,11 @@ func (p *pool) joinLocked(c *call) (*offer, *fault) {
 }
 
 // hand gives c to a provider, at which a place is reserved for it.
-func (p *pool) hand(c *call, o *offer) {
-	o.provider.ask(c, func() { p.router.release(o) })
+func (p *pool) hand(c waiting, o *offer) {
+	o.provider.ask(c.call, func(failed bool) {
+		p.router.release(o)
+		c.done(failed)
+	})
 }
 
 // reserveLocked takes a place at the provider with the fewest calls, or returns nil if none has room.
@@ -108,7 +137,7 @@ func (p *pool) reserveLocked() *offer {
 	}
 }
 
-// goOn hands calls that wait to providers that have room. If there are no providers any more, nobody answers them.
+// goOn hands calls that wait to providers that have room. If there are no providers any more, lacks says what becomes of them.
 func goOn(pools []*pool) {
 	for _, p := range pools {
 		for p.next() {
@@ -118,41 +147,50 @@ func goOn(pools []*pool) {
 
 // next takes the call that has waited longest, if there is something to be done for it.
 func (p *pool) next() bool {
-	c, o := p.take()
+	c, o, f := p.take()
 	switch {
 	case o != nil:
 		p.hand(c, o)
-	case c != nil:
-		c.reply(nil, noProvider(c))
+	case f != nil:
+		c.refuse(f)
 	}
-	return c != nil
+	return o != nil || f != nil
 }
 
-// take returns the call that has waited longest and the provider that it goes to, which is nil if there is none any more.
-// It returns nil if no call waits, or no provider has room.
-func (p *pool) take() (c *call, o *offer) {
+// take returns the call that has waited longest with the provider that it goes to, or the reason why it goes to none. It
+// returns neither if no call waits, or it has to wait on.
+func (p *pool) take() (c waiting, o *offer, f *fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.waiting) == 0 {
-		return nil, nil
+		return c, nil, nil
 	}
 	if len(p.offers) > 0 {
-		if o = p.reserveLocked(); o == nil {
-			return nil, nil
-		}
+		o = p.reserveLocked()
+	} else {
+		f = p.lacks(p.waiting[0].call)
+	}
+	if o == nil && f == nil {
+		return c, nil, nil
 	}
 	c = p.waiting[0]
 	p.waiting = slices.Delete(p.waiting, 0, 1)
 	p.router.waiting.Add(-1)
-	return c, o
+	return c, o, f
 }
 
 // forget removes c, which nobody waits for any more, from those that wait.
 func (p *pool) forget(c *call) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if i := slices.Index(p.waiting, c); i >= 0 {
+	i := slices.IndexFunc(p.waiting, func(w waiting) bool { return w.call == c })
+	var w waiting
+	if i >= 0 {
+		w = p.waiting[i]
 		p.waiting = slices.Delete(p.waiting, i, i+1)
 		p.router.waiting.Add(-1)
+	}
+	p.mu.Unlock()
+	if i >= 0 {
+		w.done(true)
 	}
 }

@@ -317,8 +317,8 @@ func TestProviderThatDoesNotReadHoldsNoMore(t *testing.T) {
 		if sent > 10 {
 			t.Fatal("more calls wait for the provider than may")
 		}
-		c := &call{message: message{method: "Far.Echo"}, arg: &big, from: faultsOf(answers)}
-		r.ask(c, func() {})
+		c := &call{message: message{method: "Far.Echo"}, m: &method{}, arg: &big, from: faultsOf(answers)}
+		r.ask(c, func(bool) {})
 		select {
 		case refused = <-answers:
 		default:
@@ -527,8 +527,8 @@ type slowProvider struct {
 	done  []func()
 }
 
-func (s *slowProvider) ask(c *call, done func()) {
-	s.calls, s.done = append(s.calls, c), append(s.done, done)
+func (s *slowProvider) ask(c *call, done func(bool)) {
+	s.calls, s.done = append(s.calls, c), append(s.done, func() { done(false) })
 }
 
 // offering registers a provider without a connection.

@@ -11,7 +11,6 @@ package main
 import (
 	"context"
 	"errors"
-	"maps"
 	"net"
 	"os"
 	"slices"
@@ -32,6 +31,7 @@ type server struct {
 	router *router
 	http   *httpServer
 	life   life
+	force  *workforce
 
 	inherited []net.Listener // opened by a service manager, and not yet claimed by an endpoint
 
@@ -75,6 +75,7 @@ func newServer(r *router, l limits, log *logger) *server {
 	r.obey(l)
 	s.spare, _ = os.Open(os.DevNull)
 	s.http = newHTTPServer(log)
+	s.force = newWorkforce(s)
 	return s
 }
 
@@ -264,11 +265,19 @@ func (s *server) idleFor() time.Duration {
 	return time.Since(s.quiet)
 }
 
-// stop shuts the server down. Nothing more is accepted, calls in flight may finish within the drain limit, and new ones
+// stop shuts the server down: connections first, as stopConnections says, then the workers, which calls may need to the end.
+// If ctx ends, the workers are killed.
+func (s *server) stop(ctx context.Context) error {
+	err := s.stopConnections(ctx)
+	s.force.stop(ctx.Done())
+	return err
+}
+
+// stopConnections ends all connections but those of workers. Nothing more is accepted, calls in flight may finish within the drain limit, and new ones
 // are refused. A peer that was accepted and has not called yet could not know, so its first call is answered if it comes
 // within firstWords. Providers are asked to the end, and leave when all others have left. When the limit passes or ctx ends, the
 // remaining calls are cut, and the error is errForced.
-func (s *server) stop(ctx context.Context) error {
+func (s *server) stopConnections(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.limits().Drain)
 	defer cancel()
 	s.mu.Lock()
@@ -324,12 +333,16 @@ func (s *server) stop(ctx context.Context) error {
 func (s *server) cut() {
 	s.mu.Lock()
 	stages := map[*connection]stage{}
+	var conns []*connection
 	for c := range s.conns {
+		if c.process != nil {
+			continue
+		}
+		conns = append(conns, c)
 		if c.stage != nil {
 			stages[c] = c.stage
 		}
 	}
-	conns := slices.Collect(maps.Keys(s.conns))
 	s.mu.Unlock()
 	late := time.AfterFunc(lastWords, func() { closeAll(conns) })
 	var cuts sync.WaitGroup
@@ -349,7 +362,7 @@ func (s *server) cut() {
 func (s *server) stagesLocked() (callers, providers []stage) {
 	for c := range s.conns {
 		switch {
-		case c.stage == nil:
+		case c.stage == nil, c.process != nil: // a worker's keeper has it leave
 		case s.isProviderLocked(c):
 			providers = append(providers, c.stage)
 		default:
@@ -360,6 +373,9 @@ func (s *server) stagesLocked() (callers, providers []stage) {
 }
 
 func (s *server) isProviderLocked(c *connection) bool {
+	if c.process != nil {
+		return true
+	}
 	at, ok := c.stage.(*session)
 	return ok && s.providers[at] != nil
 }

@@ -31,6 +31,12 @@ var ipcdDocs = map[string]string{
 	"Status":   "reports the daemon's status",
 	"Stop":     "stops the daemon; calls in flight may finish",
 	"Whoami":   "reports the caller's identity as the kernel sees it",
+
+	"WorkerLog":     "returns the last lines that a worker has printed",
+	"WorkerReload":  "replaces the processes of a worker by new ones, without a gap",
+	"WorkerRestart": "stops a worker and starts it again",
+	"WorkerStart":   "starts a worker that was stopped, is parked or lazy",
+	"WorkerStop":    "stops a worker; calls in flight may finish",
 }
 
 // addOwnService adds the service Ipcd to the router.
@@ -67,6 +73,8 @@ type Status struct {
 	Goroutines  int      `json:"goroutines"`
 	Build       string   `json:"build,omitempty"` // of the program, if "ipcd call --start" has started it
 	Log         string   `json:"log,omitempty"`   // the file that it logs to, if whoever started it said so
+
+	Workers []WorkerStatus `json:"workers,omitempty"`
 }
 
 // A life is what the daemon says of its beginning, and how it can be ended.
@@ -131,7 +139,7 @@ func (i *Ipcd) Status(ctx context.Context) (Status, error) {
 		Endpoints: endpoints, Connections: s.meter.connections.Load(), Accepted: s.meter.accepted.Load(),
 		Refused: s.meter.refused.Load(), Calls: s.meter.calls.Load(), Errors: s.meter.errors.Load(), Rejected: s.meter.rejected.Load(),
 		Memory: memory.HeapInuse + memory.StackInuse, Goroutines: runtime.NumGoroutine(),
-		Build: s.life.build, Log: log,
+		Build: s.life.build, Log: log, Workers: s.force.status(),
 	}, nil
 }
 

@@ -31,11 +31,19 @@ func (s *server) register(c *call) {
 	}
 	answer, _ := json.Marshal(Registered{Provider: o.id, Methods: o.names()})
 	c.send(document(answer), nil)
-	s.router.open(o)
+	s.registrarOf(from).open(o)
 	from.log.info("a provider has registered", "provider", o.id, "methods", len(o.methods))
 }
 
-// accept adds the offer in the registration c to the router.
+// registrarOf returns who takes the offers of what is at the other end of a session.
+func (s *server) registrarOf(from *session) registrar {
+	if from.registrar != nil {
+		return from.registrar
+	}
+	return s.router
+}
+
+// accept adds the offer in the registration c to the router, or to the worker that c came from.
 func (s *server) accept(c *call) (*session, *offer, *fault) {
 	from, f := s.registrant(c)
 	if f != nil {
@@ -49,10 +57,10 @@ func (s *server) accept(c *call) (*session, *offer, *fault) {
 	old, before := s.providers[from]
 	stopping := s.stopping
 	s.mu.Unlock()
-	if stopping {
+	if stopping && from.registrar == nil { // a worker may still be started, by a call that has to be answered
 		return nil, nil, errShuttingDown
 	}
-	if f := s.router.offer(o, old); f != nil {
+	if f := s.registrarOf(from).offer(o, old); f != nil {
 		return nil, nil, f
 	}
 	s.mu.Lock()
@@ -116,10 +124,10 @@ func (s *server) withdraw(from *session) bool {
 	if o == nil {
 		return false
 	}
-	if stopping { // nothing keeps it any more
+	if stopping && from.registrar == nil { // nothing keeps it any more; a worker has its keeper
 		from.leave()
 	}
-	s.router.withdraw(o)
+	s.registrarOf(from).withdraw(o)
 	from.log.info("a provider has left", "provider", o.id)
 	return true
 }

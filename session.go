@@ -44,16 +44,17 @@ type meter struct {
 // nothing but reading, save for what respondHere says: whatever might block it is left to other goroutines.
 type session struct {
 	*shared
-	finder  finder // shared.finder, unless the peer is refused
-	peer    *peer
-	codec   codec
-	in      *input
-	out     *output
-	log     *logger
-	limits  *limits               // those in force when the connection began
-	whole   bool                  // the input is one unit, an HTTP body: a shutdown refuses none of its calls
-	ended   func(err error)       // called when the peer will send no more; may be nil
-	explain func(err error) error // words an error of the connection for our callers; may be nil
+	finder    finder // shared.finder, unless the peer is refused
+	peer      *peer
+	codec     codec
+	in        *input
+	out       *output
+	log       *logger
+	limits    *limits               // those in force when the connection began
+	whole     bool                  // the input is one unit, an HTTP body: a shutdown refuses none of its calls
+	ended     func(err error)       // called when the peer will send no more; may be nil
+	registrar registrar             // takes what the peer offers; nil for the router
+	explain   func(err error) error // words an error of the connection for our callers; may be nil
 
 	spare   *call                // of the reader: for the next message
 	inline  atomic.Pointer[call] // what the reader runs; nil once another goroutine has become the reader

@@ -27,8 +27,8 @@ type pendingCall struct {
 	waiting int                        // the bytes of parts
 	over    bool                       // parts exceeded partWindow
 
-	passed *call  // the call that is forwarded, for which no goroutine waits; or nil
-	done   func() // of that call, see provider
+	passed *call             // the call that is forwarded, for which no goroutine waits; or nil
+	done   func(failed bool) // of that call, see provider
 }
 
 var pendingCalls = sync.Pool{New: func() any { return &pendingCall{wake: make(chan struct{}, 1)} }}
@@ -334,7 +334,7 @@ func (s *session) deliver(m *message) (a *pendingCall, _ error) {
 		return nil, s.stray(m)
 	}
 	if a.passed != nil {
-		a.done()
+		a.done(m.fault != nil)
 		return a, s.deliverPassed(a.passed, m)
 	}
 	var result any
@@ -363,7 +363,7 @@ func (s *session) undelivered(m *message, f *fault) (a *pendingCall) {
 	switch {
 	case a == nil:
 	case a.passed != nil:
-		a.done()
+		a.done(true)
 		a.passed.reply(nil, f.passedOn())
 	default:
 		s.finishPending(a, s.explained(f))
@@ -402,8 +402,8 @@ func (s *session) finishPending(a *pendingCall, err error) {
 // orphan ends a call of ours whose connection has ended.
 func (s *session) orphan(a *pendingCall, err error) {
 	if a.passed != nil {
-		a.done()
-		a.passed.reply(nil, goneFault("the provider of "+a.method+" has gone; it is not known whether it carried out the call", false))
+		a.done(true)
+		a.passed.lost(goneFault("the provider of "+a.method+" has gone; it is not known whether it carried out the call", false))
 		return
 	}
 	s.finishPending(a, s.explained(err))

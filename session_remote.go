@@ -30,11 +30,11 @@ func extensionsOf(names []string) (e extensions) {
 }
 
 // ask implements provider. It never blocks, since the reader of the caller's connection runs it.
-func (r remote) ask(c *call, done func()) {
+func (r remote) ask(c *call, done func(failed bool)) {
 	a := &pendingCall{method: c.method, passed: c, done: done}
 	seq, _, err := r.enlist(a)
 	if err != nil {
-		done()
+		done(true)
 		r.unsent(c)
 		return
 	}
@@ -95,7 +95,7 @@ func (r remote) sendLater(m *message, arg any, seq uint64, c *call) {
 	})
 	if full {
 		if a != nil {
-			a.done()
+			a.done(true)
 		}
 		c.reply(nil, busy("max_calls", int64(r.limits.MaxCalls), "too many calls wait for the provider of "+c.method+" to read them"))
 		return
@@ -140,13 +140,13 @@ func (r remote) endPassed(seq uint64) bool {
 	if a == nil {
 		return false
 	}
-	a.done()
+	a.done(true)
 	return true
 }
 
 // unsent answers a call that has not reached the provider.
 func (r remote) unsent(c *call) {
-	c.reply(nil, goneFault("the provider of "+c.method+" has gone", true))
+	c.lost(goneFault("the provider of "+c.method+" has gone", true))
 }
 
 // deliverPassed answers a forwarded call with the answer of the provider.

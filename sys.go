@@ -83,11 +83,29 @@ func isInstanceName(name string) bool {
 	return true
 }
 
+// ownService is the service that speaks for the daemon; others cannot use its codes.
+const ownService = "Ipcd"
+
+// isServiceName reports whether name can stand before the dot in every protocol and shell.
+func isServiceName(name string) bool {
+	if len(name) == 0 || len(name) > 64 {
+		return false
+	}
+	for i, r := range name {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+		if !letter && (i == 0 || r != '_' && (r < '0' || r > '9')) {
+			return false
+		}
+	}
+	return true
+}
+
 // A userEntry is a user as the system knows it.
 type userEntry struct {
 	name     string
 	uid, gid int // -1 on a system that has none
 	comment  string
+	home     string
 }
 
 // toolPath finds a tool of the system even if $PATH has no sbin, as on some systems a user's has not, or is not set. A
@@ -108,17 +126,35 @@ func toolPath(name string) string {
 // sd_watchdog_enabled(3) and sd_listen_fds(3).
 var ownEnviron = []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID"}
 
+// The variables by which a child learns of the channel that it has inherited.
+const (
+	channelFD   = "NODE_CHANNEL_FD" // the number of the descriptor, for Node.js
+	channelMode = "NODE_CHANNEL_SERIALIZATION_MODE"
+	ownFD       = ownPrefix + "CHANNEL_FD"   // that number, for everybody else on Unix
+	ownPipe     = ownPrefix + "CHANNEL_PIPE" // and on Windows the name of a pipe, which can be opened once
+)
+
 const ownPrefix = "IPCD_" // of the variables that are our settings, such as an endpoint that would make a child call itself
+
+// channelVariables name the channel of a child to it.
+var channelVariables = []string{channelFD, channelMode, ownFD, ownPipe}
 
 // childEnviron returns the environment for a child: ours without what is meant for us, and without the variables names.
 // It ignores case, as Windows does.
 func childEnviron(names ...string) []string {
 	return slices.DeleteFunc(os.Environ(), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
-		name = strings.ToUpper(name)
-		return strings.HasPrefix(name, ownPrefix) || slices.Contains(ownEnviron, name) || slices.Contains(names, name)
+		return strings.HasPrefix(strings.ToUpper(name), ownPrefix) || isOneOf(name, ownEnviron) || isOneOf(name, names)
 	})
 }
+
+// isOneOf reports whether names has a variable of the environment. It ignores case.
+func isOneOf(name string, names []string) bool {
+	return slices.ContainsFunc(names, func(other string) bool { return strings.EqualFold(name, other) })
+}
+
+// usageOf returns the memory of a process, in bytes, and the time that it has computed; nil where the system does not tell.
+var usageOf func(pid int) (memory uint64, cpu time.Duration)
 
 // again calls try until it is done or ctx ends, and at least once. In between it pauses: for first, then twice
 // as long each time, up to most. It returns what the last call of try returned: if done is false, ctx has

@@ -6,7 +6,15 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"strconv"
+	"syscall"
+	"time"
 )
+
+func init() {
+	usageOf = usageInProc
+	diesWithUs = func(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL } // PR_SET_PDEATHSIG(2const)
+}
 
 const (
 	runDir      = "/run"     // of the sockets of services
@@ -20,4 +28,21 @@ const (
 func isZombie(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && bytes.HasPrefix(b[bytes.LastIndexByte(b, ')')+1:], []byte(" Z"))
+}
+
+const clockTick = time.Second / 100 // of times in /proc: USER_HZ, which is 100 wherever Go runs
+
+// usageInProc reads what proc_pid_stat(5) says: utime and stime, fields 14 and 15, and rss, field 24, in pages.
+func usageInProc(pid int) (memory uint64, cpu time.Duration) {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	const afterName = 3 // the number of the first field behind the name
+	if len(fields) <= 24-afterName {
+		return 0, 0
+	}
+	number := func(field int) uint64 {
+		n, _ := strconv.ParseUint(string(fields[field-afterName]), 10, 64)
+		return n
+	}
+	return number(24) * uint64(os.Getpagesize()), time.Duration(number(14)+number(15)) * clockTick
 }

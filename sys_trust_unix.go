@@ -159,8 +159,8 @@ func unsafeWay(path string, uid int, closed bool) *fault {
 	return nil
 }
 
-// distrustConfig says who could have written a configuration besides us and root, or is nil.
-func distrustConfig(path string) *fault {
+// distrustFile says who could have written a configuration besides us and root, or is nil.
+func distrustFile(path string) *fault {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return faultf(codeApplication, "%w", err)

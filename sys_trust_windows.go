@@ -237,9 +237,9 @@ func othersIn(path string, rights uint32, known ...string) ([]string, error) {
 	return others, nil
 }
 
-// distrustConfig says who could have written a configuration besides us, SYSTEM and the administrators, or is nil. It
+// distrustFile says who could have written a configuration besides us, SYSTEM and the administrators, or is nil. It
 // looks at the file that path leads to, and at its directory.
-func distrustConfig(path string) *fault {
+func distrustFile(path string) *fault {
 	real, err := filepath.EvalSymlinks(path)
 	if err == nil {
 		real, err = filepath.Abs(real)

@@ -95,17 +95,60 @@ func detach(cmd *exec.Cmd) {
 // A processGroup is a program with all that it starts and that does not leave it.
 type processGroup struct{ id int }
 
-// startGroup starts cmd in a group of its own, which Ctrl-C on our terminal does not reach.
-func startGroup(cmd *exec.Cmd) (*processGroup, error) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		return nil, err
+// newGroup returns a group that start gives its program.
+func newGroup() (*processGroup, error) { return &processGroup{}, nil }
+
+// start starts cmd in the group, which Ctrl-C on our terminal does not reach.
+func (g *processGroup) start(cmd *exec.Cmd) error {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
-	return &processGroup{cmd.Process.Pid}, nil
+	cmd.SysProcAttr.Setpgid = true
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	g.id = cmd.Process.Pid
+	return nil
 }
 
-func (g *processGroup) askToEnd() { syscall.Kill(-g.id, syscall.SIGTERM) }
-func (g *processGroup) kill()     { syscall.Kill(-g.id, syscall.SIGKILL) }
+func (g *processGroup) askToEnd() { g.signal(syscall.SIGTERM) }
+func (g *processGroup) kill()     { g.signal(syscall.SIGKILL) }
+
+func (g *processGroup) signal(sig syscall.Signal) {
+	if g.id > 0 { // 0 is our own group, and there is no program that has started
+		syscall.Kill(-g.id, sig)
+	}
+}
+
+// plainEnviron are the variables of ours that every program gets.
+var plainEnviron = []string{"PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"}
+
+// diesWithUs has a program be killed when the thread ends that starts it; nil where the kernel has no such thing.
+var diesWithUs func(*syscall.SysProcAttr)
+
+// runningAs returns how to start a program that ends with us, as another user unless the name is empty, and what that
+// changes in its environment.
+func runningAs(name string) (attr *syscall.SysProcAttr, env []string, err error) {
+	attr = &syscall.SysProcAttr{}
+	if diesWithUs != nil {
+		diesWithUs(attr)
+	}
+	if name == "" {
+		return attr, nil, nil
+	}
+	u, err := findUser(name)
+	if err != nil {
+		return nil, nil, faultf(codeApplication, "the user %s cannot be found: %w", name, err).withHint("see what the system says: getent passwd %s", name)
+	}
+	groups, err := groupsOf(u.name)
+	if err != nil {
+		return nil, nil, faultf(codeApplication, "the groups of %s cannot be found: %w", name, err).withHint("see what the system says: id -G %s", name)
+	}
+	if u.uid != os.Getuid() {
+		attr.Credential = &syscall.Credential{Uid: uint32(u.uid), Gid: uint32(u.gid), Groups: groups}
+	}
+	return attr, []string{"HOME=" + u.home, "USER=" + u.name, "LOGNAME=" + u.name}, nil
+}
 
 // serviceEndpoint is the default endpoint of a service of the system.
 func serviceEndpoint(name string) endpoint {

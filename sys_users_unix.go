@@ -85,6 +85,7 @@ func parseUser(line string) (u userEntry, err error) {
 	}
 	u.name = f[0]
 	u.comment, _, _ = strings.Cut(f[4], ",")
+	u.home = f[5]
 	u.uid, err = strconv.Atoi(f[2])
 	if err == nil {
 		u.gid, err = strconv.Atoi(f[3])
@@ -101,6 +102,24 @@ func parseGroup(line string) (g groupEntry, err error) {
 	g.name, g.members = f[0], strings.FieldsFunc(f[3], func(c rune) bool { return c == ',' })
 	g.gid, err = strconv.Atoi(f[2])
 	return g, err
+}
+
+// groupsOf lists the groups of a user, as id(1) does on every system.
+func groupsOf(name string) (groups []uint32, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), lookupLimit)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, toolPath("id"), "-G", "--", name).Output()
+	if err != nil {
+		return nil, err
+	}
+	for _, text := range strings.Fields(string(out)) {
+		gid, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("id -G %s: %w", name, err)
+		}
+		groups = append(groups, uint32(gid))
+	}
+	return groups, nil
 }
 
 // getent returns entries of a database: the one with the key, or all that the system lists. The error is

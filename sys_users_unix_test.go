@@ -45,7 +45,7 @@ const (
 
 func TestUsersAreThoseOfTheSystem(t *testing.T) {
 	withUsers(t, theUsers, theGroups)
-	want := userEntry{name: "ada", uid: 4711, gid: 4711, comment: "Ada"}
+	want := userEntry{name: "ada", uid: 4711, gid: 4711, comment: "Ada", home: "/home/ada"}
 	if got, err := findUser("ada"); err != nil || got != want {
 		t.Errorf("findUser = %+v, %v; want %+v", got, err, want)
 	}

@@ -105,8 +105,8 @@ type processGroup struct {
 	once sync.Once
 }
 
-// startGroup starts cmd in a job of its own. What cmd starts in the instant before it is in the job is not.
-func startGroup(cmd *exec.Cmd) (*processGroup, error) {
+// newGroup returns an empty job. kill has to be called in the end.
+func newGroup() (*processGroup, error) {
 	job, err := windows.CreateJobObject(nil, nil)
 	if err != nil {
 		return nil, fmt.Errorf("make a job object: %w", err)
@@ -119,22 +119,33 @@ func startGroup(cmd *exec.Cmd) (*processGroup, error) {
 		g.kill()
 		return nil, fmt.Errorf("set up a job object: %w", err)
 	}
+	return g, nil
+}
+
+// start starts cmd in the job. What cmd starts in the instant before it is in the job is not.
+func (g *processGroup) start(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.CREATE_NEW_PROCESS_GROUP}
 	if err := cmd.Start(); err != nil {
-		g.kill()
-		return nil, err
+		return err
 	}
 	process, err := windows.OpenProcess(windows.PROCESS_SET_QUOTA|windows.PROCESS_TERMINATE, false, uint32(cmd.Process.Pid))
 	if err == nil {
-		err = windows.AssignProcessToJobObject(job, process)
+		err = g.take(process)
 		windows.CloseHandle(process)
 	}
 	if err != nil && cmd.Process.Kill() == nil {
 		cmd.Wait()
-		g.kill()
-		return nil, fmt.Errorf("put it into a job object: %w", err)
+		return err
 	}
-	return g, nil
+	return nil
+}
+
+// take puts a process into the job.
+func (g *processGroup) take(process windows.Handle) error {
+	if err := windows.AssignProcessToJobObject(g.job, process); err != nil {
+		return fmt.Errorf("put it into a job object: %w", err)
+	}
+	return nil
 }
 
 // askToEnd does nothing that is sure to be heard: Windows has no signal for a program without a console of its own.
@@ -146,6 +157,20 @@ func (g *processGroup) kill() {
 		windows.TerminateJobObject(g.job, 1)
 		windows.CloseHandle(g.job)
 	})
+}
+
+// plainEnviron are the variables of ours that every program gets: without some of them it does not even start.
+var plainEnviron = []string{"ALLUSERSPROFILE", "APPDATA", "COMMONPROGRAMFILES", "COMPUTERNAME", "COMSPEC", "HOMEDRIVE", "HOMEPATH", "LOCALAPPDATA",
+	"NUMBER_OF_PROCESSORS", "OS", "PATH", "PATHEXT", "PROCESSOR_ARCHITECTURE", "PROGRAMDATA", "PROGRAMFILES", "PUBLIC", "SYSTEMDRIVE", "SYSTEMROOT",
+	"TEMP", "TMP", "USERDOMAIN", "USERNAME", "USERPROFILE", "WINDIR"}
+
+// runningAs would start a program as another user, which takes that user's password here.
+func runningAs(name string) (attr *syscall.SysProcAttr, env []string, err error) {
+	if name != "" {
+		return nil, nil, faultf(codeApplication, "a worker cannot run as %s: Windows does not let a program start another one as somebody else without their password", name).
+			withHint("leave out run_as, or run a daemon as that user")
+	}
+	return nil, nil, nil
 }
 
 // serviceEndpoint is the default endpoint of a service of the system.

@@ -1,0 +1,298 @@
+package main
+
+// This file owns workers as providers: the processes of a worker share the calls of what it offers, and calls that come
+// while none is ready wait for one. server_keeper.go starts, watches and ends the processes; server_workforce.go has all
+// workers of a daemon.
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A worker is a [[worker]] of the configuration. It is the provider of its services for as long as it is configured,
+// whether a process runs or not.
+type worker struct {
+	server *server
+	force  *workforce
+	name   string
+	who    peer
+	log    *logger
+	said   *lineRing // what its processes print
+	calls  *pool     // of the processes that are ready
+
+	// offering is held while what the worker offers changes. It is taken before mu, and before any lock of a pool or of the
+	// router; mu is taken after them.
+	offering sync.Mutex
+	offer    *offer // what the router has of the worker; guarded by offering
+
+	mu       sync.Mutex
+	changed  chan struct{} // closed, and replaced, whenever something has changed that keepers wait for
+	spec     *workerSettings
+	version  int              // of spec: processes of an older one are replaced
+	over     bool             // it is no longer configured, or the daemon stops
+	halted   bool             // by "ipcd worker stop"
+	wanted   bool             // a call has come since a lazy worker was idle
+	parked   string           // why it is not started any more; empty if it is
+	keepers  []*keeper        // each has one process running
+	running  []*workerProcess // in the order in which they were started
+	lastCall time.Time        // when the last call ended
+	restarts int              // after processes that ended by themselves
+	asked    int64            // calls
+	failed   int64            // of these, answered with an error or not at all
+	last     string           // how the last process ended that did so by itself
+}
+
+// newWorker returns a worker of which nothing runs yet.
+func newWorker(f *workforce, spec *workerSettings) (*worker, error) {
+	own, err := ownPeer()
+	if err != nil {
+		return nil, err
+	}
+	w := &worker{server: f.server, force: f, name: spec.Name, spec: spec, said: newLineRing(), changed: make(chan struct{}),
+		who: peer{Transport: "fork", Known: true, UID: own.UID, GID: own.GID, User: own.User, SID: own.SID, worker: spec.Name},
+		log: f.server.log.with("worker", spec.Name)}
+	w.calls = &pool{router: f.server.router, lacks: w.lacks}
+	return w, nil
+}
+
+// change changes what keepers wait for, and wakes them, and the calls that wait.
+func (w *worker) change(f func()) {
+	w.mu.Lock()
+	f()
+	close(w.changed)
+	w.changed = make(chan struct{})
+	w.mu.Unlock()
+	goOn([]*pool{w.calls})
+}
+
+// ask implements provider.
+func (w *worker) ask(c *call, done func(failed bool)) {
+	w.mu.Lock()
+	w.asked++
+	start := w.spec.Lazy && !w.wanted
+	w.mu.Unlock()
+	if start {
+		w.change(func() { w.wanted = true })
+	}
+	w.calls.forward(c, func(failed bool) {
+		if failed {
+			w.mu.Lock()
+			w.failed++
+			w.mu.Unlock()
+		}
+		done(failed)
+	})
+}
+
+// lacks says why a call is not to wait for a process: none will come.
+func (w *worker) lacks(c *call) *fault {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if why := w.whyLocked(); why != "" {
+		return goneFault(fmt.Sprintf("the worker %s of %s %s", w.name, c.method, why), true)
+	}
+	return nil
+}
+
+// whyLocked says why no process of the worker will come; it is empty if one will.
+func (w *worker) whyLocked() string {
+	switch {
+	case w.over:
+		return "is gone"
+	case w.halted:
+		return "was stopped"
+	case w.parked != "":
+		return "is parked: " + w.parked
+	case len(w.keepers) > 0 && !slices.ContainsFunc(w.keepers, func(k *keeper) bool { return !k.resting }):
+		return "has ended: " + w.last
+	}
+	return ""
+}
+
+// wholeServices are the methods of a worker that has not said which it has.
+func wholeServices(spec *workerSettings) (methods []offeredMethod) {
+	for _, name := range spec.Services {
+		methods = append(methods, offeredMethod{Description{Method: name + "." + anyMethod, Argument: schema{}, Result: schema{}}})
+	}
+	return methods
+}
+
+// offerMethods replaces what the router has of the worker. The other names of its services are nobody else's either.
+func (w *worker) offerMethods(spec *workerSettings, methods []offeredMethod, version string) *fault {
+	w.offering.Lock()
+	defer w.offering.Unlock()
+	if len(methods) == 0 {
+		if w.offer != nil {
+			w.server.router.withdraw(w.offer)
+			w.offer = nil
+		}
+		return nil
+	}
+	o, f := newOffer(&Registration{Methods: methods, Version: version}, w.who, w.server.limits())
+	if f != nil {
+		return f
+	}
+	if old := w.offer; old != nil && old.version == o.version && slices.Equal(old.holds, spec.Services) && sameJSON(old.methods, o.methods) {
+		return nil
+	}
+	o.provider, o.holds = w, spec.Services
+	if f := w.server.router.offer(o, w.offer); f != nil {
+		return f
+	}
+	w.server.router.open(o)
+	w.offer = o
+	return nil
+}
+
+// A workerProcess is one process of a worker. It is the registrar of its own session, and a provider.
+type workerProcess struct {
+	*workerChild
+	worker  *worker
+	number  int // of its keeper
+	spec    *workerSettings
+	version int
+	began   time.Time
+	ready   chan struct{} // closed once calls may come
+	over    chan struct{} // closed once its session is over
+
+	// The worker's mu guards the fields below.
+	session *session
+	offered *offer // nil before it is ready, and once it gets no more calls
+	busy    int    // calls that it has
+	leaving bool   // it is to end once it has none
+}
+
+// meet is called with the session over the channel before that begins.
+func (p *workerProcess) meet(s *session) {
+	p.worker.mu.Lock()
+	p.session = s
+	p.worker.mu.Unlock()
+	if p.spec.Ready != readyStart {
+		return
+	}
+	o, f := newOffer(&Registration{Methods: wholeServices(p.spec)}, *s.peer, s.limits)
+	if f == nil {
+		o.provider = remote{session: s}
+		f = p.offer(o, nil)
+	}
+	if f != nil { // the settings allow no such services
+		p.worker.log.error("a worker cannot be called", "error", f)
+		return
+	}
+	p.open(o)
+}
+
+// offer implements registrar.
+func (p *workerProcess) offer(o, _ *offer) *fault {
+	for _, d := range o.methods {
+		if service, _, _ := strings.Cut(d.Method, "."); !slices.Contains(p.spec.Services, service) {
+			return faultf(codeDenied, "access denied: the worker %s may not offer %s: services of its [[worker]] lacks %s", p.worker.name, d.Method, service)
+		}
+	}
+	o.id = fmt.Sprintf("%s/%d", p.worker.name, p.number)
+	if most := int64(p.spec.MaxCalls); o.most == 0 || o.most > most {
+		o.most = most
+	}
+	o.provider = handing{p, o, o.provider}
+	return nil
+}
+
+// open implements registrar.
+func (p *workerProcess) open(o *offer) {
+	w := p.worker
+	w.server.router.enter(o, w.calls)
+	w.mu.Lock()
+	first := p.offered == nil && !p.isReady()
+	gone := p.leaving
+	if !gone {
+		p.offered = o
+	}
+	w.mu.Unlock()
+	if gone {
+		return
+	}
+	w.serving()
+	if f := w.offerMethods(p.spec, offeredMethods(o.methods), o.version); f != nil {
+		w.log.error("what a worker offers cannot be called", "error", f)
+	}
+	if first {
+		close(p.ready)
+	}
+	w.change(func() {})
+}
+
+func (p *workerProcess) isReady() bool {
+	select {
+	case <-p.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+func offeredMethods(list []Description) (methods []offeredMethod) {
+	for _, d := range list {
+		methods = append(methods, offeredMethod{d})
+	}
+	return methods
+}
+
+// withdraw implements registrar.
+func (p *workerProcess) withdraw(o *offer) {
+	p.worker.mu.Lock()
+	if p.offered == o {
+		p.offered = nil
+	}
+	p.worker.mu.Unlock()
+	p.worker.serving()
+}
+
+// serving tells the pool which processes take calls.
+func (w *worker) serving() {
+	w.offering.Lock()
+	w.mu.Lock()
+	var offers []*offer
+	for _, p := range w.running {
+		if p.offered != nil {
+			offers = append(offers, p.offered)
+		}
+	}
+	w.mu.Unlock()
+	w.calls.setProviders(offers)
+	w.offering.Unlock()
+	goOn([]*pool{w.calls})
+}
+
+// A handing gives calls to a process, and counts them.
+type handing struct {
+	process *workerProcess
+	offer   *offer
+	to      provider
+}
+
+// ask implements provider.
+func (h handing) ask(c *call, done func(failed bool)) {
+	p := h.process
+	if h.offer.describes(c.method) == nil && !h.offer.isWhole(c.method) { // it has waited for the first process of a worker
+		done(true)
+		c.reply(nil, &fault{Code: codeNoMethod, Text: fmt.Sprintf("there is no method %s: the worker %s does not offer it", shorten(c.method, 100), p.worker.name)})
+		return
+	}
+	p.worker.mu.Lock()
+	p.busy++
+	p.worker.mu.Unlock()
+	h.to.ask(c, func(failed bool) {
+		p.worker.mu.Lock()
+		p.busy--
+		p.worker.lastCall = time.Now()
+		wake := p.leaving && p.busy == 0
+		p.worker.mu.Unlock()
+		if wake {
+			p.worker.change(func() {})
+		}
+		done(failed)
+	})
+}

@@ -1,0 +1,218 @@
+package main
+
+// This file owns what the service Ipcd has for workers: their status, and the orders of those who may control them.
+
+import (
+	"context"
+	"time"
+)
+
+// A WorkerStatus is a worker in the answer of Status.
+type WorkerStatus struct {
+	Name      string          `json:"name"`
+	State     string          `json:"state"` // running, starting, waiting (lazy, for a call), stopping, stopped, parked, ended
+	Why       string          `json:"why,omitempty"`
+	Services  []string        `json:"services,omitempty"`
+	Instances int             `json:"instances"` // as configured
+	Restarts  int             `json:"restarts"`  // after processes that ended by themselves, or did not start
+	Calls     int64           `json:"calls"`
+	Errors    int64           `json:"errors"` // of these, answered with an error, or not at all
+	Waiting   int             `json:"waiting"`
+	Processes []ProcessStatus `json:"processes,omitempty"`
+}
+
+// A ProcessStatus is a process of a worker.
+type ProcessStatus struct {
+	Instance int     `json:"instance"` // from 1; two have the same one while one replaces the other
+	PID      int     `json:"pid"`
+	Started  string  `json:"started"` // RFC 3339
+	State    string  `json:"state"`   // starting, ready, leaving
+	Calls    int     `json:"calls"`   // in flight
+	Memory   uint64  `json:"memory,omitempty"`
+	CPU      float64 `json:"cpu,omitempty"` // seconds
+}
+
+// status is what Status reports of the workers.
+func (f *workforce) status() (list []WorkerStatus) {
+	for _, w := range f.list() {
+		list = append(list, w.status())
+	}
+	return list
+}
+
+func (w *worker) status() WorkerStatus {
+	waiting := w.calls.length()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := WorkerStatus{Name: w.name, State: w.stateLocked(), Services: w.spec.Services, Instances: w.spec.Instances, Restarts: w.restarts,
+		Calls: w.asked, Errors: w.failed, Waiting: waiting}
+	switch s.State {
+	case "starting", "ended", "parked":
+		s.Why = w.last
+	}
+	if s.State == "parked" {
+		s.Why = w.parked
+	}
+	for _, p := range w.running {
+		ps := ProcessStatus{Instance: p.number, PID: p.cmd.Process.Pid, Started: p.began.Format(time.RFC3339), State: "starting", Calls: p.busy}
+		switch {
+		case p.leaving:
+			ps.State = "leaving"
+		case p.isReady():
+			ps.State = "ready"
+		}
+		if usageOf != nil {
+			var cpu time.Duration
+			ps.Memory, cpu = usageOf(ps.PID)
+			ps.CPU = cpu.Seconds()
+		}
+		s.Processes = append(s.Processes, ps)
+	}
+	return s
+}
+
+func (w *worker) stateLocked() string {
+	ready := 0
+	for _, p := range w.running {
+		if p.isReady() && !p.leaving {
+			ready++
+		}
+	}
+	switch {
+	case w.halted && len(w.running) > 0:
+		return "stopping"
+	case w.halted:
+		return "stopped"
+	case ready > 0:
+		return "running"
+	case w.parked != "":
+		return "parked"
+	case w.whyLocked() != "":
+		return "ended"
+	case w.spec.Lazy && !w.wanted && len(w.running) == 0:
+		return "waiting"
+	}
+	return "starting"
+}
+
+// controlled returns a worker, if the caller may control it.
+func (i *Ipcd) controlled(ctx context.Context, name string) (*worker, error) {
+	p, _ := callerOf(ctx)
+	if _, is, err := p.isOwner(); err != nil || !is {
+		return nil, faultf(codeDenied, "access denied: only the user that the daemon runs as, and %s, may control its workers", masters)
+	}
+	w, f := i.server.force.find(name)
+	if f != nil {
+		return nil, f
+	}
+	return w, nil
+}
+
+// WorkerStart starts a worker, and returns when it is ready, with its status.
+func (i *Ipcd) WorkerStart(ctx context.Context, name string) (WorkerStatus, error) {
+	w, err := i.controlled(ctx, name)
+	if err != nil {
+		return WorkerStatus{}, err
+	}
+	w.change(func() { w.halted = false; w.wanted = true; w.forgiveLocked() })
+	return w.until(ctx, "running")
+}
+
+// WorkerStop stops a worker, and returns when it has ended.
+func (i *Ipcd) WorkerStop(ctx context.Context, name string) (WorkerStatus, error) {
+	w, err := i.controlled(ctx, name)
+	if err != nil {
+		return WorkerStatus{}, err
+	}
+	w.change(func() { w.halted = true })
+	return w.until(ctx, "stopped")
+}
+
+// WorkerRestart stops a worker and starts it again. Calls that come meanwhile wait.
+func (i *Ipcd) WorkerRestart(ctx context.Context, name string) (WorkerStatus, error) {
+	if s, err := i.WorkerStop(ctx, name); err != nil {
+		return s, err
+	}
+	return i.WorkerStart(ctx, name)
+}
+
+// WorkerReload has new processes take the place of those that run, and returns when they have.
+func (i *Ipcd) WorkerReload(ctx context.Context, name string) (WorkerStatus, error) {
+	w, err := i.controlled(ctx, name)
+	if err != nil {
+		return WorkerStatus{}, err
+	}
+	w.change(func() { w.version++; w.halted = false; w.wanted = true; w.forgiveLocked() })
+	return w.until(ctx, "running")
+}
+
+// until waits until the worker is in a state, with no process of an older version, or will not get there.
+func (w *worker) until(ctx context.Context, state string) (WorkerStatus, error) {
+	for {
+		w.mu.Lock()
+		now, why, changed, old := w.stateLocked(), w.whyLocked(), w.changed, 0
+		ready := 0
+		for _, p := range w.running {
+			switch {
+			case p.version != w.version:
+				old++
+			case p.isReady():
+				ready++
+			}
+		}
+		there := now == state && (state != "running" || old == 0 && ready >= w.spec.Instances)
+		last := w.last
+		w.mu.Unlock()
+		switch {
+		case there:
+			return w.status(), nil
+		case why != "" && state == "running":
+			return w.status(), faultf(codeApplication, "the worker %s %s", w.name, why)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			if last != "" {
+				return w.status(), faultf(codeDeadline, "the worker %s is %s: %s", w.name, now, last)
+			}
+			return w.status(), context.Cause(ctx)
+		}
+	}
+}
+
+// A WorkerLogQuery is the argument of WorkerLog.
+type WorkerLogQuery struct {
+	Name  string `json:"name"`
+	After int64  `json:"after,omitempty"` // the next of an earlier answer: then it waits until there is a line after that, or its deadline is near
+}
+
+// A WorkerLogAnswer is the answer of WorkerLog.
+type WorkerLogAnswer struct {
+	Lines []WorkerLine `json:"lines"`
+	Next  int64        `json:"next"` // where the next lines begin
+}
+
+const logPatience = 20 * time.Second // for a line; then the answer is empty, and the caller asks again
+
+// WorkerLog returns the last lines that a worker has printed, 64 KiB at most.
+func (i *Ipcd) WorkerLog(ctx context.Context, q WorkerLogQuery) (WorkerLogAnswer, error) {
+	w, err := i.controlled(ctx, q.Name)
+	if err != nil {
+		return WorkerLogAnswer{}, err
+	}
+	late := time.NewTimer(logPatience)
+	defer late.Stop()
+	for {
+		lines, next, more := w.said.since(q.After)
+		if len(lines) > 0 || q.After == 0 {
+			return WorkerLogAnswer{lines, next}, nil
+		}
+		select {
+		case <-more:
+		case <-late.C:
+			return WorkerLogAnswer{lines, next}, nil
+		case <-ctx.Done():
+			return WorkerLogAnswer{}, context.Cause(ctx)
+		}
+	}
+}

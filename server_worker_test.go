@@ -1,0 +1,647 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func init() {
+	testPrograms["hand"] = hand
+	testPrograms["clumsy"] = clumsy
+}
+
+// hand is a worker of the tests. Its arguments are the methods that it registers; without any it registers none.
+func hand() {
+	conn, err := handChannel()
+	if err != nil {
+		complain(os.Stderr, err)
+		os.Exit(exitFailed)
+	}
+	h := &Hand{}
+	r := newRouter()
+	if err := addReceiver(r, h, nil); err != nil {
+		panic(err)
+	}
+	h.session = newJSONSession(conn, r, "hand")
+	h.session.ended = func(error) { h.session.cut(nil) }
+	over := make(chan error, 1)
+	go func() { over <- h.session.serve() }()
+	if len(os.Args) > 1 {
+		argument := map[string]any{"extensions": []string{"timeout"}}
+		if err := json.Unmarshal([]byte(os.Args[1]), &argument); err != nil {
+			panic(err)
+		}
+		var got Registered
+		if err := h.session.ask(context.Background(), "Ipcd.Register", argument, &got, nil); err != nil {
+			fmt.Println("refused:", err)
+		}
+	}
+	<-over
+}
+
+// A Hand is what such a worker does.
+type Hand struct{ session *session }
+
+func (h *Hand) Echo(ctx context.Context, arg json.RawMessage) (document, error) {
+	return document(arg), nil
+}
+func (h *Hand) Pid(ctx context.Context) (int, error)          { return os.Getpid(), nil }
+func (h *Hand) Environ(ctx context.Context) ([]string, error) { return os.Environ(), nil }
+
+func (h *Hand) Dir(ctx context.Context) (string, error) { return os.Getwd() }
+
+func (h *Hand) Die(ctx context.Context, code int) (bool, error) {
+	os.Exit(code)
+	return false, nil
+}
+
+// Once dies if the file is not there yet, which it makes.
+func (h *Hand) Once(ctx context.Context, file string) (int, error) {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		f.Close()
+		os.Exit(1)
+	}
+	return os.Getpid(), nil
+}
+
+func (h *Hand) Print(ctx context.Context, text string) (bool, error) {
+	fmt.Println(text)
+	fmt.Fprintln(os.Stderr, text+" on stderr")
+	return true, nil
+}
+
+// Block says when it begins and how it ends.
+func (h *Hand) Block(ctx context.Context, file string) (bool, error) {
+	fmt.Println("blocked")
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for ctx.Err() == nil {
+		if _, err := os.Stat(file); err == nil {
+			return true, nil
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+		}
+	}
+	fmt.Println("left:", ctx.Err())
+	return false, ctx.Err()
+}
+
+// Ask asks the daemon.
+func (h *Hand) Ask(ctx context.Context, q struct {
+	Method string          `json:"method"`
+	Arg    json.RawMessage `json:"arg"`
+}) (answer document, err error) {
+	err = h.session.ask(ctx, q.Method, document(q.Arg), &answer, nil)
+	return answer, err
+}
+
+// clumsy is a worker that does its first argument: what workers had better not do.
+func clumsy() {
+	say := func(conn net.Conn, lines ...string) {
+		for _, l := range lines {
+			fmt.Fprintln(conn, l)
+		}
+	}
+	conn, err := handChannel()
+	if err != nil {
+		os.Exit(exitFailed)
+	}
+	const offer = `{"jsonrpc":"2.0","method":"Ipcd.Register","params":[{"methods":["Clumsy.Do","Clumsy.Well"]}]}`
+	switch os.Args[1] {
+	case "early":
+		os.Exit(7)
+	case "mute":
+	default:
+		say(conn, offer)
+	}
+	in := json.NewDecoder(conn)
+	for {
+		var m struct {
+			ID     json.Number
+			Method string
+		}
+		if in.Decode(&m) != nil {
+			return
+		}
+		answer := `{"jsonrpc":"2.0","id":` + m.ID.String() + `,"result":"well"}`
+		if m.Method == "Clumsy.Well" {
+			say(conn, answer)
+		}
+		if m.Method != "Clumsy.Do" {
+			continue
+		}
+		switch os.Args[1] {
+		case "garbage":
+			say(conn, "Starting up...", "{", `]"`, answer)
+		case "twice":
+			say(conn, answer, answer, answer)
+		case "unasked":
+			say(conn, `{"jsonrpc":"2.0","id":99999,"result":1}`, `{"jsonrpc":"2.0","id":"x","result":1}`, answer)
+		case "flood":
+			for range 10_000 {
+				say(conn, `{"jsonrpc":"2.0","method":"Nobody.Cares","params":["x"]}`)
+			}
+			say(conn, answer)
+		case "both":
+			say(conn, `{"jsonrpc":"2.0","id":`+m.ID.String()+`,"result":1,"error":{"code":1,"message":"x"}}`)
+		case "close":
+			conn.Close()
+			select {}
+		case "exit":
+			os.Exit(0)
+		}
+	}
+}
+
+// hire starts a server with the workers of a configuration, which may name $DIR, a directory of the test.
+func hire(t *testing.T, config string) (s *testServer, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	s = startServer(t, localEndpoint(t).String())
+	s.force.employ(workersOf(t, dir, config))
+	return s, dir
+}
+
+func workersOf(t *testing.T, dir, config string) []workerSettings {
+	t.Helper()
+	file := filepath.Join(dir, "config.toml")
+	config = strings.ReplaceAll(config, "$DIR", filepath.ToSlash(dir))
+	must(t, os.WriteFile(file, []byte(config), 0o600))
+	set, _, err := loadSettings(file, true, noEnv, nil)
+	must(t, err)
+	return set.Workers
+}
+
+// handMethods is the argument of a hand that offers all that it has.
+const handMethods = `'{"methods":["Hand.Echo","Hand.Pid","Hand.Environ","Hand.Dir","Hand.Die",{"method":"Hand.Once","idempotent":true},"Hand.Print","Hand.Block","Hand.Ask"]}'`
+
+const oneHand = `
+[[worker]]
+name = "hand"
+command = ["hand", ` + handMethods + `]
+services = ["Hand"]
+`
+
+// asked calls a method over a connection of its own.
+func asked[R any](t *testing.T, s *testServer, method string, arg any) (result R, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
+	defer cancel()
+	c, err := connect(ctx, s.endpoints[0], defaultLimits(), 0)
+	must(t, err)
+	defer c.close()
+	err = c.call(ctx, method, arg, &result)
+	return result, err
+}
+
+// answered is asked where that has to succeed.
+func answered[R any](t *testing.T, s *testServer, method string, arg any) R {
+	t.Helper()
+	result, err := asked[R](t, s, method, arg)
+	if err != nil {
+		t.Fatalf("%s: %v", method, err)
+	}
+	return result
+}
+
+// workerStatus returns the status of a worker.
+func workerStatus(t *testing.T, s *testServer, name string) WorkerStatus {
+	t.Helper()
+	w, f := s.force.find(name)
+	if f != nil {
+		t.Fatal(f)
+	}
+	return w.status()
+}
+
+// waitPrinted waits until a worker has printed a line.
+func waitPrinted(t *testing.T, s *testServer, name, text string) {
+	t.Helper()
+	w, f := s.force.find(name)
+	if f != nil {
+		t.Fatal(f)
+	}
+	waitFor(t, func() error {
+		lines, _, _ := w.said.since(0)
+		if !slices.ContainsFunc(lines, func(l WorkerLine) bool { return strings.Contains(l.Text, text) }) {
+			return fmt.Errorf("the worker has printed %v; want %q", lines, text)
+		}
+		return nil
+	})
+}
+
+func TestWorkerAnswers(t *testing.T) {
+	t.Setenv("SECRET", "of the daemon")
+	t.Setenv("SHARED", "with workers")
+	s, dir := hire(t, oneHand+"environment = [\"SHARED\", \"EXTRA=a=b\"]\nmax_calls = 4\n")
+	const exact = `{"b":1e400,"a":0.10,"c":18446744073709551615,"d":"\u0041"}`
+	if got := answered[document](t, s, "Hand.Echo", document(exact)); string(got) != exact {
+		t.Errorf("%s comes back as %s", exact, got)
+	}
+	real, err := filepath.EvalSymlinks(dir)
+	must(t, err)
+	if got := answered[string](t, s, "Hand.Dir", nil); got != real && got != dir {
+		t.Errorf("it runs in %s; want %s", got, dir)
+	}
+	env := answered[[]string](t, s, "Hand.Environ", nil)
+	for entry, want := range map[string]bool{"SHARED=with workers": true, "EXTRA=a=b": true, "IPCD_WORKER=hand": true, "IPCD_INSTANCE=1": true, "SECRET=of the daemon": false} {
+		if slices.Contains(env, entry) != want {
+			t.Errorf("%q is in the environment of the worker: %v; want %v", entry, !want, want)
+		}
+	}
+	who := answered[peer](t, s, "Hand.Ask", map[string]any{"method": "Ipcd.Whoami"})
+	if who.Name != "worker:hand" || who.Transport != "fork" || !who.Known {
+		t.Errorf("the daemon knows the worker as %+v", who)
+	}
+	answered[bool](t, s, "Hand.Print", "something")
+	waitPrinted(t, s, "hand", "something")
+	waitPrinted(t, s, "hand", "something on stderr")
+	waitFor(t, func() error {
+		if text := s.log.String(); !strings.Contains(text, "something on stderr") {
+			return errors.New("the daemon has not logged it")
+		}
+		return nil
+	})
+	if got := workerStatus(t, s, "hand"); got.State != "running" || got.Calls < 5 || got.Errors != 0 || len(got.Processes) != 1 || got.Processes[0].State != "ready" {
+		t.Errorf("its status is %+v", got)
+	}
+	for _, row := range []struct{ question, want string }{
+		{`{"method":"Hand.Nothing"}`, "there is no method Hand.Nothing"},
+		{`{"method":"Ipcd.Stop"}`, "access denied: only the user"},
+		{`{"method":"Ipcd.WorkerStop","arg":"hand"}`, "access denied: only the user"},
+	} {
+		if _, err := asked[document](t, s, "Hand.Ask", document(row.question)); err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("the worker calls %s: %v; want %s", row.question, err, row.want)
+		}
+	}
+}
+
+// A worker calls another one, and what is built in; one that offers what is not its own is refused.
+func TestWorkersCallEachOther(t *testing.T) {
+	s, _ := hire(t, oneHand+`
+[[worker]]
+name = "other"
+command = ["hand", '{"methods":["Other.Thing"]}']
+services = ["Other"]
+
+[[worker]]
+name = "greedy"
+command = ["hand", '{"methods":["Hand.Echo"]}']
+services = ["Greedy"]
+start_timeout = "1h"
+`)
+	waitPrinted(t, s, "greedy", "refused: access denied: the worker greedy may not offer Hand.Echo")
+	if got := answered[string](t, s, "Hand.Ask", map[string]any{"method": "Echo.Say", "arg": "hello"}); got != "hello" {
+		t.Errorf("the worker hears %q from Echo.Say; want hello", got)
+	}
+	conn := rawDial(t, s.endpoints[0])
+	defer conn.Close()
+	for _, name := range []string{"Hand.Echo", "Hand.Else", "Greedy.Any", "Other.*"} {
+		if answer := registration(t, conn, `{"methods":["`+name+`"],"share":true}`); !strings.Contains(answer, `"code":-32005`) {
+			t.Errorf("a caller who offers %s, which a worker has, is answered with %s", name, answer)
+		}
+	}
+}
+
+func TestWorkerThatDiesIsStartedAgain(t *testing.T) {
+	s, dir := hire(t, oneHand)
+	before := answered[int](t, s, "Hand.Pid", nil)
+	_, err := asked[bool](t, s, "Hand.Die", 3)
+	if f := asFault(err); f.Code != codeGone || f.data().Retry {
+		t.Errorf("a call whose worker dies fails with %v; want %d without retry", err, codeGone)
+	}
+	if after := answered[int](t, s, "Hand.Pid", nil); after == before {
+		t.Error("a process that has died answers")
+	}
+	if got := answered[int](t, s, "Hand.Once", filepath.Join(dir, "once")); got == 0 {
+		t.Error("a method that may be repeated was not")
+	}
+	if got := workerStatus(t, s, "hand"); got.Restarts != 2 {
+		t.Errorf("%d restarts are counted; want 2", got.Restarts)
+	}
+}
+
+func TestInstancesShareCalls(t *testing.T) {
+	s, dir := hire(t, oneHand+"instances = 3\nmax_calls = 1\n")
+	answered[WorkerStatus](t, s, "Ipcd.WorkerStart", "hand") // which waits for all of them
+	pids := map[int]bool{}
+	for range 9 {
+		pids[answered[int](t, s, "Hand.Pid", nil)] = true
+	}
+	if len(pids) != 3 {
+		t.Errorf("one after another, calls go to the processes %v; want three", slices.Collect(maps.Keys(pids)))
+	}
+	file := filepath.Join(dir, "free")
+	var calls sync.WaitGroup
+	for range 5 { // two more than there is room for
+		calls.Go(func() { answered[bool](t, s, "Hand.Block", file) })
+	}
+	waitFor(t, func() error {
+		if got := workerStatus(t, s, "hand"); got.Waiting != 2 {
+			return fmt.Errorf("%d calls wait; want 2", got.Waiting)
+		}
+		return nil
+	})
+	must(t, os.WriteFile(file, nil, 0o600))
+	calls.Wait()
+}
+
+func TestLazyWorker(t *testing.T) {
+	s, _ := hire(t, oneHand+"lazy = true\nidle = \"20ms\"\n")
+	if got := workerStatus(t, s, "hand"); got.State != "waiting" || len(got.Processes) != 0 {
+		t.Fatalf("before the first call it is %+v; want it to wait", got)
+	}
+	first := answered[int](t, s, "Hand.Pid", nil)
+	waitFor(t, func() error {
+		if got := workerStatus(t, s, "hand"); got.State != "waiting" || len(got.Processes) != 0 {
+			return fmt.Errorf("without a call it is %+v; want it to wait", got)
+		}
+		return nil
+	})
+	if second := answered[int](t, s, "Hand.Pid", nil); second == first {
+		t.Error("the process that has ended answers")
+	}
+}
+
+// While settings and processes are replaced, no call fails.
+func TestWorkersAreReplacedWithoutAGap(t *testing.T) {
+	for _, overlap := range []string{"true", "false"} {
+		t.Run("overlap="+overlap, func(t *testing.T) {
+			s, dir := hire(t, oneHand+"instances = 2\noverlap = "+overlap+"\n")
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var callers sync.WaitGroup
+			pids := make(chan int, 1000)
+			for range 4 {
+				callers.Go(func() {
+					c, err := connect(t.Context(), s.endpoints[0], defaultLimits(), 0)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer c.close()
+					for ctx.Err() == nil {
+						var pid int
+						if err := c.call(t.Context(), "Hand.Pid", nil, &pid); err != nil {
+							t.Errorf("a call while the worker is replaced: %v", err)
+							return
+						}
+						select {
+						case pids <- pid:
+						default:
+						}
+					}
+				})
+			}
+			receive(t, pids)
+			answered[WorkerStatus](t, s, "Ipcd.WorkerReload", "hand")
+			s.force.employ(workersOf(t, dir, oneHand+"instances = 3\noverlap = "+overlap+"\nenvironment = [\"NEW=1\"]\n"))
+			got := answered[WorkerStatus](t, s, "Ipcd.WorkerReload", "hand")
+			if len(got.Processes) < 3 {
+				t.Errorf("after the reload there are %+v; want three processes", got.Processes)
+			}
+			cancel()
+			callers.Wait()
+			if env := answered[[]string](t, s, "Hand.Environ", nil); !slices.Contains(env, "NEW=1") {
+				t.Errorf("the new processes have the environment %v", env)
+			}
+		})
+	}
+}
+
+// Settings without a worker end it, and give its services back.
+func TestWorkerGoesWithItsSettings(t *testing.T) {
+	s, dir := hire(t, oneHand)
+	answered[int](t, s, "Hand.Pid", nil)
+	s.force.employ(workersOf(t, dir, "[[worker]]\nname = \"next\"\ncommand = [\"hand\", "+handMethods+"]\nservices = [\"Hand\"]\n"))
+	if who := answered[peer](t, s, "Hand.Ask", map[string]any{"method": "Ipcd.Whoami"}); who.Name != "worker:next" {
+		t.Errorf("%s answers; want worker:next", who.Name)
+	}
+	s.force.employ(nil)
+	if _, err := asked[int](t, s, "Hand.Pid", nil); asFault(err).Code != codeNoMethod {
+		t.Errorf("a service whose worker is gone: %v; want %d", err, codeNoMethod)
+	}
+}
+
+func TestWorkerOrders(t *testing.T) {
+	s, _ := hire(t, oneHand)
+	first := answered[int](t, s, "Hand.Pid", nil)
+	if got := answered[WorkerStatus](t, s, "Ipcd.WorkerStop", "hand"); got.State != "stopped" || len(got.Processes) != 0 {
+		t.Errorf("stopped, it is %+v", got)
+	}
+	_, err := asked[int](t, s, "Hand.Pid", nil)
+	if f := asFault(err); f.Code != codeGone || !f.data().Retry || !strings.Contains(f.Text, "was stopped") {
+		t.Errorf("a call to a worker that was stopped: %v", err)
+	}
+	if got := answered[WorkerStatus](t, s, "Ipcd.WorkerStart", "hand"); got.State != "running" {
+		t.Errorf("started, it is %+v", got)
+	}
+	second := answered[int](t, s, "Hand.Pid", nil)
+	answered[WorkerStatus](t, s, "Ipcd.WorkerRestart", "hand")
+	third := answered[int](t, s, "Hand.Pid", nil)
+	if first == second || second == third {
+		t.Errorf("the processes are %d, %d, %d; want three", first, second, third)
+	}
+	answered[bool](t, s, "Hand.Print", "a line")
+	waitPrinted(t, s, "hand", "a line on stderr")
+	log := answered[WorkerLogAnswer](t, s, "Ipcd.WorkerLog", WorkerLogQuery{Name: "hand"})
+	more := make(chan WorkerLogAnswer, 1)
+	go func() {
+		more <- answered[WorkerLogAnswer](t, s, "Ipcd.WorkerLog", WorkerLogQuery{Name: "hand", After: log.Next})
+	}()
+	answered[bool](t, s, "Hand.Print", "another")
+	if got := receive(t, more); len(log.Lines) < 2 || len(got.Lines) == 0 || !strings.HasPrefix(got.Lines[0].Text, "another") {
+		t.Errorf("its lines are %v, and then %v", log, got)
+	}
+	_, err = asked[WorkerStatus](t, s, "Ipcd.WorkerStop", "hands")
+	if f := asFault(err); f.data().Near != "hand" {
+		t.Errorf("a worker that is not there: %v; want hand as the nearest", err)
+	}
+}
+
+// What is wrong with a worker is its callers' error, and nobody else's.
+func TestClumsyWorkers(t *testing.T) {
+	for _, row := range []struct {
+		does string
+		want string // the answer, or the code of the error
+		well bool   // the process goes on
+	}{
+		{"garbage", `"well"`, true}, {"twice", `"well"`, true}, {"unasked", `"well"`, true}, {"flood", `"well"`, true},
+		{"both", "", true}, {"close", "-32006", false}, {"exit", "-32006", false}, {"never", "-32004", true},
+	} {
+		t.Run(row.does, func(t *testing.T) {
+			t.Parallel()
+			s, _ := hire(t, "[[worker]]\nname = \"clumsy\"\ncommand = [\"clumsy\", \""+row.does+"\"]\nservices = [\"Clumsy\"]\nstop_timeout = \"10ms\"\n"+oneHand)
+			before := answered[string](t, s, "Clumsy.Well", nil)
+			c, err := connect(t.Context(), s.endpoints[0], defaultLimits(), 0)
+			must(t, err)
+			defer c.close()
+			conn := rawDial(t, s.endpoints[0])
+			defer conn.Close()
+			timeout := ""
+			if row.does == "never" {
+				timeout = `,"timeout":20`
+			}
+			send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Clumsy.Do"`+timeout+`}`)
+			if answer := readLine(t, conn); !strings.Contains(answer, row.want) {
+				t.Errorf("it is answered with %s; want %s", answer, row.want)
+			}
+			if after := answered[string](t, s, "Clumsy.Well", nil); before != "well" || after != "well" {
+				t.Errorf("before it answers %q, after it %q", before, after)
+			}
+			answered[int](t, s, "Hand.Pid", nil)
+			if got := workerStatus(t, s, "clumsy").Restarts; (got == 0) != row.well {
+				t.Errorf("%d restarts", got)
+			}
+		})
+	}
+}
+
+// Workers that never get ready, are not there, or cannot be trusted.
+func TestWorkersThatDoNotStart(t *testing.T) {
+	s, _ := hire(t, `
+[[worker]]
+name = "early"
+command = ["clumsy", "early"]
+services = ["Early"]
+
+[[worker]]
+name = "mute"
+command = ["clumsy", "mute"]
+services = ["Mute"]
+start_timeout = "20ms"
+stop_timeout = "10ms"
+
+[[worker]]
+name = "absent"
+command = ["./absent"]
+services = ["Absent"]
+`)
+	for name, why := range map[string]string{"early": "exit code 7 before it was ready", "mute": "not ready within 20ms (start_timeout)"} {
+		waitFor(t, func() error {
+			if got := workerStatus(t, s, name); got.State != "starting" || got.Restarts == 0 || !strings.Contains(got.Why, why) {
+				return fmt.Errorf("%s is %+v; want %s", name, got, why)
+			}
+			return nil
+		})
+	}
+	if got := workerStatus(t, s, "absent"); got.State != "parked" || !strings.Contains(got.Why, "absent") {
+		t.Errorf("a worker without a program is %+v; want it to be parked", got)
+	}
+	_, err := asked[int](t, s, "Absent.Any", nil)
+	if f := asFault(err); f.Code != codeGone || !f.data().Retry || !strings.Contains(f.Text, "is parked") {
+		t.Errorf("a call to it: %v", err)
+	}
+}
+
+// The pauses between starts double, and the tenth start within a minute is the last one.
+func TestKeeperBacksOffAndParks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newLogger(&logBuffer{}, formatText, levelDebug)
+		defer log.close()
+		s := newServer(newRouter(), defaultLimits(), log)
+		spec := defaultWorker()
+		spec.Name = "ending"
+		w, err := newWorker(s.force, &spec)
+		must(t, err)
+		k := &keeper{w: w, number: 1}
+		w.keepers = []*keeper{k}
+		began := time.Now()
+		var starts []time.Duration
+		for k.await() && w.parked == "" {
+			starts = append(starts, time.Since(began))
+			k.starts = append(k.starts, time.Now())
+			k.failed("it ended with exit code 1")
+			if w.parked != "" {
+				w.change(func() { w.over = true })
+			}
+		}
+		want := []time.Duration{0, 100, 300, 700, 1500, 3100, 6300, 12700, 25500, 51100}
+		for i := range want {
+			want[i] *= time.Millisecond
+		}
+		if !slices.Equal(starts, want) {
+			t.Errorf("it is started at %v; want %v", starts, want)
+		}
+		if !strings.Contains(w.parked, "started 10 times within 1m") {
+			t.Errorf("it is parked: %q", w.parked)
+		}
+		must(t, s.stop(t.Context()))
+	})
+}
+
+// A daemon that stops answers what its workers have begun, and ends them.
+func TestStopWaitsForWorkers(t *testing.T) {
+	s, dir := hire(t, oneHand)
+	file := filepath.Join(dir, "free")
+	answer := make(chan error, 1)
+	go func() {
+		_, err := asked[bool](t, s, "Hand.Block", file)
+		answer <- err
+	}()
+	waitPrinted(t, s, "hand", "blocked")
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.stop(t.Context()) }()
+	waitFor(t, func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !s.stopping {
+			return errors.New("it does not stop")
+		}
+		return nil
+	})
+	must(t, os.WriteFile(file, nil, 0o600))
+	must(t, receive(t, answer))
+	must(t, receive(t, stopped))
+	if got := s.force.status(); len(got[0].Processes) != 0 {
+		t.Errorf("after the stop there is %+v", got)
+	}
+}
+
+// A call that is cancelled is withdrawn from its worker, and one whose caller has a deadline ends with that.
+func TestCancelReachesWorkers(t *testing.T) {
+	s, dir := hire(t, oneHand)
+	conn := rawDial(t, s.endpoints[0])
+	defer conn.Close()
+	send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Hand.Block","params":["`+filepath.ToSlash(filepath.Join(dir, "never"))+`"]}`)
+	waitPrinted(t, s, "hand", "blocked")
+	send(t, conn, `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":1}}`)
+	if answer := readLine(t, conn); !strings.Contains(answer, `"code":-32800`) {
+		t.Errorf("a call that was cancelled is answered with %s", answer)
+	}
+	waitPrinted(t, s, "hand", "left: context canceled")
+}
+
+// The ring keeps the last lines, and no more than its size.
+func TestLineRing(t *testing.T) {
+	r := newLineRing()
+	text := strings.Repeat("a", 1000)
+	for range 1000 {
+		r.add(1, "stdout", text)
+	}
+	lines, next, _ := r.since(0)
+	if len(lines) == 0 || len(lines) > ringSize/1000 || next != 1001 {
+		t.Errorf("the ring has %d lines, the next has the number %d", len(lines), next)
+	}
+	if lines, _, _ := r.since(next - 2); len(lines) != 2 {
+		t.Errorf("the last two lines are %d", len(lines))
+	}
+	if lines, _, _ := r.since(next); len(lines) != 0 {
+		t.Errorf("after the last one there are %d lines", len(lines))
+	}
+}

@@ -1,0 +1,228 @@
+package main
+
+// This file owns all workers of a daemon: how they come and go with the settings, and their end. A worker is in
+// server_worker.go.
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"os/exec"
+	"slices"
+	"sync"
+)
+
+// A workforce is the workers of a daemon.
+type workforce struct {
+	server *server
+	forker *forker
+	wg     sync.WaitGroup // keepers, and the sessions of processes
+	forced chan struct{}  // closed when the daemon waits for nobody any more
+
+	mu      sync.Mutex
+	workers map[string]*worker
+	over    bool
+}
+
+func newWorkforce(s *server) *workforce {
+	return &workforce{server: s, forker: newForker(), forced: make(chan struct{}), workers: map[string]*worker{}}
+}
+
+// list lists the workers in alphabetical order.
+func (f *workforce) list() []*worker {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var list []*worker
+	for _, w := range f.workers {
+		list = append(list, w)
+	}
+	slices.SortFunc(list, func(a, b *worker) int { return cmp.Compare(a.name, b.name) })
+	return list
+}
+
+// find returns the worker with a name.
+func (f *workforce) find(name string) (*worker, *fault) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if w := f.workers[name]; w != nil {
+		return w, nil
+	}
+	var names []string
+	for n := range f.workers {
+		names = append(names, n)
+	}
+	wrong := faultf(codeApplication, "there is no worker %s", shorten(name, 100))
+	if near := nearest(name, names); near != "" {
+		wrong.Data = faultData{Near: near}.json()
+	}
+	return nil, wrong
+}
+
+// checkWorkers returns what is wrong with the programs of workers: one that is not there, or that others could change.
+func checkWorkers(set settings) error {
+	var wrongs []error
+	for i := range set.Workers {
+		w := &set.Workers[i]
+		if err := checkWorker(w); err != nil {
+			wrongs = append(wrongs, usagef("worker %s: %w", w.Name, err).withHint("%s", hintFor(err)))
+		}
+	}
+	return gather(wrongs...)
+}
+
+// checkWorker says why the program of a worker is not started: as with the daemon's own program, whoever can change it, or
+// the directory that it runs in, could do what the daemon may.
+func checkWorker(spec *workerSettings) error {
+	program, err := exec.LookPath(spec.Command[0])
+	if err != nil {
+		return faultf(codeApplication, "%s cannot be started: %w", spec.Command[0], err).withHint("look at the spelling, or give the whole path")
+	}
+	for _, path := range []string{program, spec.Directory} {
+		if f := distrustFile(path); f != nil {
+			return f
+		}
+	}
+	return nil
+}
+
+// prepare implements reloader.
+func (f *workforce) prepare(_, now settings) (commit func(), err error) {
+	return func() { f.employ(now.Workers) }, checkWorkers(now)
+}
+
+// employ has the workers be those of the settings.
+func (f *workforce) employ(specs []workerSettings) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.over {
+		return
+	}
+	left := map[string]bool{}
+	for name := range f.workers {
+		left[name] = true
+	}
+	for i := range specs {
+		delete(left, specs[i].Name)
+	}
+	for name := range left { // first, since another one may take over its services
+		f.workers[name].end()
+		delete(f.workers, name)
+	}
+	for i := range specs {
+		spec := &specs[i]
+		if w := f.workers[spec.Name]; w != nil {
+			w.follow(spec)
+			continue
+		}
+		w, err := newWorker(f, spec)
+		if err != nil {
+			f.server.log.error("a worker cannot be started", "worker", spec.Name, "error", err)
+			continue
+		}
+		f.workers[spec.Name] = w
+		w.begin()
+	}
+}
+
+// begin starts the keepers of a new worker.
+func (w *worker) begin() {
+	err := checkWorker(w.spec)
+	if wrong := w.offerMethods(w.spec, wholeServices(w.spec), ""); wrong != nil && err == nil {
+		err = wrong
+	}
+	if err != nil {
+		w.log.error("a worker is parked", "why", err, "hint", hintFor(err))
+		w.parked = err.Error()
+	}
+	w.hire()
+}
+
+// hire has a keeper for each instance.
+func (w *worker) hire() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.keepers = slices.Clone(w.keepers[:min(len(w.keepers), w.spec.Instances)]) // those that are not among them end by themselves
+	for len(w.keepers) < w.spec.Instances {
+		k := &keeper{w: w, number: len(w.keepers) + 1}
+		w.keepers = append(w.keepers, k)
+		w.force.wg.Go(k.run)
+	}
+}
+
+// follow puts new settings into force. Processes are replaced if they would be started in another way.
+func (w *worker) follow(spec *workerSettings) {
+	w.mu.Lock()
+	old := w.spec
+	w.mu.Unlock()
+	if sameJSON(old, spec) {
+		return
+	}
+	if !slices.Equal(old.Services, spec.Services) {
+		if f := w.offerMethods(spec, wholeServices(spec), ""); f != nil {
+			w.log.error("the settings of a worker were refused", "error", f)
+			return
+		}
+	}
+	w.change(func() {
+		w.spec = spec
+		if !sameJSON(started(*old), started(*spec)) {
+			w.version++
+		}
+		w.forgiveLocked()
+	})
+	w.hire()
+}
+
+// started is the part of the settings of a worker for which a process has to be started anew.
+func started(spec workerSettings) workerSettings {
+	spec.Instances, spec.Lazy, spec.Idle, spec.Restart, spec.Overlap, spec.StartTimeout = 0, false, 0, "", false, 0
+	return spec
+}
+
+// forgiveLocked has a worker that was parked, or rests, be started again.
+func (w *worker) forgiveLocked() {
+	w.parked = ""
+	for _, k := range w.keepers {
+		k.resting = false
+	}
+}
+
+// end ends the worker for good. Its keepers see to its processes.
+func (w *worker) end() {
+	w.change(func() { w.over = true })
+	w.offerMethods(w.spec, nil, "")
+}
+
+// stop ends all workers, and returns when all their processes have ended. When forced is closed they are killed.
+func (f *workforce) stop(forced <-chan struct{}) {
+	f.mu.Lock()
+	f.over = true
+	for _, w := range f.workers {
+		w.end()
+	}
+	f.mu.Unlock()
+	gone := make(chan struct{})
+	go func() {
+		f.wg.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+	case <-forced:
+		f.mu.Lock()
+		shut(f.forced)
+		f.mu.Unlock()
+		<-gone
+	}
+	f.forker.close()
+}
+
+// sameJSON reports whether two values of one type have the same JSON.
+func sameJSON(a, b any) bool {
+	first, err := json.Marshal(a)
+	if err != nil {
+		return false
+	}
+	second, err := json.Marshal(b)
+	return err == nil && bytes.Equal(first, second)
+}
