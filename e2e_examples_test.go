@@ -1,0 +1,75 @@
+package main
+
+// This file owns the programs in examples/: each of them is run here. Those that want Unix are in e2e_examples_unix_test.go, those
+// of the article in testdata/script/examples.txtar.
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// startExample starts a program, and returns what ends it. What it writes is shown if the test fails.
+func startExample(t *testing.T, cmd *exec.Cmd) (end func()) {
+	t.Helper()
+	log := &logBuffer{}
+	cmd.Stdout, cmd.Stderr = log, log
+	must(t, cmd.Start())
+	end = func() {
+		cmd.Process.Kill() // which is too late where it has ended by itself
+		cmd.Wait()
+	}
+	t.Cleanup(func() {
+		end()
+		if t.Failed() {
+			t.Logf("%q says\n%s", cmd.Args, log)
+		}
+	})
+	return end
+}
+
+// checkProvider has an example register at a daemon and at the next one at its endpoint, which is the path that the example
+// is given.
+func checkProvider(t *testing.T, command ...string) {
+	t.Helper()
+	e := localEndpoint(t)
+	first := startServer(t, e.String())
+	end := startExample(t, exec.Command(command[0], append(command[1:], e.Path)...))
+	count := func() {
+		t.Helper()
+		got := printed(t, exec.Command("ipcd", "call", "--wait", "20s", "-e", e.String(), "Words.Count", "--text", "one  two ä\nthree"))
+		if got != "4\n" {
+			t.Errorf("it counts %q; want 4", got)
+		}
+	}
+	count()
+	must(t, first.stop(t.Context()))
+	second := startServer(t, e.String())
+	count()
+	end()
+	waitFor(t, func() error { return checkGone(second, "Words.Count") })
+}
+
+// checkGone wants a method not to be there.
+func checkGone(s *testServer, name string) error {
+	_, f := s.router.find(name, nil)
+	if f == nil {
+		return faultf(codeInternal, "%s is still there", name)
+	}
+	return nil
+}
+
+func TestProviderOfNode(t *testing.T) { checkProvider(t, needTool(t, "node"), "examples/provider.js") }
+
+// A parent of Node's calls what ipcd serves over its channel.
+func TestNodeForksIpcd(t *testing.T) {
+	node := needTool(t, "node")
+	ipcd, err := exec.LookPath("ipcd")
+	must(t, err)
+	got := printed(t, exec.Command(node, filepath.FromSlash("examples/fork-ipcd.js"), ipcd))
+	want := "hello from the parent\n[ 'a', 'b', 'c' ]\nthere is no method Echo.Sy\n"
+	if strings.ReplaceAll(got, "\r\n", "\n") != want {
+		t.Errorf("it prints %q; want %q", got, want)
+	}
+}

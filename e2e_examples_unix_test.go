@@ -1,0 +1,103 @@
+//go:build unix
+
+package main
+
+// This file owns the examples that only Unix can run: they want a socket, an inherited descriptor or a shell.
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestProviderOfPython(t *testing.T) {
+	checkProvider(t, needTool(t, "python3"), "examples/provider.py")
+}
+
+func TestProviderOfGo(t *testing.T) { checkProvider(t, buildExample(t, "provider-go")) }
+
+func TestProviderOfAPackage(t *testing.T) { checkProvider(t, buildExample(t, "provider-jrpc2")) }
+
+// buildExample builds a program of Go, which has a module to itself. Where what that needs cannot be had, the test is skipped.
+func buildExample(t *testing.T, name string) string {
+	t.Helper()
+	goTool, dir := needTool(t, "go"), filepath.Join("examples", name)
+	download := exec.Command(goTool, "mod", "download")
+	download.Dir = dir
+	if out, err := download.CombinedOutput(); err != nil && os.Getenv("IPCD_CI") == "" {
+		t.Skipf("the modules of %s cannot be had: %v\n%s", dir, err, out)
+	}
+	program := filepath.Join(t.TempDir(), name)
+	printed(t, exec.Command(goTool, "build", "-C", dir, "-o", program, "."))
+	return program
+}
+
+// A greeter answers over whatever channel it is given; here that is a connection to a daemon, at which it thereby registers.
+func TestGreeters(t *testing.T) {
+	for _, row := range []struct {
+		method  string
+		command func(t *testing.T) *exec.Cmd
+	}{
+		{"GreeterPy.Hello", func(t *testing.T) *exec.Cmd { return exec.Command(needTool(t, "python3"), "examples/greeter.py") }},
+		{"GreeterPl.Hello", func(t *testing.T) *exec.Cmd { return exec.Command(needTool(t, "perl"), "examples/greeter.pl") }},
+		{"GreeterGo.Hello", func(t *testing.T) *exec.Cmd { return exec.Command(buildExample(t, "greeter-go")) }},
+	} {
+		t.Run(row.method, func(t *testing.T) {
+			s := startServer(t, localEndpoint(t).String())
+			cmd := row.command(t)
+			conn := noDeadline(s.connect())
+			channel, err := conn.(*net.UnixConn).File()
+			must(t, err)
+			cmd.ExtraFiles, cmd.Env = []*os.File{channel}, append(os.Environ(), "IPCD_CHANNEL_FD=3")
+			startExample(t, cmd)
+			channel.Close()
+			conn.Close()
+			call := func(arg string) *exec.Cmd {
+				return exec.Command("ipcd", "call", "--wait", "20s", "-e", s.endpoints[0].String(), row.method, "--arg", arg)
+			}
+			if got := printed(t, call(`{"name":"Zoë"}`)); got != "hello, Zoë\n" {
+				t.Errorf("it says %q", got)
+			}
+			if out, err := call(`[]`).CombinedOutput(); err == nil {
+				t.Errorf("of an argument that is none of its own it says %s", out)
+			}
+			if got := printed(t, call(`{"name":"Ada"}`)); got != "hello, Ada\n" {
+				t.Errorf("after an error it says %q", got)
+			}
+			s.halt()
+			must(t, cmd.Wait()) // the end of the channel is its own
+		})
+	}
+}
+
+// TestTour runs each line of the tour, and wants what the tour shows.
+func TestTour(t *testing.T) {
+	needTool(t, "curl")
+	s := startServer(t, localEndpoint(t).String())
+	tour, err := os.ReadFile("examples/tour.sh")
+	must(t, err)
+	shell := func(variable string, args ...string) *exec.Cmd {
+		cmd := exec.Command("sh", args...)
+		cmd.Env = append(os.Environ(), variable)
+		return cmd
+	}
+	lines := 0
+	for line := range strings.Lines(string(tour)) {
+		if !strings.HasPrefix(line, "curl ") {
+			continue
+		}
+		lines++
+		command, want, exact := strings.Cut(strings.TrimSpace(line), " # ")
+		got := strings.TrimSpace(printed(t, shell("SOCK="+s.endpoints[0].Path, "-c", command)))
+		if exact && got != want || got == "" {
+			t.Errorf("%s\nprints %s; want %s", command, got, want)
+		}
+	}
+	if lines < 10 {
+		t.Errorf("the tour has %d lines; want 10 and more", lines)
+	}
+	printed(t, shell("IPCD_ENDPOINT="+s.endpoints[0].String(), "-e", "examples/tour.sh"))
+}

@@ -1,0 +1,23 @@
+# A service as a worker, which answers calls over the channel that whoever started it has made: a line is a message
+import json, os
+
+channel = int(os.environ.pop("IPCD_CHANNEL_FD"))
+lines, out = open(channel, encoding="utf-8"), open(channel, "w", encoding="utf-8", closefd=False)
+
+def send(**message):
+    print(json.dumps({"jsonrpc": "2.0", **message}), file=out, flush=True)
+
+def hello(person):
+    return f"hello, {person['name']}"
+
+methods = {"GreeterPy.Hello": hello}
+send(id=1, method="Ipcd.Register", params=[{"methods": list(methods)}])
+
+for line in lines: # to the end of the channel, when a worker has to end
+    message = json.loads(line)
+    if "method" not in message or "id" not in message:
+        continue # the answer to the registration, or a $/cancelRequest
+    try:
+        send(id=message["id"], result=methods[message["method"]](*message.get("params", [])))
+    except Exception as err:
+        send(id=message["id"], error={"code": -32602, "message": repr(err)})
