@@ -123,6 +123,7 @@ type lineCaller struct {
 	mu      sync.Mutex
 	seq     int
 	waiting map[int]chan lineAnswer
+	surplus int // answers to no call, or to one that had been answered
 }
 
 type lineAnswer struct {
@@ -156,6 +157,9 @@ func (c *lineCaller) read() {
 		c.mu.Lock()
 		w := c.waiting[*a.ID]
 		delete(c.waiting, *a.ID)
+		if w == nil {
+			c.surplus++
+		}
 		c.mu.Unlock()
 		if w != nil {
 			w <- a
@@ -254,6 +258,9 @@ func (a lineAnswer) decode(result any) error {
 func (c *lineCaller) close() error {
 	err := c.conn.Close()
 	<-c.ended
+	if c.surplus > 0 {
+		return fmt.Errorf("%d answers answer no call", c.surplus)
+	}
 	return err
 }
 

@@ -35,6 +35,12 @@ func probe() {
 		if conn, err := net.Dial("unix", os.Args[2]); err == nil {
 			io.Copy(io.Discard, conn)
 		}
+	case "wait": // the same, at the address on its standard input
+		address, err := io.ReadAll(os.Stdin)
+		if err == nil {
+			err = waitAt(context.Background(), string(address))
+		}
+		complain(os.Stderr, err)
 	case "block":
 		<-time.After(testPatience)
 	}

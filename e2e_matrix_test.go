@@ -1,0 +1,400 @@
+package main
+
+// This file owns what must be so for every caller, whoever provides the service: a table of each protocol, each kind of
+// service and each way in which a call ends.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func init() { testPrograms["provide"] = provideService }
+
+// trio are the methods that each kind of service has.
+type trio struct{}
+
+// Echo returns its argument.
+func (trio) Echo(ctx context.Context, text string) (string, error) { return text, nil }
+
+// Fail fails with a code and data of its own.
+func (trio) Fail(ctx context.Context, text string) (string, error) {
+	return "", &Error{Code: 7, Message: "no paper", Data: map[string]int{"tray": 2}}
+}
+
+// Wait is connected to an address until its call ends.
+func (trio) Wait(ctx context.Context, address string) (string, error) {
+	return address, waitAt(ctx, address)
+}
+
+// waitAt connects to an address and stays until the other end closes the connection, or ctx ends.
+func waitAt(ctx context.Context, address string) error {
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	io.Copy(io.Discard, conn)
+	conn.Close()
+	return ctx.Err()
+}
+
+// trioOf is a router with the trio as a service.
+func trioOf(service string) (*router, error) {
+	r := newRouter()
+	_, methods, err := newReceiver(trio{}, nil)
+	if err == nil {
+		err = r.add(service, methods)
+	}
+	return r, err
+}
+
+// provideService is a program that registers the trio as a service, which others may share: provide ENDPOINT SERVICE.
+func provideService() {
+	err := func() error {
+		e, err := parseEndpoint(os.Args[1])
+		if err != nil {
+			return err
+		}
+		r, err := trioOf(os.Args[2])
+		if err != nil {
+			return err
+		}
+		h, err := dialHost(context.Background(), e, r, dialOptions{limits: defaultLimits(), log: newLogger(os.Stderr, formatText, levelWarn)})
+		if err != nil {
+			return err
+		}
+		offered := map[string]any{"methods": r.methods(), "share": true, "extensions": []string{"timeout"}}
+		if err := h.session.ask(context.Background(), "Ipcd.Register", offered, nil, nil); err != nil {
+			return err
+		}
+		<-h.over
+		return h.close()
+	}()
+	complain(os.Stderr, err)
+	os.Exit(exitCode(err))
+}
+
+// A serviceKind is one way in which a service can be there.
+type serviceKind struct {
+	name  string // of the service, too
+	start func(t *testing.T, s *testServer)
+}
+
+var serviceKinds = []serviceKind{
+	{"BuiltIn", func(t *testing.T, s *testServer) {
+		_, methods, err := newReceiver(trio{}, nil)
+		must(t, err)
+		must(t, s.router.add("BuiltIn", methods))
+	}},
+	{"Registered", func(t *testing.T, s *testServer) {
+		startExample(t, exec.Command("provide", s.endpoints[0].String(), "Registered"))
+	}},
+	{"Command", func(t *testing.T, s *testServer) {
+		serve(t, s, "Command.Echo", "--", "probe", "cat")
+		serve(t, s, "Command.Fail", "--", "probe", "fail")
+		serve(t, s, "Command.Wait", "--", "probe", "wait")
+	}},
+}
+
+// startServices starts a server with the kinds of services, and waits until all their methods are there.
+func startServices(t *testing.T, kinds []serviceKind) *testServer {
+	t.Helper()
+	s := startServer(t, localEndpoint(t).String())
+	for _, kind := range kinds {
+		kind.start(t, s)
+		for _, method := range []string{".Echo", ".Fail", ".Wait"} {
+			waitFor(t, func() error { return s.offers(kind.name + method) })
+		}
+	}
+	return s
+}
+
+// offers wants a method to be there.
+func (s *testServer) offers(method string) error {
+	_, f := s.router.find(method, nil)
+	return asError(f)
+}
+
+// callersOf are all kinds of clients, and one over the channel of Node.js, which is no endpoint.
+func callersOf(s *testServer) []clientKind {
+	return append(slices.Clone(clientKinds), clientKind{name: "channel", data: true, deadline: true, patient: true, dial: func(t testing.TB, _ endpoint) caller {
+		ours, theirs := overChannel(overEndpoint(localEndpoint))(t.(*testing.T))
+		own, err := ownPeer()
+		must(t, err)
+		s.adopt(theirs.(*channel), own)
+		c := &lineCaller{conn: ours, ended: make(chan struct{}), waiting: map[int]chan lineAnswer{}}
+		go c.read()
+		return c
+	}})
+}
+
+// cancels reports whether such a client can say that it does not want an answer any more, and still hear one. The others
+// close their connection.
+func (k clientKind) cancels() bool {
+	return !k.gob && !strings.HasSuffix(k.name, "stock") && (!k.oneByOne || strings.HasSuffix(k.name, "ours"))
+}
+
+// A waiting is where a method Wait connects to.
+type waiting struct {
+	t *testing.T
+	net.Listener
+	conns chan net.Conn
+}
+
+func newWaiting(t *testing.T) *waiting {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	w := &waiting{t: t, Listener: l, conns: make(chan net.Conn, 100)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			w.conns <- conn
+		}
+	}()
+	t.Cleanup(func() {
+		l.Close()
+		<-done
+		for len(w.conns) > 0 {
+			(<-w.conns).Close()
+		}
+	})
+	return w
+}
+
+// begun reports whether a method has connected so far.
+func (w *waiting) begun() (conn net.Conn, ok bool) {
+	w.t.Helper()
+	mark, err := net.Dial("tcp", w.Addr().String())
+	must(w.t, err)
+	defer mark.Close()
+	conn = receive(w.t, w.conns) // they come in the order in which they connected
+	if conn.RemoteAddr().String() == mark.LocalAddr().String() {
+		conn.Close()
+		return nil, false
+	}
+	return conn, true
+}
+
+// ended waits until the method at the other end of conn has ended.
+func (w *waiting) ended(conn net.Conn) {
+	w.t.Helper()
+	defer conn.Close()
+	conn.SetReadDeadline(time.Now().Add(testPatience))
+	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		w.t.Errorf("the method has not been told that its call is over: %v", err)
+	}
+}
+
+// outcomes are the ways in which a call ends.
+var outcomes = []struct {
+	name string
+	run  func(t *testing.T, s *testServer, k clientKind, service string)
+}{
+	{"answer", func(t *testing.T, s *testServer, k clientKind, service string) {
+		c := k.dial(t, s.endpoints[0])
+		defer c.close()
+		for _, want := range []string{"ä \U0001f600 \"\\ \u2028", "", strings.Repeat("0123456789abcdef", 1<<14)} {
+			var got string
+			if err := ask(c, service+".Echo", want, &got); err != nil || got != want {
+				t.Errorf("%q comes back as %q, %v", shorten(want, 40), shorten(got, 40), err)
+			}
+		}
+	}},
+	{"error", func(t *testing.T, s *testServer, k clientKind, service string) {
+		c := k.dial(t, s.endpoints[0])
+		defer c.close()
+		f := checkCode(t, "what fails", ask(c, service+".Fail", "a", nil), 7, "no paper")
+		if k.data != (len(f.Data) > 0) {
+			t.Errorf("the data is %s; want some: %t", f.Data, k.data)
+		}
+	}},
+	{"cancel", func(t *testing.T, s *testServer, k clientKind, service string) {
+		c, w := k.dial(t, s.endpoints[0]), newWaiting(t)
+		defer c.close()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		done := inBackground(ctx, c, service+".Wait", w.Addr().String())
+		conn := receive(t, w.conns)
+		cancel()
+		if err := receive(t, done); k.cancels() {
+			checkCode(t, "a cancelled call", err, codeCancelled, "cancelled")
+		} else if err == nil {
+			t.Error("a cancelled call has a result")
+		} else {
+			c.close()
+		}
+		w.ended(conn)
+	}},
+	{"deadline", func(t *testing.T, s *testServer, k clientKind, service string) {
+		usual := s.inForce.Load()
+		defer s.inForce.Store(usual)
+		begun := false
+		for wait := 100 * time.Millisecond; !begun; wait *= 2 { // it may pass before the method has begun
+			if wait > testPatience {
+				t.Fatalf("no call has begun within %v", wait)
+			}
+			ctx := t.Context()
+			if k.deadline {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, wait)
+				defer cancel()
+			} else { // then it is the daemon's own
+				limited := *usual
+				limited.MaxCall = wait
+				s.inForce.Store(&limited)
+			}
+			c, w := k.dial(t, s.endpoints[0]), newWaiting(t)
+			checkCode(t, "a call of "+wait.String(), c.call(ctx, service+".Wait", w.Addr().String(), nil), codeDeadline, "deadline")
+			var conn net.Conn
+			if conn, begun = w.begun(); begun {
+				w.ended(conn)
+			}
+			c.close()
+		}
+	}},
+}
+
+func TestEveryCallerOfEveryService(t *testing.T) {
+	s := startServices(t, serviceKinds)
+	for _, kind := range serviceKinds {
+		for _, k := range callersOf(s) {
+			for _, outcome := range outcomes {
+				t.Run(kind.name+"/"+k.name+"/"+outcome.name, func(t *testing.T) { outcome.run(t, s, k, kind.name) })
+			}
+		}
+	}
+}
+
+// A mortal is a way to start one of several providers of the service Mixed.
+type mortal struct {
+	name  string
+	start func(t *testing.T, s *testServer) *exec.Cmd
+}
+
+var mortals = []mortal{
+	{"registered", func(t *testing.T, s *testServer) *exec.Cmd {
+		return exec.Command("provide", s.endpoints[0].String(), "Mixed")
+	}},
+}
+
+// Callers of all kinds call while the programs that answer are killed at random: each call ends once, with its result or an
+// error that says what became of it.
+func TestCallsOutliveTheirProviders(t *testing.T) {
+	const calls, programs, lifetime = 10_000, 4, 200 // answers, on average
+	for _, m := range mortals {
+		t.Run(m.name, func(t *testing.T) {
+			s := startServer(t, localEndpoint(t).String())
+			over, stop := context.WithCancel(t.Context())
+			defer stop()
+			deaths := make(chan struct{}, programs)
+			var lives sync.WaitGroup
+			for range programs {
+				lives.Go(func() {
+					for over.Err() == nil {
+						cmd := m.start(t, s)
+						cmd.Stderr = os.Stderr
+						if err := cmd.Start(); err != nil {
+							t.Error(err)
+							return
+						}
+						select {
+						case <-deaths:
+						case <-over.Done():
+						}
+						cmd.Process.Kill()
+						cmd.Wait()
+					}
+				})
+			}
+			kinds := callersOf(s)
+			var callers []caller
+			var results, gone, turn atomic.Int64
+			var asking sync.WaitGroup
+			for _, k := range slices.Concat(kinds, kinds) {
+				c := k.dial(t, s.endpoints[0])
+				callers = append(callers, c)
+				for range 2 { // calls in flight
+					asking.Go(func() {
+						for n := turn.Add(1); n <= calls; n = turn.Add(1) {
+							err := mixedCall(c, n)
+							var f *fault
+							switch errors.As(err, &f); {
+							case err == nil:
+								results.Add(1)
+								if rand.N(lifetime) == 0 {
+									select {
+									case deaths <- struct{}{}:
+									default: // they die already
+									}
+								}
+							case f == nil || f.Code != codeGone && f.Code != codeNoMethod:
+								t.Errorf("call %d by %s ends with %v", n, k.name, err)
+							default:
+								gone.Add(1)
+								if err := poll(func() error { return s.offers("Mixed.Echo") }); err != nil {
+									t.Error(err)
+									return
+								}
+							}
+						}
+					})
+				}
+			}
+			asking.Wait()
+			stop()
+			lives.Wait()
+			for _, c := range callers {
+				if err := c.close(); err != nil {
+					t.Error(err)
+				}
+			}
+			t.Logf("%d results; the provider had gone of %d", results.Load(), gone.Load())
+			if results.Load()+gone.Load() != calls || results.Load() == 0 || gone.Load() == 0 {
+				t.Errorf("of %d calls %d had a result, and of %d the provider had gone; want some of both", calls, results.Load(), gone.Load())
+			}
+		})
+	}
+}
+
+// mixedCall makes the n-th call: one that is answered here, a short, a long, or one that fails, all with the number in it.
+func mixedCall(c caller, n int64) error {
+	method, want := "Mixed.Echo", fmt.Sprint(n)
+	switch n % 10 {
+	case 0:
+		method = "Echo.Say"
+	case 1:
+		want += strings.Repeat(" ", 32<<10)
+	case 2:
+		err := ask(c, "Mixed.Fail", want, nil)
+		if f := (*fault)(nil); errors.As(err, &f) && f.Code == 7 {
+			return nil
+		}
+		return errOr(err)
+	}
+	var got string
+	if err := ask(c, method, want, &got); err != nil || got != want {
+		if err == nil {
+			err = fmt.Errorf("%s comes back as %s", shorten(want, 20), shorten(got, 20))
+		}
+		return err
+	}
+	return nil
+}
