@@ -45,8 +45,11 @@ func (s shape) to(v any) shape {
 			if name, err := url.PathUnescape(s.name); err == nil {
 				s.name = name
 			}
-			if ref == "#" {
+			switch {
+			case ref == "#":
 				s.name = wholeShape
+			case s.name == "":
+				s.name = ref
 			}
 			v = s.referred(ref)
 			continue
@@ -108,9 +111,14 @@ func wordsIn(v any) (words []string) {
 	return words
 }
 
-// types lists the types that are allowed besides null; none means any.
-func (s shape) types() []string {
-	return slices.DeleteFunc(wordsIn(s.at["type"]), func(word string) bool { return word == "null" })
+// types lists the types that are allowed besides null, each once; none means any.
+func (s shape) types() (types []string) {
+	for _, word := range wordsIn(s.at["type"]) {
+		if word != "null" && !slices.Contains(types, word) {
+			types = append(types, word)
+		}
+	}
+	return types
 }
 
 // isOnly reports whether nothing but this type is allowed, or null.
@@ -155,18 +163,22 @@ func (s shape) others() (shape, bool) {
 func (s shape) element() shape { return s.to(s.at["items"]) }
 
 // title names the shape in few words: string, Task, integer[], map of string.
-func (s shape) title() string {
-	if s.name != "" && len(s.members()) > 0 {
+func (s shape) title() string { return s.titleBeside(map[string]bool{wholeShape: true}) }
+
+// titleBeside is the title in one in which these definitions are explained: they may contain themselves.
+func (s shape) titleBeside(explained map[string]bool) string {
+	if s.name != "" && (len(s.members()) > 0 || explained[s.name]) {
 		return s.name
 	}
+	explained[s.name] = true
 	types := s.types()
 	for i, t := range types {
 		switch t {
 		case "array":
-			types[i] = s.element().title() + "[]"
+			types[i] = s.element().titleBeside(explained) + "[]"
 		case "object":
 			if values, ok := s.others(); ok && len(s.members()) == 0 {
-				types[i] = "map of " + values.title()
+				types[i] = "map of " + values.titleBeside(explained)
 			}
 		}
 	}
@@ -216,7 +228,7 @@ func (s shape) details() string {
 		list = append(list, "always "+literal(word))
 	}
 	if s.isOnly("array") {
-		if inner := s.element(); len(inner.members()) == 0 {
+		if inner := s.element(); inner.name == "" && len(inner.members()) == 0 { // a definition may contain itself
 			if text := inner.details(); text != "" {
 				list = append(list, "each "+text)
 			}

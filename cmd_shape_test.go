@@ -70,6 +70,9 @@ func TestDescribeShowsAMemberALine(t *testing.T) {
 		// what makes no sense allows anything, and ends
 		{`{"$ref":"#"}`, `{"$ref":"#/$defs/none"}`, "T.M(any) any\n"},
 		{`{"$ref":"#/$defs/a","$defs":{"a":{"$ref":"#/$defs/b"},"b":{"$ref":"#/$defs/a"}}}`, `{"$ref":"http://elsewhere"}`, "T.M(any) any\n"},
+		{`{"type":"array","minItems":1,"items":{"$ref":"#"}}`, `{"type":"object","additionalProperties":{"$ref":"#"}}`, "T.M(itself[] (at least 1 elements)) map of itself\n"},
+		{`{"$ref":"#/$defs/a","$defs":{"a":{"type":["array","object","array"],"items":{"$ref":"#/$defs/a"},"additionalProperties":{"$ref":"#/$defs/b"}},"b":{"type":"array","items":{"$ref":"#/$defs/b"}}}}`,
+			`{"":{"type":"array","minItems":1,"items":{"$ref":"#/"}},"$ref":"#/"}`, "T.M(a[] or map of b[]) #/[] (at least 1 elements)\n"},
 		{`{"type":5,"properties":"x","required":7}`, `{"type":"array","items":[{}]}`, "T.M(any) any[]\n"},
 		{`{"type":"object","properties":{"a\nb":{"type":"\u001b[31m"}}}`, `{}`, "T.M(object) any\n  argument\n    a\\u000ab  optional  \\u001b[31m\n"},
 	}
