@@ -101,3 +101,13 @@ func TestTour(t *testing.T) {
 	}
 	printed(t, shell("IPCD_ENDPOINT="+s.endpoints[0].String(), "-e", "examples/tour.sh"))
 }
+
+// TestTestOfAService runs what docs/services.md shows of testing a provider.
+func TestTestOfAService(t *testing.T) {
+	needTool(t, "python3")
+	page, err := os.ReadFile("docs/services.md")
+	must(t, err)
+	if got := printed(t, exec.Command("sh", "-c", codeBlocks(t, string(page), "sh")[0])); got != "3\n" {
+		t.Errorf("it prints %q; want 3", got)
+	}
+}
