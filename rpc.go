@@ -253,15 +253,20 @@ func (r *router) offeredLocked() map[string]*method {
 	for _, o := range r.offers {
 		o.pools = nil
 		for i := range o.methods {
-			if d := &o.methods[i]; described[d.Method] == nil {
+			d := &o.methods[i]
+			if described[d.Method] == nil {
 				described[d.Method] = d
 			}
+			providers[d.Method] = append(providers[d.Method], o)
 		}
 	}
 	for name := range described {
-		service, _, _ := strings.Cut(name, ".")
-		for _, o := range r.offers {
-			if o.describes(name) != nil || o.describes(service+"."+anyMethod) != nil {
+		service, short, _ := strings.Cut(name, ".")
+		if short == anyMethod {
+			continue
+		}
+		for _, o := range providers[service+"."+anyMethod] {
+			if o.describes(name) == nil {
 				providers[name] = append(providers[name], o)
 			}
 		}

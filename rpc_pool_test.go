@@ -575,6 +575,30 @@ func TestPoolSharesCalls(t *testing.T) {
 	}
 }
 
+// Many providers come at once when a daemon has restarted. If each of them cost as many steps as there are names of all times
+// providers, this would take long enough to be noticed.
+func TestPoolsOfManyProviders(t *testing.T) {
+	r := newRouter()
+	const many = 250
+	all := make([]slowProvider, many)
+	for i := range all {
+		var names []string
+		for j := range 5 {
+			names = append(names, fmt.Sprintf("S%d.M%d", i, j))
+		}
+		offering(t, r, &all[i], 0, append(names, "Shared.Say")...)
+	}
+	for i := range all {
+		forwarded(t, r, fmt.Sprintf("S%d.M3", i))
+		forwarded(t, r, "Shared.Say")
+	}
+	for i := range all {
+		if n := len(all[i].calls); n != 2 {
+			t.Errorf("the provider %d has %d calls; want its own, and one that all share", i, n)
+		}
+	}
+}
+
 // Calls wait while the providers have as many as they take, each for its turn.
 func TestPoolHasCallsWait(t *testing.T) {
 	r := newRouter()
