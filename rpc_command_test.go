@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +42,15 @@ func probe() {
 			err = waitAt(context.Background(), string(address))
 		}
 		complain(os.Stderr, err)
+	case "deaf": // to its standard input
+		fmt.Println("done")
+	case "leave": // behind what holds its output open
+		heir := exec.Command("probe", "block")
+		heir.Stdout, heir.Stderr = os.Stdout, os.Stderr
+		complain(os.Stderr, heir.Start())
+		fmt.Println("done")
+	case "latin":
+		os.Stdout.Write([]byte{0xe4})
 	case "block":
 		<-time.After(testPatience)
 	}
@@ -73,6 +83,9 @@ func TestCommandIsAMethod(t *testing.T) {
 		{"fail", ``, commandSpec{}, nil, 7, "exit status 7: no paper"},
 		{"flood", ``, commandSpec{}, nil, codeApplication, "too long (limit max_message = 65536)"},
 		{"block", ``, commandSpec{timeout: time.Millisecond}, nil, codeApplication, "longer than 1ms (--timeout)"},
+		{"deaf", `"` + strings.Repeat("a", 1<<20) + `"`, commandSpec{}, "done", 0, ""},
+		{"leave", ``, commandSpec{}, "done", 0, ""},
+		{"latin", ``, commandSpec{}, nil, codeApplication, "not UTF-8"},
 	} {
 		row.spec.command, row.spec.limits = []string{"probe", row.do}, l
 		m := row.spec.method(Description{Method: "Test.Probe"})

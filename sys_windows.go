@@ -102,6 +102,7 @@ func detach(cmd *exec.Cmd) {
 // A processGroup is a program with all that it starts: a job object, which also ends when this process does.
 type processGroup struct {
 	job  windows.Handle
+	id   uint32 // of the group that the console knows
 	once sync.Once
 }
 
@@ -128,6 +129,7 @@ func (g *processGroup) start(cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	g.id = uint32(cmd.Process.Pid)
 	process, err := windows.OpenProcess(windows.PROCESS_SET_QUOTA|windows.PROCESS_TERMINATE, false, uint32(cmd.Process.Pid))
 	if err == nil {
 		err = g.take(process)
@@ -148,8 +150,12 @@ func (g *processGroup) take(process windows.Handle) error {
 	return nil
 }
 
-// askToEnd does nothing that is sure to be heard: Windows has no signal for a program without a console of its own.
-func (g *processGroup) askToEnd() {}
+// askToEnd sends Ctrl-Break. Without a console over which to send it, there is nothing to wait for.
+func (g *processGroup) askToEnd() {
+	if windows.GenerateConsoleCtrlEvent(windows.CTRL_BREAK_EVENT, g.id) != nil {
+		g.kill()
+	}
+}
 
 // kill ends the processes of the job. It may be called once more, and has to be called in the end.
 func (g *processGroup) kill() {
