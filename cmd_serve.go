@@ -66,7 +66,8 @@ With --dir each executable in a directory is a method of the service --as, by it
 METHOD.json beside it says is shown by "ipcd describe": {"doc", "argument", "result"}, see docs/services.md.
 
 A program ends with its call: when the caller cancels or goes, at the deadline, after --timeout, and when it has
-written more than limits.max_message. It is asked to end, and killed after 2 s, with all that it has started.
+written more than limits.max_message. It is asked to end (SIGTERM, Ctrl-Break), and killed after 2 s, with all that it
+has started.
 
 Ctrl-C takes the methods back and lets calls finish; a second one ends them. If the daemon goes away, the methods are
 offered again as soon as there is one. It has to be your own daemon, or you root.`,
