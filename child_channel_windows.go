@@ -362,6 +362,7 @@ func createForked(path string, cmd *exec.Cmd, channel windows.Handle, group *pro
 	defer windows.CloseHandle(pi.Thread)
 	defer windows.CloseHandle(pi.Process) // as long as it is open the pid is that of the child
 	if group != nil {
+		group.id = pi.ProcessId
 		if err = group.take(pi.Process); err == nil {
 			_, err = windows.ResumeThread(pi.Thread)
 		}

@@ -20,7 +20,10 @@ import (
 	"time"
 )
 
-func init() { testPrograms["provide"] = provideService }
+func init() {
+	testPrograms["provide"] = provideService
+	testPrograms["work"] = workService
+}
 
 // trio are the methods that each kind of service has.
 type trio struct{}
@@ -86,6 +89,26 @@ func provideService() {
 	os.Exit(exitCode(err))
 }
 
+// workService is a worker with the trio as a service: work SERVICE.
+func workService() {
+	conn, err := handChannel()
+	if err != nil {
+		complain(os.Stderr, err)
+		os.Exit(exitFailed)
+	}
+	r, err := trioOf(os.Args[1])
+	if err != nil {
+		panic(err)
+	}
+	s := newJSONSession(conn, r, "worker")
+	s.ended = func(error) { s.cut(nil) }
+	over := make(chan error, 1)
+	go func() { over <- s.serve() }()
+	err = s.ask(context.Background(), "Ipcd.Register", map[string]any{"methods": r.methods(), "extensions": []string{"timeout"}}, nil, nil)
+	complain(os.Stderr, err)
+	<-over
+}
+
 // A serviceKind is one way in which a service can be there.
 type serviceKind struct {
 	name  string // of the service, too
@@ -100,6 +123,9 @@ var serviceKinds = []serviceKind{
 	}},
 	{"Registered", func(t *testing.T, s *testServer) {
 		startExample(t, exec.Command("provide", s.endpoints[0].String(), "Registered"))
+	}},
+	{"Worker", func(t *testing.T, s *testServer) {
+		s.force.employ(workersOf(t, t.TempDir(), "[[worker]]\nname = \"worker\"\ncommand = [\"work\", \"Worker\"]\nservices = [\"Worker\"]\ninstances = 2\n"))
 	}},
 	{"Command", func(t *testing.T, s *testServer) {
 		serve(t, s, "Command.Echo", "--", "probe", "cat")
@@ -283,47 +309,76 @@ func TestEveryCallerOfEveryService(t *testing.T) {
 	}
 }
 
-// A mortal is a way to start one of several providers of the service Mixed.
+// A mortal is a way to have several providers of the service Mixed. It has one die whenever deaths says so, and returns once
+// over has ended and none is left.
 type mortal struct {
-	name  string
-	start func(t *testing.T, s *testServer) *exec.Cmd
+	name string
+	live func(t *testing.T, s *testServer, over context.Context, deaths <-chan struct{})
 }
 
+const mixedProviders = 4
+
 var mortals = []mortal{
-	{"registered", func(t *testing.T, s *testServer) *exec.Cmd {
-		return exec.Command("provide", s.endpoints[0].String(), "Mixed")
+	{"registered", func(t *testing.T, s *testServer, over context.Context, deaths <-chan struct{}) {
+		var lives sync.WaitGroup
+		for range mixedProviders {
+			lives.Go(func() {
+				for over.Err() == nil {
+					cmd := exec.Command("provide", s.endpoints[0].String(), "Mixed")
+					cmd.Stderr = os.Stderr
+					if err := cmd.Start(); err != nil {
+						t.Error(err)
+						return
+					}
+					select {
+					case <-deaths:
+					case <-over.Done():
+					}
+					cmd.Process.Kill()
+					cmd.Wait()
+				}
+			})
+		}
+		lives.Wait()
+	}},
+	{"worker", func(t *testing.T, s *testServer, over context.Context, deaths <-chan struct{}) {
+		s.force.employ(workersOf(t, t.TempDir(), fmt.Sprintf("[[worker]]\nname = \"mixed\"\ncommand = [\"work\", \"Mixed\"]\nservices = [\"Mixed\"]\ninstances = %d\n", mixedProviders)))
+		w, f := s.force.find("mixed")
+		if f != nil {
+			t.Error(f)
+			return
+		}
+		for n := range mixedProviders * startsMost / 2 { // more would be too many
+			select {
+			case <-deaths:
+			case <-over.Done():
+				return
+			}
+			w.mu.Lock()
+			for _, p := range w.running {
+				if p.number == n%mixedProviders+1 {
+					p.cmd.Process.Kill()
+				}
+			}
+			w.mu.Unlock()
+		}
+		<-over.Done()
 	}},
 }
 
 // Callers of all kinds call while the programs that answer are killed at random: each call ends once, with its result or an
 // error that says what became of it.
 func TestCallsOutliveTheirProviders(t *testing.T) {
-	const calls, programs, lifetime = 10_000, 4, 200 // answers, on average
+	const calls, lifetime = 10_000, 200 // answers, on average
 	for _, m := range mortals {
 		t.Run(m.name, func(t *testing.T) {
 			s := startServer(t, localEndpoint(t).String())
 			over, stop := context.WithCancel(t.Context())
 			defer stop()
-			deaths := make(chan struct{}, programs)
+			deaths := make(chan struct{}, mixedProviders)
 			var lives sync.WaitGroup
-			for range programs {
-				lives.Go(func() {
-					for over.Err() == nil {
-						cmd := m.start(t, s)
-						cmd.Stderr = os.Stderr
-						if err := cmd.Start(); err != nil {
-							t.Error(err)
-							return
-						}
-						select {
-						case <-deaths:
-						case <-over.Done():
-						}
-						cmd.Process.Kill()
-						cmd.Wait()
-					}
-				})
-			}
+			lives.Go(func() { m.live(t, s, over, deaths) })
+			must(t, poll(func() error { return s.offers("Mixed.Echo") }))
 			kinds := callersOf(s)
 			var callers []caller
 			var results, gone, turn atomic.Int64

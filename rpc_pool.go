@@ -24,11 +24,11 @@ type pool struct {
 
 	mu      sync.Mutex
 	offers  []*offer  // whose turn is next comes first
-	waiting []waiting // longest first
+	waiting []waitingCall // longest first
 }
 
-// A waiting is a call that waits, and what is to be called once nobody works on it any more.
-type waiting struct {
+// A waitingCall is a call that waits, and what is to be called once nobody works on it any more.
+type waitingCall struct {
 	*call
 	done func(failed bool)
 }
@@ -61,7 +61,7 @@ func (p *pool) forward(c *call, done func(failed bool)) {
 	p.mu.Lock()
 	var o *offer
 	var f *fault
-	w := waiting{c, done}
+	w := waitingCall{c, done}
 	if len(p.waiting) == 0 {
 		o = p.reserveLocked()
 	}
@@ -78,13 +78,13 @@ func (p *pool) forward(c *call, done func(failed bool)) {
 }
 
 // refuse answers a call that no provider has got.
-func (w waiting) refuse(f *fault) {
+func (w waitingCall) refuse(f *fault) {
 	w.done(true)
 	w.reply(nil, f)
 }
 
 // joinLocked has c wait for its turn, unless a provider has room after all, or there is a reason to refuse c.
-func (p *pool) joinLocked(c waiting) (*offer, *fault) {
+func (p *pool) joinLocked(c waitingCall) (*offer, *fault) {
 	if len(p.offers) == 0 {
 		if f := p.lacks(c.call); f != nil {
 			return nil, f
@@ -111,7 +111,7 @@ func (p *pool) joinLocked(c waiting) (*offer, *fault) {
 }
 
 // hand gives c to a provider, at which a place is reserved for it.
-func (p *pool) hand(c waiting, o *offer) {
+func (p *pool) hand(c waitingCall, o *offer) {
 	o.provider.ask(c.call, func(failed bool) {
 		p.router.release(o)
 		c.done(failed)
@@ -159,7 +159,7 @@ func (p *pool) next() bool {
 
 // take returns the call that has waited longest with the provider that it goes to, or the reason why it goes to none. It
 // returns neither if no call waits, or it has to wait on.
-func (p *pool) take() (c waiting, o *offer, f *fault) {
+func (p *pool) take() (c waitingCall, o *offer, f *fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.waiting) == 0 {
@@ -182,8 +182,8 @@ func (p *pool) take() (c waiting, o *offer, f *fault) {
 // forget removes c, which nobody waits for any more, from those that wait.
 func (p *pool) forget(c *call) {
 	p.mu.Lock()
-	i := slices.IndexFunc(p.waiting, func(w waiting) bool { return w.call == c })
-	var w waiting
+	i := slices.IndexFunc(p.waiting, func(w waitingCall) bool { return w.call == c })
+	var w waitingCall
 	if i >= 0 {
 		w = p.waiting[i]
 		p.waiting = slices.Delete(p.waiting, i, i+1)
