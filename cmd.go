@@ -21,11 +21,18 @@ import (
 )
 
 // table aligns columns that are separated by tabs. It cuts nothing: what does not fit on a terminal is worth a second
-// line there.
+// line there. No line ends with blanks, whichever of its last columns are empty.
 func table(w io.Writer, rows func(t io.Writer)) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var b bytes.Buffer
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	rows(t)
-	return t.Flush()
+	t.Flush() // a buffer takes everything
+	var text []byte
+	for line := range bytes.Lines(b.Bytes()) {
+		text = append(append(text, bytes.TrimRight(line, " \n")...), '\n')
+	}
+	_, err := w.Write(text)
+	return err
 }
 
 // fit cuts a text to width characters, the last of which is then an ellipsis. A width that shows nothing of use is none.

@@ -5,6 +5,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -48,20 +50,49 @@ func newAskCmd[T any](use, short, long, example, method string, args cobra.Posit
 
 func newLsCmd() *cobra.Command {
 	return newAskCmd("ls", "list the methods that can be called",
-		"List the methods that can be called, in alphabetical order.\n\nThe JSON is a list of {\"method\": \"Service.Method\", \"doc\": \"...\"}.",
+		`List the methods that can be called, in alphabetical order, and who answers each: ipcd itself, or the programs that
+have registered it, by the name that rules call them and the ids that the daemon has given them.
+
+The JSON is a list of {"method": "Service.Method", "doc", "providers": [{"provider", "name", "version"}]}; ipcd itself has
+no "provider", and what a program has not said is missing.`,
 		"  ipcd ls\n  ipcd ls --json", "Ipcd.List", noArgs,
 		func(w io.Writer, list []Listing) error {
-			longest := 0
+			methods, answerers := 0, 0
 			for _, l := range list {
-				longest = max(longest, len(l.Method))
+				methods, answerers = max(methods, len(oneLine(l.Method))), max(answerers, len(l.answeredBy()))
 			}
 			return table(w, func(t io.Writer) {
 				for _, l := range list { // on a terminal a line each; describe shows everything
-					fmt.Fprintf(t, "%s\t%s\n", oneLine(l.Method), fit(oneLine(l.Doc), terminalWidth(w)-longest-2))
+					fmt.Fprintf(t, "%s\t%s\t%s\n", oneLine(l.Method), l.answeredBy(), fit(oneLine(l.Doc), terminalWidth(w)-methods-answerers-4))
 				}
 			})
 		})
 }
+
+// answeredBy says who answers the method: "ipcd", "user:ada (p7)", "worker:greeter (p1 p2)", "worker:greeter (12 instances)".
+func (l *Listing) answeredBy() string {
+	var names []string
+	ids := map[string][]string{}
+	for _, p := range l.Providers {
+		if !slices.Contains(names, p.Name) {
+			names = append(names, p.Name)
+		}
+		if p.Provider != "" {
+			ids[p.Name] = append(ids[p.Name], p.Provider)
+		}
+	}
+	for i, name := range names {
+		switch n := len(ids[name]); {
+		case n > maxNamed:
+			names[i] += fmt.Sprintf(" (%d instances)", n)
+		case n > 0:
+			names[i] += " (" + strings.Join(ids[name], " ") + ")"
+		}
+	}
+	return oneLine(strings.Join(names, ", "))
+}
+
+const maxNamed = 4 // instances; of more, ls tells the number
 
 func newDescribeCmd() *cobra.Command {
 	return newAskCmd("describe SERVICE|METHOD", "show what a method takes and returns",

@@ -10,10 +10,26 @@ import (
 func TestTableIsWholeWhereThereIsNoTerminal(t *testing.T) {
 	var b bytes.Buffer
 	err := table(&b, func(t io.Writer) {
-		fmt.Fprintf(t, "a\tsomething that goes on\nlonger\tand on\n")
+		fmt.Fprintf(t, "a\tsomething that goes on\nlonger\tand on\nnothing\t\t\n\n")
 	})
-	if want := "a       something that goes on\nlonger  and on\n"; err != nil || b.String() != want {
+	if want := "a        something that goes on\nlonger   and on\nnothing\n\n"; err != nil || b.String() != want {
 		t.Errorf("table = %q, %v; want %q", b.String(), err, want)
+	}
+}
+
+func TestListingSaysWhoAnswers(t *testing.T) {
+	note := func(provider, name string) ProviderNote { return ProviderNote{Provider: provider, Name: name} }
+	for want, list := range map[string][]ProviderNote{
+		"":                     nil, // of an older daemon
+		"ipcd":                 {note("", "ipcd")},
+		"user:ada (p7)":        {note("p7", "user:ada")},
+		"worker:a (p1 p2 p10)": {note("p1", "worker:a"), note("p2", "worker:a"), note("p10", "worker:a")},
+		"worker:a (5 instances), user:\\u001bada (p6)": {note("p1", "worker:a"), note("p2", "worker:a"), note("p3", "worker:a"),
+			note("p4", "worker:a"), note("p6", "user:\x1bada"), note("p5", "worker:a")},
+	} {
+		if got := (&Listing{Providers: list}).answeredBy(); got != want {
+			t.Errorf("answered by %s; want %s", got, want)
+		}
 	}
 }
 

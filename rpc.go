@@ -310,6 +310,30 @@ func (r *router) find(name string, _ *peer) (*method, *fault) {
 	return nil, f
 }
 
+// itself is the name of whoever answers what runs here.
+const itself = "ipcd"
+
+// list lists all methods in alphabetical order, and who answers them.
+func (r *router) list() []Listing {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := []Listing{}
+	for _, name := range r.methods() {
+		l := Listing{Method: name, Doc: (*r.index.Load())[name].doc}
+		if p := r.pools[name]; p == nil {
+			l.Providers = []ProviderNote{{Name: itself}}
+		} else {
+			for _, o := range r.offers { // the pool has them in the order of their turns
+				if slices.Contains(o.pools, p) {
+					l.Providers = append(l.Providers, ProviderNote{Provider: o.id, Name: o.who.name(), Version: o.version})
+				}
+			}
+		}
+		list = append(list, l)
+	}
+	return list
+}
+
 // methods lists the names of all methods in alphabetical order.
 func (r *router) methods() []string {
 	return slices.Sorted(maps.Keys(*r.index.Load()))

@@ -31,6 +31,20 @@ type ErrorNote struct {
 	Doc  string `json:"doc,omitempty"`
 }
 
+// A Listing is one method in the answer of List.
+type Listing struct {
+	Method    string         `json:"method"` // Service.Method, or Service.* for whatever a service is asked for
+	Doc       string         `json:"doc,omitempty"`
+	Providers []ProviderNote `json:"providers"` // in the order in which they came; never empty
+}
+
+// A ProviderNote is one of those who answer a method.
+type ProviderNote struct {
+	Provider string `json:"provider,omitempty"` // "p7"; the daemon itself has none
+	Name     string `json:"name"`               // the one of Whoami, or "ipcd" for the daemon itself
+	Version  string `json:"version,omitempty"`  // as it has registered
+}
+
 // A Registration is the argument of Ipcd.Register: what the provider at the other end of a connection offers.
 type Registration struct {
 	Methods    []offeredMethod `json:"methods"`

@@ -23,7 +23,7 @@ type pool struct {
 	lacks  func(c *call) *fault // why c need not wait while there is no provider; nil if it is to wait
 
 	mu      sync.Mutex
-	offers  []*offer  // whose turn is next comes first
+	offers  []*offer      // whose turn is next comes first
 	waiting []waitingCall // longest first
 }
 

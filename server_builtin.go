@@ -26,7 +26,7 @@ type Ipcd struct {
 
 var ipcdDocs = map[string]string{
 	"Ping":     `answers "pong"`,
-	"List":     "lists all methods",
+	"List":     "lists all methods, and who answers them",
 	"Describe": "describes a method, or each method of a service, as JSON Schema",
 	"Status":   "reports the daemon's status",
 	"Stop":     "stops the daemon; calls in flight may finish",
@@ -47,12 +47,6 @@ func (s *server) addOwnService() error {
 	}
 	s.addRegistration(own)
 	return s.router.add(name, own)
-}
-
-// A Listing is one method in the answer of List.
-type Listing struct {
-	Method string `json:"method"` // Service.Method
-	Doc    string `json:"doc,omitempty"`
 }
 
 // A Status is the answer of Status.
@@ -88,16 +82,8 @@ type life struct {
 // Ping answers "pong".
 func (i *Ipcd) Ping(ctx context.Context) (string, error) { return "pong", nil }
 
-// List lists all methods in alphabetical order.
-func (i *Ipcd) List(ctx context.Context) ([]Listing, error) {
-	var list []Listing
-	for _, name := range i.server.router.methods() {
-		if m, f := i.server.router.find(name, nil); f == nil {
-			list = append(list, Listing{Method: name, Doc: m.doc})
-		}
-	}
-	return list, nil
-}
+// List lists all methods in alphabetical order, and who answers them.
+func (i *Ipcd) List(ctx context.Context) ([]Listing, error) { return i.server.router.list(), nil }
 
 // Describe describes one method, or all methods of a service.
 func (i *Ipcd) Describe(ctx context.Context, name string) ([]Description, error) {

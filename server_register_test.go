@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -124,6 +125,50 @@ func TestRegistrationBeginsAndEnds(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// What is listed says who answers it, in the order in which they came, whose turn it may be: each with its id, its name for
+// rules and its version.
+func TestListNamesProviders(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	own, err := ownPeer()
+	must(t, err)
+	var conns []net.Conn
+	for _, argument := range []string{
+		`{"methods":["Far.Say",{"method":"Old.*","doc":"whatever it was"}],"share":true,"version":"1.2"}`,
+		`{"methods":["Far.Say"],"share":true}`,
+		`{"methods":["Far.Say"],"share":true}`,
+	} {
+		conn := noDeadline(rawDial(t, s.endpoints[0]))
+		defer conn.Close()
+		registration(t, conn, argument)
+		conns = append(conns, conn)
+	}
+	c := dialOurs(protoJSON)(t, s.endpoints[0])
+	defer c.close()
+	done := inBackground(t.Context(), c, "Far.Say", "a") // the turn goes on
+	readLine(t, conns[0])
+	send(t, conns[0], `{"id":1,"result":"a"}`)
+	must(t, receive(t, done))
+	for _, p := range []proto{protoJSON, protoGob, protoHTTP} {
+		c := dialOurs(p)(t, s.endpoints[0])
+		defer c.close()
+		var list []Listing
+		must(t, ask(c, "Ipcd.List", nil, &list))
+		got := map[string][]ProviderNote{}
+		for _, l := range list {
+			got[l.Method] = l.Providers
+		}
+		for method, want := range map[string][]ProviderNote{
+			"Echo.Say": {{Name: "ipcd"}},
+			"Far.Say":  {{Provider: "p1", Name: own.name(), Version: "1.2"}, {Provider: "p2", Name: own.name()}, {Provider: "p3", Name: own.name()}},
+			"Old.*":    {{Provider: "p1", Name: own.name(), Version: "1.2"}},
+		} {
+			if !slices.Equal(got[method], want) {
+				t.Errorf("over %s, %s is answered by %v; want %v", p, method, got[method], want)
+			}
+		}
+	}
 }
 
 // Go's own server is a provider once it has written a registration that wants no answer.
