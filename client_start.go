@@ -4,6 +4,7 @@ package main
 // another build, and how a client ends a daemon that is no service.
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -193,14 +194,20 @@ func launch(endpoints []endpoint, set settings, ended func()) (logFile string, e
 	if idle <= 0 {
 		idle = defaultIdle
 	}
-	// The daemon gets our settings, wherever each of them came from, and looks for none itself.
-	args := []string{"run", "--config", os.DevNull, "--idle", idle.String(), "--build", build, "--log-file", logFile}
+	// The daemon gets our settings, and looks for none itself: our file, which has what no flag could say and can be read
+	// again, and whatever else has come from our flags and our environment.
+	inFile, _, err := loadSettings(set.file, true, func(string) (string, bool) { return "", false }, nil)
+	if err != nil {
+		return "", err
+	}
+	args := []string{"run", "--config", cmp.Or(set.file, os.DevNull), "--idle", idle.String(), "--build", build, "--log-file", logFile}
 	for _, e := range endpoints {
 		args = append(args, "--listen", e.String())
 	}
 	for i := range settingTable {
 		s := &settingTable[i]
-		if strings.HasPrefix(s.key, "limits.") || s.key == "allow_group" || strings.HasPrefix(s.key, "log_") {
+		ofDaemon := strings.HasPrefix(s.key, "limits.") || s.key == "allow_group" || strings.HasPrefix(s.key, "log_")
+		if ofDaemon && s.text(&set) != s.text(&inFile) {
 			args = append(args, "--set", s.key+"="+s.text(&set))
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -201,6 +202,13 @@ func settingsFrom(cmd *cobra.Command) (settings, origins, error) {
 	}
 	set, from, err := loadSettings(file, explicit, os.LookupEnv, flags)
 	set.instance = who
+	if _, missing := os.Stat(file); missing == nil && file != os.DevNull {
+		abs, wrong := filepath.Abs(file)
+		if wrong != nil {
+			return settings{}, nil, fmt.Errorf("find the configuration: %w", wrong)
+		}
+		set.file = abs
+	}
 	return set, from, gather(err, misspelt(os.Environ(), os.LookupEnv))
 }
 
