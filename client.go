@@ -3,7 +3,7 @@ package main
 // This file is the door of the room client: dial connects to an endpoint and returns a caller, and startDaemon starts a
 // daemon first if need be. Errors are faults with hints, worded so that people can tell the causes apart.
 //
-// dialHost connects a client that is called as well. client_http.go is the caller over HTTP, client_gob.go gives Go types to what was typed as JSON, and client_start.go is
+// dialHost connects a client that is called as well. client_http.go is the caller over HTTP, client_gob.go gives Go types to what was typed as JSON, client_uplink.go passes on calls of others, and client_start.go is
 // startDaemon. A new codec needs nothing here: dial takes it from its row of protocols. A protocol without a codec implements caller, and dial returns it, as for HTTP.
 
 import (

@@ -287,14 +287,19 @@ type clientFlags struct {
 	at    endpoint // where calls go, once reach has been called
 }
 
+// addEndpointFlag adds the flag that says which daemon.
+func addEndpointFlag(cmd *cobra.Command, f *clientFlags) {
+	f.cmd = cmd
+	cmd.Flags().StringP("endpoint", "e", "", "where the daemon is, as a `URL` (default: your own daemon, else the service)")
+	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("endpoint", completeEndpoint))
+}
+
 // addClientFlags adds the flags for reaching a daemon. --endpoint, --timeout and --idle are settings.
 func addClientFlags(cmd *cobra.Command, f *clientFlags) {
-	f.cmd = cmd
+	addEndpointFlag(cmd, f)
 	flags := cmd.Flags()
-	flags.StringP("endpoint", "e", "", "where the daemon is, as a `URL` (default: your own daemon, else the service)")
 	flags.BoolVar(&f.start, "start", false, "start a daemon in the background if none is there")
 	flags.DurationVar(&f.wait, "wait", 0, "how long to keep trying while a daemon, or the provider of a method, comes up")
-	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("endpoint", completeEndpoint))
 	addSettingFlags(cmd, "timeout", "idle")
 	cmd.Flag("idle").Usage = "with --start: how long the daemon stays without a connection (`duration`, default 15m)"
 }

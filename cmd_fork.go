@@ -215,11 +215,15 @@ the exit code is then 0.`,
 
 func newChildCmd() *cobra.Command {
 	var f seedFlags
+	var up clientFlags
 	cmd := &cobra.Command{
 		Use:   "child",
 		Short: "be the child of a Node.js program",
 		Long: `Answer JSON-RPC requests that a Node.js parent sends as messages, with all services of ipcd.
 The parent forks it: fork('child', [], {execPath: 'ipcd', execArgv: []}).
+
+What is built in is answered here. Calls of all other methods go on to the daemon: the one of -e, or else your own, or the
+service. It need not be there before such a call comes.
 
 With --send or --reply it is the child of an article on four ways for two programs to talk:
 it sends and replies, and prints each message as a line: message JSON.
@@ -250,9 +254,10 @@ It exits with code 0 when the parent disconnects.`,
 			if f.send != "" || f.reply != "" {
 				return f.talk(ctx, c, set.Limits, cmd.OutOrStdout())
 			}
-			return serveChannel(ctx, set, log, c)
+			return serveChannel(ctx, set, log, c, func(ctx context.Context) (caller, error) { return up.reach(ctx, set, log) })
 		},
 	}
 	f.add(cmd)
+	addEndpointFlag(cmd, &up)
 	return cmd
 }

@@ -7,8 +7,9 @@ import (
 	"fmt"
 )
 
-// serveChannel serves the parent's calls until the parent disconnects or ctx ends.
-func serveChannel(ctx context.Context, set settings, log *logger, ch *channel) error {
+// serveChannel serves the parent's calls until the parent disconnects or ctx ends. Calls of methods that are not built in
+// go to the daemon that reach connects to.
+func serveChannel(ctx context.Context, set settings, log *logger, ch *channel, reach func(ctx context.Context) (caller, error)) error {
 	router, err := newBuiltins()
 	if err != nil {
 		return err
@@ -17,6 +18,9 @@ func serveChannel(ctx context.Context, set settings, log *logger, ch *channel) e
 	if err != nil {
 		return err
 	}
+	up := newUplink(router, reach)
+	defer up.close()
+	srv.finder = up
 	p, err := identifyChannel(ch)
 	if err != nil {
 		return err

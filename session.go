@@ -51,6 +51,7 @@ type session struct {
 	out       *output
 	log       *logger
 	limits    *limits               // those in force when the connection began
+	isDaemon  bool                  // the peer is a daemon that is asked for others: its codes mean to them what ours do
 	whole     bool                  // the input is one unit, an HTTP body: a shutdown refuses none of its calls
 	ended     func(err error)       // called when the peer will send no more; may be nil
 	registrar registrar             // takes what the peer offers; nil for the router

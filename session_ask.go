@@ -364,7 +364,7 @@ func (s *session) undelivered(m *message, f *fault) (a *pendingCall) {
 	case a == nil:
 	case a.passed != nil:
 		a.done(true)
-		a.passed.reply(nil, f.passedOn())
+		a.passed.reply(nil, s.passedOn(f))
 	default:
 		s.finishPending(a, s.explained(f))
 	}
@@ -403,7 +403,7 @@ func (s *session) finishPending(a *pendingCall, err error) {
 func (s *session) orphan(a *pendingCall, err error) {
 	if a.passed != nil {
 		a.done(true)
-		a.passed.lost(goneFault("the provider of "+a.method+" has gone; it is not known whether it carried out the call", false))
+		a.passed.lost(goneFault(s.answerer(a.method)+" has gone; it is not known whether it carried out the call", false))
 		return
 	}
 	s.finishPending(a, s.explained(err))

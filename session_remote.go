@@ -146,13 +146,13 @@ func (r remote) endPassed(seq uint64) bool {
 
 // unsent answers a call that has not reached the provider.
 func (r remote) unsent(c *call) {
-	c.lost(goneFault("the provider of "+c.method+" has gone", true))
+	c.lost(goneFault(r.answerer(c.method)+" has gone", true))
 }
 
 // deliverPassed answers a forwarded call with the answer of the provider.
 func (s *session) deliverPassed(c *call, m *message) error {
 	if m.fault != nil {
-		f := m.fault.passedOn()
+		f := s.passedOn(m.fault)
 		if m.fault.Code == codeDeadline && !c.deadline.IsZero() { // the deadline is the caller's own
 			f = errDeadline
 		}
@@ -163,13 +163,29 @@ func (s *session) deliverPassed(c *call, m *message) error {
 	var result document
 	err := s.codec.body(&result)
 	if f, isFault := err.(*fault); isFault {
-		c.reply(nil, f.passedOn())
+		c.reply(nil, s.passedOn(f))
 		return nil
 	}
 	if err != nil {
-		c.reply(nil, goneFault("the provider of "+c.method+" broke the protocol; it is not known whether it carried out the call", false))
+		c.reply(nil, goneFault(s.answerer(c.method)+" broke the protocol; it is not known whether it carried out the call", false))
 		return err
 	}
 	c.reply(result, nil)
 	return nil
+}
+
+// passedOn is a fault of the peer, which has been asked for somebody else, as that one sees it.
+func (s *session) passedOn(f *fault) *fault {
+	if s.isDaemon {
+		return f
+	}
+	return f.passedOn()
+}
+
+// answerer says who answers a method over the connection, for a message.
+func (s *session) answerer(method string) string {
+	if s.isDaemon {
+		return "the daemon that answers " + method
+	}
+	return "the provider of " + method
 }
