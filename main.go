@@ -59,7 +59,7 @@
 //	figure of status  server_builtin.go; it is counted by the meter of session.go
 //
 // Tests lie beside their file, under its name with _test. e2e_*_test.go run the whole program, kit_*_test.go are what
-// tests share, and testdata/script has the commands.
+// tests share, and testdata/script has the commands. bench/ is a program of its own, which measures.
 package main
 
 import (

@@ -1,0 +1,3 @@
+module ipcd/bench
+
+go 1.26.0

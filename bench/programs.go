@@ -1,0 +1,232 @@
+package main
+
+// This file owns the programs that bench plays itself, with nothing but the standard library: servers, callers, a provider.
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/rpc"
+	"net/rpc/jsonrpc"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// programs are reached by the first argument.
+var programs = map[string]func(args []string) error{
+	"serve":   serveProgram,   // PROTOCOL SOCKET
+	"call":    callProgram,    // PROTOCOL SOCKET METHOD
+	"provide": provideProgram, // SOCKET
+}
+
+// Echo is the service of stock servers and of providers.
+type Echo struct{}
+
+// Say returns what it is given.
+func (Echo) Say(text string, reply *string) error {
+	*reply = text
+	return nil
+}
+
+func serveProgram(args []string) error {
+	l, err := net.Listen("unix", args[1])
+	if err != nil {
+		return err
+	}
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
+	server := rpc.NewServer()
+	server.Register(Echo{})
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		switch args[0] {
+		case "gob":
+			go server.ServeConn(conn)
+		case "json":
+			go server.ServeCodec(jsonrpc.NewServerCodec(conn))
+		case "raw":
+			go io.Copy(conn, conn)
+		}
+	}
+}
+
+// provideProgram registers Far.Say, and serves until its daemon ends.
+func provideProgram(args []string) error {
+	conn, err := net.Dial("unix", args[0])
+	if err != nil {
+		return err
+	}
+	server := rpc.NewServer()
+	server.RegisterName("Far", Echo{})
+	if err := register(conn, "Far.Say"); err != nil {
+		return err
+	}
+	server.ServeCodec(jsonrpc.NewServerCodec(conn))
+	return nil
+}
+
+// register registers a method at a daemon. What comes next over the connection are calls.
+func register(conn net.Conn, method string) error {
+	if _, err := fmt.Fprintf(conn, `{"jsonrpc":"2.0","id":1,"method":"Ipcd.Register","params":[{"methods":[%q]}]}`+"\n", method); err != nil {
+		return err
+	}
+	var answer []byte
+	for b := make([]byte, 1); len(answer) == 0 || answer[len(answer)-1] != '\n'; answer = append(answer, b[0]) {
+		if _, err := conn.Read(b); err != nil { // not a byte more: it would be that of a call
+			return err
+		}
+	}
+	if !strings.Contains(string(answer), `"result"`) {
+		return fmt.Errorf("the registration of %s is answered with %s", method, answer)
+	}
+	return nil
+}
+
+// callProgram takes turns. For each line "CALLERS BYTES NANOSECONDS" of its input it makes calls for so long, and prints
+// "CALLS NANOSECONDS". It ends with the first answer that is wrong.
+func callProgram(args []string) error {
+	conn, err := dial(args[1])
+	if err != nil {
+		return err
+	}
+	var c turner
+	switch args[0] {
+	case "gob":
+		c = rpcTurner{rpc.NewClient(conn), args[2]}
+	case "json":
+		c = rpcTurner{jsonrpc.NewClient(conn), args[2]}
+	case "raw":
+		c = rawTurner{conn, bufio.NewReaderSize(conn, socketRoom)}
+	}
+	for in := bufio.NewReader(os.Stdin); ; {
+		var callers, bytes int
+		var d time.Duration
+		if _, err := fmt.Fscanln(in, &callers, &bytes, &d); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		began := time.Now()
+		calls, err := c.turn(textsFor(callers, bytes), began.Add(d))
+		if err != nil {
+			return err
+		}
+		fmt.Println(calls, time.Since(began).Nanoseconds())
+	}
+}
+
+// dial waits for the server, which may just be starting.
+func dial(socket string) (net.Conn, error) {
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		conn, err := net.Dial("unix", socket)
+		if err == nil || time.Since(began) > patience {
+			return conn, err
+		}
+	}
+}
+
+// A turner makes calls until the end of a turn, at least one for each pair of texts, and returns their number.
+type turner interface {
+	turn(texts [][2]string, end time.Time) (calls int, err error)
+}
+
+// textsFor gives each caller two texts that it sends by turns: an answer that is somebody else's, or late, is then a wrong one.
+func textsFor(callers, bytes int) [][2]string {
+	texts := make([][2]string, callers)
+	for i := range texts {
+		for j := range texts[i] {
+			text := fmt.Sprintf("%d.%d ", i, j)
+			texts[i][j] = text + strings.Repeat("x", bytes-len(text))
+		}
+	}
+	return texts
+}
+
+var errWrong = errors.New("the answer is not what was sent")
+
+// An rpcTurner has a goroutine for each caller.
+type rpcTurner struct {
+	*rpc.Client
+	method string
+}
+
+func (c rpcTurner) turn(texts [][2]string, end time.Time) (int, error) {
+	var calls atomic.Int64
+	failed := make(chan error, len(texts))
+	var wg sync.WaitGroup
+	for _, pair := range texts {
+		wg.Go(func() {
+			n := 0
+			for ; n == 0 || time.Now().Before(end); n++ {
+				var answer string
+				err := c.Call(c.method, pair[n%2], &answer)
+				if err == nil && answer != pair[n%2] {
+					err = errWrong
+				}
+				if err != nil {
+					failed <- err
+					return
+				}
+			}
+			calls.Add(int64(n))
+		})
+	}
+	wg.Wait()
+	close(failed)
+	return int(calls.Load()), <-failed
+}
+
+// A rawTurner has neither ids nor names: as many messages as there are callers are on their way, and come back in their order.
+type rawTurner struct {
+	conn net.Conn
+	r    *bufio.Reader
+}
+
+func (c rawTurner) turn(texts [][2]string, end time.Time) (int, error) {
+	w := bufio.NewWriterSize(c.conn, socketRoom)
+	answer := make([]byte, len(texts[0][0]))
+	text := func(n int) string { return texts[n%len(texts)][n/len(texts)%2] }
+	send := func(text string) { w.WriteString(text) }
+	if len(answer)*len(texts) > socketRoom { // who writes it all before reading waits for ever: both sockets are full then
+		queue := make(chan string, len(texts))
+		defer close(queue)
+		go func() {
+			for text := range queue {
+				io.WriteString(c.conn, text)
+			}
+		}()
+		send = func(text string) { queue <- text }
+	}
+	sent, got := 0, 0
+	for ; sent < len(texts); sent++ {
+		send(text(sent))
+	}
+	for ; got < sent; got++ {
+		if c.r.Buffered() < len(answer) {
+			w.Flush() // as what follows has to wait; an error of it is the reader's, too
+		}
+		if _, err := io.ReadFull(c.r, answer); err != nil {
+			return 0, err
+		}
+		if string(answer) != text(got) {
+			return 0, errWrong
+		}
+		if time.Now().Before(end) {
+			send(text(sent))
+			sent++
+		}
+	}
+	return got, nil
+}
+
+const socketRoom = 64 << 10 // bytes that a socket takes though nobody reads

@@ -1,0 +1,112 @@
+package main
+
+// This file owns the report: as a text for people, and as JSON for programs.
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+// A report is all that was measured.
+type report struct {
+	Go     string         `json:"go"`
+	System string         `json:"system"`
+	CPUs   int            `json:"cpus"`
+	Time   string         `json:"time"` // when it began, RFC 3339
+	Loads  []loadReport   `json:"loads"`
+	Memory []memoryReport `json:"memory"`
+}
+
+type loadReport struct {
+	Name    string       `json:"name"`
+	Rounds  int          `json:"rounds"`
+	Seconds float64      `json:"seconds"` // that they took
+	Sides   []sideReport `json:"sides"`
+}
+
+type sideReport struct {
+	Name  string   `json:"name"`
+	Calls float64  `json:"callsPerSecond"`
+	Base  string   `json:"base,omitempty"`  // the side that the ratio is to
+	Ratio *summary `json:"ratio,omitempty"` // 2: twice as many calls a second as the base
+}
+
+type memoryReport struct {
+	Name   string `json:"name"`
+	Median int    `json:"median"` // bytes
+	Least  int    `json:"least"`
+	Most   int    `json:"most"`
+}
+
+func newReport() *report {
+	return &report{Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.NumCPU(), Time: time.Now().Format(time.RFC3339)}
+}
+
+// add adds what a match has found.
+func (r *report) add(m *match) {
+	l := loadReport{Name: m.load.name, Rounds: len(m.rounds), Seconds: m.took.Seconds()}
+	for _, s := range m.sides {
+		var seconds []float64
+		for _, round := range m.rounds {
+			seconds = append(seconds, round.seconds[s.name])
+		}
+		one := sideReport{Name: s.name, Calls: 1 / median(seconds)}
+		if s.base != "" {
+			ratio := summarize(m.ratios(s.name))
+			one.Base, one.Ratio = s.base, &ratio
+		}
+		l.Sides = append(l.Sides, one)
+	}
+	r.Loads = append(r.Loads, l)
+}
+
+// hold measures one holding so many times, each in processes of its own.
+func (r *report) hold(h *house, m holding, times int) error {
+	var bytes []int
+	for range times {
+		st, err := h.empty()
+		if err != nil {
+			return err
+		}
+		n, err := m.measure(st)
+		st.close()
+		if err != nil {
+			return err
+		}
+		bytes = append(bytes, n)
+	}
+	slices.Sort(bytes)
+	r.Memory = append(r.Memory, memoryReport{m.name, bytes[times/2], bytes[0], bytes[times-1]})
+	return nil
+}
+
+func (r *report) print(w io.Writer, asJSON bool) error {
+	if asJSON {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(r)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "%s, %s, %d CPUs, %s\n", r.Go, r.System, r.CPUs, r.Time)
+	for _, l := range r.Loads {
+		fmt.Fprintf(t, "\n%s: %d rounds in %.0f s\n", l.Name, l.Rounds, l.Seconds)
+		fmt.Fprintln(t, "side\tcalls/s\tratio\tinterval of 95 %\teight rounds of ten\tto")
+		for _, s := range l.Sides {
+			fmt.Fprintf(t, "%s\t%.0f", s.Name, s.Calls)
+			if x := s.Ratio; x != nil {
+				fmt.Fprintf(t, "\t%.2f\t%.2f to %.2f\t%.2f to %.2f\t%s", x.Median, x.Low, x.High, x.P10, x.P90, s.Base)
+			}
+			fmt.Fprintln(t)
+		}
+	}
+	fmt.Fprintln(t, "\nmemory (resident), KiB\tmedian\tleast\tmost")
+	for _, m := range r.Memory {
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\n", m.Name, m.Median>>10, m.Least>>10, m.Most>>10)
+	}
+	return t.Flush()
+}
