@@ -33,15 +33,18 @@ func (Echo) Say(text string, reply *string) error {
 	return nil
 }
 
+// leaveWithBench ends the process when its standard input ends, as it does however bench ends.
+func leaveWithBench() {
+	io.Copy(io.Discard, os.Stdin)
+	os.Exit(0)
+}
+
 func serveProgram(args []string) error {
 	l, err := net.Listen("unix", args[1])
 	if err != nil {
 		return err
 	}
-	go func() {
-		io.Copy(io.Discard, os.Stdin)
-		os.Exit(0)
-	}()
+	go leaveWithBench()
 	server := rpc.NewServer()
 	server.Register(Echo{})
 	for {
@@ -62,6 +65,7 @@ func serveProgram(args []string) error {
 
 // provideProgram registers Far.Say, and serves until its daemon ends.
 func provideProgram(args []string) error {
+	go leaveWithBench()
 	conn, err := net.Dial("unix", args[0])
 	if err != nil {
 		return err

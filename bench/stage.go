@@ -63,7 +63,7 @@ type stage struct {
 // A process runs until its stage closes.
 type process struct {
 	*exec.Cmd
-	in  io.WriteCloser // its end tells our own programs that we have gone, however that happened
+	in  io.WriteCloser // see leaveWithBench
 	out *bufio.Reader
 }
 
