@@ -20,18 +20,25 @@ import (
 func (c *client) callGob(ctx context.Context, name string, arg, result any) error {
 	text, isJSON := arg.(json.RawMessage)
 	said := true // by the daemon, or there is nothing to say
+	var d *Description
 	if isJSON {
-		s, err := c.argumentOf(ctx, name)
-		if err == nil {
-			arg, err = gobOfJSON(text, s)
-		}
-		if err != nil {
+		var err error
+		if d, err = c.describe(ctx, name); err != nil {
 			return err
 		}
-		said = s != nil
+		var s schema
+		if said = d != nil && d.Argument != nil; said {
+			s = d.Argument
+		}
+		if arg, err = gobOfJSON(text, s); err != nil {
+			return err
+		}
 	}
 	if raw, ok := result.(*json.RawMessage); ok {
 		result = (*document)(raw)
+		if d != nil {
+			result = &formed{(*document)(raw), func() gobPlace { return formBy(d.Result) }}
+		}
 	}
 	err := c.session.ask(ctx, name, arg, result, nil)
 	var f *fault
@@ -41,15 +48,15 @@ func (c *client) callGob(ctx context.Context, name string, arg, result any) erro
 	return err
 }
 
-// argumentOf asks the daemon for the schema of the argument of a method. It returns nil if the daemon does not say.
-func (c *client) argumentOf(ctx context.Context, name string) (schema, error) {
+// describe asks the daemon for the description of a method. It returns nil if the daemon does not say.
+func (c *client) describe(ctx context.Context, name string) (*Description, error) {
 	const method = "Ipcd.Describe"
 	var list []Description
 	err := c.session.ask(ctx, method, name, &list, nil)
 	var f *fault
 	switch {
 	case err == nil && len(list) == 1 && list[0].Method == name:
-		return list[0].Argument, nil
+		return &list[0], nil
 	case err == nil:
 		return nil, nil
 	case !errors.As(err, &f):

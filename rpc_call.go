@@ -17,6 +17,7 @@ type call struct {
 	message
 	m        *method
 	arg      any
+	formed   formed    // see target
 	peer     *peer     // the caller
 	from     responder // where the call came from
 	deadline time.Time
@@ -48,6 +49,16 @@ type responder interface {
 	answer(c *call, result any, f *fault)
 	// part sends a part of the answer to c, whose caller has asked for parts, in its turn.
 	part(c *call, value any) error
+}
+
+// target returns what the codec decodes the argument into: c.arg, and its form if a provider has declared one.
+func (c *call) target() any {
+	d, isDocument := c.arg.(*document)
+	if !isDocument || c.forms == nil {
+		return c.arg
+	}
+	c.formed = formed{d, c.forms.argument}
+	return &c.formed
 }
 
 // reply answers the call, unless it has been answered. It reports whether this was the answer. Until the result is encoded

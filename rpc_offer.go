@@ -23,6 +23,8 @@ type Description struct {
 	ReadOnly    bool        `json:"readOnly,omitempty"`
 	Destructive bool        `json:"destructive,omitempty"`
 	Errors      []ErrorNote `json:"errors,omitempty"` // those of its own
+
+	forms *gobForms // of a method of a provider
 }
 
 // An ErrorNote describes an error that a method may answer.
@@ -165,6 +167,7 @@ func newOffer(r *Registration, who peer, l *limits) (*offer, *fault) {
 			return nil, faultf(codeBadArgument, "%s is offered twice", d.Method)
 		}
 		seen[d.Method] = true
+		d.forms = newGobForms(d.Argument, d.Result)
 		o.methods = append(o.methods, d)
 	}
 	slices.SortFunc(o.methods, func(a, b Description) int { return strings.Compare(a.Method, b.Method) })

@@ -15,9 +15,6 @@ import (
 	"time"
 )
 
-// A schema is a JSON Schema; nil allows anything.
-type schema map[string]any
-
 // GobEncode implements gob.GobEncoder with JSON: gob cannot encode values of type any unless their types are registered.
 func (s schema) GobEncode() ([]byte, error) { return json.Marshal(s) }
 

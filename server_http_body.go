@@ -327,7 +327,7 @@ func (c *bareCodec) body(v any) error {
 		}
 		return f
 	}
-	if _, passed := v.(*document); passed {
+	if _, passed := v.(*formed); passed {
 		if err := checkPassed(b, c.limits); err != nil {
 			return err
 		}

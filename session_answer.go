@@ -60,7 +60,7 @@ func (s *session) handle(c *call) (reader bool, err error) {
 	f := s.prepare(c)
 	if f == nil {
 		var mine *fault
-		if err := s.codec.body(c.arg); errors.As(err, &mine) {
+		if err := s.codec.body(c.target()); errors.As(err, &mine) {
 			f = mine
 		} else if err != nil {
 			return true, err
@@ -97,6 +97,9 @@ func (s *session) prepare(c *call) *fault {
 		return f
 	}
 	c.m, c.arg = m, m.newArgument()
+	if m.described != nil {
+		c.forms = m.described.forms
+	}
 	return nil
 }
 

@@ -5,8 +5,9 @@ package main
 //
 // JSON-RPC is wire_json.go, with its framings in wire_json_frame.go, its ids in wire_json_id.go, its grammar in
 // wire_json_scan.go, its Go values in wire_json_value.go and their types in wire_json_type.go, and the envelope of a
-// message that is too long in wire_json_skim.go. net/rpc is wire_gob.go, with its grammar in wire_gob_grammar.go and its
-// JSON form in wire_gob_json.go. wire_echo.go calls echo servers. All of them read from wire_input.go and append to
+// message that is too long in wire_json_skim.go. net/rpc is wire_gob.go, with its grammar in wire_gob_grammar.go, and
+// what becomes of its values as JSON in wire_gob_json.go, of JSON as its values in wire_gob_plan.go and of a schema for both in
+// wire_gob_schema.go. wire_echo.go calls echo servers. All of them read from wire_input.go and append to
 // wire_output.go. A new codec is a file that implements codec, a row of protocols, and a proto in endpoint.go.
 
 import (
@@ -58,6 +59,7 @@ type message struct {
 	v1      bool          // JSON-RPC 1.0: answer in its form
 	named   bool          // its version is named in the request; in 1.0 an error is then an object, otherwise a string
 	batch   any           // JSON-RPC: the batch that it belongs to; only the codec looks inside
+	forms   *gobForms     // of a request to a provider: what gob makes of the documents; nil if nothing is said of them
 }
 
 // longName is the longest name that is remembered between messages, because the next message usually has the same. No
@@ -107,6 +109,12 @@ func (m *message) response(f *fault) *message {
 // numbers and the escapes stay. Only line ends between its tokens become blanks.
 type document []byte
 
+// A formed is where a document is decoded to, with the form that it has where the wire has types of its own.
+type formed struct {
+	*document
+	form func() gobPlace
+}
+
 // A codec turns bytes into messages and back. read and body alternate, and only one goroutine at a time may call
 // them. write may run concurrently with those, but not with itself. Client and daemon use the same codecs.
 type codec interface {
@@ -116,8 +124,8 @@ type codec interface {
 	// if the error is a *fault, the peer gets it before the connection closes.
 	read(m *message) error
 
-	// body decodes the body of the last message read into v, a pointer, or drops it if v is nil. A *document gets it
-	// as JSON. An error that is a *fault concerns this message alone; after any other the stream is unusable. A body
+	// body decodes the body of the last message read into v, a pointer, or drops it if v is nil. A *document or a
+	// *formed gets it as JSON. An error that is a *fault concerns this message alone; after any other the stream is unusable. A body
 	// can be taken at most once; read drops one that was not.
 	body(v any) error
 

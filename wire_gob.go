@@ -35,18 +35,8 @@ var gobHeaderDefs = map[kind][]byte{
 	response: gobHeaderDef("Response", gobHeaders[response]),
 }
 
-// gobHeaderDef returns the gob message that defines a struct type.
 func gobHeaderDef(name string, fields []gobField) []byte {
-	b := appendGobInt([]byte{0}, -gobHeaderID)
-	b = append(b, byte(gobStruct)+1, 1)
-	b = append(appendGobString(append(b, 1), name), 1)
-	b = append(appendGobInt(b, gobHeaderID), 0, 1, byte(len(fields)))
-	for _, f := range fields {
-		b = append(appendGobString(append(b, 1), f.name), 1)
-		b = append(appendGobInt(b, int64(f.id)), 0)
-	}
-	b = append(b, 0, 0)
-	return closeGob(b, 0)
+	return appendGobDefinition(nil, gobHeaderID, &gobType{kind: gobStruct, name: name, fields: fields}, 0)
 }
 
 // closeGob fills in the length of the gob message that begins at start, where one byte was reserved for it.
@@ -89,16 +79,19 @@ type gobCodec struct {
 	defined  bool       // the type of our header has been sent
 	encoding sync.Mutex // guards enc, made and own
 	enc      *gob.Encoder
-	made     bytes.Buffer // the output of enc
-	own      gobTypes     // what enc has defined
-	pending  sync.Mutex   // guards sent and unsent; the innermost lock
-	sent     map[int]bool // the type ids whose definitions the peer has, or will have from unsent
-	unsent   []byte       // definitions that precede the next body
+	made     bytes.Buffer   // the output of enc
+	own      gobTypes       // what enc has defined
+	pending  sync.Mutex     // guards what follows; the innermost lock
+	sent     map[int]bool   // the type ids whose definitions the peer has, or will have from unsent
+	unsent   []byte         // definitions that precede the next body
+	planned  map[string]int // the first id of the types of a plan, by their definitions
+	lastID   int            // of those types
+	planCost int            // bytes of those definitions
 }
 
 // newGobCodec returns a codec that reads requests or responses.
 func newGobCodec(in *input, l limits, reads kind) codec {
-	return &gobCodec{in: in, limits: l, reads: reads, types: gobTypes{most: l.MaxMessage}, own: gobTypes{most: math.MaxInt}}
+	return &gobCodec{in: in, limits: l, reads: reads, types: gobTypes{most: l.MaxMessage}, own: gobTypes{most: math.MaxInt}, lastID: gobHeaderID}
 }
 
 func newGobCodecFor(in *input, l limits, s codecSide) codec {
@@ -392,21 +385,40 @@ func (c *gobCodec) body(v any) error {
 			return nil
 		}
 	case *document:
-		*v = c.bodyJSON(id)
-		if c.reads == request {
-			return checkPassed(*v, c.limits)
-		}
-		return nil
+		return c.bodyJSON(id, placeOf(formUnknown, true), v)
+	case *formed:
+		return c.bodyJSON(id, v.form(), v.document)
 	case *any:
-		return decodeValue("the "+c.what(), c.bodyJSON(id), v)
+		var text document
+		if err := c.bodyJSON(id, placeOf(formUnknown, true), &text); err != nil {
+			return err
+		}
+		return decodeValue("the "+c.what(), text, v)
 	}
 	return c.decode(v)
 }
 
-// bodyJSON returns the body, which is of the type with that id, as JSON.
-func (c *gobCodec) bodyJSON(id int) []byte {
-	w := gobWalk{gobReader: gobReader{b: c.raw}, types: &c.types, known: true, source: &c.rest}
-	return w.appendJSON(nil, id)
+// gobGrowth is how many bytes of JSON a byte of a result may become, at the most: escapes take six. A few bytes of a slice may
+// otherwise be many structs, with all the zeros that gob leaves out.
+const gobGrowth = 8
+
+// bodyJSON gives v the body, which is of the type with that id, as JSON of the form at p.
+func (c *gobCodec) bodyJSON(id int, p gobPlace, v *document) error {
+	w := gobWalk{gobReader: gobReader{b: c.raw}, types: &c.types, known: true, source: &c.rest, most: c.limits.MaxMessage * gobGrowth}
+	if c.reads == request {
+		w.passed, w.most = p.kind != formUnknown, c.limits.MaxMessage
+	}
+	text := w.appendJSON(nil, id, p)
+	switch {
+	case w.err != nil:
+		return w.err
+	case c.reads == request && len(text) > 0:
+		if err := checkPassed(text, c.limits); err != nil {
+			return err
+		}
+	}
+	*v = text
+	return nil
 }
 
 // what names the body in messages to people.
@@ -480,11 +492,54 @@ func (c *gobCodec) prepare(m *message, body any) (any, error) {
 	case json.RawMessage:
 		return []byte(v), nil
 	case document:
-		return gobOfDocument(v), nil
+		return c.encodeDocument(v, m.forms)
 	case nil:
 		body = struct{}{}
 	}
 	return c.encode(body)
+}
+
+// encodeDocument encodes JSON as its schema says. Where that says nothing, a string is a string; everything else is its JSON as
+// bytes, which a Go program can decode into a json.RawMessage.
+func (c *gobCodec) encodeDocument(d document, forms *gobForms) (any, error) {
+	if forms == nil || forms.result().kind == formAny {
+		if len(d) > 0 && d[0] == '"' {
+			return string(unquoteJSON(d[1 : len(d)-1])), nil
+		}
+		return []byte(d), nil
+	}
+	plan := forms.result()
+	first, err := c.plan(plan)
+	if err != nil {
+		return nil, err
+	}
+	return plan.value(d, first)
+}
+
+// plan returns the first id of the types of a plan on this connection. The peer gets their definitions before the next body,
+// unless it has them.
+func (c *gobCodec) plan(p *gobPlan) (first int, err error) {
+	if p.text == "" {
+		return 0, nil
+	}
+	c.pending.Lock()
+	defer c.pending.Unlock()
+	if first, known := c.planned[p.text]; known {
+		return first, nil
+	}
+	first = c.lastID + 1
+	defs := p.definitions(first)
+	if c.planCost += len(defs); c.planCost > c.limits.MaxMessage {
+		c.planCost -= len(defs)
+		return 0, tooLarge("max_message", int64(c.limits.MaxMessage), "the gob type definitions of one connection are too long together")
+	}
+	if c.planned == nil {
+		c.planned = map[string]int{}
+	}
+	c.planned[p.text] = first
+	c.lastID += len(p.types)
+	c.unsent = append(c.unsent, defs...)
+	return first, nil
 }
 
 func (c *gobCodec) write(dst []byte, m *message, body any) ([]byte, error) {

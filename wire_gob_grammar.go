@@ -154,6 +154,9 @@ type gobType struct {
 	elem   int // of an array, slice or map
 	len    int // of an array
 	fields []gobField
+
+	named   []gobMember // its fields as members of an object, for a value of the form namedBy
+	namedBy *gobForm
 }
 
 type gobField struct {
@@ -196,6 +199,40 @@ func (r *gobReader) definition() *gobType {
 		r.fail(errGobForm)
 	}
 	return t
+}
+
+// appendGobDefinition appends the message that defines t under an id. The ids in t that are not those of plain types are moved
+// by shift.
+func appendGobDefinition(dst []byte, id int, t *gobType, shift int) []byte {
+	start := len(dst)
+	moved := func(id int) int64 {
+		if id >= gobFirstUser {
+			id += shift
+		}
+		return int64(id)
+	}
+	dst = appendGobInt(append(dst, 0), -int64(id))
+	dst = append(dst, byte(t.kind)+1, 1)
+	step := byte(2)
+	if t.name != "" {
+		dst = appendGobString(append(dst, 1), t.name)
+		step = 1
+	}
+	dst = append(appendGobInt(append(dst, step), int64(id)), 0)
+	switch t.kind {
+	case gobStruct:
+		dst = appendGobUint(append(dst, 1), uint64(len(t.fields)))
+		for _, f := range t.fields {
+			dst = appendGobString(append(dst, 1), f.name)
+			dst = append(appendGobInt(append(dst, 1), moved(f.id)), 0)
+		}
+	case gobMap:
+		dst = appendGobInt(append(dst, 1), moved(t.key))
+		dst = appendGobInt(append(dst, 1), moved(t.elem))
+	case gobSlice:
+		dst = appendGobInt(append(dst, 1), moved(t.elem))
+	}
+	return closeGob(append(dst, 0, 0), start)
 }
 
 func (r *gobReader) commonType() (name string) {
@@ -287,6 +324,8 @@ type gobWalk struct {
 	known     bool      // it is not the first walk over this value: what it defines has been recorded
 	outer     [][]byte  // the rest of the pieces around it, outermost first
 	source    gobSource // has the other messages of the value; nil if there are none
+	passed    bool      // it becomes JSON that has to say the same, since it goes to a provider
+	most      int       // bytes of that JSON
 }
 
 // A gobSource has the messages of a value that follow the first one.
@@ -435,7 +474,7 @@ func (w *gobWalk) nextPiece() {
 	}
 }
 
-// appendGobUint, appendGobInt and appendGobString are the inverse of gobReader.
+// appendGobUint, appendGobInt, appendGobFloat and appendGobString are the inverse of gobReader.
 func appendGobUint(b []byte, v uint64) []byte {
 	if v < 0x80 {
 		return append(b, byte(v))
@@ -452,6 +491,10 @@ func appendGobInt(b []byte, v int64) []byte {
 		return appendGobUint(b, uint64(^v)<<1|1)
 	}
 	return appendGobUint(b, uint64(v)<<1)
+}
+
+func appendGobFloat(b []byte, v float64) []byte {
+	return appendGobUint(b, bits.ReverseBytes64(math.Float64bits(v)))
 }
 
 func appendGobString(b []byte, s string) []byte {

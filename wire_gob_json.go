@@ -3,19 +3,38 @@ package main
 // This file owns gob values whose Go type is not known here: they become JSON.
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
+	"math"
 	"strconv"
 	"time"
+	"unicode/utf8"
 )
 
-// appendJSON appends a value of the type with that id as JSON. The value must have been checked. Members are named for
-// the Go fields; those with zero values are missing, as they are in gob.
-func (w *gobWalk) appendJSON(dst []byte, id int) []byte {
-	w.top(id)
-	return w.appendValue(dst, id)
+// A gobMember is a field of a struct as a member of an object.
+type gobMember struct {
+	name string // as JSON, with the colon
+	zero string // what a field is that gob has left out; "" if it is left out in JSON, too
+	gobPlace
 }
 
-func (w *gobWalk) appendValue(dst []byte, id int) []byte {
+// appendJSON appends a value of the type with that id as JSON of the form at p. The value must have been checked. A struct
+// without fields, which clients send for want of an argument, is none unless an object is due.
+func (w *gobWalk) appendJSON(dst []byte, id int, p gobPlace) []byte {
+	if t := w.types.byID[id]; w.passed && t != nil && t.kind == gobStruct && len(t.fields) == 0 && p.kind < formBoolean {
+		return nil
+	}
+	return w.appendTop(dst, id, p)
+}
+
+// appendTop is appendJSON for what stands for itself, inside of a value as well.
+func (w *gobWalk) appendTop(dst []byte, id int, p gobPlace) []byte {
+	w.top(id)
+	return w.appendValue(dst, id, p)
+}
+
+func (w *gobWalk) appendValue(dst []byte, id int, p gobPlace) []byte {
 	switch id {
 	case gobBool:
 		return strconv.AppendBool(dst, w.uint() != 0)
@@ -24,95 +43,260 @@ func (w *gobWalk) appendValue(dst []byte, id int) []byte {
 	case gobUint:
 		return strconv.AppendUint(dst, w.uint(), 10)
 	case gobFloat:
-		return appendJSONFloat(dst, w.float())
+		return w.appendFloat(dst)
 	case gobString:
-		return appendJSONString(dst, string(w.bytes()))
+		return w.appendText(dst, w.bytes())
 	case gobBytes:
-		return appendJSONBytes(dst, w.bytes())
+		return w.appendBytes(dst, w.bytes(), p)
 	case gobComplex:
-		dst = append(appendJSONFloat(append(dst, '['), w.float()), ',')
-		return append(appendJSONFloat(dst, w.float()), ']')
+		dst = append(w.appendFloat(append(dst, '[')), ',')
+		return append(w.appendFloat(dst), ']')
 	case gobInterface:
 		inner := w.enter()
 		if inner == 0 {
-			return append(dst, "null"...)
+			return append(dst, nullID...)
 		}
-		dst = w.appendJSON(dst, inner)
+		dst = w.appendTop(dst, inner, p)
 		w.leave()
 		return dst
 	}
 	t := w.types.byID[id]
 	if t == nil {
-		return append(dst, "null"...)
+		return append(dst, nullID...)
 	}
 	switch t.kind {
 	case gobStruct:
-		return w.appendStruct(dst, t)
+		return w.appendStruct(dst, t, p)
 	case gobMap:
-		return w.appendMap(dst, t)
+		return w.appendMap(dst, t, p)
 	case gobArray, gobSlice:
 		dst = append(dst, '[')
 		for i := range w.count(1) {
+			if w.isOver(dst) {
+				break
+			}
 			if i > 0 {
 				dst = append(dst, ',')
 			}
-			dst = w.appendValue(dst, t.elem)
+			dst = w.appendValue(dst, t.elem, p.inside())
 		}
 		return append(dst, ']')
 	}
-	return appendEncoded(dst, t, w.bytes())
+	return w.appendEncoded(dst, t, w.bytes())
 }
 
-func (w *gobWalk) appendStruct(dst []byte, t *gobType) []byte {
+// isOver reports whether nothing more has to be appended, since there is an error, or is one now: it is too long.
+func (w *gobWalk) isOver(dst []byte) bool {
+	if len(dst) > w.most {
+		w.fail(tooLarge("max_message", int64(w.most), "the gob value is too long as JSON"))
+	}
+	return w.err != nil
+}
+
+// refuse ends the walk: what the value has is not said in JSON. A result for people may lose it.
+func (w *gobWalk) refuse(what string) {
+	if w.passed {
+		w.fail(faultf(codeBadArgument, "the argument has %s", what))
+	}
+}
+
+func (w *gobWalk) appendFloat(dst []byte) []byte {
+	v := w.float()
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		w.refuse(fmt.Sprintf("the number %v, which JSON does not have", v))
+	}
+	return appendJSONFloat(dst, v)
+}
+
+func (w *gobWalk) appendText(dst, b []byte) []byte {
+	if !utf8.Valid(b) {
+		w.refuse("a string that is not UTF-8, which JSON does not have")
+	}
+	return appendJSONString(dst, string(b))
+}
+
+// appendBytes appends bytes: in base64 where the schema says so, or nobody says anything, and otherwise as the JSON that they
+// are, since a json.RawMessage is bytes.
+func (w *gobWalk) appendBytes(dst, b []byte, p gobPlace) []byte {
+	text := bytes.TrimSpace(b)
+	switch {
+	case p.kind == formUnknown || p.kind == formBytes:
+		return appendJSONBytes(dst, b)
+	case len(b) == 0 && p.null:
+		return append(dst, nullID...)
+	case json.Valid(text) && p.takes(text):
+		return append(dst, text...)
+	}
+	w.refuse("bytes that are neither JSON nor " + p.kind.words() + "; the schema can declare bytes with contentEncoding base64")
+	return appendJSONBytes(dst, b)
+}
+
+// takes reports whether JSON begins like a value at p.
+func (p gobPlace) takes(text []byte) bool {
+	switch c := text[0]; {
+	case p.kind == formAny:
+		return true
+	case c == '{':
+		return p.kind == formMap || p.kind == formObject
+	case c == '[':
+		return p.kind == formArray
+	case c == '"':
+		return p.kind == formString || p.kind == formTime
+	case c == 't' || c == 'f':
+		return p.kind == formBoolean
+	case c == 'n':
+		return p.null
+	}
+	return p.kind == formInteger || p.kind == formUnsigned || p.kind == formNumber
+}
+
+// appendStruct appends a struct as an object. Fields that gob has left out are there as their zeros, but not those that a
+// schema which names the members does not name.
+func (w *gobWalk) appendStruct(dst []byte, t *gobType, p gobPlace) []byte {
+	members := w.membersOf(t, p)
+	if w.isOver(dst) {
+		return dst
+	}
+	open := len(dst)
 	dst = append(dst, '{')
-	first := true
-	for at := -1; w.field(&at, len(t.fields)); first = false {
-		if !first {
+	begin := func(m *gobMember) {
+		if len(dst) > open+1 {
 			dst = append(dst, ',')
 		}
-		dst = append(appendJSONString(dst, t.fields[at].name), ':')
-		dst = w.appendValue(dst, t.fields[at].id)
+		dst = append(dst, m.name...)
 	}
+	next := 0
+	zeros := func(end int) {
+		for ; next < end; next++ {
+			if m := &members[next]; m.zero != "" {
+				begin(m)
+				dst = append(dst, m.zero...)
+			}
+		}
+	}
+	for at := -1; w.field(&at, len(t.fields)); next = at + 1 {
+		zeros(at)
+		begin(&members[at])
+		dst = w.appendValue(dst, t.fields[at].id, members[at].gobPlace)
+	}
+	zeros(len(t.fields))
 	return append(dst, '}')
 }
 
-func (w *gobWalk) appendMap(dst []byte, t *gobType) []byte {
+// membersOf returns which members of an object at p the fields of a struct are. It fails where one could be several, or
+// several are one.
+func (w *gobWalk) membersOf(t *gobType, p gobPlace) []gobMember {
+	if t.namedBy == p.gobForm {
+		return t.named
+	}
+	members := make([]gobMember, len(t.fields))
+	taken := make(map[string]string, len(t.fields))
+	for i, f := range t.fields {
+		m, name, named := &members[i], f.name, true
+		m.gobPlace = p.inside()
+		if p.kind == formObject {
+			at, several := p.memberFor(f.name)
+			if len(several) > 0 {
+				w.fail(faultf(codeBadArgument, "the field %s could be any of the members %q, which differ in case alone; call over JSON-RPC", f.name, several))
+				return nil
+			}
+			if named = at >= 0; named {
+				name, m.gobPlace = p.members[at].name, p.members[at].gobPlace
+			}
+		}
+		if other, twice := taken[name]; twice {
+			w.fail(faultf(codeBadArgument, "the fields %s and %s are both the member %q", other, f.name, name))
+			return nil
+		}
+		taken[name] = f.name
+		m.name = string(append(appendJSONString(nil, name), ':'))
+		if named {
+			m.zero = w.types.zeroJSON(f.id, m.gobPlace)
+		}
+	}
+	t.named, t.namedBy = members, p.gobForm
+	return members
+}
+
+// zeroJSON returns the zero of a type as JSON, or "" if there is none or nobody knows it: a type may encode itself in a way of
+// its own. A struct or an array that gob leaves out is a nil pointer.
+func (ts *gobTypes) zeroJSON(id int, p gobPlace) string {
+	null := ""
+	if p.null {
+		null = nullID
+	}
+	switch id {
+	case gobBool:
+		return "false"
+	case gobInt, gobUint, gobFloat:
+		return "0"
+	case gobString:
+		return `""`
+	case gobComplex:
+		return "[0,0]"
+	case gobInterface:
+		return null
+	case gobBytes:
+		if p.kind == formUnknown || p.kind == formBytes {
+			return `""`
+		}
+		return null
+	}
+	t := ts.byID[id]
+	switch {
+	case t == nil:
+		return ""
+	case t.kind == gobSlice:
+		return "[]"
+	case t.kind == gobMap:
+		return "{}"
+	case t.kind == gobStruct || t.kind == gobArray:
+		return null
+	case t.isTime():
+		return `"0001-01-01T00:00:00Z"`
+	}
+	return ""
+}
+
+func (w *gobWalk) appendMap(dst []byte, t *gobType, p gobPlace) []byte {
 	dst = append(dst, '{')
 	for i := range w.count(2) {
+		if w.isOver(dst) {
+			break
+		}
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		if key := w.appendValue(nil, t.key); len(key) > 0 && key[0] == '"' {
-			dst = append(dst, key...)
-		} else {
-			dst = appendJSONString(dst, string(key))
+		key := w.appendValue(nil, t.key, placeOf(formUnknown, true))
+		if len(key) == 0 || key[0] != '"' {
+			key = appendJSONString(nil, string(key))
 		}
-		dst = w.appendValue(append(dst, ':'), t.elem)
+		dst = append(append(dst, key...), ':')
+		dst = w.appendValue(dst, t.elem, p.member(string(unquoteJSON(key[1:len(key)-1]))))
 	}
 	return append(dst, '}')
 }
 
+// isTime reports whether a type that encodes itself seems to be time.Time.
+func (t *gobType) isTime() bool { return t.kind > gobMap && t.kind != gobText && t.name == "Time" }
+
 // appendEncoded appends a value that its type has encoded in its own way: as text, a time, JSON, or else as bytes that
 // only the type understands.
-func appendEncoded(dst []byte, t *gobType, b []byte) []byte {
+func (w *gobWalk) appendEncoded(dst []byte, t *gobType, b []byte) []byte {
 	if t.kind == gobText {
-		return appendJSONString(dst, string(b))
+		return w.appendText(dst, b)
 	}
 	var at time.Time
-	if t.name == "Time" && at.UnmarshalBinary(b) == nil {
-		return at.AppendFormat(append(dst, '"'), time.RFC3339Nano+`"`)
+	if t.isTime() && at.UnmarshalBinary(b) == nil {
+		text, err := at.MarshalText()
+		if err != nil {
+			w.refuse("a time that RFC 3339 does not have: " + err.Error())
+			text = at.AppendFormat(nil, time.RFC3339Nano)
+		}
+		return append(append(append(dst, '"'), text...), '"')
 	}
 	if json.Valid(b) {
 		return append(dst, b...)
 	}
 	return appendJSONBytes(dst, b)
-}
-
-// gobOfDocument returns the gob form of JSON whose Go type is not known. A string is a string; everything else is its
-// JSON as bytes, which a Go program can decode into a json.RawMessage.
-func gobOfDocument(d document) any {
-	if len(d) > 0 && d[0] == '"' {
-		return string(unquoteJSON(d[1 : len(d)-1]))
-	}
-	return []byte(d)
 }

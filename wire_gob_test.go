@@ -159,7 +159,7 @@ func TestGobValuesInPieces(t *testing.T) {
 	}
 	c := readGob(bytes.NewReader(gobStream(t, holders[3])), defaultLimits())
 	var text document
-	const want = `{"Name":"deep","In":{"In":{"In":{"In":{"Side":6}}},"More":[{"Rooms":[{"Floor":1,"Number":2},{"Floor":3,"Number":4}]}],"Last":7},"Last":4}`
+	const want = `{"Name":"deep","In":{"Name":"","In":{"In":{"In":{"Side":6}}},"More":[{"Rooms":[{"Floor":1,"Number":2},{"Floor":3,"Number":4}]}],"By":{},"Last":7},"More":[],"By":{},"Last":4}`
 	if err := errors.Join(c.read(new(message)), c.body(&text)); err != nil || string(text) != want {
 		t.Errorf("as JSON it is %s, %v; want %s", text, err, want)
 	}
@@ -372,7 +372,7 @@ func TestGobClientWithTheStandardServer(t *testing.T) {
 		}
 		for _, typed := range []struct{ method, arg, want string }{
 			{"T.Count", "[1,2]", "2"}, {"T.Count", "[1.5,2]", "gob: "}, {"T.Count", "[]", "empty JSON array"},
-			{"T.Half", "5.0", "2.5"}, {"T.Half", "5", "gob: "}, {"T.Hold", `"x"`, `{"Name":"x","In":{"Side":2}}`},
+			{"T.Half", "5.0", "2.5"}, {"T.Half", "5", "gob: "}, {"T.Hold", `"x"`, `{"Name":"x","In":{"Side":2},"More":[],"By":{},"Last":0}`},
 		} {
 			err := c.call(t.Context(), typed.method, json.RawMessage(typed.arg), &raw)
 			if err == nil && string(raw) != typed.want || err != nil && !strings.Contains(err.Error(), typed.want) {
@@ -609,6 +609,7 @@ func FuzzGob(f *testing.F) {
 	f.Add(gobStream(f, holders...), uint8(2))
 	l := defaultLimits()
 	l.MaxMessage = 4 << 10
+	form := newGobForms(schema{"type": "object", "properties": map[string]any{"name": map[string]any{}, "rooms": map[string]any{"items": map[string]any{"type": "object"}}}}, nil).argument
 	f.Fuzz(func(t *testing.T, stream []byte, kinds uint8) {
 		c := readGob(bytes.NewReader(stream), l)
 		for i := range 20 {
@@ -622,7 +623,7 @@ func FuzzGob(f *testing.F) {
 				return
 			}
 			var f *fault
-			if err := c.body([]any{new(string), new(GobParcel), new(document), new(any), new([]byte)}[(int(kinds)+i)%5]); err != nil && !errors.As(err, &f) {
+			if err := c.body([]any{new(string), new(GobParcel), new(document), new(any), new([]byte), &formed{new(document), form}}[(int(kinds)+i)%6]); err != nil && !errors.As(err, &f) {
 				return
 			}
 		}

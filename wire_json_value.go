@@ -53,7 +53,7 @@ func noArgument(v any) error {
 	case *json.RawMessage:
 		*v = json.RawMessage("null")
 		return nil
-	case nil, *any, *document: // a provider decides for itself whether it needs an argument
+	case nil, *any, *document, *formed: // a provider decides for itself whether it needs an argument
 		return nil
 	}
 	return faultf(codeBadArgument, "the method takes one argument, and none was given")
@@ -83,6 +83,9 @@ func decodeValue(what string, b []byte, v any) error {
 		return nil
 	case *document:
 		*v = bytes.Clone(b)
+		return nil
+	case *formed:
+		*v.document = bytes.Clone(b)
 		return nil
 	}
 	form := formOf(reflect.TypeOf(v).Elem())
