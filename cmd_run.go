@@ -71,7 +71,19 @@ func serveCommand(ctx context.Context, cmd *cobra.Command, o overseer) error {
 func daemonSettings(cmd *cobra.Command) (settings, error) {
 	set, from, err := settingsFrom(cmd)
 	_, unservable := servable(set, from)
-	return set, gather(err, set.resolve(from), checkServicePaths(cmd, set.instance), unservable)
+	return set, gather(err, set.resolve(from), checkServicePaths(cmd, set.instance), unservable, checkInstalled(set))
+}
+
+// checkInstalled refuses workers that the service could not run as it is installed.
+func checkInstalled(set settings) error {
+	if set.instance.name == "" || len(set.Workers) == 0 {
+		return nil
+	}
+	sup, err := findSupervisor(set.instance.user)
+	if err != nil {
+		return nil // then nothing is installed that could keep anything from them
+	}
+	return checkSandbox(sup, &deployment{instance: set.instance}, set)
 }
 
 // checkServicePaths refuses relative paths in a service, whose manager chooses the working directory.

@@ -288,7 +288,10 @@ func (i *installer) check() error {
 			return err
 		}
 	}
-	return checkServiceConfig(i.d)
+	if err := checkServiceConfig(i.d); err != nil {
+		return err
+	}
+	return checkWorkerPrograms(i.d)
 }
 
 // advise prints what one wants to know after an installation.

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -30,6 +32,7 @@ func init() {
 		systemdTest{"Journal", testJournal},
 		systemdTest{"UserService", testUserService},
 		systemdTest{"Umask", testUmask},
+		systemdTest{"Workers", testWorkers},
 	)
 }
 
@@ -540,5 +543,84 @@ func testUmask(t *testing.T, c *container) {
 		}
 		c.exits(0, "ada", "ipcd", "uninstall", "--user", "--purge")
 		c.exits(0, "ada", "chmod", "g+w", "/home/ada/.config", "/home/ada/.config/ipcd", "/home/ada/.config/ipcd/config.toml", "/home/ada/.local/bin")
+	}
+}
+
+// testWorkers has workers in Node.js and Python run in the sandbox of an installed service, which is opened for them as far as
+// they need.
+func testWorkers(t *testing.T, c *container) {
+	c.addUser("ada")
+	c.addUser("bob")
+	node, err := filepath.EvalSymlinks(needTool(t, "node"))
+	must(t, err)
+	program, err := os.ReadFile(node)
+	must(t, err)
+	must(t, os.WriteFile(c.path("/usr/local/bin/node"), program, 0o755))
+	const greeter = `process.on('message', (m) => { if (m.id) process.send({ jsonrpc: '2.0', id: m.id, result: 'hello, ' + m.params[0] + ' from node' }) })
+`
+	const reporter = `import json, os, socket
+channel = socket.socket(fileno=int(os.environ["IPCD_CHANNEL_FD"])).makefile("rw", buffering=1)
+print(json.dumps({"jsonrpc": "2.0", "method": "Ipcd.Register", "params": [{"methods": ["Report.Uid"]}]}), file=channel)
+for line in channel:
+    m = json.loads(line)
+    if "method" in m:
+        print(json.dumps({"jsonrpc": "2.0", "id": m["id"], "result": os.getuid()}), file=channel)
+`
+	const nodeWorker = "[[worker]]\nname = \"greeter\"\ncommand = [\"node\", \"greeter.js\"]\nservices = [\"Greeter\"]\nready = \"start\"\n"
+	const pythonWorker = "[[worker]]\nname = \"reporter\"\ncommand = [\"python3\", \"report.py\"]\nservices = [\"Report\"]\nneeds = []\n"
+	c.run("ipcd", "install")
+	c.hello()
+	c.write("/etc/ipcd/greeter.js", greeter)
+	c.write("/etc/ipcd/report.py", reporter)
+	c.write("/etc/ipcd/config.toml", pythonWorker+"run_as = \"bob\"\n"+nodeWorker)
+	c.refused(2, "", "ipcd install --force", "ipcd", "config", "check", "--service", "ipcd")
+	c.refused(1, "", "", "systemctl", "reload", "ipcd.service")
+	c.hello() // it goes on as it was
+	c.write("/etc/ipcd/config.toml", pythonWorker)
+	c.run("systemctl", "reload", "ipcd.service")
+	uid := c.exits(0, "", "ipcd", "call", "Report.Uid")
+	if n, err := strconv.Atoi(uid); err != nil || n < 61184 {
+		t.Errorf("a worker in the sandbox of before runs as the user %s; want a dynamic one", uid)
+	}
+
+	c.write("/etc/ipcd/config.toml", pythonWorker+"run_as = \"bob\"\n"+nodeWorker)
+	if said := c.run("ipcd", "install", "--force"); !strings.Contains(said, "the worker greeter needs jit") || !strings.Contains(said, "the worker reporter needs run_as") {
+		t.Errorf("install says %s; want what it leaves to which worker", said)
+	}
+	unit := c.run("cat", "/etc/systemd/system/ipcd.service")
+	for line, want := range map[string]bool{"\nMemoryDenyWriteExecute=yes\n": false, "\nPrivateNetwork=yes\n": true, "\nProtectHome=yes\n": true, "\nOOMPolicy=continue\n": true} {
+		if strings.Contains(unit, line) != want {
+			t.Errorf("the unit has the line %q: %v; want %v\n%s", line, !want, want, unit)
+		}
+	}
+	if got := c.exits(0, "", "ipcd", "call", "Greeter.Hello", "ada"); got != "hello, ada from node" {
+		t.Errorf("the Node.js worker answers %q", got)
+	}
+	if got := c.exits(0, "", "ipcd", "call", "Report.Uid"); got != strconv.Itoa(c.uid("bob")) {
+		t.Errorf("a worker with run_as runs as the user %s; want %d", got, c.uid("bob"))
+	}
+	c.exits(0, "", "ipcd", "config", "check", "--service", "ipcd")
+
+	pid := strings.TrimSpace(c.run("systemctl", "show", "-P", "MainPID", "ipcd.service"))
+	c.run("kill", "-9", pid)
+	if got := c.exits(0, "", "ipcd", "call", "--wait", "10s", "Greeter.Hello", "bob"); got != "hello, bob from node" {
+		t.Errorf("after kill -9 of the daemon the worker answers %q", got)
+	}
+	waitFor(t, func() error {
+		if got := strings.Fields(c.try("", "pgrep", "-c", "node").stdout); len(got) != 1 || got[0] != "1" {
+			return fmt.Errorf("%v processes of Node.js are there; want one", got)
+		}
+		return nil
+	})
+
+	c.run("systemctl", "start", fmt.Sprintf("user@%d.service", c.uid("ada")))
+	c.exits(0, "ada", "mkdir", "-p", "/home/ada/.config/ipcd")
+	for name, text := range map[string]string{"config.toml": nodeWorker, "greeter.js": greeter} {
+		c.write("/tmp/"+name, text)
+		c.exits(0, "ada", "cp", "/tmp/"+name, "/home/ada/.config/ipcd/"+name)
+	}
+	c.exits(0, "ada", "ipcd", "install", "--user")
+	if got := c.exits(0, "ada", "ipcd", "call", "--wait", "10s", "Greeter.Hello", "eve"); got != "hello, eve from node" {
+		t.Errorf("the worker of a user's service answers %q", got)
 	}
 }

@@ -360,10 +360,51 @@ func (s systemd) tail(ctx context.Context, d *deployment, lines int) []string {
 
 // advice: a user's systemd runs from the first login to the last logout, unless the user lingers.
 func (systemd) advice(d *deployment) []string {
-	if !d.user {
+	advice := sandboxAdvice(d, func(need string) []string { return sandboxLines(d.user, need) })
+	if d.user {
+		advice = append(advice, "it runs while you are logged in; to have it from boot on: loginctl enable-linger")
+	}
+	return advice
+}
+
+// sandboxLines are the lines of a unit that keep a need from workers.
+func sandboxLines(user bool, need string) []string {
+	switch need {
+	case needJIT:
+		return []string{"MemoryDenyWriteExecute=yes"}
+	case needNetwork:
+		if user {
+			return []string{"RestrictAddressFamilies=AF_UNIX"}
+		}
+		return []string{"RestrictAddressFamilies=AF_UNIX", "PrivateNetwork=yes", "IPAddressDeny=any"}
+	case needHome:
+		if !user {
+			return []string{"ProtectHome=yes"}
+		}
+	case needRunAs:
+		if !user {
+			return []string{"CapabilityBoundingSet=", "AmbientCapabilities="}
+		}
+	}
+	return nil
+}
+
+// withheld implements sandbox: it looks at the unit as it is installed.
+func (s systemd) withheld(d *deployment, need string) (lines []string) {
+	dir, err := s.unitDir(d)
+	if err != nil {
 		return nil
 	}
-	return []string{"it runs while you are logged in; to have it from boot on: loginctl enable-linger"}
+	text, err := readUnit(filepath.Join(dir, d.name+".service"))
+	if err != nil || !isOurText(text) {
+		return nil
+	}
+	for _, line := range sandboxLines(d.user, need) {
+		if slices.Contains(strings.Split(text, "\n"), line) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 // remains: the state of a dynamic user is in /var/lib/private, and /var/lib has a link to it (systemd.exec(5)).
@@ -482,6 +523,10 @@ func systemdUnit(d *deployment, socket bool) (string, error) {
 	b.line("# One that hangs says where, for the journal, and is killed.")
 	b.line("TimeoutAbortSec=5")
 	b.line("KillMode=mixed")
+	if len(d.Settings.Workers) > 0 {
+		b.line("# A worker that takes too much memory is the daemon's to start again.")
+		b.line("OOMPolicy=continue")
+	}
 	b.line("UMask=0077")
 	b.line("")
 	if !d.user {
@@ -536,18 +581,28 @@ func systemdAccount(b *unitText, d *deployment) {
 	b.line("")
 }
 
-// systemdSandbox takes away what the daemon does not need, see "systemd-analyze security". PrivateUsers= is missing
-// because with it the kernel would no longer say who calls: every caller would be "nobody".
+// systemdSandbox takes away what the daemon and its workers do not need, see "systemd-analyze security". PrivateUsers= is
+// missing because with it the kernel would no longer say who calls: every caller would be "nobody".
 func systemdSandbox(b *unitText, d *deployment) {
-	network := false
-	for _, e := range d.Endpoints {
-		network = network || e.Scheme != "unix"
-	}
+	served := slices.ContainsFunc(d.Endpoints, func(e endpoint) bool { return e.Scheme != "unix" })
+	network, jit, home, runAs := d.needs(needNetwork), d.needs(needJIT), d.needs(needHome), d.needs(needRunAs) && !d.user
 	b.line("# As few rights as a program needs that talks on sockets.")
-	b.lines("NoNewPrivileges=yes", "LockPersonality=yes", "MemoryDenyWriteExecute=yes", "RestrictNamespaces=yes",
-		"RestrictRealtime=yes", "RestrictSUIDSGID=yes", "SystemCallArchitectures=native",
-		"SystemCallFilter=@system-service", "SystemCallFilter=~@privileged @resources", "SystemCallErrorNumber=EPERM")
-	if network {
+	for _, n := range workerNeeds(d.Settings) {
+		if lines := sandboxLines(d.user, n.need); len(lines) > 0 {
+			b.line("# Left out, since %s: %s", n.who(), strings.Join(lines, " "))
+		}
+	}
+	b.lines("NoNewPrivileges=yes", "LockPersonality=yes")
+	if !jit {
+		b.line("MemoryDenyWriteExecute=yes")
+	}
+	b.lines("RestrictNamespaces=yes", "RestrictRealtime=yes", "RestrictSUIDSGID=yes", "SystemCallArchitectures=native",
+		"SystemCallFilter=@system-service", "SystemCallFilter=~@privileged @resources")
+	if runAs {
+		b.line("SystemCallFilter=@setuid")
+	}
+	b.line("SystemCallErrorNumber=EPERM")
+	if served || network {
 		b.line("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK") // the last is asked who calls, see tcpOwner
 	} else {
 		b.line("RestrictAddressFamilies=AF_UNIX")
@@ -555,16 +610,32 @@ func systemdSandbox(b *unitText, d *deployment) {
 	if d.user { // a user's systemd has no privileges to take away
 		return
 	}
-	b.lines("CapabilityBoundingSet=", "AmbientCapabilities=", "ProtectSystem=strict", "ProtectHome=yes", "ProtectProc=invisible",
+	if runAs {
+		b.lines("CapabilityBoundingSet=CAP_SETUID CAP_SETGID", "AmbientCapabilities=CAP_SETUID CAP_SETGID")
+	} else {
+		b.lines("CapabilityBoundingSet=", "AmbientCapabilities=")
+	}
+	b.line("ProtectSystem=strict")
+	if home {
+		b.line("ReadWritePaths=-/home -/root") // whoever the worker is still has to be allowed to
+	} else {
+		b.line("ProtectHome=yes")
+	}
+	b.lines("ProtectProc=invisible",
 		"ProcSubset=pid", "ProtectClock=yes", "ProtectControlGroups=yes", "ProtectHostname=yes", "ProtectKernelLogs=yes",
 		"ProtectKernelModules=yes", "ProtectKernelTunables=yes", "PrivateDevices=yes", "DevicePolicy=closed", "PrivateTmp=yes",
-		"KeyringMode=private", "IPAddressDeny=any")
+		"KeyringMode=private")
+	if !network {
+		b.line("IPAddressDeny=any")
+	}
 	if d.RunAs == "" {
 		b.line("RemoveIPC=yes") // it removes all IPC objects of the user, not only those of the service
 	}
-	if network {
+	switch {
+	case network:
+	case served:
 		b.line("IPAddressAllow=localhost")
-	} else {
+	default:
 		b.line("PrivateNetwork=yes")
 	}
 }

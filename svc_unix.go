@@ -62,6 +62,17 @@ func checkProgram(d *deployment) error {
 	return checkOwners(d.Program, d.owner(), d.copyInstead)
 }
 
+// checkWorkerPath is checkProgram for the program and the directory of a worker.
+func checkWorkerPath(d *deployment, path string) error {
+	if err := checkHidden(d, path); err != nil && !d.needs(needHome) {
+		return asFault(err).withHint("put it where the service sees it, or, if it is in a home, add home to needs of the worker")
+	}
+	if err := checkEntry(d, path); err != nil {
+		return err
+	}
+	return checkOwners(path, d.owner(), func(err error) error { return err })
+}
+
 // checkEntry refuses a directory on the way to path that the user whom the system has for the service cannot enter, as far
 // as there are any yet.
 func checkEntry(d *deployment, path string) error {

@@ -100,6 +100,14 @@ func checkProgram(d *deployment) error {
 	return checkWriters(d.Program, dirAdd, advise) // the program may load a library next to it
 }
 
+// checkWorkerPath is checkProgram for the program and the directory of a worker.
+func checkWorkerPath(d *deployment, path string) error {
+	if err := checkLocal(path); err != nil {
+		return err
+	}
+	return checkWriters(path, dirAdd, func(err error) error { return err })
+}
+
 // checkCopy refuses a place for the program that others could change.
 func checkCopy(d *deployment) error {
 	advise := func(err error) error {
