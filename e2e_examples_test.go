@@ -62,8 +62,9 @@ func checkGone(s *testServer, name string) error {
 
 func TestProviderOfNode(t *testing.T) { checkProvider(t, needTool(t, "node"), "examples/provider.js") }
 
-// A parent of Node's calls what ipcd serves over its channel.
+// A parent of Node's calls what ipcd serves over its channel, and the daemon that ipcd passes everything else on to.
 func TestNodeForksIpcd(t *testing.T) {
+	t.Setenv("IPCD_ENDPOINT", startServer(t, localEndpoint(t).String()).endpoints[0].String())
 	node := needTool(t, "node")
 	ipcd, err := exec.LookPath("ipcd")
 	must(t, err)

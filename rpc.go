@@ -325,7 +325,7 @@ func (r *router) list() []Listing {
 		} else {
 			for _, o := range r.offers { // the pool has them in the order of their turns
 				if slices.Contains(o.pools, p) {
-					l.Providers = append(l.Providers, ProviderNote{Provider: o.id, Name: o.who.name(), Version: o.version})
+					l.Providers = append(l.Providers, o.notes()...)
 				}
 			}
 		}

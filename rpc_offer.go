@@ -189,6 +189,26 @@ func checkOffered(name string) *fault {
 	return nil
 }
 
+// notes is what is listed of the provider: a note for each of its instances, if it has some.
+func (o *offer) notes() []ProviderNote {
+	note := ProviderNote{Provider: o.id, Name: o.who.name(), Version: o.version}
+	several, ok := o.provider.(interface{ instances() []string })
+	if !ok {
+		return []ProviderNote{note}
+	}
+	note.Provider = ""
+	notes := []ProviderNote{}
+	for _, id := range several.instances() {
+		n := note
+		n.Provider = id
+		notes = append(notes, n)
+	}
+	if len(notes) == 0 { // none runs at the moment
+		notes = append(notes, note)
+	}
+	return notes
+}
+
 // names lists the methods that are offered.
 func (o *offer) names() []string {
 	names := make([]string, len(o.methods))

@@ -45,7 +45,7 @@ type stage interface {
 func (c *connection) enter(next stage) {
 	c.server.mu.Lock()
 	c.stage = next
-	stopping := c.server.stopping
+	stopping := c.server.stopping && c.process == nil // a worker's keeper has it leave
 	c.server.mu.Unlock()
 	if stopping {
 		next.leave()

@@ -112,6 +112,18 @@ func (w *worker) whyLocked() string {
 	return ""
 }
 
+// instances are the processes that take calls, by what Ipcd.Register has told them of themselves.
+func (w *worker) instances() (ids []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.running {
+		if p.offered != nil {
+			ids = append(ids, p.offered.id)
+		}
+	}
+	return ids
+}
+
 // wholeServices are the methods of a worker that has not said which it has.
 func wholeServices(spec *workerSettings) (methods []offeredMethod) {
 	for _, name := range spec.Services {
@@ -170,7 +182,11 @@ func (p *workerProcess) meet(s *session) {
 	p.worker.mu.Lock()
 	p.session = s
 	p.worker.mu.Unlock()
-	if p.spec.Ready != readyStart {
+	switch {
+	case len(p.spec.Services) == 0: // it only calls others
+		close(p.ready)
+		return
+	case p.spec.Ready != readyStart:
 		return
 	}
 	o, f := newOffer(&Registration{Methods: wholeServices(p.spec)}, *s.peer, s.limits)

@@ -129,6 +129,9 @@ func clumsy() {
 	default:
 		say(conn, offer)
 	}
+	if os.Args[1] == "deaf" {
+		select {}
+	}
 	in := json.NewDecoder(conn)
 	for {
 		var m struct {
@@ -528,6 +531,17 @@ start_timeout = "20ms"
 stop_timeout = "10ms"
 
 [[worker]]
+name = "deaf"
+command = ["clumsy", "deaf"]
+services = ["Clumsy"]
+health = "20ms"
+stop_timeout = "10ms"
+
+[[worker]]
+name = "caller"
+command = ["hand"]
+
+[[worker]]
 name = "absent"
 command = ["./absent"]
 services = ["Absent"]
@@ -540,6 +554,18 @@ services = ["Absent"]
 			return nil
 		})
 	}
+	waitFor(t, func() error {
+		if got := workerStatus(t, s, "deaf"); got.Restarts == 0 || !strings.Contains(s.log.String(), "a worker does not answer, and is ended") {
+			return fmt.Errorf("one that does not answer is %+v", got)
+		}
+		return nil
+	})
+	waitFor(t, func() error {
+		if got := workerStatus(t, s, "caller"); got.State != "running" {
+			return fmt.Errorf("one that offers nothing is %+v; want it to run", got)
+		}
+		return nil
+	})
 	if got := workerStatus(t, s, "absent"); got.State != "parked" || !strings.Contains(got.Why, "absent") {
 		t.Errorf("a worker without a program is %+v; want it to be parked", got)
 	}

@@ -132,7 +132,7 @@ func (w *worker) begin() {
 	}
 	if err != nil {
 		w.log.error("a worker is parked", "why", err, "hint", hintFor(err))
-		w.parked = err.Error()
+		w.change(func() { w.parked = err.Error() })
 	}
 	w.hire()
 }
@@ -190,7 +190,7 @@ func (w *worker) forgiveLocked() {
 // end ends the worker for good. Its keepers see to its processes.
 func (w *worker) end() {
 	w.change(func() { w.over = true })
-	w.offerMethods(w.spec, nil, "")
+	w.offerMethods(nil, nil, "")
 }
 
 // stop ends all workers, and returns when all their processes have ended. When forced is closed they are killed.
