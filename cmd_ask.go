@@ -3,6 +3,8 @@ package main
 // This file owns the commands that ask a daemon about itself: ls, describe, whoami.
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -13,8 +15,7 @@ import (
 
 // newAskCmd returns a command that calls one method of the daemon. show prints the answer for people;
 // --json prints it as the daemon sent it.
-func newAskCmd[T any](use, short, long, example, method string, args cobra.PositionalArgs, show func(w io.Writer, answer T) error) *cobra.Command {
-	var f clientFlags
+func newAskCmd[T any](f *clientFlags, use, short, long, example, method string, args cobra.PositionalArgs, show func(w io.Writer, answer T) error) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: use, Short: short, Long: long, Example: example, Args: args,
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -27,7 +28,7 @@ func newAskCmd[T any](use, short, long, example, method string, args cobra.Posit
 			if len(args) > 0 {
 				arg = args[0]
 			}
-			raw, err := askJSON[T](cmd.Context(), &f, set, method, arg)
+			raw, err := askJSON[T](cmd.Context(), f, set, method, arg)
 			if err != nil {
 				return err
 			}
@@ -41,15 +42,12 @@ func newAskCmd[T any](use, short, long, example, method string, args cobra.Posit
 			return show(cmd.OutOrStdout(), answer)
 		},
 	}
-	addClientFlags(cmd, &f)
-	if method == "Ipcd.Describe" {
-		cmd.ValidArgsFunction = completeMethod(&f, true)
-	}
+	addClientFlags(cmd, f)
 	return cmd
 }
 
 func newLsCmd() *cobra.Command {
-	return newAskCmd("ls", "list the methods that can be called",
+	return newAskCmd(&clientFlags{}, "ls", "list the methods that can be called",
 		`List the methods that can be called, in alphabetical order, and who answers each: ipcd itself, or the programs that
 have registered it, by the name that rules call them and the ids that the daemon has given them.
 
@@ -95,9 +93,18 @@ func (l *Listing) answeredBy() string {
 const maxNamed = 4 // instances; of more, ls tells the number
 
 func newDescribeCmd() *cobra.Command {
-	return newAskCmd("describe SERVICE|METHOD", "show what a method takes and returns",
-		"Show what a method, or each method of a service, takes and returns: the type, and a line for each member.\n\nThe JSON is a list of {\"method\", \"doc\", \"argument\", \"result\"}; the last two are JSON Schema,\nand argument is null if the method takes none.",
-		"  ipcd describe Echo\n  ipcd describe Echo.Say --json", "Ipcd.Describe", oneArg,
+	var f clientFlags
+	var openRPC bool
+	cmd := newAskCmd(&f, "describe SERVICE|METHOD", "show what a method takes and returns",
+		`Show what a method, or each method of a service, takes and returns: the type, and a line for each member; what else is
+known of it; and an example of a call that can be pasted into a shell. Where no example is found for a schema, that is the
+form of the call.
+
+The JSON is a list of {"method", "doc", "argument", "result"}, with "part", "since", "idempotent", "readOnly", "destructive" and "errors"
+where there is something to say; argument, result and part are JSON Schema, and argument is null if the method takes none.
+
+With --openrpc the result is one OpenRPC document of the method or the service, or of everything.`,
+		"  ipcd describe Echo\n  ipcd describe Echo.Say --json\n  ipcd describe --openrpc >api.json", "Ipcd.Describe", oneArg,
 		func(w io.Writer, list []Description) error {
 			return table(w, func(t io.Writer) {
 				for i, d := range list {
@@ -105,9 +112,43 @@ func newDescribeCmd() *cobra.Command {
 						fmt.Fprintln(t)
 					}
 					d.show(t)
+					if _, short, _ := strings.Cut(d.Method, "."); isServiceName(short) { // otherwise nobody knows a name
+						what, line := f.example(&d)
+						fmt.Fprintf(t, "  %s\n    %s\n", what, oneLine(line))
+					}
 				}
 			})
 		})
+	cmd.ValidArgsFunction = completeMethod(&f, true)
+	cmd.Flags().BoolVar(&openRPC, "openrpc", false, "print an OpenRPC document, of everything if nothing is named")
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if openRPC && len(args) == 0 {
+			return nil
+		}
+		return oneArg(cmd, args)
+	}
+	show := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if !openRPC {
+			return show(cmd, args)
+		}
+		set, _, err := settingsFrom(cmd)
+		if err != nil {
+			return err
+		}
+		var doc []byte
+		if err := f.with(cmd.Context(), set, func(ctx context.Context, c caller) error {
+			all, err := f.openRPC(ctx, c, strings.Join(args, ""))
+			if err == nil {
+				doc, err = json.Marshal(all)
+			}
+			return err
+		}); err != nil {
+			return err
+		}
+		return printDocument(cmd.OutOrStdout(), doc)
+	}
+	return cmd
 }
 
 // show writes the description for people: a line for the method, and one for each member of its argument and its result.
@@ -125,19 +166,48 @@ func (d *Description) show(t io.Writer) {
 	if d.Doc != "" {
 		fmt.Fprintf(t, "    %s\n", oneLine(d.Doc))
 	}
+	if notes := d.notes(); notes != "" {
+		fmt.Fprintf(t, "    %s\n", oneLine(notes))
+	}
 	for _, part := range []struct {
 		name string
 		shape
-	}{{"argument", argument}, {"result", result}} {
+	}{{"argument", argument}, {"result", result}, {"part", shapeOf(d.Part)}} {
 		if len(part.innermost().members()) > 0 {
 			fmt.Fprintf(t, "  %s\n", part.name)
 			part.show(t, "    ", map[string]bool{wholeShape: true})
 		}
 	}
+	if len(d.Errors) > 0 {
+		fmt.Fprintf(t, "  errors\n")
+		for _, e := range d.Errors {
+			fmt.Fprintf(t, "    %d\t%s\n", e.Code, oneLine(e.Doc))
+		}
+	}
+}
+
+// notes are what else a provider has said of the method, in a line; empty if that is nothing.
+func (d *Description) notes() string {
+	var list []string
+	for _, note := range []struct {
+		said bool
+		text string
+	}{
+		{d.Since != "", "since " + d.Since},
+		{d.Idempotent, "idempotent: twice does what once does"},
+		{d.ReadOnly, "read-only: changes nothing"},
+		{d.Destructive, "destructive: what it changes cannot be had back"},
+		{d.Part != nil, "answers in parts: " + shapeOf(d.Part).full()},
+	} {
+		if note.said {
+			list = append(list, note.text)
+		}
+	}
+	return strings.Join(list, "; ")
 }
 
 func newWhoamiCmd() *cobra.Command {
-	return newAskCmd("whoami", "show your identity as the daemon sees it",
+	return newAskCmd(&clientFlags{}, "whoami", "show your identity as the daemon sees it",
 		"Show the identity that the kernel reports of you to the daemon, by which it decides who may call.\n\nThe JSON is the answer of Ipcd.Whoami, see docs/protocol.md.",
 		"  ipcd whoami\n  ipcd whoami --json", "Ipcd.Whoami", noArgs,
 		func(w io.Writer, p peer) error {

@@ -25,7 +25,7 @@ func TestCallKnowsWhatTheMethodTakes(t *testing.T) {
 		{words: []string{"Trial.Parcel", "name=a=b", "age:=36"}, out: `"name":"a=b","age":36,`},
 		{words: []string{"Trial.Parcel", "tags:=[\"a\"]"}, out: `"tags":["a"]`},
 		{words: []string{"Trial.Parcel", "nmae=Ada", "age=36"}, wrong: "Trial.Parcel has no member nmae", hint: "did you mean name? the form is: ipcd call -e ", code: exitUsage},
-		{words: []string{"Trial.Parcel", "age=old"}, wrong: "age=old: expected integer", hint: "age=INTEGER", code: exitUsage},
+		{words: []string{"Trial.Parcel", "age=old"}, wrong: "age=old: expected integer", hint: "age:=INTEGER", code: exitUsage},
 		{words: []string{"Trial.Slow", "ms=1"}, wrong: "Trial.Slow takes integer", hint: "Trial.Slow --arg INTEGER", code: exitUsage},
 		{words: []string{"Trial.Slow", "1"}, wrong: "expected ", hint: "Trial.Slow --arg INTEGER", code: exitFailed},
 		{words: []string{"Trial.Slow", "--arg", "1"}, out: "1"},

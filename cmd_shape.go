@@ -366,12 +366,13 @@ func (s shape) placeholder() string {
 	return "JSON"
 }
 
-// sign stands between the name of a member and its value.
+// sign stands between the name of a member and its value: := before JSON. A number may follow = as well, but then the
+// daemon has to be asked.
 func (s shape) sign() string {
-	if !s.isText() && slices.Contains([]string{"array", "object"}, s.types()[0]) {
-		return ":="
+	if s.isText() {
+		return "="
 	}
-	return "="
+	return ":="
 }
 
 // form is how an argument of the shape is typed; what may be left out is in brackets.

@@ -98,8 +98,8 @@ func TestDescribeShowsAMemberALine(t *testing.T) {
 
 func TestTextBecomesWhatTheMethodTakes(t *testing.T) {
 	task := shapeOf(readSchema(t, taskSchema))
-	if want := "title=TEXT [any=TEXT] [at:='{...}'] [by:='{...}'] [data=TEXT] [done=true] [due=TEXT] [level=INTEGER] [mood=TEXT] [parent:='{...}'] " +
-		"[parts:='[...]'] [prio=INTEGER] [size=INTEGER] [tags:='[...]']"; task.form() != want {
+	if want := "title=TEXT [any=TEXT] [at:='{...}'] [by:='{...}'] [data=TEXT] [done:=true] [due=TEXT] [level:=INTEGER] [mood=TEXT] [parent:='{...}'] " +
+		"[parts:='[...]'] [prio:=INTEGER] [size:=INTEGER] [tags:='[...]']"; task.form() != want {
 		t.Errorf("a task is typed as %s; want %s", task.form(), want)
 	}
 	tests := []struct{ words, want, wrong string }{

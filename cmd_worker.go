@@ -112,7 +112,8 @@ func (s *WorkerStatus) summary() string {
 }
 
 func newWorkerLsCmd() *cobra.Command {
-	return newAskCmd("ls", "list the workers and how they are",
+	var f clientFlags
+	return newAskCmd(&f, "ls", "list the workers and how they are",
 		`List the workers with their state, processes and calls. The states are
 
   running    calls are answered

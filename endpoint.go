@@ -553,7 +553,7 @@ func cutWords(text, stop string) (words []string, rest string, err error) {
 func joinWords(words []string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {
-		if w == "" || strings.ContainsAny(w, " \t'\"\\?") {
+		if w == "" || strings.ContainsAny(w, " \t\r\n'\"\\?*[]{}()<>|&;$`!#~^") { // what a shell might take for its own
 			w = quoteWord(w)
 		}
 		quoted[i] = w

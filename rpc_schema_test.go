@@ -420,7 +420,7 @@ func TestDescribe(t *testing.T) {
 		if at < 0 || !reflect.DeepEqual(all[at], one[0]) {
 			t.Errorf("%s: all of Trial does not have %v", k.name, one[0])
 		}
-		const form = "[age=INTEGER] [door:='{...}'] [map:='{...}'] [name=TEXT] [raw=TEXT] [tags:='[...]']"
+		const form = "[age:=INTEGER] [door:='{...}'] [map:='{...}'] [name=TEXT] [raw=TEXT] [tags:='[...]']"
 		if got := shapeOf(one[0].Argument).form(); got != form {
 			t.Errorf("%s: Trial.Parcel takes %s; want %s", k.name, got, form)
 		}
