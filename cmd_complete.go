@@ -45,17 +45,28 @@ func completeMethod(f *clientFlags, services bool) cobra.CompletionFunc {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return f.complete(cmd, word, func(ctx context.Context, c caller) (names []string, err error) {
+		words := f.complete(cmd, word, func(ctx context.Context, c caller) (names []string, err error) {
 			var list []Listing
 			err = c.call(ctx, "Ipcd.List", nil, &list)
 			for _, l := range list {
-				if service, _, _ := strings.Cut(l.Method, "."); services && !slices.Contains(names, service) {
+				service, short, _ := strings.Cut(l.Method, ".")
+				if services && !slices.Contains(names, service) {
 					names = append(names, oneLine(service))
 				}
-				names = append(names, oneLine(l.Method)+"\t"+oneLine(l.Doc))
+				switch {
+				case short != anyMethod:
+					names = append(names, oneLine(l.Method)+"\t"+oneLine(l.Doc))
+				case !services: // what follows only the service knows
+					names = append(names, oneLine(service)+".\t"+oneLine(l.Doc))
+				}
 			}
 			return names, err
-		}), cobra.ShellCompDirectiveNoFileComp
+		})
+		directive := cobra.ShellCompDirectiveNoFileComp
+		if slices.ContainsFunc(words, func(w string) bool { name, _, _ := strings.Cut(w, "\t"); return strings.HasSuffix(name, ".") }) {
+			directive |= cobra.ShellCompDirectiveNoSpace
+		}
+		return words, directive
 	}
 }
 

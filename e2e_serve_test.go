@@ -66,6 +66,13 @@ func TestServeDirectory(t *testing.T) {
 		}
 		return nil
 	})
+	var names strings.Builder
+	complete := exec.Command("ipcd", "__complete", "call", "--timeout", "20s", "-e", s.endpoints[0].String(), "Dir.")
+	complete.Stdout = &names
+	must(t, complete.Run())
+	if !strings.HasPrefix(names.String(), "Dir.Probe\ta probe\n") {
+		t.Errorf("a shell is offered %s", &names)
+	}
 	if len(described) != 1 || described[0].Method != "Dir.Probe" || described[0].Doc != "a probe" || described[0].Argument["type"] != "string" {
 		t.Errorf("there are %+v; it says %s", described, log)
 	}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// What a provider has registered is completed as what is built in is: its methods, and the members of their arguments with
+// what follows their names.
+func TestCompletionKnowsProviders(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	provider := rawDial(t, s.endpoints[0])
+	defer provider.Close()
+	register(t, provider, `["Old.*",{"method":"Far.Hello","doc":"greets","argument":{"type":"object","required":["name"],"properties":{
+		"name":{"type":"string"},"age":{"type":"integer"},"tags":{"type":"array","items":{"type":"string"}},"mood":{"enum":["good","bad"]},"any":{}}}}]`)
+	for _, test := range []struct{ words, want string }{
+		{"call Far", "Far.Hello\tgreets|:4"},
+		{"call Far.Hello ", "name=\tstring|age:=\tinteger|any=\tany|mood=\tany (one of good bad)|tags:=\tstring[]|:6"},
+		{"call Far.Hello a", "age:=\tinteger|any=\tany|:6"},
+		{"call Far.Hello name=Ada age:=36 ", "any=\tany|mood=\tany (one of good bad)|tags:=\tstring[]|:6"},
+		{"call Far.Hello name=", ":4"},
+		{"call Far.Hell ", ":6"},
+		{"call O", "Old.|:6"},
+		{"call Old.Thing ", ":6"},
+		{"describe Far", "Far|Far.Hello\tgreets|:4"},
+		{"describe Ol", "Old|:4"},
+	} {
+		words := strings.Split(test.words, " ")
+		args := append([]string{"__complete", words[0], "--timeout", "20s", "-e", s.endpoints[0].String()}, words[1:]...)
+		out, err := exec.Command("ipcd", args...).Output()
+		must(t, err)
+		if got := strings.ReplaceAll(strings.TrimSpace(string(out)), "\n", "|"); got != test.want {
+			t.Errorf("%q is completed by %q; want %q", test.words, got, test.want)
+		}
+	}
+}
