@@ -112,8 +112,7 @@ func (s *WorkerStatus) summary() string {
 }
 
 func newWorkerLsCmd() *cobra.Command {
-	var f clientFlags
-	return newAskCmd(&f, "ls", "list the workers and how they are",
+	return newAskCmd(&clientFlags{}, "ls", "list the workers and how they are",
 		`List the workers with their state, processes and calls. The states are
 
   running    calls are answered
