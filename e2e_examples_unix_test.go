@@ -24,6 +24,9 @@ func TestProviderOfAPackage(t *testing.T) { checkProvider(t, buildExample(t, "pr
 // buildExample builds a program of Go, which has a module to itself. Where what that needs cannot be had, the test is skipped.
 func buildExample(t *testing.T, name string) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("it builds a program")
+	}
 	goTool, dir := needTool(t, "go"), filepath.Join("examples", name)
 	download := exec.Command(goTool, "mod", "download")
 	download.Dir = dir

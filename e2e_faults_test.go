@@ -334,7 +334,7 @@ func TestProvidersThatWaitForEachOther(t *testing.T) {
 				must(t, session.ask(t.Context(), "Ipcd.Register", map[string]any{"methods": r.methods(), "max_calls": row.most}, nil, nil))
 			}
 			var all []<-chan error
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 			defer cancel()
 			for i := range 64 {
 				c := dialOurs(protoJSON)(t, s.endpoints[0])

@@ -273,7 +273,7 @@ var outcomes = []struct {
 		usual := s.inForce.Load()
 		defer s.inForce.Store(usual)
 		begun := false
-		for wait := 100 * time.Millisecond; !begun; wait *= 2 { // it may pass before the method has begun
+		for wait := 30 * time.Millisecond; !begun; wait *= 2 { // it may pass before the method has begun
 			if wait > testPatience {
 				t.Fatalf("no call has begun within %v", wait)
 			}
@@ -369,7 +369,11 @@ var mortals = []mortal{
 // Callers of all kinds call while the programs that answer are killed at random: each call ends once, with its result or an
 // error that says what became of it.
 func TestCallsOutliveTheirProviders(t *testing.T) {
-	const calls, lifetime = 10_000, 200 // answers, on average
+	const deathsOnAverage = 50
+	calls := int64(10_000)
+	if testing.Short() {
+		calls = 2_000
+	}
 	for _, m := range mortals {
 		t.Run(m.name, func(t *testing.T) {
 			s := startServer(t, localEndpoint(t).String())
@@ -394,7 +398,7 @@ func TestCallsOutliveTheirProviders(t *testing.T) {
 							switch errors.As(err, &f); {
 							case err == nil:
 								results.Add(1)
-								if rand.N(lifetime) == 0 {
+								if rand.N(calls) < deathsOnAverage {
 									select {
 									case deaths <- struct{}{}:
 									default: // they die already
