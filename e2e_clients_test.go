@@ -5,6 +5,8 @@ package main
 // e2e_clients_unix_test.go.
 
 import (
+	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -65,6 +67,54 @@ func TestClientsOfFetch(t *testing.T) {
 	s, _, port, web := startForClients(t)
 	checkLines(t, printed(t, exec.Command(needTool(t, "node"), "testdata/clients/fetch.js", port, web)), "fetch.want")
 	s.idle()
+}
+
+// A library that was written for editors is a provider as it is.
+func TestProviderOfNPM(t *testing.T) {
+	node, modules := needTool(t, "node"), filepath.Join(needEnv(t, "IPCD_NPM_DIR"), "node_modules")
+	s := startServer(t, localEndpoint(t).String())
+	cmd := exec.Command(node, "testdata/clients/provider.js", s.endpoints[0].Path)
+	cmd.Env = append(os.Environ(), "NODE_PATH="+modules)
+	end, log := startExample(t, cmd)
+	said := func(text string) {
+		t.Helper()
+		waitFor(t, func() error {
+			if !strings.Contains(log.String(), text) {
+				return errors.New("it has not said " + text)
+			}
+			return nil
+		})
+	}
+	said("registered")
+	c := dialOurs(protoJSON)(t, s.endpoints[0])
+	defer c.close()
+	for _, row := range []struct {
+		method    string
+		arg, want any
+	}{
+		{"Code.Count", "one two three", 3.0},
+		{"Code.Hello", map[string]string{"name": "Ada"}, "hello, Ada"},
+		{"Code.Nothing", nil, nil},
+		{"Code.Relay", "ä", "ä"},
+	} {
+		var got any
+		if err := ask(c, row.method, row.arg, &got); err != nil || got != row.want {
+			t.Errorf("%s = %v, %v; want %v", row.method, got, err, row.want)
+		}
+	}
+	if f := checkCode(t, "Code.Fail", ask(c, "Code.Fail", "a", nil), 7, "no paper"); string(f.Data) != `{"tray":2}` {
+		t.Errorf("the data of its error is %s", f.Data)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := inBackground(ctx, c, "Code.Wait", "first")
+	said("first waits")
+	cancel()
+	checkCode(t, "Code.Wait", receive(t, done), codeCancelled, "cancelled")
+	said("first was cancelled")
+	lost := inBackground(t.Context(), c, "Code.Wait", "last")
+	said("last waits")
+	end()
+	checkCode(t, "what it had", receive(t, lost), codeGone, "has gone")
 }
 
 func TestClientsOfNPM(t *testing.T) {

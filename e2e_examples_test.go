@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-// startExample starts a program, and returns what ends it. What it writes is shown if the test fails.
-func startExample(t *testing.T, cmd *exec.Cmd) (end func()) {
+// startExample starts a program, and returns what ends it, and what it writes.
+func startExample(t *testing.T, cmd *exec.Cmd) (end func(), log *logBuffer) {
 	t.Helper()
-	log := &logBuffer{}
+	log = &logBuffer{}
 	cmd.Stdout, cmd.Stderr = log, log
 	must(t, cmd.Start())
 	end = func() {
@@ -26,7 +26,7 @@ func startExample(t *testing.T, cmd *exec.Cmd) (end func()) {
 			t.Logf("%q says\n%s", cmd.Args, log)
 		}
 	})
-	return end
+	return end, log
 }
 
 // checkProvider has an example register at a daemon and at the next one at its endpoint, which is the path that the example
@@ -35,7 +35,7 @@ func checkProvider(t *testing.T, command ...string) {
 	t.Helper()
 	e := localEndpoint(t)
 	first := startServer(t, e.String())
-	end := startExample(t, exec.Command(command[0], append(command[1:], e.Path)...))
+	end, _ := startExample(t, exec.Command(command[0], append(command[1:], e.Path)...))
 	count := func() {
 		t.Helper()
 		got := printed(t, exec.Command("ipcd", "call", "--wait", "20s", "-e", e.String(), "Words.Count", "--text", "one  two ä\nthree"))
