@@ -1,11 +1,13 @@
 package main
 
-// This file owns the programs in examples/: each of them is run here. Those that want Unix are in e2e_examples_unix_test.go, those
-// of the article in testdata/script/examples.txtar.
+// This file owns the programs in examples/: each of them is run here. Those that want Unix are in e2e_examples_unix_test.go, what
+// differs on Windows in e2e_examples_windows_test.go, those of the article in testdata/script/examples.txtar.
 
 import (
+	"encoding/json"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -61,6 +63,41 @@ func checkGone(s *testServer, name string) error {
 }
 
 func TestProviderOfNode(t *testing.T) { checkProvider(t, needTool(t, "node"), "examples/provider.js") }
+
+// checkAllExamples runs a daemon with examples/all.toml, and calls the services of the workers that are named. The others
+// must not keep it from that.
+func checkAllExamples(t *testing.T, names ...string) {
+	t.Helper()
+	const file = "examples/all.toml"
+	set, _, err := loadSettings(file, true, noEnv, nil)
+	must(t, err)
+	e := localEndpoint(t).String()
+	daemon := exec.Command("ipcd", "run", "--config", file, "--listen", e)
+	startExample(t, daemon)
+	for _, w := range set.Workers {
+		if !slices.Contains(names, w.Name) {
+			continue
+		}
+		for _, service := range w.Services {
+			call := exec.Command("ipcd", "call", "--wait", "20s", "--timeout", "5m", "-e", e, service+".Hello", "name=Ada")
+			if got := printed(t, call); got != "hello, Ada\n" {
+				t.Errorf("%s says %q", service, got)
+			}
+		}
+	}
+	var status Status
+	must(t, json.Unmarshal([]byte(printed(t, exec.Command("ipcd", "worker", "ls", "--json", "-e", e))), &status))
+	if len(status.Workers) != len(set.Workers) {
+		t.Errorf("the daemon has %d workers; want %d", len(status.Workers), len(set.Workers))
+	}
+	for _, w := range status.Workers {
+		if slices.Contains(names, w.Name) && (w.State != "running" || w.Calls != 1 || w.Errors != 0) {
+			t.Errorf("of %s the daemon says %+v", w.Name, w)
+		}
+	}
+	printed(t, exec.Command("ipcd", "stop", "-e", e))
+	must(t, daemon.Wait())
+}
 
 // A parent of Node's calls what ipcd serves over its channel, and the daemon that ipcd passes everything else on to.
 func TestNodeForksIpcd(t *testing.T) {

@@ -76,6 +76,14 @@ func TestGreeters(t *testing.T) {
 	}
 }
 
+// The configuration of all greeters starts all of them.
+func TestAllExamples(t *testing.T) {
+	for _, tool := range []string{"node", "python3", "perl", "go"} {
+		needTool(t, tool)
+	}
+	checkAllExamples(t, "greeter", "greeter-py", "greeter-pl", "greeter-go")
+}
+
 // TestTour runs each line of the tour, and wants what the tour shows.
 func TestTour(t *testing.T) {
 	needTool(t, "curl")
