@@ -187,6 +187,66 @@ func TestReadmeTranscript(t *testing.T) {
 	})
 }
 
+// TestReadmeWorkers runs the worker that the README writes, and types the transcript of the others.
+func TestReadmeWorkers(t *testing.T) {
+	for _, tool := range []string{"node", "python3", "perl", "go", "curl"} {
+		needTool(t, tool)
+	}
+	section := readmeSection(t, "Workers")
+	dir := filepath.Dir(tempSocket(t))
+	env := append(os.Environ(), "XDG_RUNTIME_DIR="+dir, "XDG_STATE_HOME="+dir, "XDG_CONFIG_HOME="+dir, "IPCD_TIMEOUT=5m", "SOCK="+filepath.Join(dir, "ipcd", "ipcd.sock"))
+	shell := func(line string) *exec.Cmd {
+		cmd := exec.Command("sh", "-c", line)
+		cmd.Env = env
+		return cmd
+	}
+	daemon := func(line string) (stop func()) {
+		cmd := shell("exec " + line)
+		startExample(t, cmd)
+		return func() { printed(t, shell("ipcd stop")); must(t, cmd.Wait()) }
+	}
+
+	file := filepath.Join(filepath.Dir(writeProgram(t, "hello.js", codeBlocks(t, section, "js")[0])), "config.toml")
+	must(t, os.WriteFile(file, []byte(codeBlocks(t, section, "toml")[0]), 0o600))
+	stop := daemon("ipcd run --config " + file)
+	if got := printed(t, shell("ipcd call --wait 20s Hello.To name=Ada")); got != "hello, Ada\n" {
+		t.Errorf("the worker says %q", got)
+	}
+	for call, want := range map[string]string{"Hello.To --arg null": "code\":7", "Hello.Who": "code\":-32601"} {
+		if out, err := shell("ipcd call --json " + call).CombinedOutput(); err == nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s: the worker says %s; want %s", call, out, want)
+		}
+	}
+	stop()
+
+	// Of a row of the table, the name and the state are always the same.
+	row := regexp.MustCompile(`(?m)^([a-z-]+) +[\d,]+ .*?[\ds-] +([a-z].*)$`)
+	want := codeBlocks(t, section, "console")[0]
+	var got strings.Builder
+	for line := range strings.Lines(want) {
+		command, ok := strings.CutPrefix(line, "$ ")
+		if !ok {
+			continue
+		}
+		got.WriteString(line)
+		if command, ok := strings.CutSuffix(command, " &\n"); ok {
+			stop = daemon(command)
+			continue
+		}
+		got.WriteString(printed(t, shell(command)))
+		if !strings.HasSuffix(got.String(), "\n") { // an answer of HTTP
+			got.WriteString("\n")
+		}
+	}
+	stop()
+	plain := func(text string) string {
+		return regexp.MustCompile(` {2,}`).ReplaceAllString(row.ReplaceAllString(text, "$1 $2"), "  ")
+	}
+	if plain(got.String()) != plain(want) {
+		t.Errorf("the transcript is now\n%s\nand README.md has\n%s", &got, want)
+	}
+}
+
 // TestReadmeNames wants every command, endpoint and limit that the README names to be there.
 func TestReadmeNames(t *testing.T) {
 	root := newRootCmd()
