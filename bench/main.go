@@ -47,6 +47,10 @@ var sides = []side{
 	{"ipcd-json", "stock-json", "", daemon(), caller("json", "Echo.Say")},
 	{"provider-gob", "ipcd-gob", "", provider, caller("gob", "Far.Say")},
 	{"provider-json", "ipcd-json", "", provider, caller("json", "Far.Say")},
+	{"worker-go-gob", "ipcd-gob", "", worker(1, ""), caller("gob", "Far.Say")},
+	{"worker-go-json", "ipcd-json", "", worker(1, ""), caller("json", "Far.Say")},
+	{"worker-go-4-json", "worker-go-json", "", worker(4, ""), caller("json", "Far.Say")},
+	{"worker-node-json", "node-fork", "node", worker(1, workerJS), caller("json", "Far.Say")},
 }
 
 // A load is how many call at once on one connection, and what each sends and gets back.

@@ -11,6 +11,7 @@ import (
 	"net/rpc"
 	"net/rpc/jsonrpc"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,7 @@ var programs = map[string]func(args []string) error{
 	"serve":   serveProgram,   // PROTOCOL SOCKET
 	"call":    callProgram,    // PROTOCOL SOCKET METHOD
 	"provide": provideProgram, // SOCKET
+	"work":    workProgram,
 }
 
 // Echo is the service of stock servers and of providers.
@@ -70,6 +72,23 @@ func provideProgram(args []string) error {
 	if err != nil {
 		return err
 	}
+	return serveFar(conn)
+}
+
+// workProgram is provideProgram over the channel of a worker.
+func workProgram([]string) error {
+	fd, err := strconv.Atoi(os.Getenv("IPCD_CHANNEL_FD"))
+	if err != nil {
+		return err
+	}
+	conn, err := net.FileConn(os.NewFile(uintptr(fd), "channel"))
+	if err != nil {
+		return err
+	}
+	return serveFar(conn)
+}
+
+func serveFar(conn net.Conn) error {
 	server := rpc.NewServer()
 	server.RegisterName("Far", Echo{})
 	if err := register(conn, "Far.Say"); err != nil {

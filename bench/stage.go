@@ -18,6 +18,9 @@ import (
 //go:embed fork.js
 var forkJS string
 
+//go:embed worker.js
+var workerJS string
+
 const patience = time.Minute // with what takes milliseconds; then it is stuck
 
 // A house has what all stages share.
@@ -180,6 +183,29 @@ func provider(st *stage) error {
 		return err
 	}
 	return st.await("Far.Say")
+}
+
+// worker is a daemon with Far.Say as a worker of so many processes: in Go, or in Node.js if there is a source.
+func worker(instances int, source string) func(*stage) error {
+	return func(st *stage) error {
+		command, ready := []string{st.self, "work"}, "register"
+		if source != "" {
+			path := filepath.Join(st.dir, "worker.js")
+			if err := os.WriteFile(path, []byte(source), 0o600); err != nil {
+				return err
+			}
+			command, ready = []string{"node", path}, "start"
+		}
+		file := filepath.Join(st.dir, "config.toml")
+		text := fmt.Sprintf("[[worker]]\nname = \"far\"\ncommand = [%q, %q]\nservices = [\"Far\"]\nready = %q\ninstances = %d\n", command[0], command[1], ready, instances)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			return err
+		}
+		if err := daemon("--config", file)(st); err != nil {
+			return err
+		}
+		return st.await("Far.Say")
+	}
 }
 
 // caller calls a method of what listens at the stage's socket, with the standard library's client.
