@@ -154,8 +154,13 @@ func (w *worker) launch(number int, spec *workerSettings, version int) (*workerP
 	start := workerStart{spec: spec, limits: l, log: w.log, forker: w.force.forker,
 		env: []string{ownPrefix + "WORKER=" + w.name, ownPrefix + "INSTANCE=" + strconv.Itoa(number)},
 		line: func(stream, text string) {
-			w.said.add(number, stream, text)
-			w.log.info(text, "instance", number, "stream", stream)
+			logged, left := w.said.add(number, stream, text)
+			if left > 0 {
+				w.log.warn("lines of a worker were left out of the log: it prints too many", "instance", number, "lines", left)
+			}
+			if logged {
+				w.log.info(text, "instance", number, "stream", stream)
+			}
 		}}
 	child, err := start.run()
 	if err != nil {

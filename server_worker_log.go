@@ -10,6 +10,9 @@ import (
 const (
 	ringSize  = 64 << 10 // bytes of text that are kept of a worker
 	lineExtra = 64       // what a line costs besides its text
+
+	linesMost = 1000 // of a worker that are logged within linesSpan; of the rest the log has the number
+	linesSpan = time.Second
 )
 
 // A WorkerLine is a line that a worker has printed.
@@ -27,11 +30,16 @@ type lineRing struct {
 	size  int
 	next  int64         // the number of the next line, from 1
 	more  chan struct{} // closed, and replaced, with each line
+
+	began  time.Time // the span that runs
+	logged int       // lines within it
+	left   int       // lines that were not logged
 }
 
 func newLineRing() *lineRing { return &lineRing{next: 1, more: make(chan struct{})} }
 
-func (r *lineRing) add(instance int, stream, text string) {
+// add keeps a line. It reports whether the line is to be logged, and how many before it were not.
+func (r *lineRing) add(instance int, stream, text string) (log bool, left int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.lines = append(r.lines, WorkerLine{time.Now().Format("2006-01-02T15:04:05.000Z07:00"), instance, stream, text})
@@ -43,6 +51,15 @@ func (r *lineRing) add(instance int, stream, text string) {
 	r.next++
 	close(r.more)
 	r.more = make(chan struct{})
+	if now := time.Now(); now.Sub(r.began) >= linesSpan {
+		r.began, r.logged = now, 0
+	}
+	if r.logged++; r.logged > linesMost {
+		r.left++
+		return false, 0
+	}
+	left, r.left = r.left, 0
+	return true, left
 }
 
 // since returns the lines that are kept from the number after on, the number to go on with, and what is closed at the next

@@ -699,3 +699,28 @@ func TestLineRing(t *testing.T) {
 		t.Errorf("after the last one there are %d lines", len(lines))
 	}
 }
+
+// Of a worker that prints without an end the log has so many lines a second, and the number of the others.
+func TestOutputOfAWorkerIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newLineRing()
+		for span := range 3 {
+			logged, missed := 0, 0
+			for range 3 * linesMost {
+				log, left := r.add(1, "stdout", "again")
+				missed += left
+				if log {
+					logged++
+				}
+			}
+			want := 2 * linesMost
+			if span == 0 {
+				want = 0
+			}
+			if logged != linesMost || missed != want {
+				t.Errorf("in second %d, %d lines are logged, and %d said to be missing; want %d and %d", span, logged, missed, linesMost, want)
+			}
+			time.Sleep(linesSpan)
+		}
+	})
+}
