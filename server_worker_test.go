@@ -720,7 +720,7 @@ func TestOutputOfAWorkerIsBounded(t *testing.T) {
 			if logged != linesMost || missed != want {
 				t.Errorf("in second %d, %d lines are logged, and %d said to be missing; want %d and %d", span, logged, missed, linesMost, want)
 			}
-			time.Sleep(linesSpan)
+			<-time.After(linesSpan)
 		}
 	})
 }
