@@ -549,11 +549,11 @@ func cutWords(text, stop string) (words []string, rest string, err error) {
 	return words, rest, nil
 }
 
-// joinWords is the inverse of cutWords.
+// joinWords is the inverse of cutWords, and a shell cuts what it returns in the same way.
 func joinWords(words []string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {
-		if w == "" || strings.ContainsAny(w, " \t\r\n'\"\\?*[]{}()<>|&;$`!#~^") { // what a shell might take for its own
+		if w == "" || strings.ContainsAny(w, " \t\r\n'\"\\?*[]{}()<>|&;$`!#~^") { // the last ones for the shell alone
 			w = quoteWord(w)
 		}
 		quoted[i] = w

@@ -21,8 +21,8 @@ import (
 // plainWord matches what means itself to every shell, wherever in a script it stands.
 var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+,-]+$`)
 
-// shellWord quotes s for a shell, if needed. joinWords quotes only what cutWords would take apart; to a shell, more
-// characters are special.
+// shellWord quotes s for a script, if needed. What joinWords leaves as it is may mean more where a command begins, or in a
+// place that is read twice.
 func shellWord(s string) string {
 	if plainWord.MatchString(s) {
 		return s

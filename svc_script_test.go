@@ -87,9 +87,12 @@ func shellWords(t *testing.T, script string) []string {
 }
 
 func TestShellLineIsWhatWasMeant(t *testing.T) {
-	words := append(oddDeployment().command(), "", "-x", "a\tb", "~", "*", "!", "#", "a=b")
-	if got := shellWords(t, `printf '%s\0' `+shellLine(words...)); !slices.Equal(got, words) {
-		t.Errorf("a shell reads %q; want %q", got, words)
+	words := append(oddDeployment().command(), "", "-x", "a\tb", "~", "a=b", "{a,b}", "a=~", "$HOME", "`a`", "a;b", "a\nb", "ä")
+	words = append(words, strings.Split("!#$%&'()*+,-./:;<=>?@[\\]^_`{|}~", "")...)
+	for _, line := range []string{shellLine(words...), joinWords(words)} {
+		if got := shellWords(t, `printf '%s\0' `+line); !slices.Equal(got, words) {
+			t.Errorf("a shell reads %s as %q; want %q", line, got, words)
+		}
 	}
 	if got := shellLine("rc-update", "add", "ipcd"); got != "rc-update add ipcd" {
 		t.Errorf("shellLine quotes what needs no quotes: %s", got)
@@ -168,9 +171,11 @@ func FuzzShellWord(f *testing.F) {
 		if strings.ContainsRune(word, 0) || len(word) > 1000 {
 			t.Skip("no argument of a program has it")
 		}
-		out, err := exec.Command(sh, "-c", "printf '%s' "+shellWord(word)).Output()
-		if err != nil || string(out) != word {
-			t.Errorf("a shell reads %q as %q, %v", shellWord(word), out, err)
+		for _, quoted := range []string{shellWord(word), joinWords([]string{word})} {
+			out, err := exec.Command(sh, "-c", "printf '%s' "+quoted).Output()
+			if err != nil || string(out) != word {
+				t.Errorf("a shell reads %q as %q, %v", quoted, out, err)
+			}
 		}
 	})
 }
