@@ -65,9 +65,7 @@ func (c *call) target() any {
 // the call can still be given up: its caller need not wait for that, nor the daemon when it stops.
 func (c *call) reply(result any, f *fault) bool {
 	if f == nil && !c.answered.Load() {
-		if f = c.checkResult(result); f == nil {
-			result, f = c.from.encode(c, result)
-		}
+		result, f = c.from.encode(c, result)
 	}
 	if !c.own() {
 		return false
@@ -85,15 +83,6 @@ func (c *call) lost(f *fault) {
 		return
 	}
 	c.reply(nil, f)
-}
-
-// checkResult returns what is wrong with a result by its schema, if that is to be checked.
-func (c *call) checkResult(result any) *fault {
-	d, isDocument := result.(document)
-	if !isDocument || c.m == nil || c.m.described == nil || c.m.described.checks == nil {
-		return nil
-	}
-	return c.m.described.checks.result.check(d, codeInternal, "the result of "+c.method)
 }
 
 // own reserves the answer for the caller of own, who has to send it. It returns false if the call has been answered, or

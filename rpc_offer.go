@@ -24,8 +24,7 @@ type Description struct {
 	Destructive bool        `json:"destructive,omitempty"`
 	Errors      []ErrorNote `json:"errors,omitempty"` // those of its own
 
-	forms  *gobForms     // of a method of a provider
-	checks *methodChecks // nil unless its calls are checked
+	forms *gobForms // of a method of a provider
 }
 
 // An ErrorNote describes an error that a method may answer.
@@ -132,7 +131,6 @@ type offer struct {
 	methods  []Description
 	holds    []string // services whose other names nobody else may offer
 	most     int64    // max_calls of the registration
-	check    bool     // arguments and results have to fit the schemas
 
 	opened atomic.Bool  // calls may come
 	busy   atomic.Int64 // calls that the provider has
@@ -174,19 +172,6 @@ func newOffer(r *Registration, who peer, l *limits) (*offer, *fault) {
 	}
 	slices.SortFunc(o.methods, func(a, b Description) int { return strings.Compare(a.Method, b.Method) })
 	return o, nil
-}
-
-// compile makes what an offer needs before it can be called, or says what is wrong with its schemas.
-func (o *offer) compile() (f *fault) {
-	if !o.check {
-		return nil
-	}
-	for i := range o.methods {
-		if o.methods[i].checks, f = newMethodChecks(&o.methods[i]); f != nil {
-			return f
-		}
-	}
-	return nil
 }
 
 // anyMethod is in the place of a method's name where a provider offers whatever its service is asked for.

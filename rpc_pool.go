@@ -35,15 +35,7 @@ type waitingCall struct {
 
 // newForwarder returns a method that hands its calls to the pool. Arguments and results are passed on verbatim.
 func (p *pool) newForwarder(d *Description) *method {
-	return &method{name: d.Method, doc: d.Doc, described: d, argument: documentType, result: documentType, forward: func(c *call) {
-		if d.checks != nil {
-			if f := d.checks.argument.check(*c.arg.(*document), codeBadArgument, "the argument of "+c.method); f != nil {
-				c.reply(nil, f)
-				return
-			}
-		}
-		p.forward(c, func(bool) {})
-	}}
+	return &method{name: d.Method, doc: d.Doc, described: d, argument: documentType, result: documentType, forward: func(c *call) { p.forward(c, func(bool) {}) }}
 }
 
 // setProviders replaces the providers by a list that is the pool's from now on. The caller has to call goOn without any lock.

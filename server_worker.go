@@ -147,10 +147,10 @@ func (w *worker) offerMethods(spec *workerSettings, methods []offeredMethod, ver
 	if f != nil {
 		return f
 	}
-	if old := w.offer; old != nil && old.version == o.version && old.check == spec.Check && slices.Equal(old.holds, spec.Services) && sameJSON(old.methods, o.methods) {
+	if old := w.offer; old != nil && old.version == o.version && slices.Equal(old.holds, spec.Services) && sameJSON(old.methods, o.methods) {
 		return nil
 	}
-	o.provider, o.holds, o.check = w, spec.Services, spec.Check
+	o.provider, o.holds = w, spec.Services
 	if f := w.server.router.offer(o, w.offer); f != nil {
 		return f
 	}
@@ -207,10 +207,6 @@ func (p *workerProcess) offer(o, _ *offer) *fault {
 		if service, _, _ := strings.Cut(d.Method, "."); !slices.Contains(p.spec.Services, service) {
 			return faultf(codeDenied, "access denied: the worker %s may not offer %s: services of its [[worker]] lacks %s", p.worker.name, d.Method, service)
 		}
-	}
-	o.check = p.spec.Check
-	if f := o.compile(); f != nil {
-		return f
 	}
 	o.id = fmt.Sprintf("%s/%d", p.worker.name, p.number)
 	if most := int64(p.spec.MaxCalls); o.most == 0 || o.most > most {

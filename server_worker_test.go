@@ -321,34 +321,6 @@ start_timeout = "1h"
 	}
 }
 
-// With check the schemas that a worker has registered hold, in both directions.
-func TestWorkerIsChecked(t *testing.T) {
-	const echo = `{"method":"Hand.Echo","argument":{"type":"object","properties":{"n":{"type":"integer"}}},"result":{"type":"object","properties":{"s":{"type":"string"}}}}`
-	s, _ := hire(t, "[[worker]]\nname = \"hand\"\ncommand = [\"hand\", '{\"methods\":["+echo+"]}']\nservices = [\"Hand\"]\ncheck = true\n"+`
-[[worker]]
-name = "vague"
-command = ["hand", '{"methods":[{"method":"Vague.Any","argument":{"type":"thing"}}]}']
-services = ["Vague"]
-check = true
-start_timeout = "1h"
-`)
-	for _, row := range []struct {
-		arg  string
-		code int
-		text string
-	}{{`{"n":1,"s":"x"}`, 0, ""}, {`{"n":"x"}`, codeBadArgument, "at /n"}, {`{"s":1}`, codeInternal, "at /s"}, {`[]`, codeBadArgument, "the argument of Hand.Echo"}} {
-		_, err := asked[document](t, s, "Hand.Echo", document(row.arg))
-		if row.code == 0 {
-			must(t, err)
-			continue
-		}
-		if f := (*fault)(nil); !errors.As(err, &f) || f.Code != row.code || !strings.Contains(f.Text, row.text) {
-			t.Errorf("Hand.Echo(%s): %v; want %d, %s", row.arg, err, row.code, row.text)
-		}
-	}
-	waitPrinted(t, s, "vague", `refused: the schema of the argument of Vague.Any: /type is "thing"`)
-}
-
 func TestWorkerThatDiesIsStartedAgain(t *testing.T) {
 	s, dir := hire(t, oneHand)
 	before := answered[int](t, s, "Hand.Pid", nil)
