@@ -60,11 +60,12 @@ type fault struct {
 
 // faultData is what a program may want to know about a fault of ours.
 type faultData struct {
-	Limit string `json:"limit,omitempty"` // the configuration key of the limit that was reached
-	Max   int64  `json:"max,omitempty"`   // its value: bytes, a count, or the milliseconds of a wait
-	Retry bool   `json:"retry,omitempty"` // the call was not started and may be sent again
-	Near  string `json:"near,omitempty"`  // the nearest existing name
-	Field string `json:"field,omitempty"` // which part of the argument
+	Limit   string `json:"limit,omitempty"`   // the configuration key of the limit that was reached
+	Max     int64  `json:"max,omitempty"`     // its value: bytes, a count, or the milliseconds of a wait
+	Retry   bool   `json:"retry,omitempty"`   // the call was not started and may be sent again
+	Near    string `json:"near,omitempty"`    // the nearest existing name
+	Field   string `json:"field,omitempty"`   // which part of the argument
+	Pointer string `json:"pointer,omitempty"` // which part of what does not fit its schema, as a JSON Pointer; missing for the whole
 }
 
 // json is d as the Data of a fault.
@@ -83,7 +84,7 @@ func (f *fault) data() (d faultData) {
 	if len(f.Data) == 0 || json.Unmarshal(f.Data, &said) != nil {
 		return faultData{}
 	}
-	for name, member := range map[string]any{"limit": &d.Limit, "max": &d.Max, "retry": &d.Retry, "near": &d.Near, "field": &d.Field} {
+	for name, member := range map[string]any{"limit": &d.Limit, "max": &d.Max, "retry": &d.Retry, "near": &d.Near, "field": &d.Field, "pointer": &d.Pointer} {
 		if text, ok := said[name]; ok && json.Unmarshal(text, member) != nil {
 			return faultData{}
 		}

@@ -75,6 +75,7 @@ var soleImporters = map[string][]string{
 	"github.com/Microsoft/go-winio":               {"pipe_windows", "child_channel_windows"},
 	"github.com/pelletier/go-toml/v2":             {"config_file"},
 	"gopkg.in/natefinch/npipe.v2":                 {}, // the tests' own
+	"github.com/google/jsonschema-go/jsonschema":  {"rpc_check"},
 	"github.com/rogpeppe/go-internal/testscript":  {},
 	"github.com/rogpeppe/go-internal/diff":        {"svc_install"},
 	"net/rpc":                                     {"wire_gob"},

@@ -4,8 +4,8 @@ package main
 // also makes a service of a Go type, by reflection.
 //
 // rpc_services.go lists our services, rpc_call.go is a call, rpc_error.go the error of a method, rpc_schema.go describes Go
-// types as JSON Schema, rpc_offer.go has what providers offer, rpc_pool.go forwards calls to them, and rpc_command.go makes methods of programs. A new Go service is a
-// line in rpc_services.go; a new kind of service implements service and is added to the router; a new kind of provider
+// types as JSON Schema, rpc_offer.go has what providers offer, rpc_pool.go forwards calls to them, rpc_check.go holds calls to
+// their schemas, and rpc_command.go makes methods of programs. A new Go service is a line in rpc_services.go; a new kind of service implements service and is added to the router; a new kind of provider
 // implements provider in rpc_pool.go.
 
 import (
@@ -145,8 +145,10 @@ func (r *router) add(name string, s service) error {
 // offer adds what a provider offers, in place of old unless that is nil: all of it, or nothing. The provider gets its first
 // call once the offer is opened.
 func (r *router) offer(o, old *offer) *fault {
-	var f *fault
-	r.change(func() { f = r.offerLocked(o, old) })
+	f := o.compile()
+	if f == nil {
+		r.change(func() { f = r.offerLocked(o, old) })
+	}
 	return f
 }
 

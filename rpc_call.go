@@ -23,8 +23,9 @@ type call struct {
 	deadline time.Time
 	began    time.Time // set only for the log
 	timer    *time.Timer
-	answered atomic.Bool // whoever sets it sends the answer; later results are dropped
-	owing    bool        // the answer has not been sent; guarded by the session
+	checks   atomic.Pointer[methodChecks] // of the provider that has it; nil if that is not checked
+	answered atomic.Bool                  // whoever sets it sends the answer; later results are dropped
+	owing    bool                         // the answer has not been sent; guarded by the session
 
 	repeated bool // it has been given to a second provider; see lost
 
@@ -65,7 +66,9 @@ func (c *call) target() any {
 // the call can still be given up: its caller need not wait for that, nor the daemon when it stops.
 func (c *call) reply(result any, f *fault) bool {
 	if f == nil && !c.answered.Load() {
-		result, f = c.from.encode(c, result)
+		if f = c.checkResult(result); f == nil {
+			result, f = c.from.encode(c, result)
+		}
 	}
 	if !c.own() {
 		return false
@@ -83,6 +86,16 @@ func (c *call) lost(f *fault) {
 		return
 	}
 	c.reply(nil, f)
+}
+
+// checkResult returns what is wrong with a result by its schema, if that is to be checked.
+func (c *call) checkResult(result any) *fault {
+	d, isDocument := result.(document)
+	checks := c.checks.Load()
+	if !isDocument || checks == nil {
+		return nil
+	}
+	return checks.result.check(d, codeInternal, "the result of "+c.method)
 }
 
 // own reserves the answer for the caller of own, who has to send it. It returns false if the call has been answered, or

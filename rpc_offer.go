@@ -129,8 +129,10 @@ type offer struct {
 	version  string
 	share    bool
 	methods  []Description
-	holds    []string // services whose other names nobody else may offer
-	most     int64    // max_calls of the registration
+	holds    []string                 // services whose other names nobody else may offer
+	most     int64                    // max_calls of the registration
+	check    bool                     // arguments and results have to fit the schemas
+	checks   map[string]*methodChecks // by the name that is offered; nil without check
 
 	opened atomic.Bool  // calls may come
 	busy   atomic.Int64 // calls that the provider has
@@ -172,6 +174,34 @@ func newOffer(r *Registration, who peer, l *limits) (*offer, *fault) {
 	}
 	slices.SortFunc(o.methods, func(a, b Description) int { return strings.Compare(a.Method, b.Method) })
 	return o, nil
+}
+
+// compile makes the checks of an offer, or says which of its schemas is none.
+func (o *offer) compile() *fault {
+	if !o.check {
+		return nil
+	}
+	o.checks = make(map[string]*methodChecks, len(o.methods))
+	for i := range o.methods {
+		checks, f := newMethodChecks(&o.methods[i])
+		if f != nil {
+			return f
+		}
+		o.checks[o.methods[i].Method] = checks
+	}
+	return nil
+}
+
+// checksOf returns the checks of calls of a name, or nil if they are not checked.
+func (o *offer) checksOf(name string) *methodChecks {
+	if !o.check {
+		return nil
+	}
+	if own := o.checks[name]; own != nil {
+		return own
+	}
+	service, _, _ := strings.Cut(name, ".")
+	return o.checks[service+"."+anyMethod]
 }
 
 // anyMethod is in the place of a method's name where a provider offers whatever its service is asked for.

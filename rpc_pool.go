@@ -110,12 +110,22 @@ func (p *pool) joinLocked(c waitingCall) (*offer, *fault) {
 	return nil, nil
 }
 
-// hand gives c to a provider, at which a place is reserved for it.
+// hand gives c to a provider, at which a place is reserved for it, unless its argument is not what the provider takes.
 func (p *pool) hand(c waitingCall, o *offer) {
-	o.provider.ask(c.call, func(failed bool) {
+	done := func(failed bool) {
 		p.router.release(o)
 		c.done(failed)
-	})
+	}
+	checks := o.checksOf(c.method)
+	c.checks.Store(checks)
+	if checks != nil {
+		if f := checks.argument.check(*c.arg.(*document), codeBadArgument, "the argument of "+c.method); f != nil {
+			done(true)
+			c.reply(nil, f)
+			return
+		}
+	}
+	o.provider.ask(c.call, done)
 }
 
 // reserveLocked takes a place at the provider with the fewest calls, or returns nil if none has room.

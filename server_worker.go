@@ -212,8 +212,8 @@ func (p *workerProcess) offer(o, _ *offer) *fault {
 	if most := int64(p.spec.MaxCalls); o.most == 0 || o.most > most {
 		o.most = most
 	}
-	o.provider = handing{p, o, o.provider}
-	return nil
+	o.provider, o.check = handing{p, o, o.provider}, p.spec.Check
+	return o.compile()
 }
 
 // open implements registrar.

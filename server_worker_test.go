@@ -294,6 +294,38 @@ func TestWorkerAnswers(t *testing.T) {
 	}
 }
 
+// What a worker is asked and answers has to fit its schemas, the call for which it is started too.
+func TestWorkerIsChecked(t *testing.T) {
+	s, _ := hire(t, `
+[[worker]]
+name = "hand"
+command = ["hand", '{"methods":[{"method":"Hand.Echo","argument":{"items":{"type":["integer","string"]}},"result":{"items":{"type":"integer"}}}]}']
+services = ["Hand"]
+check = true
+lazy = true
+
+[[worker]]
+name = "round"
+command = ["hand", '{"methods":[{"method":"Round.Echo","result":{"$ref":"#"}}]}']
+services = ["Round"]
+check = true
+start_timeout = "1h"
+`)
+	for range 2 {
+		_, err := asked[document](t, s, "Hand.Echo", document(`[1,true]`))
+		checkCode(t, "a wrong argument", err, codeBadArgument, "the argument of Hand.Echo does not fit its schema at /1: type")
+		if pointer := asFault(err).data().Pointer; pointer != "/1" {
+			t.Errorf("data.pointer is %q; want /1", pointer)
+		}
+		_, err = asked[document](t, s, "Hand.Echo", document(`["x"]`))
+		checkCode(t, "a wrong result", err, codeInternal, "the result of Hand.Echo does not fit its schema at /0: type")
+		if got := answered[document](t, s, "Hand.Echo", document(`[1.0]`)); string(got) != "[1.0]" {
+			t.Errorf("[1.0] comes back as %s", got)
+		}
+	}
+	waitPrinted(t, s, "round", "refused: the schema of the result of Round.Echo: it refers to itself")
+}
+
 // A worker calls another one, and what is built in; one that offers what is not its own is refused.
 func TestWorkersCallEachOther(t *testing.T) {
 	s, _ := hire(t, oneHand+`

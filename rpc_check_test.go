@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// checkerFor compiles a schema that is given as JSON.
+func checkerFor(t *testing.T, text string) (*checker, error) {
+	t.Helper()
+	s, err := parseSchema([]byte(text))
+	must(t, err)
+	return newChecker(s)
+}
+
+func TestCheckSaysWhere(t *testing.T) {
+	const order = `{"type":"object","required":["id"],"properties":{"id":{"type":"integer","minimum":1},"a/b~c":{"items":{"$ref":"#/$defs/part%20~1"}},
+		"by":{"additionalProperties":{"$ref":"#/$defs/part%20~1"}},"next":{"anyOf":[{"$ref":"#"},{"type":"null"}]},"pair":{"prefixItems":[{"type":"string"}],"items":{"type":"boolean"}},
+		"all":{"allOf":[{"required":["x"]},{"properties":{"x":{"enum":[1,"b"]}}}]}},"patternProperties":{"^n_":{"type":"number"}},"$defs":{"part /":{"type":"object","properties":{"no":{"type":"integer"}},"additionalProperties":false}}}`
+	for _, test := range []struct{ schema, document, pointer, reason string }{
+		{order, `{"id":1,"a/b~c":[{"no":1}],"by":{"k":{}},"next":{"id":2,"next":null},"pair":["a",true],"all":{"x":"b"},"n_x":1.5,"other":{}}`, "-", ""},
+		{order, `{"id":1.0}`, "-", ""},
+		{order, `{"id":18446744073709551615}`, "-", ""},
+		{order, `{"id":1e400}`, "-", ""},
+		{order, `{"id":1.5}`, "/id", "integer"},
+		{order, `{"id":0}`, "/id", "minimum"},
+		{order, `{}`, "", `missing properties: ["id"]`},
+		{order, `[]`, "", "object"},
+		{order, ``, "", "object"},
+		{order, `{"id":1,"a/b~c":[{},{"no":"x"}]}`, "/a~1b~0c/1/no", "integer"},
+		{order, `{"id":1,"by":{"a":{},"k/":{"more":1}}}`, "/by/k~1", "more"},
+		{order, `{"id":1,"next":{"id":2,"next":{"id":"3"}}}`, "/next/next/id", "integer"},
+		{order, `{"id":1,"pair":["a",true,0]}`, "/pair/2", "boolean"},
+		{order, `{"id":1,"pair":[1]}`, "/pair/0", "string"},
+		{order, `{"id":1,"all":{"x":2}}`, "/all/x", "enum"},
+		{order, `{"id":1,"all":{}}`, "/all", "missing"},
+		{order, `{"id":1,"n_x":"1"}`, "/n_x", "number"},
+		{`{"$schema":"http://json-schema.org/draft-07/schema#","items":[{"type":"string"}],"definitions":{}}`, `["a",1]`, "-", ""},
+		{`{"oneOf":[{"type":"string"},{"type":"integer"}]}`, `true`, "", "oneOf"},
+		{`{}`, `[1e400]`, "-", ""},
+		{`null`, ``, "-", ""},
+		{`null`, `5`, "", "null"},
+		{`{"not":{}}`, `5`, "", "not"},
+	} {
+		c, err := checkerFor(t, test.schema)
+		if err != nil {
+			t.Errorf("%s: %v", test.schema, err)
+			continue
+		}
+		f := c.check(document(test.document), codeBadArgument, "it")
+		if test.pointer == "-" {
+			if f != nil {
+				t.Errorf("%s at %s: %v", test.document, test.schema, f)
+			}
+			continue
+		}
+		if f == nil || f.Code != codeBadArgument || f.data().Pointer != test.pointer || !strings.Contains(f.Text, test.reason) || test.pointer != "" && !strings.Contains(f.Text, " at "+test.pointer+": ") {
+			t.Errorf("%s at %s: %v, %s; want %s at %q", test.document, test.schema, f, f.data().Pointer, test.reason, test.pointer)
+		}
+	}
+}
+
+func TestCheckRefusesSchemas(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"items":{"type":["null","intger"]}}`:     "",
+		`{"type":7}`:                               "type",
+		`{"pattern":"("}`:                          "pattern",
+		`{"$ref":"https://example.org/x"}`:         `/$ref is "https://example.org/x"; expected a JSON Pointer`,
+		`{"items":{"$ref":"other.json#/a"}}`:       `/items/$ref is "other.json#/a"`,
+		`{"$ref":"#/$defs/none"}`:                  "expected a JSON Pointer to a part of this schema",
+		`{"$ref":"#"}`:                             "it refers to itself for the same value",
+		`{"items":{"anyOf":[{"$ref":"#/items"}]}}`: "it refers to itself for the same value",
+		`{"dependencies":{"a":{"$ref":"#"}}}`:      "it refers to itself for the same value",
+		strings.Repeat(`{"allOf":[`, 70) + "{}" + strings.Repeat("]}", 70): "one leading to the next",
+		`{"$dynamicRef":"#x"}`:                                  "$dynamicRef is not supported",
+		`{"properties":{"a":{"$id":"x"}}}`:                      "/properties/a/$id is not supported",
+		`{"$schema":"http://json-schema.org/draft-04/schema#"}`: `$schema is "http://json-schema.org/draft-04/schema#"; expected draft 2020-12 or draft-07`,
+	} {
+		if _, err := checkerFor(t, text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v; want %s", text, err, want)
+		}
+	}
+}
+
+// An answering is a provider that gives back the argument.
+type answering struct{}
+
+func (answering) ask(c *call, done func(bool)) {
+	done(false)
+	c.reply(*c.arg.(*document), nil)
+}
+
+func TestOfferIsChecked(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	var r Registration
+	must(t, json.Unmarshal([]byte(`{"methods":[{"method":"Far.In","argument":{"properties":{"n":{"type":"integer"}}}},
+		{"method":"Far.Out","result":{"items":{"type":"integer"}}},{"method":"Far.*"},{"method":"Far.None","argument":null}]}`), &r))
+	l := defaultLimits()
+	o, f := newOffer(&r, peer{}, &l)
+	if f != nil {
+		t.Fatal(f)
+	}
+	o.check, o.provider = true, answering{}
+	if f := s.router.offer(o, nil); f != nil {
+		t.Fatal(f)
+	}
+	s.router.open(o)
+	for _, k := range clientKinds {
+		if k.http {
+			continue
+		}
+		t.Run(k.name, func(t *testing.T) {
+			c := k.dial(t, s.endpoints[0])
+			defer c.close()
+			for _, test := range []struct {
+				method string
+				arg    any
+				code   int
+				text   string
+			}{
+				{"Far.In", map[string]int{"n": 1}, 0, ""},
+				{"Far.In", map[string]string{"n": "x"}, codeBadArgument, "the argument of Far.In does not fit its schema at /n: type: x has type"},
+				{"Far.Out", []int{1}, 0, ""},
+				{"Far.Out", []string{"x"}, codeInternal, "the result of Far.Out does not fit its schema at /0: type: x has type"},
+				{"Far.Any", []string{"x"}, 0, ""},
+				{"Far.None", struct{}{}, 0, ""},
+				{"Far.None", 5, codeBadArgument, "the argument of Far.None does not fit its schema: type"},
+			} {
+				err := ask(c, test.method, test.arg, nil)
+				if test.code == 0 {
+					must(t, err)
+					continue
+				}
+				checkCode(t, test.method, err, test.code, test.text)
+			}
+		})
+	}
+	o.methods[0].Argument = schema{"$ref": "#"}
+	if f := s.router.offer(o, o); f == nil || f.Code != codeBadArgument || !strings.Contains(f.Text, "the schema of the argument of Far.*: it refers to itself") {
+		t.Errorf("a schema that goes round is answered with %v", f)
+	}
+}
+
+// Whatever schema a provider declares: it is refused, or checks whatever comes, and says where that does not fit.
+func FuzzCheck(f *testing.F) {
+	f.Add([]byte(`{"properties":{"a":{"items":{"$ref":"#/$defs/b"}}},"$defs":{"b":{"type":["integer","null"],"minimum":1}}}`), []byte(`{"a":[1,null,"x"]}`))
+	f.Add([]byte(`{"$schema":"http://json-schema.org/draft-07/schema#","items":[{"const":1}],"additionalItems":{"uniqueItems":true},"dependencies":{"a":["b"]}}`), []byte(`[1,[1,1]]`))
+	f.Add([]byte(`{"patternProperties":{"^a":{"multipleOf":0}},"unevaluatedProperties":false,"if":{"required":["a"]},"then":{"maxProperties":1}}`), []byte(`{"a":1e400}`))
+	l := defaultLimits()
+	f.Fuzz(func(t *testing.T, schemaText, text []byte) {
+		if checkJSON(schemaText, l) != nil || checkJSON(text, l) != nil {
+			return
+		}
+		s, err := parseSchema(bytes.TrimSpace(schemaText))
+		if err != nil {
+			return
+		}
+		c, err := newChecker(s)
+		if err != nil {
+			return
+		}
+		if f := c.check(bytes.TrimSpace(text), codeBadArgument, "it"); f != nil && strings.Contains(f.Text, "cannot be checked") {
+			t.Errorf("%s at %s: %v", text, schemaText, f)
+		}
+	})
+}
