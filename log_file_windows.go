@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime/debug"
+	"sync"
 	"unicode/utf8"
 
 	"golang.org/x/sys/windows/svc/eventlog"
@@ -111,11 +112,11 @@ func (s *serviceLog) report(level logLevel, line []byte) {
 }
 
 // placeholder matches what the event viewer would replace with another text ("ReportEventW function").
-var placeholder = regexp.MustCompile(`%+([0-9])`)
+var placeholder = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`%+([0-9])`) })
 
 // eventText returns a line as the text of an event.
 func eventText(line []byte) string {
-	text := placeholder.ReplaceAllString(string(bytes.TrimSpace(line)), "% $1")
+	text := placeholder().ReplaceAllString(string(bytes.TrimSpace(line)), "% $1")
 	if len(text) <= maxEvent {
 		return text
 	}

@@ -230,7 +230,7 @@ func (w *httpServer) cut() { w.server.Close() }
 
 // routes are the paths that are served. The handlers check the HTTP method, so that all errors have the same form. Only
 // the root has one in its pattern: it is JSON-RPC to those who post, and to others it is nothing.
-var routes = func() *http.ServeMux {
+var routes = sync.OnceValue(func() *http.ServeMux {
 	mux := http.NewServeMux()
 	for pattern, serve := range map[string]func(c *httpConn, rw http.ResponseWriter, r *http.Request){
 		"/healthz":          (*httpConn).health,
@@ -242,7 +242,7 @@ var routes = func() *http.ServeMux {
 		mux.HandleFunc(pattern, func(rw http.ResponseWriter, r *http.Request) { serve(httpConnOf(r), rw, r) })
 	}
 	return mux
-}()
+})
 
 // isRPC reports whether a request is for JSON-RPC.
 func isRPC(r *http.Request) bool {
@@ -283,7 +283,7 @@ func handleHTTP(rw http.ResponseWriter, r *http.Request) {
 		c.notFound(rw, r)
 	default:
 		r.URL.Path, r.URL.RawPath = place, ""
-		routes.ServeHTTP(rw, r)
+		routes().ServeHTTP(rw, r)
 	}
 }
 

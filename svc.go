@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -215,7 +216,9 @@ func commandLine() []string {
 
 // versioned matches a directory that a package manager makes for one version of a program and removes with the
 // next: Homebrew's Cellar, the store of Nix or Guix, asdf's installs.
-var versioned = regexp.MustCompile(`/Cellar/|/(nix|gnu)/store/|/installs/|/v?[0-9]+(\.[0-9]+)+[^/]*/`)
+var versioned = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`/Cellar/|/(nix|gnu)/store/|/installs/|/v?[0-9]+(\.[0-9]+)+[^/]*/`)
+})
 
 // checkPlace refuses a program whose path will not last.
 func checkPlace(path string) error {
@@ -223,7 +226,7 @@ func checkPlace(path string) error {
 	switch {
 	case strings.Contains(slashed, "/go-build"):
 		return faultf(codeApplication, "%s is a temporary build of \"go run\"", path)
-	case versioned.MatchString(slashed):
+	case versioned().MatchString(slashed):
 		return faultf(codeApplication, "%s is the place of one version, which goes with the next upgrade", path)
 	}
 	return nil

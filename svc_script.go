@@ -15,16 +15,17 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
 // plainWord matches what means itself to every shell, wherever in a script it stands.
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+,-]+$`)
+var plainWord = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_./:@%+,-]+$`) })
 
 // shellWord quotes s for a script, if needed. What joinWords leaves as it is may mean more where a command begins, or in a
 // place that is read twice.
 func shellWord(s string) string {
-	if plainWord.MatchString(s) {
+	if plainWord().MatchString(s) {
 		return s
 	}
 	return quoteWord(s)
@@ -41,15 +42,15 @@ func shellLine(words ...string) string {
 
 // managerAccount matches names of users and groups that useradd(8), pw(8) and macOS accept. They do not begin with a
 // dash, and have no character that is special to a shell or in a colon-separated table.
-var managerAccount = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,31}$`)
+var managerAccount = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,31}$`) })
 
 // checkScript refuses what must not be in a script or a property list: names that no user can have, and characters
 // that end a line or are invisible.
 func checkScript(d *deployment) error {
-	if d.RunAs != "" && !managerAccount.MatchString(d.RunAs) {
+	if d.RunAs != "" && !managerAccount().MatchString(d.RunAs) {
 		return usagef("--run-as: %q cannot be the name of a user", shorten(d.RunAs, 60)).withHint("name a user that the system has: id NAME")
 	}
-	if d.AllowGroup != "" && !managerAccount.MatchString(d.AllowGroup) {
+	if d.AllowGroup != "" && !managerAccount().MatchString(d.AllowGroup) {
 		return usagef("--allow-group: %q cannot be the name of a group", shorten(d.AllowGroup, 60)).withHint("name a group that the system has")
 	}
 	if !path.IsAbs(d.Program) {
