@@ -127,6 +127,22 @@ func readLineWith(t *testing.T, conn net.Conn, word string) string {
 	}
 }
 
+// A stop waits for a provider that never answers as long as it does for a method: for the limit drain.
+func TestStopWithProviderThatNeverAnswers(t *testing.T) {
+	s := startServerWith(t, func(l *limits) { l.Drain = 50 * time.Millisecond }, localEndpoint(t))
+	mute := noDeadline(s.connect())
+	register(t, mute, `["Mute.Say"]`)
+	c := newLineCaller(t, s.endpoints[0], false)
+	defer c.close()
+	done := inBackground(t.Context(), c, "Mute.Say", "a")
+	readLine(t, mute)
+	if err := s.stop(t.Context()); err == nil {
+		t.Error("a stop that had to cut a call says nothing of it")
+	}
+	checkCode(t, "the call", receive(t, done), codeShuttingDown, "")
+	readAll(t, mute) // its connection has ended
+}
+
 // A provider that reads nothing, or not what it is answered, holds up its own callers and no others, and not for longer than
 // the limit write.
 func TestProviderThatReadsNothing(t *testing.T) {
