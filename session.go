@@ -119,8 +119,10 @@ type sessionState struct {
 // newSession returns a session with p that reads from in and writes to w. With a finder it has to be served; without
 // one, whoever waits for an answer reads.
 func newSession(sh *shared, p *peer, c codec, in *input, w io.Writer, l *limits, log *logger) *session {
+	out := newOutput(w, l.Write, in.account)
+	out.broken = func() { in.stopAt(time.Now()) } // a peer that cannot be answered need not be read
 	return &session{
-		shared: sh, finder: sh.finder, peer: p, codec: c, in: in, out: newOutput(w, l.Write, in.account), log: log, limits: l,
+		shared: sh, finder: sh.finder, peer: p, codec: c, in: in, out: out, log: log, limits: l,
 		room: make(chan struct{}, 1), answered: make(chan struct{}), done: make(chan struct{}),
 		state: sessionState{
 			reading: sh.finder != nil, steady: sh.finder != nil,
@@ -390,16 +392,13 @@ func (s *session) stopReading(m *message, err error) {
 	})
 }
 
-// flush sends the answers that were appended. If that fails the session stops reading: a peer that cannot be answered
-// need not be read.
+// flush sends the answers that were appended.
 func (s *session) flush() {
 	if s.asking.Load() {
 		s.flushAside()
 		return
 	}
-	if s.out.flush() != nil {
-		s.in.stopAt(time.Now())
-	}
+	s.out.flush()
 }
 
 // flushAside flushes in another goroutine: a peer that does not read must not block the caller.
@@ -409,11 +408,7 @@ func (s *session) flushAside() {
 	if s.isDone() || !s.out.claim() {
 		return
 	}
-	s.wg.Go(func() {
-		if s.out.flushClaimed() != nil {
-			s.in.stopAt(time.Now())
-		}
-	})
+	s.wg.Go(s.out.flushClaimed)
 }
 
 // isDone reports whether the session is over. If it is not, and mu is held, nobody waits for wg yet, and wg.Go is safe.

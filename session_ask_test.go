@@ -510,3 +510,25 @@ func TestEndThatCannotAskIsOver(t *testing.T) {
 		t.Error("serve says nothing of a peer that did not read")
 	}
 }
+
+// A peer that does not read is not read either, whoever finds that out: here it is one who appends, while a call of ours is out.
+func TestWhoDoesNotReadIsNotRead(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	l := defaultLimits()
+	l.Write = time.Millisecond
+	in := newInput(ours, l)
+	s := newSession(&shared{finder: newRouter(), meter: &meter{}, foreman: &foreman{}}, &peer{}, newJSONCodec(in, l, framingValue), in, ours, &l, nil)
+	served := make(chan error, 1)
+	go func() { served <- s.serve() }()
+	_, _, err := s.enlist(&pendingCall{method: "Far.Say", wake: make(chan struct{}, 1)})
+	must(t, err)
+	for range 2 {
+		err = s.out.append(s.codec, &message{kind: notification}, strings.Repeat("a", 2*outputFull))
+	}
+	if err == nil {
+		t.Error("what is sent to one who does not read is sent")
+	}
+	receive(t, served)
+	ours.Close()
+}

@@ -20,6 +20,7 @@ const (
 type output struct {
 	dst     patientWriter
 	account *account
+	broken  func() // called once, by whoever writes, when a write fails; may be nil
 
 	mu      sync.Mutex
 	written *sync.Cond
@@ -126,11 +127,10 @@ func (o *output) claim() bool {
 }
 
 // flushClaimed does the writing that claim has reserved.
-func (o *output) flushClaimed() error {
+func (o *output) flushClaimed() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.flushLocked()
-	return o.err
 }
 
 // drain returns once everything that was appended has been written, by whichever goroutine, or has failed to be.
@@ -183,6 +183,9 @@ func (o *output) flushLocked() {
 		o.buf, o.spare, o.told = o.spare[:0], nil, 0
 		o.mu.Unlock()
 		_, err := o.dst.Write(b)
+		if err != nil && o.broken != nil {
+			o.broken()
+		}
 		o.mu.Lock()
 		o.account.release(told)
 		if o.large = len(b) > outputKeep; cap(b) <= outputKeep {
