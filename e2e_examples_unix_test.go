@@ -113,12 +113,15 @@ func TestTour(t *testing.T) {
 	printed(t, shell("IPCD_ENDPOINT="+s.endpoints[0].String(), "-e", "examples/tour.sh"))
 }
 
-// TestTestOfAService runs what docs/services.md shows of testing a provider.
+// TestTestOfAService runs what docs/services.md shows of testing a provider, and a worker.
 func TestTestOfAService(t *testing.T) {
 	needTool(t, "python3")
+	needTool(t, "node")
 	page, err := os.ReadFile("docs/services.md")
 	must(t, err)
-	if got := printed(t, exec.Command("sh", "-c", codeBlocks(t, string(page), "sh")[0])); got != "3\n" {
-		t.Errorf("it prints %q; want 3", got)
+	for i, want := range []string{"3\n", "hello, Ada\nhello, Ada\n"} {
+		if got := printed(t, exec.Command("sh", "-ec", codeBlocks(t, string(page), "sh")[i])); got != want {
+			t.Errorf("it prints %q; want %q", got, want)
+		}
 	}
 }
