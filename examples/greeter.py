@@ -1,11 +1,13 @@
 # A service as a worker, which answers calls over the channel that whoever started it has made: a line is a message
-import json, os
+import io, json, os
 
-channel = int(os.environ.pop("IPCD_CHANNEL_FD"))
-lines, out = open(channel, encoding="utf-8"), open(channel, "w", encoding="utf-8", closefd=False)
+pipe = os.environ.pop("IPCD_CHANNEL_PIPE", None) # on Windows
+channel = open(pipe or int(os.environ.pop("IPCD_CHANNEL_FD")), "r+b", buffering=0)
+lines, out = io.BufferedReader(channel), io.BufferedWriter(channel)
 
 def send(**message):
-    print(json.dumps({"jsonrpc": "2.0", **message}), file=out, flush=True)
+    out.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+    out.flush()
 
 def hello(person):
     return f"hello, {person['name']}"
