@@ -1,11 +1,14 @@
 package main
 
-// This file owns the figures of Ipcd.Status.
+// This file owns the figures of Ipcd.Status, and what docs/protocol.md says of what the service Ipcd answers.
 
 import (
 	"bufio"
 	"fmt"
 	"io"
+	"os"
+	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -59,5 +62,30 @@ func TestStatusAddsUp(t *testing.T) {
 				t.Errorf("%d calls, %d of them errors, %d rejected; want %d, %d and %d", c, e, r, test.calls, test.errors, test.rejected)
 			}
 		})
+	}
+}
+
+// TestProtocolHasEveryMember wants docs/protocol.md to name each member of Ipcd.Status, and of what the methods for workers
+// take and answer, and each method.
+func TestProtocolHasEveryMember(t *testing.T) {
+	page, err := os.ReadFile("docs/protocol.md")
+	must(t, err)
+	_, section, _ := strings.Cut(string(page), "\n## 11. ")
+	section, _, _ = strings.Cut(section, "\n## ")
+	want := func(name, of string) {
+		t.Helper()
+		if !strings.Contains(section, "`"+name+"`") && !strings.Contains(section, `"`+name+`"`) && !strings.Contains(section, "`Ipcd."+name) {
+			t.Errorf("docs/protocol.md, section 11, does not have %s of %s", name, of)
+		}
+	}
+	for _, of := range []reflect.Type{reflect.TypeFor[Status](), reflect.TypeFor[WorkerStatus](), reflect.TypeFor[ProcessStatus](), reflect.TypeFor[WorkerLogQuery](),
+		reflect.TypeFor[WorkerLogAnswer](), reflect.TypeFor[WorkerLine]()} {
+		for i := range of.NumField() {
+			name, _, _ := strings.Cut(of.Field(i).Tag.Get("json"), ",")
+			want(name, of.Name())
+		}
+	}
+	for of, i := reflect.TypeFor[*Ipcd](), 0; i < of.NumMethod(); i++ {
+		want(of.Method(i).Name, "Ipcd")
 	}
 }
