@@ -87,6 +87,9 @@ func workerFault(err error, name string) error {
 	if near := f.data().Near; near != "" {
 		return f.withHint("did you mean %s?", near)
 	}
+	if f.Code == codeApplication && strings.HasPrefix(f.Text, "there is no worker ") {
+		return f.withHint("see which there are: ipcd worker ls")
+	}
 	if f.Code == codeApplication {
 		return f.withHint("see its output: ipcd worker logs %s; all workers: ipcd worker ls", name)
 	}

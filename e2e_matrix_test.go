@@ -109,6 +109,13 @@ func workService() {
 	<-over
 }
 
+// workplace is a directory for workers of s. On Windows it cannot go before they do.
+func workplace(t *testing.T, s *testServer) string {
+	dir := t.TempDir()
+	t.Cleanup(s.halt)
+	return dir
+}
+
 // A serviceKind is one way in which a service can be there.
 type serviceKind struct {
 	name  string // of the service, too
@@ -125,7 +132,7 @@ var serviceKinds = []serviceKind{
 		startExample(t, exec.Command("provide", s.endpoints[0].String(), "Registered"))
 	}},
 	{"Worker", func(t *testing.T, s *testServer) {
-		s.force.employ(workersOf(t, t.TempDir(), "[[worker]]\nname = \"worker\"\ncommand = [\"work\", \"Worker\"]\nservices = [\"Worker\"]\ninstances = 2\n"))
+		s.force.employ(workersOf(t, workplace(t, s), "[[worker]]\nname = \"worker\"\ncommand = [\"work\", \"Worker\"]\nservices = [\"Worker\"]\ninstances = 2\n"))
 	}},
 	{"Command", func(t *testing.T, s *testServer) {
 		serve(t, s, "Command.Echo", "--", "probe", "cat")
@@ -342,7 +349,7 @@ var mortals = []mortal{
 		lives.Wait()
 	}},
 	{"worker", func(t *testing.T, s *testServer, over context.Context, deaths <-chan struct{}) {
-		s.force.employ(workersOf(t, t.TempDir(), fmt.Sprintf("[[worker]]\nname = \"mixed\"\ncommand = [\"work\", \"Mixed\"]\nservices = [\"Mixed\"]\ninstances = %d\n", mixedProviders)))
+		s.force.employ(workersOf(t, workplace(t, s), fmt.Sprintf("[[worker]]\nname = \"mixed\"\ncommand = [\"work\", \"Mixed\"]\nservices = [\"Mixed\"]\ninstances = %d\n", mixedProviders)))
 		w, f := s.force.find("mixed")
 		if f != nil {
 			t.Error(f)

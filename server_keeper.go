@@ -18,7 +18,7 @@ const (
 	firstPause = 100 * time.Millisecond // between the end of a process and the next start; it doubles each time
 	mostPause  = 30 * time.Second
 	steadyFor  = 10 * time.Second // a process that has run for as long as that was no failure
-	startsMost = 10               // within startsSpan: then the worker is parked
+	startsMost = 10               // that end in a failure within startsSpan: then the worker is parked
 	startsSpan = time.Minute
 )
 
@@ -27,9 +27,9 @@ type keeper struct {
 	w      *worker
 	number int // from 1
 
-	starts []time.Time   // within startsSpan
-	pause  time.Duration // that was taken before the last start
-	next   time.Time     // not to be started before
+	failures []time.Time   // within startsSpan
+	pause    time.Duration // that was taken before the last start
+	next     time.Time     // not to be started before
 
 	resting bool // its process has ended as it should, and is not started again; guarded by the worker's mu
 }
@@ -38,8 +38,12 @@ type keeper struct {
 func (k *keeper) run() {
 	for k.await() {
 		p, err := k.start()
+		early := (*earlyEnd)(nil)
 		switch {
 		case err == errNotNeeded:
+			continue
+		case errors.As(err, &early):
+			k.settle(early.p, early.Error())
 			continue
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission): // no more so in a moment
 			k.w.log.error("a worker is parked", "why", err, "hint", cmp.Or(hintFor(err), "ipcd worker start "+k.w.name))
@@ -110,8 +114,6 @@ func (k *keeper) start() (*workerProcess, error) {
 	w.mu.Lock()
 	spec, version := w.spec, w.version
 	w.mu.Unlock()
-	now := time.Now()
-	k.starts = append(slices.DeleteFunc(k.starts, func(t time.Time) bool { return now.Sub(t) > startsSpan }), now)
 	p, err := w.launch(k.number, spec, version)
 	if err != nil {
 		return nil, err
@@ -132,14 +134,22 @@ func (k *keeper) start() (*workerProcess, error) {
 			continue
 		case <-p.over:
 			w.gone(p)
-			return nil, faultf(codeApplication, "it %s before it was ready", p.how())
+			return nil, &earlyEnd{p, fmt.Sprintf("it %s before it was ready", p.how())}
 		case <-late.C:
 			p.kill()
 			w.gone(p)
-			return nil, faultf(codeApplication, "it was not ready within %s (start_timeout); it is ready once it has called Ipcd.Register", formatDuration(spec.StartTimeout))
+			return nil, &earlyEnd{p, fmt.Sprintf("it was not ready within %s (start_timeout); it is ready once it has called Ipcd.Register", formatDuration(spec.StartTimeout))}
 		}
 	}
 }
+
+// An earlyEnd is why a process has ended that had not been ready.
+type earlyEnd struct {
+	p    *workerProcess
+	text string
+}
+
+func (e *earlyEnd) Error() string { return e.text }
 
 // errNotNeeded is why a process was ended that had not been ready.
 var errNotNeeded = errors.New("it is not needed any more")
@@ -180,6 +190,9 @@ func (k *keeper) attend(p *workerProcess) *workerProcess {
 	w := k.w
 	health := newAlarm(p.spec.Health)
 	defer func() { health.stop() }()
+	healthy := make(chan bool, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	for {
 		d, changed := k.duty(p)
 		switch d {
@@ -195,7 +208,9 @@ func (k *keeper) attend(p *workerProcess) *workerProcess {
 		case <-idle.C():
 			w.rest()
 		case <-health.C():
-			if !p.answers() {
+			go func() { healthy <- p.answers(ctx) }()
+		case well := <-healthy:
+			if !well {
 				w.log.error("a worker does not answer, and is ended", "instance", k.number, "limit", "health", "max", p.spec.Health)
 				p.kill()
 			}
@@ -213,7 +228,7 @@ func (k *keeper) attend(p *workerProcess) *workerProcess {
 func (k *keeper) replace(p *workerProcess) *workerProcess {
 	w := k.w
 	w.mu.Lock()
-	overlap, version := w.spec.Overlap, w.version
+	overlap, version := w.spec.Overlap && w.version != w.stopsFirst, w.version
 	w.mu.Unlock()
 	if !overlap {
 		w.retire(p)
@@ -225,9 +240,7 @@ func (k *keeper) replace(p *workerProcess) *workerProcess {
 	}
 	if err != nil {
 		w.log.error("a worker could not be replaced; the old process goes on", "instance", k.number, "error", err)
-		w.mu.Lock()
-		p.version, w.last = version, err.Error()
-		w.mu.Unlock()
+		w.change(func() { p.version, w.unreplaced = version, err.Error() })
 		return p
 	}
 	w.force.wg.Go(func() { w.retire(p) })
@@ -263,8 +276,8 @@ func (w *worker) rest() {
 }
 
 // answers reports whether p says anything at all when it is asked whether it is there.
-func (p *workerProcess) answers() bool {
-	ctx, cancel := context.WithTimeout(context.Background(), p.spec.Health)
+func (p *workerProcess) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, p.spec.Health)
 	defer cancel()
 	err := p.session.ask(ctx, "Ipcd.Ping", nil, nil, nil)
 	return ctx.Err() == nil || err == nil
@@ -353,6 +366,12 @@ func (k *keeper) ended(p *workerProcess) {
 	if time.Since(p.began) >= steadyFor {
 		k.pause = 0
 	}
+	k.settle(p, how)
+}
+
+// settle does what the settings say of a process that has ended by itself.
+func (k *keeper) settle(p *workerProcess, how string) {
+	w := k.w
 	if r := p.spec.Restart; r == restartNever || r == restartOnFailure && p.exitCode() == 0 {
 		w.change(func() { k.resting, w.last = true, how })
 		return
@@ -363,12 +382,14 @@ func (k *keeper) ended(p *workerProcess) {
 // failed has the next start wait, or parks the worker if there were too many.
 func (k *keeper) failed(why string) {
 	w := k.w
+	now := time.Now()
+	k.failures = append(slices.DeleteFunc(k.failures, func(t time.Time) bool { return now.Sub(t) > startsSpan }), now)
 	k.pause = min(max(2*k.pause, firstPause), mostPause)
-	k.next = time.Now().Add(k.pause)
+	k.next = now.Add(k.pause)
 	parked := ""
-	if len(k.starts) >= startsMost {
-		parked = fmt.Sprintf("started %d times within %s; the last time %s", len(k.starts), formatDuration(startsSpan), why)
-		k.starts, k.pause, k.next = nil, 0, time.Time{}
+	if len(k.failures) >= startsMost {
+		parked = fmt.Sprintf("started %d times within %s; the last time %s", len(k.failures), formatDuration(startsSpan), why)
+		k.failures, k.pause, k.next = nil, 0, time.Time{}
 		w.log.error("a worker is parked", "why", parked, "hint", "ipcd worker start "+w.name)
 	} else {
 		w.log.warn("a worker is started again", "instance", k.number, "why", why, "after", k.pause)

@@ -28,21 +28,23 @@ type worker struct {
 	offering sync.Mutex
 	offer    *offer // what the router has of the worker; guarded by offering
 
-	mu       sync.Mutex
-	changed  chan struct{} // closed, and replaced, whenever something has changed that keepers wait for
-	spec     *workerSettings
-	version  int              // of spec: processes of an older one are replaced
-	over     bool             // it is no longer configured, or the daemon stops
-	halted   bool             // by "ipcd worker stop"
-	wanted   bool             // a call has come since a lazy worker was idle
-	parked   string           // why it is not started any more; empty if it is
-	keepers  []*keeper        // each has one process running
-	running  []*workerProcess // in the order in which they were started
-	lastCall time.Time        // when the last call ended
-	restarts int              // after processes that ended by themselves
-	asked    int64            // calls
-	failed   int64            // of these, answered with an error or not at all
-	last     string           // how the last process ended that did so by itself
+	mu         sync.Mutex
+	changed    chan struct{} // closed, and replaced, whenever something has changed that keepers wait for
+	spec       *workerSettings
+	version    int              // of spec: processes of an older one are replaced
+	stopsFirst int              // a version for which the old processes end before new ones are started
+	unreplaced string           // why processes of an older version go on; empty if none does
+	over       bool             // it is no longer configured, or the daemon stops
+	halted     bool             // by "ipcd worker stop"
+	wanted     bool             // a call has come since a lazy worker was idle
+	parked     string           // why it is not started any more; empty if it is
+	keepers    []*keeper        // each has one process running
+	running    []*workerProcess // in the order in which they were started
+	lastCall   time.Time        // when the last call ended
+	restarts   int              // after processes that ended by themselves
+	asked      int64            // calls
+	failed     int64            // of these, answered with an error or not at all
+	last       string           // how the last process ended that did so by itself
 }
 
 // newWorker returns a worker of which nothing runs yet.
@@ -54,6 +56,9 @@ func newWorker(f *workforce, spec *workerSettings) (*worker, error) {
 	w := &worker{server: f.server, force: f, name: spec.Name, spec: spec, said: newLineRing(), changed: make(chan struct{}),
 		who: peer{Transport: "fork", Known: true, UID: own.UID, GID: own.GID, User: own.User, SID: own.SID, worker: spec.Name},
 		log: f.server.log.with("worker", spec.Name)}
+	if u, err := findUser(spec.RunAs); spec.RunAs != "" && err == nil {
+		w.who.UID, w.who.GID, w.who.User = u.uid, u.gid, u.name
+	}
 	w.calls = &pool{router: f.server.router, lacks: w.lacks}
 	return w, nil
 }

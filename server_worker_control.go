@@ -114,8 +114,18 @@ func (i *Ipcd) WorkerStart(ctx context.Context, name string) (WorkerStatus, erro
 	if err != nil {
 		return WorkerStatus{}, err
 	}
-	w.change(func() { w.halted = false; w.wanted = true; w.forgiveLocked() })
-	return w.until(ctx, "running")
+	return w.order(ctx, func() {})
+}
+
+// order has the worker run after a change of its state, and waits until it does.
+func (w *worker) order(ctx context.Context, f func()) (WorkerStatus, error) {
+	failures := 0
+	w.change(func() {
+		f()
+		w.halted, w.wanted, failures = false, true, w.restarts
+		w.forgiveLocked()
+	})
+	return w.until(ctx, "running", failures)
 }
 
 // WorkerStop stops a worker, and returns when it has ended.
@@ -125,15 +135,19 @@ func (i *Ipcd) WorkerStop(ctx context.Context, name string) (WorkerStatus, error
 		return WorkerStatus{}, err
 	}
 	w.change(func() { w.halted = true })
-	return w.until(ctx, "stopped")
+	return w.until(ctx, "stopped", 0)
 }
 
 // WorkerRestart stops a worker and starts it again. Calls that come meanwhile wait.
 func (i *Ipcd) WorkerRestart(ctx context.Context, name string) (WorkerStatus, error) {
-	if s, err := i.WorkerStop(ctx, name); err != nil {
-		return s, err
+	w, err := i.controlled(ctx, name)
+	if err != nil {
+		return WorkerStatus{}, err
 	}
-	return i.WorkerStart(ctx, name)
+	return w.order(ctx, func() {
+		w.replaceLocked()
+		w.stopsFirst = w.version
+	})
 }
 
 // WorkerReload has new processes take the place of those that run, and returns when they have.
@@ -142,16 +156,15 @@ func (i *Ipcd) WorkerReload(ctx context.Context, name string) (WorkerStatus, err
 	if err != nil {
 		return WorkerStatus{}, err
 	}
-	w.change(func() { w.version++; w.halted = false; w.wanted = true; w.forgiveLocked() })
-	return w.until(ctx, "running")
+	return w.order(ctx, w.replaceLocked)
 }
 
-// until waits until the worker is in a state, with no process of an older version, or will not get there.
-func (w *worker) until(ctx context.Context, state string) (WorkerStatus, error) {
+// until waits until the worker is in a state, with no process of an older version, or will not get there by itself: failures is
+// how many starts had failed before.
+func (w *worker) until(ctx context.Context, state string, failures int) (WorkerStatus, error) {
 	for {
 		w.mu.Lock()
-		now, why, changed, old := w.stateLocked(), w.whyLocked(), w.changed, 0
-		ready := 0
+		now, why, changed, ready, old := w.stateLocked(), w.whyLocked(), w.changed, 0, 0
 		for _, p := range w.running {
 			switch {
 			case p.version != w.version:
@@ -161,20 +174,21 @@ func (w *worker) until(ctx context.Context, state string) (WorkerStatus, error) 
 			}
 		}
 		there := now == state && (state != "running" || old == 0 && ready >= w.spec.Instances)
-		last := w.last
+		failed, unreplaced, last := w.restarts > failures, w.unreplaced, w.last
 		w.mu.Unlock()
 		switch {
+		case state == "running" && unreplaced != "":
+			return w.status(), faultf(codeApplication, "the worker %s was not replaced, and goes on as it was: %s", w.name, unreplaced)
 		case there:
 			return w.status(), nil
-		case why != "" && state == "running":
+		case state == "running" && why != "":
 			return w.status(), faultf(codeApplication, "the worker %s %s", w.name, why)
+		case state == "running" && failed:
+			return w.status(), faultf(codeApplication, "the worker %s does not start: %s; it is tried again", w.name, last)
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			if last != "" {
-				return w.status(), faultf(codeDeadline, "the worker %s is %s: %s", w.name, now, last)
-			}
 			return w.status(), context.Cause(ctx)
 		}
 	}

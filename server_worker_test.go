@@ -125,6 +125,11 @@ func clumsy() {
 	switch os.Args[1] {
 	case "early":
 		os.Exit(7)
+	case "once": // at a second time it ends at once
+		if os.Mkdir("there", 0o700) != nil {
+			os.Exit(7)
+		}
+		say(conn, offer)
 	case "mute":
 	default:
 		say(conn, offer)
@@ -623,7 +628,6 @@ func TestKeeperBacksOffAndParks(t *testing.T) {
 		var starts []time.Duration
 		for k.await() && w.parked == "" {
 			starts = append(starts, time.Since(began))
-			k.starts = append(k.starts, time.Now())
 			k.failed("it ended with exit code 1")
 			if w.parked != "" {
 				w.change(func() { w.over = true })
@@ -683,6 +687,57 @@ func TestCancelReachesWorkers(t *testing.T) {
 		t.Errorf("a call that was cancelled is answered with %s", answer)
 	}
 	waitPrinted(t, s, "hand", "left: context canceled")
+}
+
+// Calls that come while a worker is restarted wait.
+func TestCallsWaitForARestart(t *testing.T) {
+	s, dir := hire(t, oneHand)
+	file := filepath.Join(dir, "free")
+	go asked[bool](t, s, "Hand.Block", file)
+	waitPrinted(t, s, "hand", "blocked")
+	restarted := make(chan error, 1)
+	go func() { _, err := asked[WorkerStatus](t, s, "Ipcd.WorkerRestart", "hand"); restarted <- err }()
+	waitFor(t, func() error {
+		if got := workerStatus(t, s, "hand").Processes; len(got) == 0 || got[0].State != "leaving" {
+			return fmt.Errorf("it has %+v", got)
+		}
+		return nil
+	})
+	meanwhile := make(chan error, 1)
+	go func() { _, err := asked[int](t, s, "Hand.Pid", nil); meanwhile <- err }()
+	waitFor(t, func() error {
+		if got := workerStatus(t, s, "hand"); got.Waiting == 0 && got.Errors == 0 {
+			return fmt.Errorf("no call has come: %+v", got)
+		}
+		return nil
+	})
+	must(t, os.WriteFile(file, nil, 0o600))
+	must(t, receive(t, meanwhile))
+	must(t, receive(t, restarted))
+}
+
+// restart = "never" holds for a program that ends before it is ready, too.
+func TestNeverIsNever(t *testing.T) {
+	s, _ := hire(t, "[[worker]]\nname = \"early\"\ncommand = [\"clumsy\", \"early\"]\nservices = [\"Early\"]\nrestart = \"never\"\n")
+	waitFor(t, func() error {
+		got := workerStatus(t, s, "early")
+		if got.Restarts > 1 {
+			t.Fatalf("it was started again: %+v", got)
+		}
+		if got.State != "ended" {
+			return fmt.Errorf("it is %+v", got)
+		}
+		return nil
+	})
+}
+
+// A reload after which the old process goes on has not succeeded.
+func TestReloadThatFailsSaysSo(t *testing.T) {
+	s, _ := hire(t, "[[worker]]\nname = \"once\"\ncommand = [\"clumsy\", \"once\"]\nservices = [\"Clumsy\"]\n")
+	answered[string](t, s, "Clumsy.Well", nil)
+	if got, err := asked[WorkerStatus](t, s, "Ipcd.WorkerReload", "once"); err == nil {
+		t.Errorf("the reload that has failed says %+v", got)
+	}
 }
 
 // The ring keeps the last lines, and no more than its size.

@@ -7,6 +7,8 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os/exec"
 	"slices"
 	"sync"
@@ -75,7 +77,11 @@ func checkWorkers(set settings) error {
 func checkWorker(spec *workerSettings) error {
 	program, err := exec.LookPath(spec.Command[0])
 	if err != nil {
-		return faultf(codeApplication, "%s cannot be started: %w", spec.Command[0], err).withHint("look at the spelling, or give the whole path")
+		f := faultf(codeApplication, "cannot start %s: there is no such program", spec.Command[0])
+		if !errors.Is(err, exec.ErrNotFound) && !errors.Is(err, fs.ErrNotExist) {
+			f = faultf(codeApplication, "cannot start %s: it is no program that can be run: %w", spec.Command[0], withoutPath(err))
+		}
+		return f.withHint("look at the spelling, or give the whole path")
 	}
 	for _, path := range []string{program, spec.Directory} {
 		if f := distrustFile(path); f != nil {
@@ -166,7 +172,7 @@ func (w *worker) follow(spec *workerSettings) {
 	w.change(func() {
 		w.spec = spec
 		if !sameJSON(started(*old), started(*spec)) {
-			w.version++
+			w.replaceLocked()
 		}
 		w.forgiveLocked()
 	})
@@ -177,6 +183,12 @@ func (w *worker) follow(spec *workerSettings) {
 func started(spec workerSettings) workerSettings {
 	spec.Instances, spec.Lazy, spec.Idle, spec.Restart, spec.Overlap, spec.StartTimeout = 0, false, 0, "", false, 0
 	return spec
+}
+
+// replaceLocked has new processes take the place of those that run.
+func (w *worker) replaceLocked() {
+	w.version++
+	w.unreplaced = ""
 }
 
 // forgiveLocked has a worker that was parked, or rests, be started again.
