@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -235,15 +234,6 @@ func (p argumentParser) file(name string) (any, error) {
 	}
 	defer f.Close()
 	return p.read(name, f)
-}
-
-// withoutPath returns an error of the file system without what was done to which file.
-func withoutPath(err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
 }
 
 // read reads JSON.

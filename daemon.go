@@ -157,11 +157,25 @@ func (d *daemon) listen(ctx context.Context) (err error) {
 	if err := d.server.unclaimed(); err != nil {
 		return err
 	}
-	d.server.force.employ(d.set.Workers)
+	d.employ()
 	for _, l := range opened {
 		d.server.start(l)
 	}
 	return nil
+}
+
+// employ starts the workers. A local endpoint, which nobody else can serve at the same time, marks what they start as ours.
+func (d *daemon) employ() {
+	for _, e := range d.endpoints {
+		if e.isLocal() {
+			d.server.force.mark = ownPrefix + "DAEMON=" + e.String()
+			break
+		}
+	}
+	if len(d.set.Workers) > 0 {
+		d.server.force.endLeft()
+	}
+	d.server.force.employ(d.set.Workers)
 }
 
 // untilIdle returns how much longer the daemon runs if nobody connects.

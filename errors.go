@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"strings"
@@ -303,6 +304,15 @@ func hintFor(err error) string {
 		return "this is a bug of the service; the daemon's log has the details"
 	}
 	return ""
+}
+
+// withoutPath returns an error of the file system without what was done to which file.
+func withoutPath(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
 }
 
 // oneLine escapes what text from outside could use to control a terminal or to forge a second line.

@@ -162,7 +162,7 @@ func (w *worker) launch(number int, spec *workerSettings, version int) (*workerP
 		l.MaxMessage = spec.MaxMessage
 	}
 	start := workerStart{spec: spec, limits: l, log: w.log, forker: w.force.forker,
-		env: []string{ownPrefix + "WORKER=" + w.name, ownPrefix + "INSTANCE=" + strconv.Itoa(number)},
+		env: append([]string{ownPrefix + "WORKER=" + w.name, ownPrefix + "INSTANCE=" + strconv.Itoa(number)}, w.force.marks()...),
 		line: func(stream, text string) {
 			logged, left := w.said.add(number, stream, text)
 			if left > 0 {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -125,6 +126,12 @@ func clumsy() {
 	switch os.Args[1] {
 	case "early":
 		os.Exit(7)
+	case "heir": // has a child that does not leave with it
+		heir := exec.Command("be-heir")
+		if err := heir.Start(); err != nil {
+			complain(os.Stderr, err)
+		}
+		say(conn, offer)
 	case "once": // at a second time it ends at once
 		if os.Mkdir("there", 0o700) != nil {
 			os.Exit(7)

@@ -20,6 +20,7 @@ type workforce struct {
 	forker *forker
 	wg     sync.WaitGroup // keepers, and the sessions of processes
 	forced chan struct{}  // closed when the daemon waits for nobody any more
+	mark   string         // an entry in the environment of all that workers start, which no other daemon uses; or empty
 
 	mu      sync.Mutex
 	workers map[string]*worker
@@ -94,6 +95,24 @@ func checkWorker(spec *workerSettings) error {
 // prepare implements reloader.
 func (f *workforce) prepare(_, now settings) (commit func(), err error) {
 	return func() { f.employ(now.Workers) }, checkWorkers(now)
+}
+
+// marks is the environment by which endLeft knows them.
+func (f *workforce) marks() []string {
+	if f.mark == "" {
+		return nil
+	}
+	return []string{f.mark}
+}
+
+// endLeft ends what workers of a daemon that was here before us, and was killed, have left behind.
+func (f *workforce) endLeft() {
+	if endMarked == nil || f.mark == "" {
+		return
+	}
+	if n := endMarked(f.mark); n > 0 {
+		f.server.log.warn("processes were ended that workers of an earlier daemon had left behind", "processes", n)
+	}
 }
 
 // employ has the workers be those of the settings.

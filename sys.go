@@ -156,6 +156,10 @@ func isOneOf(name string, names []string) bool {
 // usageOf returns the memory of a process, in bytes, and the time that it has computed; nil where the system does not tell.
 var usageOf func(pid int) (memory uint64, cpu time.Duration)
 
+// endMarked kills the processes whose environment has an entry, and returns how many; nil where the system does not tell the
+// environment of others.
+var endMarked func(entry string) (ended int)
+
 // again calls try until it is done or ctx ends, and at least once. In between it pauses: for first, then twice
 // as long each time, up to most. It returns what the last call of try returned: if done is false, ctx has
 // ended (ctx.Err says how), and err is what try was still waiting out.
