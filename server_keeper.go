@@ -254,16 +254,16 @@ func (w *worker) untilIdle() time.Duration {
 	if !w.spec.Lazy {
 		return 0
 	}
-	left := w.spec.Idle
+	last := w.lastCall
 	for _, p := range w.running {
 		if p.busy > 0 {
-			return left
+			return w.spec.Idle
+		}
+		if p.began.After(last) {
+			last = p.began
 		}
 	}
-	if !w.lastCall.IsZero() {
-		left -= time.Since(w.lastCall)
-	}
-	return max(left, time.Millisecond)
+	return max(w.spec.Idle-time.Since(last), time.Millisecond)
 }
 
 // rest ends the processes of a lazy worker that has had no call for long enough.
@@ -272,7 +272,7 @@ func (w *worker) rest() {
 		return
 	}
 	w.log.info("a worker has nothing to do", "idle", w.spec.Idle)
-	w.change(func() { w.wanted, w.lastCall = false, time.Time{} })
+	w.change(func() { w.wanted = false })
 }
 
 // answers reports whether p says anything at all when it is asked whether it is there.

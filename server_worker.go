@@ -36,7 +36,7 @@ type worker struct {
 	unreplaced string           // why processes of an older version go on; empty if none does
 	over       bool             // it is no longer configured, or the daemon stops
 	halted     bool             // by "ipcd worker stop"
-	wanted     bool             // a call has come since a lazy worker was idle
+	wanted     bool             // a call has found no process since a lazy worker was idle
 	parked     string           // why it is not started any more; empty if it is
 	keepers    []*keeper        // each has one process running
 	running    []*workerProcess // in the order in which they were started
@@ -67,21 +67,22 @@ func newWorker(f *workforce, spec *workerSettings) (*worker, error) {
 func (w *worker) change(f func()) {
 	w.mu.Lock()
 	f()
-	close(w.changed)
-	w.changed = make(chan struct{})
+	w.wakeLocked()
 	w.mu.Unlock()
 	goOn([]*pool{w.calls})
+}
+
+// wakeLocked wakes the keepers.
+func (w *worker) wakeLocked() {
+	close(w.changed)
+	w.changed = make(chan struct{})
 }
 
 // ask implements provider.
 func (w *worker) ask(c *call, done func(failed bool)) {
 	w.mu.Lock()
 	w.asked++
-	start := w.spec.Lazy && !w.wanted
 	w.mu.Unlock()
-	if start {
-		w.change(func() { w.wanted = true })
-	}
 	w.calls.forward(c, func(failed bool) {
 		if failed {
 			w.mu.Lock()
@@ -92,12 +93,16 @@ func (w *worker) ask(c *call, done func(failed bool)) {
 	})
 }
 
-// lacks says why a call is not to wait for a process: none will come.
+// lacks says why a call is not to wait for a process: none will come. Otherwise one is wanted from now on, lazy or not.
 func (w *worker) lacks(c *call) *fault {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if why := w.whyLocked(); why != "" {
 		return goneFault(fmt.Sprintf("the worker %s of %s %s", w.name, c.method, why), true)
+	}
+	if !w.wanted {
+		w.wanted = true
+		w.wakeLocked()
 	}
 	return nil
 }

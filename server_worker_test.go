@@ -423,6 +423,27 @@ func TestLazyWorker(t *testing.T) {
 	if second := answered[int](t, s, "Hand.Pid", nil); second == first {
 		t.Error("the process that has ended answers")
 	}
+	answered[WorkerStatus](t, s, "Ipcd.WorkerStart", "hand") // which is no call that it could be idle after
+	waitFor(t, func() error {
+		if got := workerStatus(t, s, "hand"); got.State != "waiting" {
+			return fmt.Errorf("started by hand it is %+v; want it to wait", got)
+		}
+		return nil
+	})
+}
+
+// A call that comes while a lazy worker is about to rest is answered, too.
+func TestLazyWorkerIsWantedAgain(t *testing.T) {
+	s, _ := hire(t, oneHand+"lazy = true\nidle = \"1ms\"\nmax_calls = 1\n")
+	var callers sync.WaitGroup
+	for range 4 {
+		callers.Go(func() {
+			for range 10 {
+				answered[int](t, s, "Hand.Pid", nil)
+			}
+		})
+	}
+	callers.Wait()
 }
 
 // While settings and processes are replaced, no call fails.
