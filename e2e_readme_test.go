@@ -233,6 +233,9 @@ func TestReadmeWorkers(t *testing.T) {
 			stop = daemon(command)
 			continue
 		}
+		if strings.HasPrefix(command, "ipcd worker ls") {
+			printed(t, shell("ipcd worker start greeter-py")) // which waits for both of its processes
+		}
 		got.WriteString(printed(t, shell(command)))
 		if !strings.HasSuffix(got.String(), "\n") { // an answer of HTTP
 			got.WriteString("\n")

@@ -40,7 +40,13 @@ func TestDaemonFinishesWhatItHasBegun(t *testing.T) {
 		t.Fatalf("the answer to a ping behind a slow call is %q, %v", line, err)
 	}
 
+	// A call of its own keeps the stream open, however long we take to send the next one.
+	const longID = 1 << 30
 	stream := rawDial(t, d.endpoint)
+	send(t, stream, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"Trial.Until","params":[%q]}`, longID, end.Addr()))
+	kept, err := end.Accept()
+	must(t, err)
+	defer kept.Close()
 	written, over := make(chan struct{}), make(chan struct{})
 	ahead := make(chan struct{}, defaultLimits().MaxCalls/2) // nobody is refused for having asked too much, however slow we are
 	go func() {
@@ -73,6 +79,8 @@ func TestDaemonFinishesWhatItHasBegun(t *testing.T) {
 			break
 		}
 		switch {
+		case a.ID == longID:
+			continue
 		case seen[a.ID]:
 			t.Fatalf("the call %d is answered twice", a.ID)
 		case a.Error == nil && a.Result != nil && *a.Result == "pong":
@@ -80,6 +88,7 @@ func TestDaemonFinishesWhatItHasBegun(t *testing.T) {
 		case a.Error != nil && a.Error.Code == codeShuttingDown && a.Error.data().Retry && strings.Contains(a.Error.Text, "may be retried"):
 			if refused++; refused == 1 {
 				held.Close()
+				kept.Close()
 			}
 		default:
 			t.Fatalf("after %d results and %d refusals: %v, %v", done, refused, a.Result, a.Error)

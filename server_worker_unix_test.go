@@ -13,6 +13,10 @@ func TestWorkerThatIsSuspended(t *testing.T) {
 	s, _ := hire(t, oneHand+"stop_timeout = \"10ms\"\n")
 	pid := answered[int](t, s, "Hand.Pid", nil)
 	must(t, syscall.Kill(pid, syscall.SIGSTOP))
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() { // the signal may be on its way
+		t.Fatalf("the worker has not stopped: %v, %v", status, err)
+	}
 	conn := rawDial(t, s.endpoints[0])
 	defer conn.Close()
 	send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Hand.Pid","timeout":20}`)

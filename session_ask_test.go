@@ -523,11 +523,8 @@ func TestWhoDoesNotReadIsNotRead(t *testing.T) {
 	go func() { served <- s.serve() }()
 	_, _, err := s.enlist(&pendingCall{method: "Far.Say", wake: make(chan struct{}, 1)})
 	must(t, err)
-	for range 2 {
+	for err == nil {
 		err = s.out.append(s.codec, &message{kind: notification}, strings.Repeat("a", 2*outputFull))
-	}
-	if err == nil {
-		t.Error("what is sent to one who does not read is sent")
 	}
 	receive(t, served)
 	ours.Close()
