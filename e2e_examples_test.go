@@ -68,6 +68,9 @@ func TestProviderOfNode(t *testing.T) { checkProvider(t, needTool(t, "node"), "e
 // must not keep it from that.
 func checkAllExamples(t *testing.T, names ...string) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("it starts four interpreters, and builds a program")
+	}
 	const file = "examples/all.toml"
 	set, _, err := loadSettings(file, true, noEnv, nil)
 	must(t, err)

@@ -189,6 +189,9 @@ func TestReadmeTranscript(t *testing.T) {
 
 // TestReadmeWorkers runs the worker that the README writes, and types the transcript of the others.
 func TestReadmeWorkers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it starts five interpreters, and builds a program")
+	}
 	for _, tool := range []string{"node", "python3", "perl", "go", "curl"} {
 		needTool(t, tool)
 	}

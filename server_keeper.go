@@ -290,7 +290,7 @@ func (w *worker) retire(p *workerProcess) {
 	w.mu.Lock()
 	s := p.session
 	w.mu.Unlock()
-	if s != nil { // calls of its own are answered, too
+	if s != nil && !s.idle() { // calls of its own are answered, too
 		s.leave()
 		late := time.NewTimer(p.spec.StopTimeout)
 		defer late.Stop()

@@ -90,6 +90,10 @@ func TestStrangeBytes(t *testing.T) {
 			send(t, conn, test.send)
 			conn.(*net.TCPConn).CloseWrite()
 			got := readAll(t, conn)
+			if test.name == "a syntax error after a request" && strings.HasPrefix(got, `{"jsonrpc":"2.0","id":null`) { // answers come in any order
+				lines := strings.SplitAfter(got, "\n")
+				got = strings.Join(append(lines[1:], lines[0]), "")
+			}
 			if !strings.HasPrefix(got, test.want) || test.want == "" && got != "" {
 				t.Errorf("%q was answered with %q; want %q", shorten(test.send, 60), got, test.want)
 			}
