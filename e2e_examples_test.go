@@ -77,6 +77,8 @@ func checkAllExamples(t *testing.T, names ...string) {
 	e := localEndpoint(t).String()
 	daemon := exec.Command("ipcd", "run", "--config", file, "--listen", e)
 	startExample(t, daemon)
+	first, err := settle(mustParse(t, e))
+	must(t, err)
 	for _, w := range set.Workers {
 		if !slices.Contains(names, w.Name) {
 			continue
@@ -98,6 +100,7 @@ func checkAllExamples(t *testing.T, names ...string) {
 			t.Errorf("of %s the daemon says %+v", w.Name, w)
 		}
 	}
+	first.Close()
 	printed(t, exec.Command("ipcd", "stop", "-e", e))
 	must(t, daemon.Wait())
 }
