@@ -56,8 +56,10 @@ func newWorker(f *workforce, spec *workerSettings) (*worker, error) {
 	w := &worker{server: f.server, force: f, name: spec.Name, spec: spec, said: newLineRing(), changed: make(chan struct{}),
 		who: peer{Transport: "fork", Known: true, UID: own.UID, GID: own.GID, User: own.User, SID: own.SID, worker: spec.Name},
 		log: f.server.log.with("worker", spec.Name)}
-	if u, err := findUser(spec.RunAs); spec.RunAs != "" && err == nil {
-		w.who.UID, w.who.GID, w.who.User = u.uid, u.gid, u.name
+	if spec.RunAs != "" {
+		if u, err := findUser(spec.RunAs); err == nil {
+			w.who.UID, w.who.GID, w.who.User = u.uid, u.gid, u.name
+		}
 	}
 	w.calls = &pool{router: f.server.router, lacks: w.lacks}
 	return w, nil

@@ -41,6 +41,19 @@ func (f *workforce) status() (list []WorkerStatus) {
 }
 
 func (w *worker) status() WorkerStatus {
+	s := w.statusWithoutUsage()
+	if usageOf == nil {
+		return s
+	}
+	for i := range s.Processes { // it reads files, for which no call is to wait
+		p := &s.Processes[i]
+		memory, cpu := usageOf(p.PID)
+		p.Memory, p.CPU = memory, cpu.Seconds()
+	}
+	return s
+}
+
+func (w *worker) statusWithoutUsage() WorkerStatus {
 	waiting := w.calls.length()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -60,11 +73,6 @@ func (w *worker) status() WorkerStatus {
 			ps.State = "leaving"
 		case p.isReady():
 			ps.State = "ready"
-		}
-		if usageOf != nil {
-			var cpu time.Duration
-			ps.Memory, cpu = usageOf(ps.PID)
-			ps.CPU = cpu.Seconds()
 		}
 		s.Processes = append(s.Processes, ps)
 	}

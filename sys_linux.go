@@ -24,19 +24,24 @@ const (
 	etcDir      = "/etc"     // of the configuration of services
 )
 
-// isZombie reports whether a process has ended and its parent has not taken note: its state in proc_pid_stat(5), which follows
-// the name in brackets.
+// statOf returns the fields of proc_pid_stat(5) from the third on, the state; they follow the name in brackets. There are none
+// if the process is gone.
+func statOf(pid int) [][]byte {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+}
+
+// isZombie reports whether a process has ended and its parent has not taken note.
 func isZombie(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err == nil && bytes.HasPrefix(b[bytes.LastIndexByte(b, ')')+1:], []byte(" Z"))
+	stat := statOf(pid)
+	return len(stat) > 0 && string(stat[0]) == "Z"
 }
 
 const clockTick = time.Second / 100 // of times in /proc: USER_HZ, which is 100 wherever Go runs
 
 // usageInProc reads what proc_pid_stat(5) says: utime and stime, fields 14 and 15, and rss, field 24, in pages.
 func usageInProc(pid int) (memory uint64, cpu time.Duration) {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	fields := statOf(pid)
 	const afterName = 3 // the number of the first field behind the name
 	if len(fields) <= 24-afterName {
 		return 0, 0
