@@ -11,6 +11,7 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"os"
 	"slices"
@@ -333,16 +334,12 @@ func (s *server) stopConnections(ctx context.Context) error {
 func (s *server) cut() {
 	s.mu.Lock()
 	stages := map[*connection]stage{}
-	var conns []*connection
 	for c := range s.conns {
-		if c.process != nil {
-			continue
-		}
-		conns = append(conns, c)
 		if c.stage != nil {
 			stages[c] = c.stage
 		}
 	}
+	conns := slices.Collect(maps.Keys(s.conns))
 	s.mu.Unlock()
 	late := time.AfterFunc(lastWords, func() { closeAll(conns) })
 	var cuts sync.WaitGroup
@@ -362,7 +359,7 @@ func (s *server) cut() {
 func (s *server) stagesLocked() (callers, providers []stage) {
 	for c := range s.conns {
 		switch {
-		case c.stage == nil, c.process != nil: // a worker's keeper has it leave
+		case c.stage == nil:
 		case s.isProviderLocked(c):
 			providers = append(providers, c.stage)
 		default:
@@ -373,9 +370,6 @@ func (s *server) stagesLocked() (callers, providers []stage) {
 }
 
 func (s *server) isProviderLocked(c *connection) bool {
-	if c.process != nil {
-		return true
-	}
 	at, ok := c.stage.(*session)
 	return ok && s.providers[at] != nil
 }

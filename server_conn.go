@@ -27,10 +27,9 @@ type connection struct {
 	log      *logger
 	limits   *limits // those in force when it began
 	account  *account
-	refusal  *fault         // the answer to whatever the peer asks; nil if it is served
-	deaf     atomic.Bool    // nothing more can be written
-	process  *workerProcess // what is at the other end, if the daemon has started it as a worker
-	stage    stage          // guarded by server.mu; nil until the first enter
+	refusal  *fault      // the answer to whatever the peer asks; nil if it is served
+	deaf     atomic.Bool // nothing more can be written
+	stage    stage       // guarded by server.mu; nil until the first enter
 }
 
 // A stage is what owns a connection at the moment: the detection of its protocol, an echo, HTTP, a session, or the
@@ -45,7 +44,7 @@ type stage interface {
 func (c *connection) enter(next stage) {
 	c.server.mu.Lock()
 	c.stage = next
-	stopping := c.server.stopping && c.process == nil // a worker's keeper has it leave
+	stopping := c.server.stopping
 	c.server.mu.Unlock()
 	if stopping {
 		next.leave()
@@ -89,30 +88,14 @@ func (s *server) adopt(ch *channel, p peer) <-chan struct{} {
 	done := make(chan struct{})
 	s.wg.Go(func() {
 		defer close(done)
-		c.serveChannel(ch)
+		defer s.dismiss(c)
+		if s.admit(c) != nil {
+			return
+		}
+		in := c.newInput(ch)
+		c.converseIn(ch, in, protocolOf(protoJSON).codec(in, *c.limits, sideChannel))
 	})
 	return done
-}
-
-// employ serves the channel of a worker's process, whose over is closed when that ends.
-func (s *server) employ(p *workerProcess, l *limits) {
-	w := p.worker
-	c := &connection{Conn: p.channel, server: s, shared: s.shared, peer: w.who, limits: l, process: p,
-		log: w.log.with("endpoint", "fork", "instance", p.number)}
-	w.force.wg.Go(func() {
-		defer close(p.over)
-		c.serveChannel(p.channel)
-	})
-}
-
-// serveChannel serves JSON-RPC on a channel to its end.
-func (c *connection) serveChannel(ch *channel) {
-	defer c.server.dismiss(c)
-	if c.server.admit(c) != nil {
-		return
-	}
-	in := c.newInput(ch)
-	c.converseIn(ch, in, protocolOf(protoJSON).codec(in, *c.limits, sideChannel))
 }
 
 // attend serves a connection from within this process. Neither the connection nor its calls are counted.
@@ -140,10 +123,8 @@ func (s *server) admit(c *connection) *fault {
 	}
 	u.connections++
 	c.account = &u.account
-	if c.process == nil { // a worker is no caller for whom the daemon has to stay
-		s.meter.connections.Add(1)
-		s.quiet = time.Time{}
-	}
+	s.meter.connections.Add(1)
+	s.quiet = time.Time{}
 	if u.connections > c.limits.MaxConnections {
 		c.log.warn("too many connections of one user", "limit", "max_connections", "max", c.limits.MaxConnections)
 		return busy("max_connections", int64(c.limits.MaxConnections), "too many connections of this user")
@@ -160,7 +141,7 @@ func (s *server) dismiss(c *connection) {
 	if u.connections--; u.connections <= 0 {
 		delete(s.users, key)
 	}
-	if c.process == nil && s.meter.connections.Add(-1) == 0 {
+	if s.meter.connections.Add(-1) == 0 {
 		s.quiet = time.Now()
 	}
 	s.lastProvidersLocked()
@@ -315,10 +296,6 @@ func (c *connection) detect(in *input) (proto, error) {
 func (c *connection) converseIn(raw net.Conn, in *input, speak codec) {
 	s := newSession(c.shared, &c.peer, speak, in, raw, c.limits, c.log)
 	s.ended = func(err error) { c.wait(s, err) }
-	if c.process != nil {
-		s.registrar = c.process
-		c.process.meet(s)
-	}
 	c.enter(s)
 	if err := s.serve(); err != nil {
 		c.log.info("a connection was cut", "error", err)
@@ -330,8 +307,6 @@ func (c *connection) converseIn(raw net.Conn, in *input, speak codec) {
 // wait decides what becomes of the calls in flight when the peer sends no more.
 func (c *connection) wait(s *session, err error) {
 	switch {
-	case c.process != nil: // its keeper says what has become of it
-		s.cut(nil)
 	case err != nil && !errors.Is(err, io.EOF):
 		c.log.info("the connection was lost", "error", err)
 		s.cut(nil)

@@ -181,7 +181,7 @@ func (w *worker) launch(number int, spec *workerSettings, version int) (*workerP
 	w.mu.Lock()
 	w.running = append(w.running, p)
 	w.mu.Unlock()
-	w.server.employ(p, &l)
+	w.force.wg.Go(func() { p.serve(&l) })
 	return p, nil
 }
 

@@ -189,6 +189,23 @@ type workerProcess struct {
 	leaving bool   // it is to end once it has none
 }
 
+// serve serves the channel to its end. It is no connection of the server: nobody has to stay for it, its keeper has it leave,
+// and says what has become of it.
+func (p *workerProcess) serve(l *limits) {
+	defer close(p.over)
+	w := p.worker
+	log := w.log.with("endpoint", "fork", "instance", p.number)
+	in := newInput(p.channel, *l)
+	s := newSession(w.server.shared, &w.who, protocolOf(protoJSON).codec(in, *l, sideChannel), in, p.channel, l, log)
+	s.registrar = p
+	s.ended = func(error) { s.cut(nil) }
+	p.meet(s)
+	if err := s.serve(); err != nil {
+		log.info("a connection was cut", "error", err)
+	}
+	s.close()
+}
+
 // meet is called with the session over the channel before that begins.
 func (p *workerProcess) meet(s *session) {
 	p.worker.mu.Lock()
