@@ -144,7 +144,7 @@ func (s shape) sampleOf(choices []any, depth int) json.RawMessage {
 
 // sampleKind returns the type of a sample: the first that is allowed, or else the one of which something is demanded.
 func (s shape) sampleKind() string {
-	if types := wordsIn(s.at["type"]); len(types) > 0 {
+	if types := wordsOf(s.at["type"]); len(types) > 0 {
 		return append(s.types(), "null")[0]
 	}
 	for _, of := range [][]string{
@@ -304,7 +304,7 @@ type sampleMember struct {
 func (s shape) sampleMembers(depth int) []sampleMember {
 	members := s.members()
 	others, open := s.others()
-	required := wordsIn(s.at["required"])
+	required := wordsOf(s.at["required"])
 	for _, name := range required {
 		if !slices.ContainsFunc(members, func(m shapeMember) bool { return m.name == name }) {
 			if s.at["additionalProperties"] == false {

@@ -73,7 +73,7 @@ func (s shape) to(v any) shape {
 	if s.at["$ref"] != nil { // a circle
 		return shape{null: true}
 	}
-	s.null = s.null || slices.Contains(wordsIn(s.at["type"]), "null") || len(s.types()) == 0
+	s.null = s.null || slices.Contains(wordsOf(s.at["type"]), "null") || len(s.types()) == 0
 	return s
 }
 
@@ -97,23 +97,9 @@ func (s shape) referred(ref string) any {
 	return v
 }
 
-// wordsIn returns the strings of v, which is one or a list.
-func wordsIn(v any) (words []string) {
-	if word, ok := v.(string); ok {
-		return []string{word}
-	}
-	list, _ := v.([]any)
-	for _, e := range list {
-		if word, ok := e.(string); ok {
-			words = append(words, word)
-		}
-	}
-	return words
-}
-
 // types lists the types that are allowed besides null, each once; none means any.
 func (s shape) types() (types []string) {
-	for _, word := range wordsIn(s.at["type"]) {
+	for _, word := range wordsOf(s.at["type"]) {
 		if word != "null" && !slices.Contains(types, word) {
 			types = append(types, word)
 		}
@@ -135,7 +121,7 @@ type shapeMember struct {
 // the alphabet.
 func (s shape) members() []shapeMember {
 	properties, _ := s.at["properties"].(map[string]any)
-	required := wordsIn(s.at["required"])
+	required := wordsOf(s.at["required"])
 	names := slices.DeleteFunc(slices.Clone(required), func(name string) bool { _, known := properties[name]; return !known })
 	for _, name := range slices.Sorted(maps.Keys(properties)) {
 		if !slices.Contains(required, name) {

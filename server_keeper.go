@@ -353,7 +353,6 @@ func (w *worker) gone(p *workerProcess) {
 	w.running = slices.DeleteFunc(w.running, func(other *workerProcess) bool { return other == p })
 	w.mu.Unlock()
 	w.serving()
-	w.change(func() {})
 }
 
 // ended is for a process that has ended, or closed its channel, by itself.

@@ -259,14 +259,13 @@ func (p *workerProcess) open(o *offer) {
 	if gone {
 		return
 	}
-	w.serving()
 	if f := w.offerMethods(p.spec, offeredMethods(o.methods), o.version); f != nil {
 		w.log.error("what a worker offers cannot be called", "error", f)
 	}
 	if first {
 		close(p.ready)
 	}
-	w.change(func() {})
+	w.serving()
 }
 
 func (p *workerProcess) isReady() bool {
@@ -295,7 +294,7 @@ func (p *workerProcess) withdraw(o *offer) {
 	p.worker.serving()
 }
 
-// serving tells the pool which processes take calls.
+// serving tells the pool which processes take calls, after a change of that, and wakes whoever waits for one.
 func (w *worker) serving() {
 	w.offering.Lock()
 	w.mu.Lock()
@@ -308,7 +307,7 @@ func (w *worker) serving() {
 	w.mu.Unlock()
 	w.calls.setProviders(offers)
 	w.offering.Unlock()
-	goOn([]*pool{w.calls})
+	w.change(func() {})
 }
 
 // A handing gives calls to a process, and counts them.

@@ -73,23 +73,29 @@ func checkWorkers(set settings) error {
 	return gather(wrongs...)
 }
 
-// checkWorker says why the program of a worker is not started: as with the daemon's own program, whoever can change it, or
-// the directory that it runs in, could do what the daemon may.
-func checkWorker(spec *workerSettings) error {
+// pathsOf returns what a worker runs and where: its program, and its directory.
+func pathsOf(spec *workerSettings) ([]string, error) {
 	program, err := exec.LookPath(spec.Command[0])
 	if err != nil {
 		f := faultf(codeApplication, "cannot start %s: there is no such program", spec.Command[0])
 		if !errors.Is(err, exec.ErrNotFound) && !errors.Is(err, fs.ErrNotExist) {
 			f = faultf(codeApplication, "cannot start %s: it is no program that can be run: %w", spec.Command[0], withoutPath(err))
 		}
-		return f.withHint("look at the spelling, or give the whole path")
+		return nil, f.withHint("look at the spelling, or give the whole path")
 	}
-	for _, path := range []string{program, spec.Directory} {
+	return []string{program, spec.Directory}, nil
+}
+
+// checkWorker says why the program of a worker is not started: as with the daemon's own program, whoever can change it, or
+// the directory that it runs in, could do what the daemon may.
+func checkWorker(spec *workerSettings) error {
+	paths, err := pathsOf(spec)
+	for _, path := range paths {
 		if f := distrustFile(path); f != nil {
 			return f
 		}
 	}
-	return nil
+	return err
 }
 
 // prepare implements reloader.

@@ -5,7 +5,6 @@ package main
 
 import (
 	"fmt"
-	"os/exec"
 	"slices"
 	"strings"
 	"time"
@@ -76,12 +75,11 @@ func checkWorkerPrograms(d *deployment) error {
 	var wrongs []error
 	for i := range d.Settings.Workers {
 		w := &d.Settings.Workers[i]
-		program, err := exec.LookPath(w.Command[0])
-		if err == nil {
-			err = checkWorkerPath(d, program)
-		}
-		if err == nil {
-			err = checkWorkerPath(d, w.Directory)
+		paths, err := pathsOf(w)
+		for _, path := range paths {
+			if err == nil {
+				err = checkWorkerPath(d, path)
+			}
 		}
 		if err != nil {
 			wrongs = append(wrongs, usagef("the worker %s: %w", w.Name, err).withHint("%s", hintFor(err)))
