@@ -356,18 +356,7 @@ func TestNotifySocketThatIsNotRead(t *testing.T) {
 	}
 	cmd := exec.Command("ipcd", "run", "--listen", e.String())
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+path)
-	log := &logBuffer{}
-	cmd.Stderr = log
-	must(t, cmd.Start())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		cmd.Wait()
-	}()
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-ended
-	})
+	log, ended := startProgram(t, cmd)
 	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
 	defer cancel()
 	c, err := connect(ctx, e, defaultLimits(), testPatience)

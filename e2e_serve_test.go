@@ -13,18 +13,7 @@ import (
 func serve(t *testing.T, s *testServer, args ...string) (end func(os.Signal) int, log *logBuffer) {
 	t.Helper()
 	cmd := exec.Command("ipcd", append([]string{"serve", "-e", s.endpoints[0].String()}, args...)...)
-	log = &logBuffer{}
-	cmd.Stderr = log
-	must(t, cmd.Start())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		cmd.Wait()
-	}()
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-ended
-	})
+	log, ended := startProgram(t, cmd)
 	return func(sig os.Signal) int {
 		t.Helper()
 		if sig != nil {

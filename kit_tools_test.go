@@ -97,3 +97,21 @@ func needRoot(t testing.TB) {
 		t.Skip("to be another user takes root")
 	}
 }
+
+// startProgram starts a program, and kills it with the test. Its standard error is in log, and ended is closed when it has ended.
+func startProgram(t testing.TB, cmd *exec.Cmd) (log *logBuffer, ended chan struct{}) {
+	t.Helper()
+	log = &logBuffer{}
+	cmd.Stderr = log
+	must(t, cmd.Start())
+	ended = make(chan struct{})
+	go func() {
+		defer close(ended)
+		cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-ended
+	})
+	return log, ended
+}
