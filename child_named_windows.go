@@ -81,11 +81,12 @@ func (c *namedChannel) open() (net.Conn, error) {
 // giveUp ends open: the child has gone, or is not heard on this channel.
 func (c *namedChannel) giveUp() { windows.SetEvent(c.stop) }
 
-// connected returns the connection, or nil. Without one, giveUp has been called.
+// connected returns the connection, or nil. Without one, giveUp has been called: once, since Close then closes the event, whose
+// number may soon be that of another.
 func (c *namedChannel) connected() net.Conn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.conn == nil {
+	if c.conn == nil && !c.over {
 		c.over = true
 		c.giveUp()
 	}
