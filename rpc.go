@@ -178,7 +178,7 @@ func (r *router) offerLocked(o, old *offer) *fault {
 		}
 	}
 	if at := slices.Index(r.offers, old); at >= 0 {
-		o.id = old.id
+		o.id, o.busy = old.id, old.busy
 		r.offers[at] = o
 		old.pools = nil
 		return nil

@@ -134,9 +134,9 @@ type offer struct {
 	check    bool                     // arguments and results have to fit the schemas
 	checks   map[string]*methodChecks // by the name that is offered; nil without check
 
-	opened atomic.Bool  // calls may come
-	busy   atomic.Int64 // calls that the provider has
-	pools  []*pool      // those that it is in; guarded by the router
+	opened atomic.Bool   // calls may come
+	busy   *atomic.Int64 // calls that the provider has, by this offer or one that this has replaced
+	pools  []*pool       // those that it is in; guarded by the router
 }
 
 // A registrar takes offers: the router, or for a process of a worker that worker.
@@ -148,7 +148,7 @@ type registrar interface {
 
 // newOffer returns the offer of a provider that has registered, or says what is wrong with it.
 func newOffer(r *Registration, who peer, l *limits) (*offer, *fault) {
-	o := &offer{who: who, version: r.Version, share: r.Share, most: int64(r.MaxCalls)}
+	o := &offer{who: who, version: r.Version, share: r.Share, most: int64(r.MaxCalls), busy: new(atomic.Int64)}
 	switch {
 	case len(r.Methods) == 0:
 		return nil, faultf(codeBadArgument, "methods is empty; expected the names of what is offered, such as Greeter.Hello")

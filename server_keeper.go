@@ -256,7 +256,7 @@ func (w *worker) untilIdle() time.Duration {
 	}
 	last := w.lastCall
 	for _, p := range w.running {
-		if p.busy > 0 {
+		if p.busy.Load() > 0 {
 			return w.spec.Idle
 		}
 		if p.began.After(last) {
@@ -318,7 +318,7 @@ func (w *worker) drain(p *workerProcess) {
 	defer late.Stop()
 	for {
 		w.mu.Lock()
-		busy, changed := p.busy, w.changed
+		busy, changed := p.busy.Load(), w.changed
 		w.mu.Unlock()
 		if busy == 0 {
 			return

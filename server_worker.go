@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -86,11 +87,15 @@ func (w *worker) ask(c *call, done func(failed bool)) {
 	w.asked++
 	w.mu.Unlock()
 	w.calls.forward(c, func(failed bool) {
+		w.mu.Lock()
+		w.lastCall = time.Now()
 		if failed {
-			w.mu.Lock()
 			w.failed++
-			w.mu.Unlock()
 		}
+		if slices.ContainsFunc(w.running, func(p *workerProcess) bool { return p.leaving && p.busy.Load() == 0 }) { // which it waits for
+			w.wakeLocked()
+		}
+		w.mu.Unlock()
 		done(failed)
 	})
 }
@@ -181,12 +186,12 @@ type workerProcess struct {
 	began   time.Time
 	ready   chan struct{} // closed once calls may come
 	over    chan struct{} // closed once its session is over
+	busy    atomic.Int64  // calls that it has, from the moment at which the pool gives it one
 
 	// The worker's mu guards the fields below.
 	session *session
 	offered *offer // nil before it is ready, and once it gets no more calls
-	busy    int    // calls that it has
-	leaving bool   // it is to end once it has none
+	leaving bool   // it is to end once it has no calls
 }
 
 // serve serves the channel to its end. It is no connection of the server: nobody has to stay for it, its keeper has it leave,
@@ -237,11 +242,11 @@ func (p *workerProcess) offer(o, _ *offer) *fault {
 			return faultf(codeDenied, "access denied: the worker %s may not offer %s: services of its [[worker]] lacks %s", p.worker.name, d.Method, service)
 		}
 	}
-	o.id = fmt.Sprintf("%s/%d", p.worker.name, p.number)
+	o.id, o.busy = fmt.Sprintf("%s/%d", p.worker.name, p.number), &p.busy
 	if most := int64(p.spec.MaxCalls); o.most == 0 || o.most > most {
 		o.most = most
 	}
-	o.provider, o.check = handing{p, o, o.provider}, p.spec.Check
+	o.provider, o.check = handing{p.worker.name, o, o.provider}, p.spec.Check
 	return o.compile()
 }
 
@@ -310,33 +315,20 @@ func (w *worker) serving() {
 	w.change(func() {})
 }
 
-// A handing gives calls to a process, and counts them.
+// A handing gives calls to a process. It answers those that have waited for the first process of a worker, and turn out to
+// be for a method that the worker does not offer.
 type handing struct {
-	process *workerProcess
-	offer   *offer
-	to      provider
+	worker string
+	offer  *offer
+	to     provider
 }
 
 // ask implements provider.
 func (h handing) ask(c *call, done func(failed bool)) {
-	p := h.process
-	if h.offer.describes(c.method) == nil && !h.offer.isWhole(c.method) { // it has waited for the first process of a worker
+	if h.offer.describes(c.method) == nil && !h.offer.isWhole(c.method) {
 		done(true)
-		c.reply(nil, &fault{Code: codeNoMethod, Text: fmt.Sprintf("there is no method %s: the worker %s does not offer it", shorten(c.method, 100), p.worker.name)})
+		c.reply(nil, &fault{Code: codeNoMethod, Text: fmt.Sprintf("there is no method %s: the worker %s does not offer it", shorten(c.method, 100), h.worker)})
 		return
 	}
-	p.worker.mu.Lock()
-	p.busy++
-	p.worker.mu.Unlock()
-	h.to.ask(c, func(failed bool) {
-		p.worker.mu.Lock()
-		p.busy--
-		p.worker.lastCall = time.Now()
-		wake := p.leaving && p.busy == 0
-		p.worker.mu.Unlock()
-		if wake {
-			p.worker.change(func() {})
-		}
-		done(failed)
-	})
+	h.to.ask(c, done)
 }

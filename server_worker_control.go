@@ -67,7 +67,7 @@ func (w *worker) statusWithoutUsage() WorkerStatus {
 		s.Why = w.parked
 	}
 	for _, p := range w.running {
-		ps := ProcessStatus{Instance: p.number, PID: p.cmd.Process.Pid, Started: p.began.Format(time.RFC3339), State: "starting", Calls: p.busy}
+		ps := ProcessStatus{Instance: p.number, PID: p.cmd.Process.Pid, Started: p.began.Format(time.RFC3339), State: "starting", Calls: int(p.busy.Load())}
 		switch {
 		case p.leaving:
 			ps.State = "leaving"
