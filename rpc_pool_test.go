@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -534,7 +535,7 @@ func (s *slowProvider) ask(c *call, done func(bool)) {
 // offering registers a provider without a connection.
 func offering(t *testing.T, r *router, p provider, most int64, names ...string) *offer {
 	t.Helper()
-	o := &offer{provider: p, share: true, most: most, who: peer{Known: true}}
+	o := &offer{provider: p, share: true, most: most, who: peer{Known: true}, busy: new(atomic.Int64)}
 	for _, n := range names {
 		o.methods = append(o.methods, Description{Method: n})
 	}
