@@ -249,6 +249,7 @@ func TestClientOfAnEchoReadsWhileItWrites(t *testing.T) {
 // A deadline and the end of a method may come at the same instant. There is one answer then, and it
 // is one of the two.
 func TestDeadlineAtTheInstantOfTheAnswer(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	s := startServerWith(t, nil, localEndpoint(t))
 	rounds := 1000
 	if testing.Short() {

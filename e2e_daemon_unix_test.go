@@ -370,6 +370,7 @@ func TestOutputThatNobodyReads(t *testing.T) {
 
 // A daemon whose socket somebody removes leaves, and makes room for one that can be found.
 func TestDaemonLeavesWhenItsSocketIsGone(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	if testing.Short() {
 		t.Skip("it looks once a second")
 	}
@@ -401,6 +402,7 @@ func TestCallThatBreaksFails(t *testing.T) {
 
 // Ctrl-C ends "ipcd fork" though its child never reads what is sent to it.
 func TestForkEndsThoughItsChildDoesNotRead(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	if testing.Short() {
 		t.Skip("its child is given two seconds")
 	}

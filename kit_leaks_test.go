@@ -55,6 +55,9 @@ func (l leakChecked) Run() int {
 			signal.Notify(make(chan os.Signal, 1), sig)
 		}
 	}
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		f.Value.Set("8") // tests that run beside others wait, most of the time
+	}
 	before := openFiles()
 	code := l.m.Run()
 	for _, check := range []func() error{

@@ -341,6 +341,7 @@ func TestLogIsNotAsSlowAsItsReader(t *testing.T) {
 }
 
 func TestLogCloseGivesUpOnReaderThatSleeps(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	if testing.Short() {
 		t.Skip("it waits for a second")
 	}

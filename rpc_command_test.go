@@ -58,6 +58,7 @@ func probe() {
 
 // What a program gets of an argument, and what its caller gets of it.
 func TestCommandIsAMethod(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	l := defaultLimits()
 	l.MaxMessage = 64 << 10
 	for _, row := range []struct {

@@ -148,6 +148,7 @@ func TestLimits(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			s := startServerWith(t, test.limit, localEndpoint(t))
 			conn := s.connect()
 			io.WriteString(conn, test.send) // it may come too late for first_bytes
@@ -350,6 +351,7 @@ func TestLastAnswersArrive(t *testing.T) {
 // does not arrive in time, or the daemon stops. They are answered if their caller stays, however long that takes, and end if
 // it goes.
 func TestOnlyTheCallerEndsACall(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	block := `{"jsonrpc":"2.0","id":1,"method":"Trial.Block","params":["a"]}`
 	head := "POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 	chunks := "Transfer-Encoding: chunked\r\n\r\n" + fmt.Sprintf("%x\r\n%s\r\n", len(block), block)
@@ -368,6 +370,7 @@ func TestOnlyTheCallerEndsACall(t *testing.T) {
 		for _, test := range tests {
 			for _, goes := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/%s/goes %t", place.name, test.name, goes), func(t *testing.T) {
+					t.Parallel()
 					s := startServerWith(t, func(l *limits) {
 						l.HalfClose, l.Drain = time.Millisecond, time.Hour
 						if strings.HasSuffix(test.name, "too late") {
@@ -499,6 +502,7 @@ func TestSlowReaderOverHTTP(t *testing.T) {
 
 // TestReadsSlowly has a caller that reads bit by bit for longer than the limit on a blocked write.
 func TestReadsSlowly(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	if testing.Short() {
 		t.Skip("it takes two seconds")
 	}
@@ -597,6 +601,9 @@ func TestStopDoesNotWaitForHalfARequest(t *testing.T) {
 // TestStopDoesNotWaitForOneWhoGoesOn stops while a peer sends without end what nobody has to answer: it has its second for a
 // first request, and no more.
 func TestStopDoesNotWaitForOneWhoGoesOn(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it keeps all processors busy for a second")
+	}
 	notice := `{"jsonrpc":"2.0","method":"Ipcd.Ping"}`
 	chunk := fmt.Sprintf("%x\r\n%s\r\n", len(notice), notice)
 	for name, test := range map[string]struct{ before, answer, again string }{
@@ -747,6 +754,7 @@ func (s TrialOfSlowness) Part(ctx context.Context) error {
 
 // An encoding that never ends holds up neither a caller whose time is over nor the end of the daemon.
 func TestEndlessEncodingHoldsUpNoEnd(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	request := func(method string) string {
 		return `{"jsonrpc":"2.0","id":1,"method":"` + method + `","parts":1}`
 	}
@@ -761,6 +769,7 @@ func TestEndlessEncodingHoldsUpNoEnd(t *testing.T) {
 		"result, late, HTTP": {postText("/call/TrialOfSlowness.Take", "Ipcd-Timeout: 1ms\r\n", ""), `"code":-32004`},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := startServerWith(t, func(l *limits) { l.Drain = time.Hour }, localEndpoint(t))
 			begun, end := make(chan struct{}, 1), make(chan struct{})
 			defer close(end)

@@ -121,6 +121,7 @@ func TestDaemonServesInheritedSockets(t *testing.T) {
 
 // TestDaemonKeepsOutOfWhatIsTheManagers removes an inherited socket: whose the socket is decides what becomes of it.
 func TestDaemonKeepsOutOfWhatIsTheManagers(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	if testing.Short() {
 		t.Skip("it looks once a second")
 	}
