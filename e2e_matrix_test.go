@@ -166,7 +166,11 @@ func callersOf(s *testServer) []clientKind {
 		ours, theirs := overChannel(overEndpoint(localEndpoint))(t.(*testing.T))
 		own, err := ownPeer()
 		must(t, err)
-		s.adopt(theirs.(*channel), own)
+		done := s.adopt(theirs.(*channel), own)
+		t.Cleanup(func() {
+			<-done
+			theirs.Close()
+		})
 		c := &lineCaller{conn: ours, ended: make(chan struct{}), waiting: map[int]chan lineAnswer{}}
 		go c.read()
 		return c
