@@ -277,7 +277,7 @@ func (r *router) offeredLocked() map[string]*method {
 	for name, all := range providers {
 		p := r.pools[name]
 		if p == nil {
-			p = &pool{router: r, lacks: noProvider}
+			p = &pool{router: r}
 			r.pools[name] = p
 		}
 		for _, o := range all {
@@ -292,6 +292,17 @@ func (r *router) offeredLocked() map[string]*method {
 		p.setProviders(providers[name])
 	}
 	return methods
+}
+
+// poolOf returns the pool of those who provide a method, or nil.
+func (r *router) poolOf(name string) *pool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p := r.pools[name]; p != nil {
+		return p
+	}
+	service, _, _ := strings.Cut(name, ".")
+	return r.pools[service+"."+anyMethod]
 }
 
 // find returns the method for a name such as "Echo.Say".

@@ -20,7 +20,7 @@ type provider interface {
 // room wait for one that has.
 type pool struct {
 	router *router
-	lacks  func(c *call) *fault // why c need not wait while there is no provider; nil if it is to wait
+	lacks  func(c *call) *fault // why c need not wait while there is no provider, if anything; nil for a pool of the router
 
 	mu      sync.Mutex
 	offers  []*offer      // whose turn is next comes first
@@ -52,7 +52,11 @@ func (p *pool) length() int {
 	return len(p.waiting)
 }
 
-func noProvider(c *call) *fault {
+// whyNot says why c need not wait while there is no provider, or returns nil.
+func (p *pool) whyNot(c *call) *fault {
+	if p.lacks != nil {
+		return p.lacks(c)
+	}
 	return goneFault("the service of "+c.method+" has no provider any more", true)
 }
 
@@ -73,12 +77,19 @@ func (p *pool) forward(c *call, done func(failed bool)) {
 	case o != nil:
 		p.hand(w, o)
 	case f != nil:
-		w.refuse(f)
+		p.refuse(w, f)
 	}
 }
 
-// refuse answers a call that no provider has got.
-func (w waitingCall) refuse(f *fault) {
+// refuse answers a call that no provider has got. If what the providers offer has been replaced since somebody looked up the
+// method, the call goes to those of now.
+func (p *pool) refuse(w waitingCall, f *fault) {
+	if p.lacks == nil {
+		if now := p.router.poolOf(w.method); now != nil && now != p {
+			now.forward(w.call, w.done)
+			return
+		}
+	}
 	w.done(true)
 	w.reply(nil, f)
 }
@@ -86,7 +97,7 @@ func (w waitingCall) refuse(f *fault) {
 // joinLocked has c wait for its turn, unless a provider has room after all, or there is a reason to refuse c.
 func (p *pool) joinLocked(c waitingCall) (*offer, *fault) {
 	if len(p.offers) == 0 {
-		if f := p.lacks(c.call); f != nil {
+		if f := p.whyNot(c.call); f != nil {
 			return nil, f
 		}
 	}
@@ -147,7 +158,7 @@ func (p *pool) reserveLocked() *offer {
 	}
 }
 
-// goOn hands calls that wait to providers that have room. If there are no providers any more, lacks says what becomes of them.
+// goOn hands calls that wait to providers that have room. If there are no providers any more, whyNot says what becomes of them.
 func goOn(pools []*pool) {
 	for _, p := range pools {
 		for p.next() {
@@ -162,7 +173,7 @@ func (p *pool) next() bool {
 	case o != nil:
 		p.hand(c, o)
 	case f != nil:
-		c.refuse(f)
+		p.refuse(c, f)
 	}
 	return o != nil || f != nil
 }
@@ -178,7 +189,7 @@ func (p *pool) take() (c waitingCall, o *offer, f *fault) {
 	if len(p.offers) > 0 {
 		o = p.reserveLocked()
 	} else {
-		f = p.lacks(p.waiting[0].call)
+		f = p.whyNot(p.waiting[0].call)
 	}
 	if o == nil && f == nil {
 		return c, nil, nil

@@ -600,6 +600,30 @@ func TestPoolsOfManyProviders(t *testing.T) {
 	}
 }
 
+// Whoever has looked up a method before its provider offers something else instead calls it all the same.
+func TestPoolThatIsReplaced(t *testing.T) {
+	r := newRouter()
+	var a slowProvider
+	whole := offering(t, r, &a, 0, "Far.*")
+	m, f := r.find("Far.Say", nil)
+	if f != nil {
+		t.Fatal(f)
+	}
+	instead := &offer{provider: &a, busy: new(atomic.Int64), methods: []Description{{Method: "Far.Say"}}, who: whole.who}
+	if f := r.offer(instead, whole); f != nil {
+		t.Fatal(f)
+	}
+	r.open(instead)
+	answers := make(chan *fault, 1)
+	ask := func() { m.forward(&call{message: message{method: "Far.Say"}, m: m, from: faultsOf(answers)}) }
+	if ask(); len(a.calls) != 1 {
+		t.Errorf("the provider has %d calls; want the one that was looked up before", len(a.calls))
+	}
+	r.withdraw(instead)
+	ask()
+	checkCode(t, "a call for one who has gone", receive(t, answers), codeGone, "no provider")
+}
+
 // Calls wait while the providers have as many as they take, each for its turn.
 func TestPoolHasCallsWait(t *testing.T) {
 	r := newRouter()
