@@ -77,6 +77,9 @@ var holdings = []holding{
 	{"the daemon, after one call", daemonMemory},
 	{"the daemon, for each registered provider", registrationMemory},
 	{"a provider in Go (net/rpc/jsonrpc), after one call", providerMemory},
+	{"the daemon, for each process of a worker", workersMemory},
+	{"a worker in Go (net/rpc/jsonrpc), after a call or two", workerMemory("")},
+	{"a worker in Node.js, after a call or two", workerMemory(workerJS)},
 }
 
 // options are the flags.

@@ -10,11 +10,15 @@ import (
 	"os"
 	"regexp"
 	"strconv"
+	"time"
 )
 
-// resident returns the bytes of a process that are in memory. Only Linux has the file that says so; see proc_pid_status(5).
-func (p *process) resident() (int, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Process.Pid))
+// resident returns the bytes of a process that are in memory.
+func (p *process) resident() (int, error) { return residentOf(p.Process.Pid) }
+
+// residentOf is resident by the pid. Only Linux has the file that says so; see proc_pid_status(5).
+func residentOf(pid int) (int, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
@@ -38,6 +42,86 @@ func providerMemory(st *stage) (int, error) {
 		return 0, err
 	}
 	return st.started[1].resident()
+}
+
+// manyWorkers is how many processes of a worker share the calls of one daemon.
+const manyWorkers = 50
+
+// startWorkers starts a daemon with them, and returns their pids once each has answered calls.
+func startWorkers(st *stage, source string) (pids []int, err error) {
+	if err := worker(manyWorkers, source)(st); err != nil {
+		return nil, err
+	}
+	client, err := jsonrpc.Dial("unix", st.socket)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	for end := time.Now().Add(patience); len(pids) < manyWorkers; {
+		if time.Now().After(end) {
+			return nil, fmt.Errorf("%d of %d processes of a worker are ready after %v", len(pids), manyWorkers, patience)
+		}
+		var status struct {
+			Workers []struct {
+				Processes []struct {
+					PID   int
+					State string
+				}
+			}
+		}
+		if err := client.Call("Ipcd.Status", struct{}{}, &status); err != nil {
+			return nil, err
+		}
+		pids = nil
+		for _, p := range status.Workers[0].Processes {
+			if p.State == "ready" {
+				pids = append(pids, p.PID)
+			}
+		}
+	}
+	for range 2 * manyWorkers { // they take turns
+		var answer string
+		if err := client.Call("Far.Say", "hello", &answer); err != nil {
+			return nil, err
+		}
+		if answer != "hello" {
+			return nil, errWrong
+		}
+	}
+	return pids, nil
+}
+
+// workersMemory is what the daemon has more of for each process of a worker.
+func workersMemory(st *stage) (int, error) {
+	before, err := daemonMemory(st)
+	if err != nil {
+		return 0, err
+	}
+	st.end()
+	if _, err := startWorkers(st, ""); err != nil {
+		return 0, err
+	}
+	after, err := st.started[0].resident()
+	return (after - before) / manyWorkers, err
+}
+
+// workerMemory is what a process of a worker has itself, in Go, or in Node.js if there is a source.
+func workerMemory(source string) func(*stage) (int, error) {
+	return func(st *stage) (int, error) {
+		pids, err := startWorkers(st, source)
+		if err != nil {
+			return 0, err
+		}
+		sum := 0
+		for _, pid := range pids {
+			n, err := residentOf(pid)
+			if err != nil {
+				return 0, err
+			}
+			sum += n
+		}
+		return sum / len(pids), nil
+	}
 }
 
 // registrationMemory registers many providers, each of which has answered a call, and divides what that took.

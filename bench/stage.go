@@ -91,8 +91,13 @@ func (h *house) open(s side) (*stage, error) {
 	return st, nil
 }
 
-// close ends callers before what they call, and lets a daemon end what it has started.
 func (st *stage) close() {
+	st.end()
+	os.RemoveAll(st.dir)
+}
+
+// end ends callers before what they call, and lets a daemon end what it has started.
+func (st *stage) end() {
 	for _, p := range slices.Backward(st.started) {
 		if p.Process.Signal(os.Interrupt) != nil {
 			p.Process.Kill()
@@ -101,7 +106,7 @@ func (st *stage) close() {
 		p.Wait()
 		stuck.Stop()
 	}
-	os.RemoveAll(st.dir)
+	st.started = nil
 }
 
 // command is a program that sees nothing of the user's settings.
