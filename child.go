@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -107,32 +108,66 @@ func startChild(s childSpec) (*forked, error) {
 		if s.group != nil {
 			s.group.kill() // what it has left behind
 		}
-		raw.SetReadDeadline(time.Now()) // see programConn
+		raw.SetReadDeadline(programOver)
 		close(f.gone)
 	}()
 	return f, nil
 }
 
 // A programConn is our end of the channel of a program. Another process may hold the other end for longer than the program
-// lives: once that has gone, which a deadline says that has passed, what is in the channel is still read, and then the
-// stream ends. No other deadline is set for reading.
+// lives: once that has gone, which the deadline programOver says, what is in the channel is still read, and then the stream
+// ends.
 type programConn struct {
 	net.Conn
-	gone bool
-	left int // bytes, once it has gone
+	left int // bytes, once it is gone
+
+	mu         sync.Mutex
+	over, gone bool // the program has ended, and Read knows it
 }
 
-func (c *programConn) Read(b []byte) (int, error) {
-	if !c.gone {
-		n, err := c.Conn.Read(b)
-		if !isTimeout(err) {
-			return n, err
-		}
+// programOver is the read deadline by which a programConn hears that its program has ended, through whatever it is wrapped in.
+var programOver = time.Unix(1, 0)
+
+func (c *programConn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = c.over || t.Equal(programOver)
+	if c.over && !c.gone { // no other deadline gets in between
+		t = programOver
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// isGone reports whether the program has ended, and sees to it that what is left can be read.
+func (c *programConn) isGone() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over && !c.gone {
+		var err error
 		if c.left, err = unread(c.Conn); err != nil {
 			c.left = math.MaxInt // nobody holds the other end; the stream ends by itself
 		}
 		c.gone = true
 		c.Conn.SetReadDeadline(time.Time{})
+	}
+	return c.gone
+}
+
+// SyscallConn is for writing without blocking.
+func (c *programConn) SyscallConn() (syscall.RawConn, error) {
+	s, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return s.SyscallConn()
+}
+
+func (c *programConn) Read(b []byte) (int, error) {
+	if !c.isGone() {
+		n, err := c.Conn.Read(b)
+		if !isTimeout(err) || !c.isGone() {
+			return n, err
+		}
 	}
 	if c.left == 0 {
 		return 0, io.EOF

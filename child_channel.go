@@ -27,8 +27,8 @@ const (
 )
 
 // A channel is one end: a stream of lines without those that are internal to Node. What is wrong with any other is for
-// the reader to find, who can answer. A goroutine reads ahead, so that two ends that both write first do not wait for
-// each other for ever.
+// the reader to find, who can answer. Read collects them, until the other end has no room for what is written: from then on
+// a goroutine does, so that two ends that both write first do not wait for each other for ever.
 type channel struct {
 	raw    net.Conn
 	limits limits
@@ -38,23 +38,36 @@ type channel struct {
 	wmu    sync.Mutex
 	within bool // part of a message has been written
 	acks   int  // to be sent after it
+	atOnce tryWriter
 
 	// mu guards the fields below; change is broadcast when one of them has changed.
-	mu     sync.Mutex
-	change *sync.Cond
-	queue  [][]byte
-	queued int         // bytes of queue
-	ended  bool        // nothing more comes, however the other end went
-	late   bool        // the deadline of Read has passed
-	timer  *time.Timer // sets late
-	closed bool
+	mu         sync.Mutex
+	change     *sync.Cond
+	queue      [][]byte
+	queued     int         // bytes of queue
+	ended      bool        // nothing more comes, however the other end went
+	late       bool        // the deadline of Read has passed
+	timer      *time.Timer // sets late
+	closed     bool
+	ahead      bool // a goroutine of ours collects, or will once Read does not
+	collecting bool // some goroutine does; collected is its own
+	reading    bool // that one is in Read
+	kicked     bool // raw has a deadline that has passed, which Read has to see
+	collected  collected
 }
 
-// newChannel returns a channel that reads ahead until it is closed.
+// collected is what has been read of a line that has not ended.
+type collected struct {
+	buf            []byte
+	long, internal bool // it is longer than a message may be; and it is Node's
+}
+
 func newChannel(raw net.Conn, l limits, log *logger) *channel {
-	c := &channel{raw: raw, limits: l, log: log}
+	c := &channel{raw: raw, limits: l, log: log, atOnce: newTryWriter(raw)}
 	c.change = sync.NewCond(&c.mu)
-	c.wg.Go(c.collect)
+	if _, full := c.atOnce.(fullWriter); full {
+		c.readAhead()
+	}
 	return c
 }
 
@@ -63,7 +76,13 @@ func (c *channel) Read(b []byte) (n int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for len(c.queue) == 0 && !c.ended && !c.closed && !c.late {
-		c.change.Wait()
+		if c.ahead || c.collecting {
+			c.change.Wait()
+		} else {
+			c.reading = true
+			c.collectLocked()
+			c.reading = false
+		}
 	}
 	switch {
 	case c.closed:
@@ -98,7 +117,7 @@ func (c *channel) SetReadDeadline(t time.Time) error {
 	left := time.Until(t)
 	c.late = !t.IsZero() && left <= 0
 	if c.late || t.IsZero() {
-		c.change.Broadcast()
+		c.kickLocked()
 		return nil
 	}
 	var timer *time.Timer
@@ -107,11 +126,20 @@ func (c *channel) SetReadDeadline(t time.Time) error {
 		defer c.mu.Unlock()
 		if c.timer == timer { // the deadline may have been changed before we had the lock
 			c.late = true
-			c.change.Broadcast()
+			c.kickLocked()
 		}
 	})
 	c.timer = timer
 	return nil
+}
+
+// kickLocked has Read look at the deadline.
+func (c *channel) kickLocked() {
+	c.change.Broadcast()
+	if c.late && c.reading {
+		c.kicked = true
+		c.raw.SetReadDeadline(time.Now())
+	}
 }
 
 func (c *channel) stopTimerLocked() {
@@ -125,11 +153,32 @@ func (c *channel) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
+// try implements tryWriter.
+func (c *channel) try(b []byte) (n int, err error) {
+	if !c.wmu.TryLock() {
+		return 0, nil
+	}
+	defer c.wmu.Unlock()
+	if c.acks > 0 {
+		return 0, nil
+	}
+	n, err = c.atOnce.try(b)
+	if n > 0 {
+		c.within = b[n-1] != '\n'
+	}
+	return n, err
+}
+
 // Write writes through, and sends pending acknowledgements only between messages.
 func (c *channel) Write(b []byte) (n int, err error) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	n, err = c.raw.Write(b)
+	if n, err = c.atOnce.try(b); n < len(b) && err == nil {
+		c.readAhead()
+		var rest int
+		rest, err = c.raw.Write(b[n:])
+		n += rest
+	}
 	if n > 0 {
 		c.within = b[n-1] != '\n'
 	}
@@ -167,53 +216,87 @@ func (c *channel) Close() error {
 	return err
 }
 
-// collect reads lines from the channel until it ends.
-func (c *channel) collect() {
-	buf := make([]byte, 0, inputSmall)
-	long, internal := false, false // the line is longer than a message may be; and it is Node's
-	var err error
-	for err == nil {
-		if len(buf) == cap(buf) {
-			buf = slices.Grow(buf, cap(buf))
+// readAhead has a goroutine collect until the channel ends, as soon as nobody else does.
+func (c *channel) readAhead() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ahead || c.closed {
+		return
+	}
+	c.ahead = true
+	c.wg.Go(func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for c.collecting {
+			c.change.Wait()
 		}
-		var n int
-		// We do not ask for descriptors that come along, so the kernel closes them: unix(7).
-		n, err = c.raw.Read(buf[len(buf):cap(buf)])
-		fresh, begin := len(buf), 0
-		buf = buf[:fresh+n]
-		for {
-			end := bytes.IndexByte(buf[fresh:], '\n')
-			if end < 0 {
-				break
+		for !c.ended {
+			for c.queued > queuedMessages*c.limits.MaxMessage && !c.closed {
+				c.change.Wait()
 			}
-			fresh += end + 1
-			if line := buf[begin:fresh]; long && !internal || !long && !c.isInternal(line) {
-				c.pass(bytes.Clone(line))
-			}
-			long, internal, begin = false, false, fresh
+			c.collectLocked()
 		}
-		if rest := buf[begin:]; begin > 0 && cap(buf) > inputLarge && len(rest) < inputSmall {
-			buf = append(make([]byte, 0, inputSmall), rest...) // a long line has ended
-		} else {
-			buf = buf[:copy(buf, rest)]
+	})
+}
+
+// collectLocked reads once from the channel, and queues the lines that have come. It releases the lock meanwhile.
+func (c *channel) collectLocked() {
+	c.collecting = true
+	c.mu.Unlock()
+	lines, err := c.collect()
+	c.mu.Lock()
+	c.collecting = false
+	if len(lines) > 0 {
+		c.queue = append(c.queue, lines)
+		c.queued += len(lines)
+	}
+	c.ended = err != nil && !(c.kicked && isTimeout(err))
+	if c.kicked {
+		c.kicked = false
+		c.raw.SetReadDeadline(time.Time{})
+	}
+	c.change.Broadcast()
+}
+
+// collect reads once, and returns the lines that have come, or what has come of one that is too long.
+func (c *channel) collect() (lines []byte, err error) {
+	l := &c.collected
+	if len(l.buf) == cap(l.buf) {
+		l.buf = slices.Grow(l.buf, max(cap(l.buf), inputSmall))
+	}
+	// We do not ask for descriptors that come along, so the kernel closes them: unix(7).
+	n, err := c.raw.Read(l.buf[len(l.buf):cap(l.buf)])
+	fresh, begin := len(l.buf), 0
+	l.buf = l.buf[:fresh+n]
+	for {
+		end := bytes.IndexByte(l.buf[fresh:], '\n')
+		if end < 0 {
+			break
 		}
-		if !long && len(buf) > c.limits.MaxMessage {
-			long, internal = true, c.isInternal(buf)
+		fresh += end + 1
+		if line := l.buf[begin:fresh]; l.long && !l.internal || !l.long && !c.isInternal(line) {
+			lines = append(lines, line...)
 		}
-		if long && len(buf) > 0 { // the reader gets it as it comes, and keeps no more of it than it likes
-			if !internal {
-				c.pass(bytes.Clone(buf))
-			}
-			buf = buf[:0]
+		l.long, l.internal, begin = false, false, fresh
+	}
+	if rest := l.buf[begin:]; begin > 0 && cap(l.buf) > inputLarge && len(rest) < inputSmall {
+		l.buf = append(make([]byte, 0, inputSmall), rest...) // a long line has ended
+	} else {
+		l.buf = l.buf[:copy(l.buf, rest)]
+	}
+	if !l.long && len(l.buf) > c.limits.MaxMessage {
+		l.long, l.internal = true, c.isInternal(l.buf)
+	}
+	if l.long && len(l.buf) > 0 { // the reader gets it as it comes, and keeps no more of it than it likes
+		if !l.internal {
+			lines = append(lines, l.buf...)
 		}
+		l.buf = l.buf[:0]
 	}
 	if broken := (*fault)(nil); errors.As(err, &broken) {
 		c.log.error("the channel cannot be read any further; it counts as disconnected", "error", err)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ended = true
-	c.change.Broadcast()
+	return lines, err
 }
 
 // isInternal reports whether a line, or the beginning of a long one, is internal to Node. A handle that comes with it is
@@ -235,18 +318,6 @@ func (c *channel) isInternal(line []byte) bool {
 		c.log.warn("a handle was not acknowledged; the peer holds back what follows it", "error", err)
 	}
 	return true
-}
-
-// pass queues bytes for the reader, and waits while it has much left to read.
-func (c *channel) pass(b []byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for c.queued > queuedMessages*c.limits.MaxMessage && !c.closed {
-		c.change.Wait()
-	}
-	c.queue = append(c.queue, b)
-	c.queued += len(b)
-	c.change.Broadcast()
 }
 
 // nodeCommand reports whether b is a message internal to Node: an object whose cmd is a string that begins with NODE_

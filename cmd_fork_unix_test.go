@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestReplyToOneThatHasGone has an end of the channel that sends more than there is room for replies, and goes without
@@ -56,7 +55,7 @@ func TestProgramThatHasGoneIsReadToItsEnd(t *testing.T) {
 		t.Errorf("read %q, %v", b[:2], err)
 	}
 	send(t, theirs, "67890")
-	must(t, c.SetReadDeadline(time.Now()))
+	must(t, c.SetReadDeadline(programOver))
 	if n, err := c.Read(b[:1]); err != nil || n != 1 {
 		t.Errorf("read %d bytes, %v; want one", n, err)
 	}

@@ -302,7 +302,7 @@ func (s *session) read(mine *pendingCall) {
 			var reader bool
 			reader, err = s.handle(c)
 			if c = nil; s.finder == nil {
-				s.flushAside() // the input of a client does not flush before it reads
+				s.flushNow() // the input of a client does not flush before it reads
 			}
 			if !reader {
 				return
@@ -344,7 +344,7 @@ func (s *session) refuse(m *message, f *fault) (over *pendingCall) {
 	if m.kind != response && (s.finder != nil || m.method != "") { // a client answers nothing but requests
 		s.respondHere(m, f)
 		if s.finder == nil { // the input of a client does not flush before it reads
-			s.flushAside()
+			s.flushNow()
 		}
 	}
 	return nil
@@ -395,13 +395,32 @@ func (s *session) stopReading(m *message, err error) {
 // flush sends the answers that were appended.
 func (s *session) flush() {
 	if s.asking.Load() {
-		s.flushAside()
+		s.flushNow()
 		return
 	}
 	s.out.flush()
 }
 
-// flushAside flushes in another goroutine: a peer that does not read must not block the caller.
+// flushNow flushes without blocking: what the peer has no room for, another goroutine sends.
+func (s *session) flushNow() {
+	s.mu.Lock()
+	if s.isDone() {
+		s.mu.Unlock()
+		return
+	}
+	s.wg.Add(1)
+	s.mu.Unlock()
+	if !s.out.flushNow() {
+		s.wg.Done()
+		return
+	}
+	go func() {
+		defer s.wg.Done()
+		s.out.flushClaimed()
+	}()
+}
+
+// flushAside flushes in another goroutine, so that what is appended meanwhile shares the write.
 func (s *session) flushAside() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -409,6 +428,15 @@ func (s *session) flushAside() {
 		return
 	}
 	s.wg.Go(s.out.flushClaimed)
+}
+
+// flushSoon is flushAside if other calls are in flight, for which more is to be appended soon, and flushNow otherwise.
+func (s *session) flushSoon(others bool) {
+	if others {
+		s.flushAside()
+	} else {
+		s.flushNow()
+	}
 }
 
 // isDone reports whether the session is over. If it is not, and mu is held, nobody waits for wg yet, and wg.Go is safe.

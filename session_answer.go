@@ -273,8 +273,9 @@ func (s *session) crashed(name string, value any, stack []byte) {
 	s.log.error("a method panicked", "method", name, "error", value, "stack", string(stack))
 }
 
-// finish removes the call from those in flight. settled says that its answer has been sent.
-func (s *session) finish(c *call, settled bool) {
+// finish removes the call from those in flight, and reports whether there are others. settled says that its answer has been
+// sent.
+func (s *session) finish(c *call, settled bool) (others bool) {
 	c.end(context.Canceled)
 	c.leaveParent()
 	s.update(func(st *sessionState) {
@@ -282,6 +283,7 @@ func (s *session) finish(c *call, settled bool) {
 			c.timer.Stop()
 		}
 		delete(st.theirs, c)
+		others = len(st.theirs) > 0
 		st.full = false
 		if settled {
 			st.settle(c)
@@ -291,6 +293,7 @@ func (s *session) finish(c *call, settled bool) {
 	case s.room <- struct{}{}:
 	default:
 	}
+	return others
 }
 
 // settle notes that the answer to c has been sent.
@@ -330,8 +333,7 @@ func (s *session) answer(c *call, result any, f *fault) {
 		})
 		return
 	}
-	s.flushAside()
-	s.finish(c, true)
+	s.flushSoon(s.finish(c, true))
 }
 
 // record counts and logs the outcome of a call that is over.

@@ -82,7 +82,7 @@ func (s *session) post(name string, arg any) error {
 	case !sent:
 		return busy("output", outputFull, "the peer does not read")
 	}
-	s.flushAside()
+	s.flushNow()
 	return nil
 }
 
@@ -323,7 +323,7 @@ func (s *session) withdraw(seq uint64, a *pendingCall, err error) error {
 // that gives up, and is not told while more than partWindow waits for it.
 func (s *session) sendCancel(seq uint64) {
 	if sent, err := s.out.offer(s.codec, &message{kind: cancel, id: callID{seq: seq}}, nil, partWindow); sent && err == nil {
-		s.flushAside()
+		s.flushNow()
 	}
 }
 

@@ -32,7 +32,7 @@ func extensionsOf(names []string) (e extensions) {
 // ask implements provider. It never blocks, since the reader of the caller's connection runs it.
 func (r remote) ask(c *call, done func(failed bool)) {
 	a := &pendingCall{method: c.method, passed: c, done: done}
-	seq, _, err := r.enlist(a)
+	seq, others, err := r.enlist(a)
 	if err != nil {
 		done(true)
 		r.unsent(c)
@@ -49,7 +49,7 @@ func (r remote) ask(c *call, done func(failed bool)) {
 	case err != nil:
 		r.takeBack(seq, c)
 	case sent:
-		r.flushAside()
+		r.flushSoon(others)
 		r.watch(seq, c)
 	default:
 		r.sendLater(&m, arg, seq, c)
@@ -107,7 +107,7 @@ func (r remote) sendLater(m *message, arg any, seq uint64, c *call) {
 			r.takeBack(seq, c)
 			return
 		}
-		r.flushAside()
+		r.flushNow()
 		r.watch(seq, c)
 	}) {
 		r.takeBack(seq, c)

@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -257,6 +258,49 @@ func TestLargeBuffersAreGivenBack(t *testing.T) {
 		if n := cap(o.buf) + cap(o.spare); n > outputKeep {
 			t.Errorf("after %d bytes the output keeps %d; want %d at most", size, n, outputKeep)
 		}
+	}
+}
+
+// What is flushed without blocking, until the peer has no room, arrives once and in order.
+func TestFlushNow(t *testing.T) {
+	l := defaultLimits()
+	local := overEndpoint(localEndpoint)
+	for name, connect := range map[string]func(t *testing.T) (net.Conn, net.Conn){
+		"local":  local,
+		"tcp":    overEndpoint(func(t testing.TB) endpoint { return mustParse(t, "tcp://127.0.0.1:0?auth=none") }),
+		"memory": func(*testing.T) (net.Conn, net.Conn) { return net.Pipe() },
+		"channel": func(t *testing.T) (net.Conn, net.Conn) {
+			ours, theirs := local(t)
+			return newChannel(ours, l, newLogger(&logBuffer{}, formatText, levelError)), theirs
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ours, theirs := connect(t)
+			defer theirs.Close()
+			defer ours.Close()
+			o, c := newOutput(ours, time.Hour, nil), newJSONCodec(newInput(nil, l), l, framingLine)
+			sent := 0
+			for left := false; !left; left = o.flushNow() {
+				if sent++; sent > 100_000 {
+					t.Fatal("the peer has room without end")
+				}
+				must(t, o.append(c, &message{kind: notification, method: "Any.Thing"}, []any{sent, strings.Repeat("a", 10_000)}))
+			}
+			must(t, o.append(c, &message{kind: notification, method: "Any.Thing"}, []any{sent + 1, ""}))
+			if o.flushNow() {
+				t.Error("two goroutines would write at once")
+			}
+			go o.flushClaimed()
+			for r, i := bufio.NewReader(theirs), 1; i <= sent+1; i++ {
+				var got struct{ Params [1][2]any }
+				line, err := r.ReadBytes('\n')
+				must(t, err)
+				if must(t, json.Unmarshal(line, &got)); got.Params[0][0] != float64(i) {
+					t.Fatalf("message %d is %v", i, got.Params[0][0])
+				}
+			}
+			must(t, o.drain())
+		})
 	}
 }
 

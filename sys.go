@@ -153,6 +153,9 @@ func isOneOf(name string, names []string) bool {
 	return slices.ContainsFunc(names, func(other string) bool { return strings.EqualFold(name, other) })
 }
 
+// tryWrite writes to a descriptor that does not block, as much as there is room for; nil where there is no such thing.
+var tryWrite func(fd uintptr, b []byte) (n int, err error)
+
 // usageOf returns the memory of a process, in bytes, and the time that it has computed; nil where the system does not tell.
 var usageOf func(pid int) (memory uint64, cpu time.Duration)
 

@@ -211,6 +211,23 @@ func stateDir() (string, error) {
 	return filepath.Join(home, ".local", "state", "ipcd"), nil
 }
 
+func init() {
+	tryWrite = func(fd uintptr, b []byte) (n int, err error) {
+		for n < len(b) && err == nil {
+			var part int
+			part, err = syscall.Write(int(fd), b[n:])
+			n += max(part, 0)
+			if err == syscall.EINTR {
+				err = nil
+			}
+		}
+		if err == syscall.EAGAIN {
+			err = nil
+		}
+		return n, err
+	}
+}
+
 // isTemporaryAccept reports whether an error of accept(2) will pass: no descriptors or memory just now, or a
 // caller that left before it was served.
 func isTemporaryAccept(err error) bool {

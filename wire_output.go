@@ -4,10 +4,13 @@ package main
 // does not read holds up only its own connection.
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -29,6 +32,9 @@ type output struct {
 	spare   []byte // the buffer that is not in use
 	large   bool   // the last write was longer than outputKeep
 	writing bool   // some goroutine writes, or has claimed it
+	batch   []byte // what is being written; guarded by writing, as are the next two
+	sent    int    // bytes of batch that the peer has taken
+	owed    int    // bytes of batch that the account knows of
 	stalled int    // appends that wait for the peer to read
 	err     error  // the first error; nothing is written after it
 }
@@ -126,7 +132,27 @@ func (o *output) claim() bool {
 	return true
 }
 
-// flushClaimed does the writing that claim has reserved.
+// flushNow is flush without blocking. It returns true if the peer has no room for all of it: then the caller must call
+// flushClaimed, as after claim.
+func (o *output) flushNow() (left bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.writing || len(o.buf) == 0 || o.err != nil {
+		return false
+	}
+	for o.nextLocked() {
+		o.mu.Unlock()
+		n, err := o.dst.try(o.batch)
+		o.mu.Lock()
+		if o.sent = n; n < len(o.batch) && err == nil {
+			return true
+		}
+		o.writtenLocked(err)
+	}
+	return false
+}
+
+// flushClaimed does the writing that claim has reserved, or the rest that flushNow has left.
 func (o *output) flushClaimed() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -176,32 +202,50 @@ func (o *output) failed() error {
 
 // flushLocked writes until nothing is left. It releases the lock during each write.
 func (o *output) flushLocked() {
-	o.writing = true
-	for len(o.buf) > 0 && o.err == nil {
-		b := o.buf
-		told := o.told
-		o.buf, o.spare, o.told = o.spare[:0], nil, 0
+	for o.nextLocked() {
 		o.mu.Unlock()
-		_, err := o.dst.Write(b)
-		if err != nil && o.broken != nil {
-			o.broken()
-		}
+		_, err := o.dst.Write(o.batch[o.sent:])
 		o.mu.Lock()
-		o.account.release(told)
-		if o.large = len(b) > outputKeep; cap(b) <= outputKeep {
-			o.spare = b
-		} else {
-			giveBack(b)
-		}
-		if err != nil && o.err == nil {
-			o.err = err
+		o.writtenLocked(err)
+	}
+}
+
+// nextLocked takes what is to be written next, which is what is left of the last batch, or else all that was appended. If
+// there is nothing it ends the writing.
+func (o *output) nextLocked() bool {
+	switch {
+	case o.batch != nil:
+	case len(o.buf) > 0 && o.err == nil:
+		o.batch, o.owed, o.sent = o.buf, o.told, 0
+		o.buf, o.spare, o.told = o.spare[:0], nil, 0
+	default:
+		o.writing = false
+		if o.err != nil {
+			o.account.release(o.told)
+			o.buf, o.told = nil, 0
 		}
 		o.written.Broadcast()
+		return false
 	}
-	o.writing = false
-	if o.err != nil {
-		o.account.release(o.told)
-		o.buf, o.told = nil, 0
+	o.writing = true
+	return true
+}
+
+// writtenLocked notes that the batch has been written, or could not be.
+func (o *output) writtenLocked(err error) {
+	if err != nil && o.broken != nil {
+		o.mu.Unlock()
+		o.broken()
+		o.mu.Lock()
+	}
+	o.account.release(o.owed)
+	if o.large = len(o.batch) > outputKeep; cap(o.batch) <= outputKeep {
+		o.spare = o.batch
+	} else {
+		giveBack(o.batch)
+	}
+	if o.batch = nil; err != nil && o.err == nil {
+		o.err = err
 	}
 	o.written.Broadcast()
 }
@@ -225,10 +269,11 @@ func (a *account) release(n int) { a.hold(-n) }
 // A patientWriter allows the limit for each part of a write: a peer that reads slowly is served, one that does not read
 // is given up.
 type patientWriter struct {
-	dst   io.Writer
-	conn  interface{ SetWriteDeadline(time.Time) error } // nil where dst has no deadlines
-	limit time.Duration                                  // on the time that one part may take
-	armed time.Time                                      // when the write deadline was set
+	dst    io.Writer
+	atOnce tryWriter                                      // dst, where it can be written to without blocking; nil before the first try
+	conn   interface{ SetWriteDeadline(time.Time) error } // nil where dst has no deadlines
+	limit  time.Duration                                  // on the time that one part may take
+	armed  time.Time                                      // when the write deadline was set
 }
 
 // patientPart is how many bytes are written under one deadline: with a limit of 10 s a peer has to read 26 KB/s.
@@ -240,18 +285,83 @@ func newPatientWriter(dst io.Writer, limit time.Duration) patientWriter {
 	return w
 }
 
-// Write writes all of b. It renews the deadline after a tenth of the limit, not for each write: setting one costs as
-// much as a small call.
+// try writes as much of b as the peer has room for, without blocking.
+func (w *patientWriter) try(b []byte) (n int, err error) {
+	if w.atOnce == nil {
+		w.atOnce = newTryWriter(w.dst)
+	}
+	if err := w.renew(); err != nil {
+		return 0, err
+	}
+	return w.atOnce.try(b)
+}
+
+// A tryWriter writes without blocking: as much as there is room for, which may be nothing.
+type tryWriter interface {
+	try(b []byte) (n int, err error)
+}
+
+// newTryWriter returns one that writes to dst.
+func newTryWriter(dst io.Writer) tryWriter {
+	if w, ok := dst.(tryWriter); ok {
+		return w
+	}
+	if conn, ok := dst.(interface {
+		net.Conn
+		syscall.Conn
+	}); ok && tryWrite != nil {
+		if raw, err := conn.SyscallConn(); err == nil {
+			return &descriptorWriter{conn: raw}
+		}
+	}
+	return fullWriter{}
+}
+
+// A fullWriter never has room.
+type fullWriter struct{}
+
+func (fullWriter) try([]byte) (int, error) { return 0, nil }
+
+// A descriptorWriter writes to a descriptor that does not block. One goroutine at a time may use it.
+type descriptorWriter struct {
+	conn  syscall.RawConn
+	write func(fd uintptr) (done bool) // writes b; made once, since a function is allocated
+	b     []byte
+	n     int
+	err   error
+}
+
+func (w *descriptorWriter) try(b []byte) (int, error) {
+	if w.write == nil {
+		w.write = func(fd uintptr) bool {
+			w.n, w.err = tryWrite(fd, w.b)
+			return true
+		}
+	}
+	w.b, w.n, w.err = b, 0, nil
+	err := w.conn.Write(w.write)
+	w.b = nil
+	return w.n, cmp.Or(err, w.err)
+}
+
+// renew renews the deadline after a tenth of the limit, not for each write: setting one costs as much as a small call.
+func (w *patientWriter) renew() error {
+	now := time.Now()
+	if w.conn == nil || now.Sub(w.armed) <= w.limit/10 {
+		return nil
+	}
+	w.armed = now
+	return w.conn.SetWriteDeadline(now.Add(w.limit))
+}
+
+// Write writes all of b.
 func (w *patientWriter) Write(b []byte) (n int, err error) {
 	if w.conn == nil {
 		return w.dst.Write(b)
 	}
 	for first := true; first || n < len(b); first = false {
-		if now := time.Now(); now.Sub(w.armed) > w.limit/10 {
-			w.armed = now
-			if err := w.conn.SetWriteDeadline(now.Add(w.limit)); err != nil {
-				return n, err
-			}
+		if err := w.renew(); err != nil {
+			return n, err
 		}
 		part, err := w.dst.Write(b[n:min(len(b), n+patientPart)])
 		n += part
