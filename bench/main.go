@@ -47,10 +47,11 @@ var sides = []side{
 	{"ipcd-json", "stock-json", "", daemon(), caller("json", "Echo.Say")},
 	{"provider-gob", "ipcd-gob", "", provider, caller("gob", "Far.Say")},
 	{"provider-json", "ipcd-json", "", provider, caller("json", "Far.Say")},
-	{"worker-go-gob", "ipcd-gob", "", worker(1, ""), caller("gob", "Far.Say")},
-	{"worker-go-json", "ipcd-json", "", worker(1, ""), caller("json", "Far.Say")},
-	{"worker-go-4-json", "worker-go-json", "", worker(4, ""), caller("json", "Far.Say")},
-	{"worker-node-json", "node-fork", "node", worker(1, workerJS), caller("json", "Far.Say")},
+	{"worker-rpc-json", "ipcd-json", "", worker(1, "work", ""), caller("json", "Far.Say")},
+	{"worker-go-gob", "ipcd-gob", "", worker(1, "loop", ""), caller("gob", "Far.Say")},
+	{"worker-go-json", "ipcd-json", "", worker(1, "loop", ""), caller("json", "Far.Say")},
+	{"worker-go-4-json", "worker-go-json", "", worker(4, "loop", ""), caller("json", "Far.Say")},
+	{"worker-node-json", "ipcd-json", "node", worker(1, "", workerJS), caller("json", "Far.Say")},
 }
 
 // A load is how many call at once on one connection, and what each sends and gets back.
@@ -78,8 +79,8 @@ var holdings = []holding{
 	{"the daemon, for each registered provider", registrationMemory},
 	{"a provider in Go (net/rpc/jsonrpc), after one call", providerMemory},
 	{"the daemon, for each process of a worker", workersMemory},
-	{"a worker in Go (net/rpc/jsonrpc), after a call or two", workerMemory("")},
-	{"a worker in Node.js, after a call or two", workerMemory(workerJS)},
+	{"a worker in Go, after a call or two", workerMemory("loop", "")},
+	{"a worker in Node.js, after a call or two", workerMemory("", workerJS)},
 }
 
 // options are the flags.

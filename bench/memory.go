@@ -48,8 +48,8 @@ func providerMemory(st *stage) (int, error) {
 const manyWorkers = 50
 
 // startWorkers starts a daemon with them, and returns their pids once each has answered calls.
-func startWorkers(st *stage, source string) (pids []int, err error) {
-	if err := worker(manyWorkers, source)(st); err != nil {
+func startWorkers(st *stage, program, source string) (pids []int, err error) {
+	if err := worker(manyWorkers, program, source)(st); err != nil {
 		return nil, err
 	}
 	client, err := jsonrpc.Dial("unix", st.socket)
@@ -98,17 +98,17 @@ func workersMemory(st *stage) (int, error) {
 		return 0, err
 	}
 	st.end()
-	if _, err := startWorkers(st, ""); err != nil {
+	if _, err := startWorkers(st, "loop", ""); err != nil {
 		return 0, err
 	}
 	after, err := st.started[0].resident()
 	return (after - before) / manyWorkers, err
 }
 
-// workerMemory is what a process of a worker has itself, in Go, or in Node.js if there is a source.
-func workerMemory(source string) func(*stage) (int, error) {
+// workerMemory is what a process of a worker has itself, ours of that name, or one in Node.js.
+func workerMemory(program, source string) func(*stage) (int, error) {
 	return func(st *stage) (int, error) {
-		pids, err := startWorkers(st, source)
+		pids, err := startWorkers(st, program, source)
 		if err != nil {
 			return 0, err
 		}

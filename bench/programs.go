@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +25,7 @@ var programs = map[string]func(args []string) error{
 	"call":    callProgram,    // PROTOCOL SOCKET METHOD
 	"provide": provideProgram, // SOCKET
 	"work":    workProgram,
+	"loop":    loopProgram,
 }
 
 // Echo is the service of stock servers and of providers.
@@ -77,15 +79,67 @@ func provideProgram(args []string) error {
 
 // workProgram is provideProgram over the channel of a worker.
 func workProgram([]string) error {
-	fd, err := strconv.Atoi(os.Getenv("IPCD_CHANNEL_FD"))
-	if err != nil {
-		return err
-	}
-	conn, err := net.FileConn(os.NewFile(uintptr(fd), "channel"))
+	conn, err := channel()
 	if err != nil {
 		return err
 	}
 	return serveFar(conn)
+}
+
+// channel opens the channel of a worker.
+func channel() (net.Conn, error) {
+	fd, err := strconv.Atoi(os.Getenv("IPCD_CHANNEL_FD"))
+	if err != nil {
+		return nil, err
+	}
+	return net.FileConn(os.NewFile(uintptr(fd), "channel"))
+}
+
+// loopProgram is a worker that reads a line, answers it, and sends its answers when no more lines have come.
+func loopProgram([]string) error {
+	conn, err := channel()
+	if err != nil {
+		return err
+	}
+	if err := register(conn, "Far.Say"); err != nil {
+		return err
+	}
+	in, out := bufio.NewReaderSize(conn, socketRoom), bufio.NewWriterSize(conn, socketRoom)
+	for answers := json.NewEncoder(out); ; {
+		if in.Buffered() == 0 {
+			if err := out.Flush(); err != nil {
+				return err
+			}
+		}
+		line, err := in.ReadBytes('\n')
+		if err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		var m struct {
+			ID     json.RawMessage
+			Method string
+			Params json.RawMessage
+		}
+		if err := json.Unmarshal(line, &m); err != nil {
+			return err
+		}
+		if m.Method != "Far.Say" { // a $/cancelRequest
+			continue
+		}
+		var params [1]string
+		if err := json.Unmarshal(m.Params, &params); err != nil {
+			return err
+		}
+		answer := struct {
+			ID     json.RawMessage `json:"id"`
+			Result string          `json:"result"`
+		}{m.ID, params[0]}
+		if err := answers.Encode(answer); err != nil {
+			return err
+		}
+	}
 }
 
 func serveFar(conn net.Conn) error {

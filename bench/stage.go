@@ -190,10 +190,10 @@ func provider(st *stage) error {
 	return st.await("Far.Say")
 }
 
-// worker is a daemon with Far.Say as a worker of so many processes: in Go, or in Node.js if there is a source.
-func worker(instances int, source string) func(*stage) error {
+// worker is a daemon with Far.Say as a worker of so many processes: a program of ours, or one in Node.js if there is a source.
+func worker(instances int, program, source string) func(*stage) error {
 	return func(st *stage) error {
-		command, ready := []string{st.self, "work"}, "register"
+		command, ready := []string{st.self, program}, "register"
 		if source != "" {
 			path := filepath.Join(st.dir, "worker.js")
 			if err := os.WriteFile(path, []byte(source), 0o600); err != nil {
