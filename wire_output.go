@@ -132,24 +132,23 @@ func (o *output) claim() bool {
 	return true
 }
 
-// flushNow is flush without blocking. It returns true if the peer has no room for all of it: then the caller must call
-// flushClaimed, as after claim.
+// flushNow is flush without blocking. It returns true if the peer has no room for all of it, or more has been appended
+// meanwhile, so that whoever appends cannot keep the caller: then another goroutine must call flushClaimed, as after claim.
 func (o *output) flushNow() (left bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.writing || len(o.buf) == 0 || o.err != nil {
 		return false
 	}
-	for o.nextLocked() {
-		o.mu.Unlock()
-		n, err := o.dst.try(o.batch)
-		o.mu.Lock()
-		if o.sent = n; n < len(o.batch) && err == nil {
-			return true
-		}
-		o.writtenLocked(err)
+	o.nextLocked()
+	o.mu.Unlock()
+	n, err := o.dst.try(o.batch)
+	o.mu.Lock()
+	if o.sent = n; n < len(o.batch) && err == nil {
+		return true
 	}
-	return false
+	o.writtenLocked(err)
+	return o.nextLocked()
 }
 
 // flushClaimed does the writing that claim has reserved, or the rest that flushNow has left.
