@@ -384,7 +384,8 @@ func (f *clientFlags) with(ctx context.Context, set settings, talk func(ctx cont
 	defer cancel()
 	again(patience, 5*time.Millisecond, 200*time.Millisecond, func() (bool, error) { // a provider may be on its way
 		err = talk(ctx, c)
-		return !errors.Is(err, &fault{Code: codeNoMethod}), err
+		var f *fault
+		return !errors.As(err, &f) || f.Code != codeNoMethod && !(f.Code == codeGone && f.data().Retry), err
 	})
 	return err
 }

@@ -20,6 +20,7 @@ Without --listen it serves the user's own endpoint, which only this user and ` +
 --allow-group lets the members of a group call too.
 Service managers run it with --service NAME: its endpoint and its configuration are then those of
 the service. SIGHUP reloads the configuration, in a terminal, too, if there is a file of it.
+The workers of that file, each a [[worker]], are started with it and looked after: docs/services.md.
 TCP and HTTP are served on loopback addresses only, and only if the endpoint says
 ?auth=none, because everybody on the machine can reach them.
 

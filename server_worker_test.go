@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -444,6 +445,26 @@ func TestLazyWorkerIsWantedAgain(t *testing.T) {
 		})
 	}
 	callers.Wait()
+}
+
+// A caller that waits for a service waits for a worker that was stopped, too.
+func TestWaitForAWorkerThatWasStopped(t *testing.T) {
+	s, _ := hire(t, oneHand)
+	answered[WorkerStatus](t, s, "Ipcd.WorkerStop", "hand")
+	got := make(chan string, 1)
+	go func() {
+		got <- printed(t, exec.Command("ipcd", "call", "--wait", "1m", "-e", s.endpoints[0].String(), "Hand.Pid"))
+	}()
+	waitFor(t, func() error {
+		if s.meter.errors.Load() == 0 {
+			return errors.New("nobody has been refused")
+		}
+		return nil
+	})
+	started := answered[WorkerStatus](t, s, "Ipcd.WorkerStart", "hand")
+	if pid := strings.TrimSpace(receive(t, got)); pid != strconv.Itoa(started.Processes[0].PID) {
+		t.Errorf("the call that waited prints %s; want the pid of the process %+v", pid, started.Processes)
+	}
 }
 
 // While settings and processes are replaced, no call fails.
