@@ -17,7 +17,6 @@ type call struct {
 	message
 	m        *method
 	arg      any
-	formed   formed    // see target
 	peer     *peer     // the caller
 	from     responder // where the call came from
 	deadline time.Time
@@ -58,8 +57,7 @@ func (c *call) target() any {
 	if !isDocument || c.forms == nil {
 		return c.arg
 	}
-	c.formed = formed{d, c.forms.argument}
-	return &c.formed
+	return &formed{d, c.forms.argument}
 }
 
 // reply answers the call, unless it has been answered. It reports whether this was the answer. Until the result is encoded
