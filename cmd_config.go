@@ -25,13 +25,6 @@ with its default. The key limits.max_message is IPCD_LIMITS_MAX_MESSAGE in the e
 and --set limits.max_message=VALUE among the flags.`,
 		Example: `  ipcd config show
   ipcd config check /etc/ipcd/config.toml`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				f := usagef("config: unknown command %q; expected show or check", args[0])
-				return f.withHint("run \"ipcd help config\"")
-			}
-			return cmd.Help()
-		},
 	}
 	cmd.AddCommand(newConfigShowCmd(), newConfigCheckCmd())
 	return cmd

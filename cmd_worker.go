@@ -25,12 +25,6 @@ To control them takes the user that the daemon runs as, or ` + masters + `.`,
 		Example: `  ipcd worker ls
   ipcd worker restart greeter
   ipcd worker logs -f greeter`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usagef("worker: unknown command %q; expected ls, start, stop, restart, reload or logs", args[0]).withHint("run \"ipcd help worker\"")
-			}
-			return cmd.Help()
-		},
 	}
 	cmd.AddCommand(newWorkerLsCmd(), newWorkerLogsCmd(),
 		newWorkerOrderCmd("start", "WorkerStart", "start a worker that was stopped, is parked, or is lazy",

@@ -418,7 +418,7 @@ func TestConfigCheck(t *testing.T) {
 	_, err = configCmd(t, "config", "check", "--listen", "tpc://127.0.0.1:1")
 	checkUsage(t, "check", err, `--listen: the endpoint tpc://127.0.0.1:1 has the unknown scheme "tpc"; expected a list of endpoints, such as ["`+serviceEndpoint(defaultName).String()+`"]`, "did you mean tcp://127.0.0.1:1?")
 	_, err = configCmd(t, "config", "shwo")
-	checkUsage(t, "shwo", err, `config: unknown command "shwo"; expected show or check`, `run "ipcd help config"`)
+	checkUsage(t, "shwo", err, `there is no command "config shwo"`, `did you mean ipcd config show?`)
 }
 
 // TestConfigCheckRefusesWhatRunAlwaysRefuses is about endpoints that no daemon can serve, whatever the state of the system.

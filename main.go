@@ -67,6 +67,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -93,8 +94,6 @@ call with the standard library that they have: see the README and docs/protocol.
 		Version:           thisBuild().line(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
-		Args:              knownCommand,
-		RunE:              func(cmd *cobra.Command, args []string) error { return cmd.Help() },
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 	}
 	cmd.SetFlagErrorFunc(unknownFlag)
@@ -104,6 +103,12 @@ call with the standard library that they have: see the README and docs/protocol.
 	cmd.AddCommand(newRunCmd(), newCallCmd(), newLsCmd(), newDescribeCmd(), newStatusCmd(), newWhoamiCmd(),
 		newInstallCmd(), newUninstallCmd(), newStartCmd(), newStopCmd(), newRestartCmd(), newLogsCmd(),
 		newForkCmd(), newChildCmd(), newServeCmd(), newWorkerCmd(), newConfigCmd(), newVersionCmd())
+	cmd.InitDefaultCompletionCmd() // which cobra would do later
+	for _, c := range append(cmd.Commands(), cmd) {
+		if c.HasSubCommands() {
+			c.Args, c.RunE = knownCommand, func(cmd *cobra.Command, args []string) error { return cmd.Help() }
+		}
+	}
 	return cmd
 }
 
@@ -112,10 +117,13 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	f := usagef("there is no command %q", args[0])
+	f := usagef("there is no command %q", strings.TrimPrefix(cmd.CommandPath()+" "+args[0], cmd.Root().Name()+" "))
 	cmd.SuggestionsMinimumDistance = 2
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		return f.withHint("did you mean ipcd %s?", near[0])
+		return f.withHint("did you mean %s %s?", cmd.CommandPath(), near[0])
+	}
+	if cmd.HasParent() {
+		return f.withHint("see %s --help", cmd.CommandPath())
 	}
 	return f.withHint(`see ipcd --help; to send a text: ipcd call %s`, args[0])
 }
