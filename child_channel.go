@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -37,8 +38,8 @@ type channel struct {
 
 	wmu    sync.Mutex
 	within bool // part of a message has been written
-	acks   int  // to be sent after it
 	atOnce tryWriter
+	acks   atomic.Int32 // to be sent between messages
 
 	// mu guards the fields below; change is broadcast when one of them has changed.
 	mu         sync.Mutex
@@ -158,8 +159,9 @@ func (c *channel) try(b []byte) (n int, err error) {
 	if !c.wmu.TryLock() {
 		return 0, nil
 	}
+	defer c.acknowledgeAside()
 	defer c.wmu.Unlock()
-	if c.acks > 0 {
+	if c.acks.Load() > 0 {
 		return 0, nil
 	}
 	n, err = c.atOnce.try(b)
@@ -169,8 +171,9 @@ func (c *channel) try(b []byte) (n int, err error) {
 	return n, err
 }
 
-// Write writes through, and sends pending acknowledgements only between messages.
+// Write writes through, and sees to it that what is to be acknowledged is.
 func (c *channel) Write(b []byte) (n int, err error) {
+	defer c.acknowledge()
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	if n, err = c.atOnce.try(b); n < len(b) && err == nil {
@@ -182,10 +185,37 @@ func (c *channel) Write(b []byte) (n int, err error) {
 	if n > 0 {
 		c.within = b[n-1] != '\n'
 	}
-	for ; err == nil && !c.within && c.acks > 0; c.acks-- {
-		_, err = io.WriteString(c.raw, handleAck)
-	}
 	return n, err
+}
+
+// acknowledgeAside has another goroutine acknowledge.
+func (c *channel) acknowledgeAside() {
+	if c.acks.Load() == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.wg.Go(c.acknowledge)
+	}
+}
+
+// acknowledge sends what is to be sent between messages, unless somebody writes, who does that afterwards.
+func (c *channel) acknowledge() {
+	for c.acks.Load() > 0 && c.wmu.TryLock() {
+		within := c.within
+		if !within {
+			c.acks.Add(-1)
+			c.raw.SetWriteDeadline(time.Now().Add(c.limits.Write)) // an earlier one may have passed
+			if _, err := io.WriteString(c.raw, handleAck); err != nil {
+				c.log.warn("a handle was not acknowledged; the peer holds back what follows it", "error", err)
+			}
+		}
+		c.wmu.Unlock()
+		if within {
+			return
+		}
+	}
 }
 
 func (c *channel) SetWriteDeadline(t time.Time) error { return c.raw.SetWriteDeadline(t) }
@@ -307,16 +337,8 @@ func (c *channel) isInternal(line []byte) bool {
 		return ours
 	}
 	c.log.warn("a handle came on the channel; it was closed, since ipcd takes none")
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
-	if c.within {
-		c.acks++
-		return true
-	}
-	c.raw.SetWriteDeadline(time.Now().Add(c.limits.Write)) // an earlier one may have passed
-	if _, err := io.WriteString(c.raw, handleAck); err != nil {
-		c.log.warn("a handle was not acknowledged; the peer holds back what follows it", "error", err)
-	}
+	c.acks.Add(1)
+	c.acknowledgeAside() // the peer may read nothing before its own messages are read
 	return true
 }
 

@@ -235,6 +235,81 @@ func TestChannelHasReadDeadlines(t *testing.T) {
 	})
 }
 
+// The same where Read reads from the connection itself.
+func TestChannelHasReadDeadlinesOverASocket(t *testing.T) {
+	ours, theirs := overEndpoint(localEndpoint)(t)
+	defer theirs.Close()
+	c := newChannel(ours, defaultLimits(), nil)
+	b := make([]byte, 10)
+	for range 3 {
+		must(t, c.SetReadDeadline(time.Now().Add(time.Millisecond)))
+		if _, err := c.Read(b); !isTimeout(err) {
+			t.Errorf("with a deadline: %v; want a timeout", err)
+		}
+		send(t, theirs, "1\n2")
+		if _, err := c.Read(b); !isTimeout(err) {
+			t.Errorf("with a deadline that has passed: %v; want a timeout", err)
+		}
+		must(t, c.SetReadDeadline(time.Time{}))
+		if n, err := c.Read(b); string(b[:n]) != "1\n" || err != nil {
+			t.Errorf("without a deadline: %q, %v", b[:n], err)
+		}
+		read := make(chan error)
+		go func() {
+			_, err := c.Read(b)
+			read <- err
+		}()
+		must(t, c.SetReadDeadline(time.Now()))
+		if err := receive(t, read); !isTimeout(err) {
+			t.Errorf("with a deadline that was set meanwhile: %v; want a timeout", err)
+		}
+		must(t, c.SetReadDeadline(time.Time{}))
+		send(t, theirs, "\n")
+		if n, err := c.Read(b); string(b[:n]) != "2\n" || err != nil {
+			t.Errorf("after that: %q, %v; want the rest of the line", b[:n], err)
+		}
+	}
+	closed := make(chan error)
+	go func() {
+		_, err := c.Read(b)
+		closed <- err
+	}()
+	c.Close()
+	if err := receive(t, closed); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("of a channel that is closed: %v; want %v", err, net.ErrClosed)
+	}
+}
+
+// An end that first writes all that it has, a handle among it, is read though it does not read, and then gets what it has to.
+func TestHandleOfOneWhoDoesNotRead(t *testing.T) {
+	ours, theirs := overEndpoint(localEndpoint)(t)
+	defer theirs.Close()
+	c := newChannel(ours, defaultLimits(), newLogger(&logBuffer{}, formatText, levelError))
+	defer c.Close()
+	long := `"` + strings.Repeat("a", 4<<20) + "\"\n"
+	written := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(c, long)
+		written <- err
+	}()
+	handle := `{"cmd":"NODE_HANDLE","type":"net.Server","msg":1}` + "\n"
+	sent := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(theirs, handle+long)
+		sent <- err
+	}()
+	b := make([]byte, len(long))
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != long {
+		t.Errorf("read %v", err)
+	}
+	must(t, receive(t, sent))
+	b = make([]byte, len(long)+len(handleAck))
+	if _, err := io.ReadFull(theirs, b); err != nil || string(b) != long+handleAck && string(b) != handleAck+long {
+		t.Errorf("the other end reads %q at the end, %v; want %q", b[max(0, len(b)-100):], err, handleAck)
+	}
+	must(t, receive(t, written))
+}
+
 // A reader that does not read lets so much wait, and no more.
 func TestChannelBoundsItsQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

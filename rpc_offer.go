@@ -135,6 +135,7 @@ type offer struct {
 	checks   map[string]*methodChecks // by the name that is offered; nil without check
 
 	opened atomic.Bool   // calls may come
+	lost   *atomic.Bool  // the provider cannot be reached any more, and will be withdrawn; nil if that is not known of it
 	busy   *atomic.Int64 // calls that the provider has, by this offer or one that this has replaced
 	pools  []*pool       // those that it is in; guarded by the router
 }
@@ -285,7 +286,7 @@ func (o *offer) overlaps(other *offer) string {
 // room returns how many calls the provider has, and whether it takes one more.
 func (o *offer) room() (busy int64, more bool) {
 	busy = o.busy.Load()
-	return busy, o.opened.Load() && (o.most == 0 || busy < o.most)
+	return busy, o.opened.Load() && (o.lost == nil || !o.lost.Load()) && (o.most == 0 || busy < o.most)
 }
 
 // reserve takes a place for a call at the provider, if there is one.

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -554,7 +555,7 @@ func forwarded(t *testing.T, r *router, name string) (c *call, answers chan *fau
 		t.Fatal(f)
 	}
 	answers = make(chan *fault, 1)
-	c = &call{message: message{method: name}, m: m, from: faultsOf(answers)}
+	c = &call{message: message{method: name}, m: m, arg: new(document), from: faultsOf(answers)}
 	m.forward(c)
 	return c, answers
 }
@@ -598,6 +599,52 @@ func TestPoolsOfManyProviders(t *testing.T) {
 			t.Errorf("the provider %d has %d calls; want its own, and one that all share", i, n)
 		}
 	}
+}
+
+// A halfGone takes nothing any more once it is dead. What the other end has said can still be read.
+type halfGone struct {
+	net.Conn
+	dead atomic.Bool
+}
+
+func (h *halfGone) Write(b []byte) (int, error) {
+	if h.dead.Load() {
+		return 0, syscall.EPIPE
+	}
+	return h.Conn.Write(b)
+}
+
+// What a provider has answered before it went is delivered, also if the daemon hears first that it has gone; meanwhile it gets
+// no more calls.
+func TestProviderThatHasAnsweredAndGone(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	conn, r := &halfGone{Conn: ours}, newRouter()
+	s := newJSONSession(conn, r, "provider")
+	over := make(chan error, 1)
+	go func() { over <- s.serve() }()
+	o := offering(t, r, remote{session: s}, 0, "Far.Say")
+	o.lost = &s.deaf
+	_, first := forwarded(t, r, "Far.Say")
+	readLine(t, theirs)
+	conn.dead.Store(true)
+	_, second := forwarded(t, r, "Far.Say")
+	waitFor(t, func() error {
+		if !s.deaf.Load() {
+			return errors.New("the daemon has not noticed")
+		}
+		return nil
+	})
+	if _, more := o.room(); more {
+		t.Error("who takes nothing any more is given calls")
+	}
+	send(t, theirs, `{"jsonrpc":"2.0","id":1,"result":"a"}`+"\n")
+	if f := receive(t, first); f != nil {
+		t.Errorf("the call that was answered ends with %v", f)
+	}
+	theirs.Close()
+	checkCode(t, "the other", receive(t, second), codeGone, "not known")
+	receive(t, over)
 }
 
 // Whoever has looked up a method before its provider offers something else instead calls it all the same.

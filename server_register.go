@@ -99,6 +99,7 @@ func newRemoteOffer(from *session, c *call) (*offer, *fault) {
 	if f != nil {
 		return nil, f
 	}
+	o.lost = &from.deaf
 	o.provider = remote{session: from, takes: extensionsOf(r.Extensions), object: r.Params == "object"}
 	return o, nil
 }

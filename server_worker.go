@@ -225,7 +225,7 @@ func (p *workerProcess) meet(s *session) {
 	}
 	o, f := newOffer(&Registration{Methods: wholeServices(p.spec)}, *s.peer, s.limits)
 	if f == nil {
-		o.provider = remote{session: s}
+		o.provider, o.lost = remote{session: s}, &s.deaf
 		f = p.offer(o, nil)
 	}
 	if f != nil { // the settings allow no such services

@@ -130,7 +130,7 @@ func (w *worker) order(ctx context.Context, f func()) (WorkerStatus, error) {
 	failures := 0
 	w.change(func() {
 		f()
-		w.halted, w.wanted, failures = false, true, w.restarts
+		w.halted, w.wanted, w.unreplaced, failures = false, true, "", w.restarts
 		w.forgiveLocked()
 	})
 	return w.until(ctx, "running", failures)

@@ -59,6 +59,7 @@ type session struct {
 
 	spare   *call                // of the reader: for the next message
 	inline  atomic.Pointer[call] // what the reader runs; nil once another goroutine has become the reader
+	deaf    atomic.Bool          // the peer takes nothing any more
 	served  atomic.Uint32        // calls run by the reader; shows the foreman that the session is busy
 	watched atomic.Bool          // the foreman has the session on its list
 	asking  atomic.Bool          // calls of ours are in flight
@@ -120,8 +121,7 @@ type sessionState struct {
 // one, whoever waits for an answer reads.
 func newSession(sh *shared, p *peer, c codec, in *input, w io.Writer, l *limits, log *logger) *session {
 	out := newOutput(w, l.Write, in.account)
-	out.broken = func() { in.stopAt(time.Now()) } // a peer that cannot be answered need not be read
-	return &session{
+	s := &session{
 		shared: sh, finder: sh.finder, peer: p, codec: c, in: in, out: out, log: log, limits: l,
 		room: make(chan struct{}, 1), answered: make(chan struct{}), done: make(chan struct{}),
 		state: sessionState{
@@ -129,6 +129,11 @@ func newSession(sh *shared, p *peer, c codec, in *input, w io.Writer, l *limits,
 			theirs: map[*call]struct{}{}, ours: map[uint64]*pendingCall{},
 		},
 	}
+	out.broken = func() {
+		s.deaf.Store(true)
+		in.stopAt(time.Now().Add(deafSweep))
+	}
+	return s
 }
 
 // update changes the state and does what follows from that. Nothing else changes the state, closes a channel of the
@@ -196,6 +201,9 @@ func shut(c chan struct{}) {
 // firstWords is how long a daemon that stops waits for the first call of a peer: the peer may have connected just now,
 // and expects an answer.
 const firstWords = time.Second
+
+// deafSweep is how long a peer that takes nothing any more is still read: it may have answered before it went.
+const deafSweep = time.Second
 
 // drainSweep is how long a daemon that stops goes on reading from a peer to which it owes no answer, so that what the
 // peer has already sent is answered.
