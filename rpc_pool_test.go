@@ -619,6 +619,7 @@ func (h *halfGone) Write(b []byte) (int, error) {
 func TestProviderThatHasAnsweredAndGone(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
+	theirs.SetDeadline(time.Now().Add(testPatience))
 	conn, r := &halfGone{Conn: ours}, newRouter()
 	s := newJSONSession(conn, r, "provider")
 	over := make(chan error, 1)

@@ -787,6 +787,9 @@ func TestReloadThatFailsSaysSo(t *testing.T) {
 	if got, err := asked[WorkerStatus](t, s, "Ipcd.WorkerReload", "once"); err == nil {
 		t.Errorf("the reload that has failed says %+v", got)
 	}
+	if got := answered[WorkerStatus](t, s, "Ipcd.WorkerStart", "once"); got.State != "running" {
+		t.Errorf("afterwards the worker is %+v; want it running as before", got)
+	}
 }
 
 // The ring keeps the last lines, and no more than its size.
