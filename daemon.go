@@ -164,11 +164,11 @@ func (d *daemon) listen(ctx context.Context) (err error) {
 	return nil
 }
 
-// employ starts the workers. A local endpoint, which nobody else can serve at the same time, marks what they start as ours.
+// employ starts the workers.
 func (d *daemon) employ() {
 	for _, e := range d.endpoints {
 		if e.isLocal() {
-			d.server.force.mark = ownPrefix + "DAEMON=" + e.String()
+			d.server.force.place = e.String()
 			break
 		}
 	}

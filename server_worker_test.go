@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"os"
@@ -180,6 +181,11 @@ func clumsy() {
 			select {}
 		case "exit":
 			os.Exit(0)
+		case "held": // until it is let go of at HELD_AT
+			if hand, err := net.Dial("tcp", os.Getenv("HELD_AT")); err == nil {
+				io.Copy(io.Discard, hand)
+			}
+			say(conn, answer)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"os"
 	"os/exec"
 	"slices"
 	"sync"
@@ -20,7 +21,7 @@ type workforce struct {
 	forker *forker
 	wg     sync.WaitGroup // keepers, and the sessions of processes
 	forced chan struct{}  // closed when the daemon waits for nobody any more
-	mark   string         // an entry in the environment of all that workers start, which no other daemon uses; or empty
+	place  string         // a local endpoint of the daemon, which nobody else can serve at the same time; or empty
 
 	mu      sync.Mutex
 	workers map[string]*worker
@@ -103,20 +104,25 @@ func (f *workforce) prepare(_, now settings) (commit func(), err error) {
 	return func() { f.employ(now.Workers) }, checkWorkers(now)
 }
 
-// marks is the environment by which endLeft knows them.
+// marks is the environment by which endLeft knows what workers start.
 func (f *workforce) marks() []string {
-	if f.mark == "" {
+	if f.place == "" {
 		return nil
 	}
-	return []string{f.mark}
+	list := []string{markEndpoint + "=" + f.place}
+	if lifeOf != nil {
+		list = append(list, markProcess+"="+lifeOf(os.Getpid()))
+	}
+	return list
 }
 
-// endLeft ends what workers of a daemon that was here before us, and was killed, have left behind.
+// endLeft ends what workers of a daemon that was here before us, and was killed, have left behind. One that still finishes
+// calls keeps its workers.
 func (f *workforce) endLeft() {
-	if endMarked == nil || f.mark == "" {
+	if endLeft == nil || f.place == "" {
 		return
 	}
-	if n := endMarked(f.mark); n > 0 {
+	if n := endLeft(f.place); n > 0 {
 		f.server.log.warn("processes were ended that workers of an earlier daemon had left behind", "processes", n)
 	}
 }

@@ -159,9 +159,21 @@ var tryWrite func(fd uintptr, b []byte) (n int, err error)
 // usageOf returns the memory of a process, in bytes, and the time that it has computed; nil where the system does not tell.
 var usageOf func(pid int) (memory uint64, cpu time.Duration)
 
-// endMarked kills the processes whose environment has an entry, and returns how many; nil where the system does not tell the
-// environment of others.
-var endMarked func(entry string) (ended int)
+// The variables by which a daemon knows what its workers have started: the endpoint that it serves, and the daemon itself as
+// lifeOf names it.
+const (
+	markEndpoint = ownPrefix + "DAEMON"
+	markProcess  = ownPrefix + "DAEMON_PROCESS"
+)
+
+// A system that tells the environment of other processes has both of these; elsewhere both are nil.
+var (
+	// lifeOf names a process as no other will be named while the system runs: its number, and when it began. It is empty once the
+	// process has ended, even if its parent has not taken note.
+	lifeOf func(pid int) string
+	// endLeft kills the processes whose markEndpoint is this and whose markProcess has ended, and returns how many.
+	endLeft func(endpoint string) (ended int)
+)
 
 // again calls try until it is done or ctx ends, and at least once. In between it pauses: for first, then twice
 // as long each time, up to most. It returns what the last call of try returned: if done is false, ctx has

@@ -8,12 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
 
 func init() {
-	usageOf, endMarked = usageInProc, endMarkedInProc
+	usageOf, lifeOf, endLeft = usageInProc, lifeInProc, endLeftInProc
 	diesWithUs = func(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL } // PR_SET_PDEATHSIG(2const)
 }
 
@@ -37,12 +38,22 @@ func isZombie(pid int) bool {
 	return len(stat) > 0 && string(stat[0]) == "Z"
 }
 
+const afterName = 3 // the number, in proc_pid_stat(5), of the first field that statOf returns
+
+// lifeInProc implements lifeOf: the number, and starttime, field 22.
+func lifeInProc(pid int) string {
+	fields := statOf(pid)
+	if len(fields) <= 22-afterName || bytes.ContainsAny(fields[0], "ZXx") {
+		return ""
+	}
+	return fmt.Sprintf("%d-%s", pid, fields[22-afterName])
+}
+
 const clockTick = time.Second / 100 // of times in /proc: USER_HZ, which is 100 wherever Go runs
 
 // usageInProc reads what proc_pid_stat(5) says: utime and stime, fields 14 and 15, and rss, field 24, in pages.
 func usageInProc(pid int) (memory uint64, cpu time.Duration) {
 	fields := statOf(pid)
-	const afterName = 3 // the number of the first field behind the name
 	if len(fields) <= 24-afterName {
 		return 0, 0
 	}
@@ -53,10 +64,12 @@ func usageInProc(pid int) (memory uint64, cpu time.Duration) {
 	return number(24) * uint64(os.Getpagesize()), time.Duration(number(14)+number(15)) * clockTick
 }
 
-// endMarkedInProc kills the processes that we may look at whose environment at their start had the entry. The processes are
-// held while they are looked at, so that none is mistaken for another one of the same number.
-func endMarkedInProc(entry string) (ended int) {
+// endLeftInProc implements endLeft for the processes that we may look at. They are held while they are looked at, so that none
+// is mistaken for another one of the same number. What is in another pid_namespaces(7), such as that of a container, is left
+// alone: its daemon has another number here, and may serve the same path elsewhere.
+func endLeftInProc(endpoint string) (ended int) {
 	entries, _ := os.ReadDir("/proc")
+	space, _ := os.Readlink("/proc/self/ns/pid")
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil || pid == os.Getpid() {
@@ -66,11 +79,26 @@ func endMarkedInProc(entry string) (ended int) {
 		if err != nil {
 			continue
 		}
-		environ, err := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
-		if err == nil && bytes.Contains(append([]byte{0}, environ...), []byte("\x00"+entry+"\x00")) && p.Kill() == nil {
-			ended++
+		dir := filepath.Join("/proc", e.Name())
+		environ, err := os.ReadFile(filepath.Join(dir, "environ"))
+		at, life := environEntry(environ, markEndpoint), environEntry(environ, markProcess)
+		daemon, _, _ := strings.Cut(life, "-")
+		if n, wrong := strconv.Atoi(daemon); err == nil && at == endpoint && wrong == nil && lifeInProc(n) != life {
+			if in, _ := os.Readlink(filepath.Join(dir, "ns/pid")); in == space && p.Kill() == nil {
+				ended++
+			}
 		}
 		p.Release()
 	}
 	return ended
+}
+
+// environEntry returns the value of a variable in an environment as proc_pid_environ(5) has it; empty if it is not there.
+func environEntry(environ []byte, name string) string {
+	for entry := range strings.SplitSeq(string(environ), "\x00") {
+		if value, ok := strings.CutPrefix(entry, name+"="); ok {
+			return value
+		}
+	}
+	return ""
 }
