@@ -22,7 +22,8 @@ const (
 	startLog    = "daemon.log"           // the log of a background daemon, in its state directory
 	startGrace  = 2 * time.Second        // for another client's daemon to answer, after ours has found the endpoint taken
 	startAgain  = 200 * time.Millisecond // for a daemon that ends to let go of the endpoint
-	stopSlack   = 5 * time.Second        // besides the drain limit, for a daemon to end
+	stopSlack   = 5 * time.Second        // besides its own limit, for a daemon to end
+	stopSilence = 500 * time.Millisecond // before it is said what a daemon that stops is waited for
 	defaultIdle = 15 * time.Minute       // a background daemon stops after so long without connections
 	maxStartLog = 1 << 20                // bytes; a log longer than that is truncated at the next start
 )
@@ -97,9 +98,15 @@ func (s *Status) isOtherBuild() bool {
 	return err == nil && s.Build != own
 }
 
-// stopDaemon stops the daemon behind c, which it closes, and waits until it answers no more.
-func stopDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits) error {
-	err := c.call(ctx, "Ipcd.Stop", nil, nil)
+// stopDaemon stops the daemon behind c, which it closes, and waits until its process has ended: until then it finishes calls,
+// and has its workers. Where that cannot be seen, such as from another container, it waits until the daemon answers no more.
+func stopDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits, log *logger) error {
+	ended, release, err := watchDaemon(ctx, e, was, l)
+	if err == nil {
+		defer release()
+	}
+	seen := err == nil
+	err = c.call(ctx, "Ipcd.Stop", nil, nil)
 	c.close()
 	switch {
 	case errors.Is(err, &fault{Code: codeNoMethod}):
@@ -108,9 +115,17 @@ func stopDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits)
 	case err != nil:
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.Drain+stopSlack)
+	limit := max(l.Drain, time.Duration(was.Ending*float64(time.Second)))
+	ctx, cancel := context.WithTimeout(ctx, limit+stopSlack)
 	defer cancel()
+	late := time.AfterFunc(stopSilence, func() {
+		log.info("waiting for calls in flight; Ctrl-C leaves it to end by itself", "endpoint", e, "pid", was.PID, "limit", limit)
+	})
+	defer late.Stop()
 	done, err := again(ctx, 2*time.Millisecond, 100*time.Millisecond, func() (bool, error) {
+		if seen {
+			return ended(), nil
+		}
 		c, err := dial(ctx, e, dialOptions{limits: l})
 		if err != nil {
 			return errors.Is(err, &fault{Code: codeNotReachable}), err
@@ -125,8 +140,29 @@ func stopDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits)
 	case err != nil:
 		return faultf(codeApplication, "the daemon at %s was asked to stop, and it is not known whether it has: %w", e, err)
 	}
-	return faultf(codeApplication, "the daemon at %s was asked to stop, and still answers", e).withHint("end the process: kill %d", was.PID)
+	return faultf(codeApplication, "the daemon at %s was asked to stop, and still runs", e).withHint("end the process: kill %d", was.PID)
 }
+
+// watchDaemon watches the process of the daemon at e, as watchProcess does. It fails if the number that the daemon knows of
+// itself is not its number here.
+func watchDaemon(ctx context.Context, e endpoint, was Status, l limits) (ended func() bool, release func(), err error) {
+	t := transports[e.Scheme]
+	if t.serves == nil {
+		return nil, nil, errNotSeen
+	}
+	conn, err := t.dial(ctx, e, dialOptions{limits: l})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer conn.Close()
+	if !t.serves(conn, was.PID) {
+		return nil, nil, errNotSeen
+	}
+	return watchProcess(was.PID)
+}
+
+// errNotSeen is why a process cannot be watched.
+var errNotSeen = errors.New("the system does not say which process that is")
 
 // renew replaces the daemon behind c if --start has started it from another build of this program.
 func renew(ctx context.Context, e endpoint, c caller, set settings, log *logger) (caller, error) {
@@ -135,7 +171,7 @@ func renew(ctx context.Context, e endpoint, c caller, set settings, log *logger)
 		return c, nil // whoever that is
 	}
 	log.info("the daemon was started from another build, and is replaced", "endpoint", e, "pid", was.PID)
-	if err := stopDaemon(ctx, e, c, was, set.Limits); err != nil {
+	if err := stopDaemon(ctx, e, c, was, set.Limits, log); err != nil {
 		return nil, err
 	}
 	if set.Endpoint != "" {

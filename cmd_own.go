@@ -90,7 +90,7 @@ func (d *ownDaemon) stop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := stopDaemon(ctx, d.at, c, s, d.set.Limits); err != nil {
+	if err := stopDaemon(ctx, d.at, c, s, d.set.Limits, d.log); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(d.out, "%s has been stopped\n", d.name(s))
@@ -108,7 +108,7 @@ func (d *ownDaemon) restart(ctx context.Context) error {
 		return faultf(codeApplication, "%s was not started by --start, so that only who started it knows how", d.name(s)).
 			withHint("restart it where it runs; a service by its name: ipcd restart --name NAME")
 	}
-	if err := stopDaemon(ctx, d.at, c, s, d.set.Limits); err != nil {
+	if err := stopDaemon(ctx, d.at, c, s, d.set.Limits, d.log); err != nil {
 		return err
 	}
 	if c, err = startDaemon(ctx, d.at, servedAt(d.at, s.Endpoints), d.set); err != nil {

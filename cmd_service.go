@@ -429,7 +429,7 @@ func newStartCmd() *cobra.Command {
 func newStopCmd() *cobra.Command {
 	return newControlCmd("stop", "stop the service, or your own daemon",
 		"Stop the service. Calls in flight may finish within the drain limit. It stays stopped until the next boot, even if it is called.\n"+
-			ownInstead+"\n\nIt says which of them it has stopped.",
+			ownInstead+"\n\nIt returns when the daemon's process has ended, and says which of them it has stopped. Ctrl-C ends the wait, not the stop.",
 		"has been stopped", supervisor.stop, false, (*ownDaemon).stop)
 }
 

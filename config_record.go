@@ -88,6 +88,16 @@ func defaultWorker() workerSettings {
 
 func lastWorker(s *settings) *workerSettings { return &s.Workers[len(s.Workers)-1] }
 
+// ending is how long a daemon with these workers takes to stop at most: its drain limit, and after that, for the sake of its
+// workers, calls of theirs, and each of the three ways in which a process is asked to end.
+func (l limits) ending(workers []workerSettings) time.Duration {
+	longest := time.Duration(0)
+	for i := range workers {
+		longest = max(longest, l.Drain+3*workers[i].StopTimeout)
+	}
+	return l.Drain + longest
+}
+
 const maxInstances = 64 // of one worker: no machine has use for more copies of a program that serves many calls at a time
 
 var workerTable = []setting{

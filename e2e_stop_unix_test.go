@@ -143,6 +143,68 @@ func TestDaemonThatDrainsIsNotThere(t *testing.T) {
 	checkServes(t, next) // the old one has not taken its successor's socket along
 }
 
+// TestStopWaitsForTheEndOfTheDaemon has "ipcd stop" say what it waits for, and return when the process has ended and not before.
+func TestStopWaitsForTheEndOfTheDaemon(t *testing.T) {
+	for name, with := range map[string]func(e endpoint) endpoint{
+		"as it is": func(e endpoint) endpoint { return e },
+		"gob":      func(e endpoint) endpoint { return e.withProto(protoGob) },
+		"HTTP":     func(e endpoint) endpoint { return e.withProto(protoHTTP) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := startTestDaemon(t, time.Hour, 1024)
+			end, err := net.Listen("unix", tempSocket(t))
+			must(t, err)
+			defer end.Close()
+			call := inBackground(context.Background(), d.client(t), "Trial.Until", end.Addr().String())
+			held, err := end.Accept()
+			must(t, err)
+			defer held.Close()
+			said := &logBuffer{}
+			stop := exec.Command("ipcd", "stop", "-e", with(d.endpoint).String(), "--set", "limits.drain=1ms") // its own limit is not the daemon's
+			stop.Stderr = said
+			must(t, stop.Start())
+			stopped := make(chan error, 1)
+			go func() { stopped <- stop.Wait() }()
+			waitFor(t, func() error {
+				if !strings.Contains(said.String(), "waiting for calls in flight; Ctrl-C leaves it to end by itself") {
+					return fmt.Errorf("it says %q", said)
+				}
+				return nil
+			})
+			select {
+			case err := <-stopped:
+				t.Fatalf("stop has ended while a call runs: %v", err)
+			default:
+			}
+			must(t, held.Close())
+			if err := receive(t, stopped); err != nil {
+				t.Errorf("stop: %v, %s", err, said)
+			}
+			if lifeOf != nil && lifeOf(d.cmd.Process.Pid) != "" {
+				t.Error("stop has ended before the daemon")
+			}
+			if err := receive(t, call); err != nil {
+				t.Errorf("the call in flight: %v", err)
+			}
+			if code := d.end(t); code != exitDone {
+				t.Errorf("exit code %d; want %d", code, exitDone)
+			}
+		})
+	}
+}
+
+// TestConnectionTellsWhoServes wants the process at the other end to be known from any other.
+func TestConnectionTellsWhoServes(t *testing.T) {
+	d := startTestDaemon(t, time.Minute, 1024)
+	row := transports[d.endpoint.Scheme]
+	conn, err := row.dial(t.Context(), d.endpoint, dialOptions{limits: defaultLimits()})
+	must(t, err)
+	defer conn.Close()
+	if !row.serves(conn, d.cmd.Process.Pid) || tellsPID && row.serves(conn, os.Getpid()) {
+		t.Errorf("the process %d is not the one that serves, or ours, %d, is", d.cmd.Process.Pid, os.Getpid())
+	}
+}
+
 func TestDaemonEndsInOrderAtEachSignal(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		d := startTestDaemon(t, time.Minute, 1024)

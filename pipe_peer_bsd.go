@@ -17,6 +17,8 @@ import (
 // off unless somebody sets it, and so reads 0: the pid is unknown.
 const localPeerPID = 2
 
+const tellsPID = false // FreeBSD does not
+
 const bytesToRead = 0x4004667f // FIONREAD of sys/filio.h
 
 // ask asks the kernel who connected or, on the side that did, who called listen: LOCAL_PEERCRED in unix(4). The

@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const tellsPID = true // of whoever listens: 0 is one in a pid_namespaces(7) that we do not see
+
 const bytesToRead = unix.SIOCINQ // unix(7)
 
 // ask asks the kernel who connected or, on the side that did, who called listen: SO_PEERCRED in unix(7), and

@@ -28,6 +28,10 @@ func init() {
 		inherits: inheritsUnix,
 		dial:     dialUnix,
 		identify: func(conn net.Conn, _ time.Duration) (peer, error) { return identifyUnix(conn) },
+		serves: func(conn net.Conn, pid int) bool {
+			p, err := identifyUnix(conn)
+			return err == nil && (p.PID == pid || p.PID == 0 && !tellsPID)
+		},
 	})
 	addTransport("npipe", transport{lacking: noPipes})
 }

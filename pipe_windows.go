@@ -18,7 +18,7 @@ import (
 )
 
 func init() {
-	addTransport("npipe", transport{listen: listenPipe, dial: dialPipe, identify: identifyPipe})
+	addTransport("npipe", transport{listen: listenPipe, dial: dialPipe, identify: identifyPipe, serves: servesPipe})
 	addTransport("unix", transport{lacking: noSockets})
 }
 
@@ -218,6 +218,12 @@ func dialPipe(ctx context.Context, e endpoint, _ dialOptions) (net.Conn, error) 
 		return nil, err
 	}
 	return conn, nil
+}
+
+// servesPipe reports whether this process serves the pipe.
+func servesPipe(conn net.Conn, pid int) bool {
+	var server uint32
+	return windows.GetNamedPipeServerProcessId(handleOf(conn), &server) == nil && server == uint32(pid)
 }
 
 // whosePipe says whose the pipe is, for somebody who may not open it, and so cannot ask the pipe. But its name

@@ -67,6 +67,7 @@ type Status struct {
 	Goroutines  int      `json:"goroutines"`
 	Build       string   `json:"build,omitempty"` // of the program, if "ipcd call --start" has started it
 	Log         string   `json:"log,omitempty"`   // the file that it logs to, if whoever started it said so
+	Ending      float64  `json:"ending"`          // seconds that it takes at most to end, once it is told to stop
 
 	Workers []WorkerStatus `json:"workers,omitempty"`
 }
@@ -125,7 +126,7 @@ func (i *Ipcd) Status(ctx context.Context) (Status, error) {
 		Endpoints: endpoints, Connections: s.meter.connections.Load(), Accepted: s.meter.accepted.Load(),
 		Refused: s.meter.refused.Load(), Calls: s.meter.calls.Load(), Errors: s.meter.errors.Load(), Rejected: s.meter.rejected.Load(),
 		Memory: memory.HeapInuse + memory.StackInuse, Goroutines: runtime.NumGoroutine(),
-		Build: s.life.build, Log: log, Workers: s.force.status(),
+		Build: s.life.build, Log: log, Ending: s.force.ending().Seconds(), Workers: s.force.status(),
 	}, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"slices"
 	"sync"
+	"time"
 )
 
 // A workforce is the workers of a daemon.
@@ -60,6 +61,17 @@ func (f *workforce) find(name string) (*worker, *fault) {
 		wrong.Data = faultData{Near: near}.json()
 	}
 	return nil, wrong
+}
+
+// ending is how long the daemon takes to stop at most.
+func (f *workforce) ending() time.Duration {
+	var specs []workerSettings
+	for _, w := range f.list() {
+		w.mu.Lock()
+		specs = append(specs, *w.spec)
+		w.mu.Unlock()
+	}
+	return f.server.limits().ending(specs)
 }
 
 // checkWorkers returns what is wrong with the programs of workers: one that is not there, or that others could change.

@@ -74,7 +74,7 @@ func (d *deployment) options() []string {
 
 // stopLimit is how long a manager waits for the daemon to stop: its drain limit, and some for what follows.
 func (d *deployment) stopLimit() time.Duration {
-	return d.Settings.Limits.Drain + d.workersStop() + 5*time.Second
+	return d.Settings.Limits.ending(d.Settings.Workers) + 5*time.Second
 }
 
 // A supervisor is the service manager of a system.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 )
 
 // needRunAs is what a worker with run_as needs: to become another user.
@@ -86,15 +85,6 @@ func checkWorkerPrograms(d *deployment) error {
 		}
 	}
 	return gather(wrongs...)
-}
-
-// workersStop is how much longer than its drain limit a daemon takes to stop for the sake of its workers: calls of theirs,
-// and for each of the three ways in which a process is asked to end.
-func (d *deployment) workersStop() (limit time.Duration) {
-	for i := range d.Settings.Workers {
-		limit = max(limit, d.Settings.Limits.Drain+3*d.Settings.Workers[i].StopTimeout)
-	}
-	return limit
 }
 
 // sandboxAdvice says what a service was given for its workers.

@@ -102,3 +102,13 @@ func environEntry(environ []byte, name string) string {
 	}
 	return ""
 }
+
+// watchProcess returns what tells whether a process has ended. It fails if that cannot be seen; otherwise release has to be
+// called in the end.
+func watchProcess(pid int) (ended func() bool, release func(), err error) {
+	life := lifeInProc(pid)
+	if life == "" {
+		return nil, nil, os.ErrProcessDone
+	}
+	return func() bool { return lifeInProc(pid) != life }, func() {}, nil
+}

@@ -272,3 +272,16 @@ func isAny(err error, any ...syscall.Errno) bool {
 	var e syscall.Errno
 	return errors.As(err, &e) && slices.Contains(any, e)
 }
+
+// watchProcess returns what tells whether a process has ended. It fails if that cannot be seen; otherwise release has to be
+// called in the end. The handle keeps the number from being another's.
+func watchProcess(pid int) (ended func() bool, release func(), err error) {
+	h, err := windows.OpenProcess(windows.SYNCHRONIZE, false, uint32(pid))
+	if err != nil {
+		return nil, nil, err
+	}
+	return func() bool {
+		event, err := windows.WaitForSingleObject(h, 0)
+		return err == nil && event == windows.WAIT_OBJECT_0
+	}, func() { windows.CloseHandle(h) }, nil
+}
