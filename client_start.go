@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -101,7 +102,7 @@ func (s *Status) isOtherBuild() bool {
 // stopDaemon stops the daemon behind c, which it closes, and waits until its process has ended: until then it finishes calls,
 // and has its workers. Where that cannot be seen, such as from another container, it waits until the daemon answers no more.
 func stopDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits, log *logger) error {
-	ended, release, err := watchDaemon(ctx, e, was, l)
+	ended, release, err := watchDaemon(ctx, e, c, was, l)
 	if err == nil {
 		defer release()
 	}
@@ -143,18 +144,21 @@ func stopDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits,
 	return faultf(codeApplication, "the daemon at %s was asked to stop, and still runs", e).withHint("end the process: kill %d", was.PID)
 }
 
-// watchDaemon watches the process of the daemon at e, as watchProcess does. It fails if the number that the daemon knows of
+// watchDaemon watches the process of the daemon behind c, as watchProcess does. It fails if the number that the daemon knows of
 // itself is not its number here.
-func watchDaemon(ctx context.Context, e endpoint, was Status, l limits) (ended func() bool, release func(), err error) {
+func watchDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits) (ended func() bool, release func(), err error) {
 	t := transports[e.Scheme]
 	if t.serves == nil {
 		return nil, nil, errNotSeen
 	}
-	conn, err := t.dial(ctx, e, dialOptions{limits: l})
-	if err != nil {
+	var conn net.Conn
+	if direct, ok := c.(*client); ok {
+		conn = direct.conn
+	} else if conn, err = t.dial(ctx, e, dialOptions{limits: l}); err != nil { // HTTP may have none open
 		return nil, nil, err
+	} else {
+		defer conn.Close()
 	}
-	defer conn.Close()
 	if !t.serves(conn, was.PID) {
 		return nil, nil, errNotSeen
 	}
@@ -164,11 +168,28 @@ func watchDaemon(ctx context.Context, e endpoint, was Status, l limits) (ended f
 // errNotSeen is why a process cannot be watched.
 var errNotSeen = errors.New("the system does not say which process that is")
 
-// renew replaces the daemon behind c if --start has started it from another build of this program.
-func renew(ctx context.Context, e endpoint, c caller, set settings, log *logger) (caller, error) {
+// renew replaces the daemon behind c if --start has started it from another build of this program. like returns the settings
+// for the new one.
+func renew(ctx context.Context, e endpoint, c caller, set settings, log *logger, like func(was Status) (settings, error)) (caller, error) {
 	var was Status
-	if c.call(ctx, "Ipcd.Status", nil, &was) != nil || !was.isOtherBuild() {
+	if c.call(ctx, "Ipcd.Status", nil, &was) != nil {
 		return c, nil // whoever that is
+	}
+	if !was.isOtherBuild() {
+		if set.named && e.isLocal() && was.Config != set.file && !sameFile(was.Config, set.file) {
+			hint := "ipcd restart --config " + joinWords([]string{cmp.Or(set.file, os.DevNull)})
+			if was.Build == "" {
+				hint = "whoever has started it can start it with that file"
+			}
+			log.warn("the daemon that runs has other settings than --config names, and keeps them", "pid", was.PID,
+				"its", cmp.Or(was.Config, "no file"), "named", cmp.Or(set.file, "no file"), "hint", hint)
+		}
+		return c, nil
+	}
+	set, err := like(was)
+	if err != nil {
+		c.close()
+		return nil, asUsage(err, "the daemon, process %d, was started from another build with that file, and was left as it is", was.PID)
 	}
 	log.info("the daemon was started from another build, and is replaced", "endpoint", e, "pid", was.PID)
 	if err := stopDaemon(ctx, e, c, was, set.Limits, log); err != nil {

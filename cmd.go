@@ -202,6 +202,7 @@ func settingsFrom(cmd *cobra.Command) (settings, origins, error) {
 	}
 	set, from, err := loadSettings(file, explicit, os.LookupEnv, flags)
 	set.instance = who
+	set.named = cmd.Flag("config") != nil && cmd.Flag("config").Changed
 	if _, missing := os.Stat(file); missing == nil && file != os.DevNull {
 		abs, wrong := filepath.Abs(file)
 		if wrong != nil {
@@ -210,6 +211,19 @@ func settingsFrom(cmd *cobra.Command) (settings, origins, error) {
 		set.file = abs
 	}
 	return set, from, gather(err, misspelt(os.Environ(), os.LookupEnv))
+}
+
+// settingsLike returns the settings of a daemon in place of another: those of the command, with the other's file unless
+// --config has named one. A daemon without a file may be given one that is there by now.
+func settingsLike(cmd *cobra.Command, set settings, was Status) (settings, error) {
+	if set.named || was.Config == "" {
+		return set, nil
+	}
+	if err := cmd.Flags().Set("config", was.Config); err != nil {
+		return settings{}, err
+	}
+	set, _, err := settingsFrom(cmd)
+	return set, err
 }
 
 // addInstanceFlags adds the flags that select a service.
@@ -343,7 +357,7 @@ func (f *clientFlags) reach(ctx context.Context, set settings, log *logger) (cal
 	}
 	switch {
 	case err == nil && f.start:
-		return renew(ctx, own, c, set, log)
+		return renew(ctx, own, c, set, log, func(was Status) (settings, error) { return settingsLike(f.cmd, set, was) })
 	case !errors.Is(err, nobody):
 	case f.start:
 		return startDaemon(ctx, own, set.started(own), set)

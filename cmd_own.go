@@ -20,6 +20,7 @@ that "ipcd call --start" has started, or "ipcd run". -e names another.`
 
 // An ownDaemon is a daemon that is no service.
 type ownDaemon struct {
+	cmd *cobra.Command
 	at  endpoint
 	set settings
 	log *logger
@@ -50,7 +51,7 @@ func (f *serviceFlags) ownDaemon(cmd *cobra.Command) (*ownDaemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &ownDaemon{set: set, out: outputOf(cmd), log: newLogger(cmd.ErrOrStderr(), set.LogFormat, set.LogLevel)}
+	d := &ownDaemon{cmd: cmd, set: set, out: outputOf(cmd), log: newLogger(cmd.ErrOrStderr(), set.LogFormat, set.LogLevel)}
 	d.at, err = set.clientEndpoint()
 	return d, err
 }
@@ -97,7 +98,7 @@ func (d *ownDaemon) stop(ctx context.Context) error {
 	return err
 }
 
-// restart starts the daemon anew, from this program, with the settings that hold now and the endpoints that it served.
+// restart starts the daemon anew, from this program, with its file of settings as that is now and the endpoints that it served.
 func (d *ownDaemon) restart(ctx context.Context) error {
 	c, s, err := d.reach(ctx)
 	if err != nil {
@@ -108,10 +109,15 @@ func (d *ownDaemon) restart(ctx context.Context) error {
 		return faultf(codeApplication, "%s was not started by --start, so that only who started it knows how", d.name(s)).
 			withHint("restart it where it runs; a service by its name: ipcd restart --name NAME")
 	}
-	if err := stopDaemon(ctx, d.at, c, s, d.set.Limits, d.log); err != nil {
+	set, err := settingsLike(d.cmd, d.set, s)
+	if err != nil {
+		c.close()
+		return asUsage(err, "%s was left as it is", d.name(s))
+	}
+	if err := stopDaemon(ctx, d.at, c, s, set.Limits, d.log); err != nil {
 		return err
 	}
-	if c, err = startDaemon(ctx, d.at, servedAt(d.at, s.Endpoints), d.set); err != nil {
+	if c, err = startDaemon(ctx, d.at, servedAt(d.at, s.Endpoints), set); err != nil {
 		return err
 	}
 	c.close()

@@ -181,15 +181,6 @@ func lastingPath(path string) string {
 	return path
 }
 
-func sameFile(a, b string) bool {
-	x, err := os.Stat(a)
-	if err != nil {
-		return false
-	}
-	y, err := os.Stat(b)
-	return err == nil && os.SameFile(x, y)
-}
-
 func newInstallCmd() *cobra.Command {
 	var f installFlags
 	cmd := &cobra.Command{

@@ -273,6 +273,9 @@ func (r *report) print(w io.Writer) error {
 		fmt.Fprintf(t, "connections\t%d now, %d in all, %d refused\n", s.Connections, s.Accepted, s.Refused)
 		fmt.Fprintf(t, "calls\t%d, %d of them answered with an error; %d messages refused\n", s.Calls, s.Errors, s.Rejected)
 		fmt.Fprintf(t, "memory\t%.1f MiB\n", float64(s.Memory)/(1<<20))
+		if s.Config != "" {
+			fmt.Fprintf(t, "config\t%s\n", oneLine(s.Config))
+		}
 		if r.service == nil || r.service.PID != s.PID {
 			fmt.Fprintf(t, "log\t%s\n", oneLine(cmp.Or(s.Log, "on standard error, where it was started")))
 		}

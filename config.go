@@ -30,6 +30,7 @@ type settings struct {
 	// These cannot be configured.
 	instance instance // decides some defaults; see instanceFrom
 	file     string   // that they were read from, absolute; empty if there is none
+	named    bool     // --config has named the file
 	allow    group    // AllowGroup, once resolve has looked it up
 }
 

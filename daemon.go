@@ -68,6 +68,7 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	asks := make(chan struct{}, 1)
 	d.server.life = d.life
 	d.server.life.service = d.set.instance
+	d.server.life.config = d.set.file
 	d.server.life.stop = func() {
 		select {
 		case asks <- struct{}{}:

@@ -65,9 +65,10 @@ type Status struct {
 	Rejected    int64    `json:"rejected"` // messages that began no call
 	Memory      uint64   `json:"memory"`   // bytes of heap and stacks in use
 	Goroutines  int      `json:"goroutines"`
-	Build       string   `json:"build,omitempty"` // of the program, if "ipcd call --start" has started it
-	Log         string   `json:"log,omitempty"`   // the file that it logs to, if whoever started it said so
-	Ending      float64  `json:"ending"`          // seconds that it takes at most to end, once it is told to stop
+	Build       string   `json:"build,omitempty"`  // of the program, if "ipcd call --start" has started it
+	Log         string   `json:"log,omitempty"`    // the file that it logs to, if whoever started it said so
+	Config      string   `json:"config,omitempty"` // the file of its settings
+	Ending      float64  `json:"ending"`           // seconds that it takes at most to end, once it is told to stop
 
 	Workers []WorkerStatus `json:"workers,omitempty"`
 }
@@ -76,6 +77,7 @@ type Status struct {
 type life struct {
 	build   string // see Status
 	log     string
+	config  string
 	service instance // that it is; the zero value is none
 	stop    func()   // nil if it ends with whoever started it
 }
@@ -116,9 +118,9 @@ func (i *Ipcd) Status(ctx context.Context) (Status, error) {
 	s := i.server
 	endpoints := s.endpoints()
 	slices.Sort(endpoints)
-	log := s.life.log
+	log, config := s.life.log, s.life.config
 	if p, known := callerOf(ctx); !known || !p.Known { // a path of ours is nothing for strangers
-		log = ""
+		log, config = "", ""
 	}
 	return Status{
 		Version: version(), Protocol: protocolVersion, PID: os.Getpid(),
@@ -126,7 +128,7 @@ func (i *Ipcd) Status(ctx context.Context) (Status, error) {
 		Endpoints: endpoints, Connections: s.meter.connections.Load(), Accepted: s.meter.accepted.Load(),
 		Refused: s.meter.refused.Load(), Calls: s.meter.calls.Load(), Errors: s.meter.errors.Load(), Rejected: s.meter.rejected.Load(),
 		Memory: memory.HeapInuse + memory.StackInuse, Goroutines: runtime.NumGoroutine(),
-		Build: s.life.build, Log: log, Ending: s.force.ending().Seconds(), Workers: s.force.status(),
+		Build: s.life.build, Log: log, Config: config, Ending: s.force.ending().Seconds(), Workers: s.force.status(),
 	}, nil
 }
 

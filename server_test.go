@@ -909,13 +909,13 @@ func TestStopIsForTheOwner(t *testing.T) {
 	}
 	c := dialOurs(protoJSON)(t, s.endpoints[1])
 	defer c.close()
-	s.server.life = life{build: "b", log: "/somewhere/of/ours"}
+	s.server.life = life{build: "b", log: "/somewhere/of/ours", config: "/settings/of/ours"}
 	stranger := dialOurs(protoJSON)(t, s.endpoints[0])
 	defer stranger.close()
-	for who, c := range map[string]caller{"/somewhere/of/ours": c, "": stranger} {
-		var status Status
-		if err := ask(c, "Ipcd.Status", nil, &status); err != nil || status.Log != who || status.Build != "b" {
-			t.Errorf("Status = %+v, %v; want the build, and the log %q", status, err, who)
+	for c, want := range map[caller]life{c: s.server.life, stranger: {build: "b"}} {
+		var got Status
+		if err := ask(c, "Ipcd.Status", nil, &got); err != nil || got.Log != want.log || got.Config != want.config || got.Build != want.build {
+			t.Errorf("Status = %+v, %v; want the build %q, the log %q, the file %q", got, err, want.build, want.log, want.config)
 		}
 	}
 	checkCode(t, "Stop of a daemon without an end", ask(c, "Ipcd.Stop", nil, new(bool)), codeApplication, "ends with the program that started it")

@@ -198,3 +198,13 @@ func programExitCode(p *os.ProcessState) int {
 	}
 	return p.ExitCode()
 }
+
+// sameFile reports whether two names are of one file, which is there.
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
+}
