@@ -427,6 +427,6 @@ func newStopCmd() *cobra.Command {
 func newRestartCmd() *cobra.Command {
 	return newControlCmd("restart", "restart the service, or your own daemon",
 		"Stop the service, start it again, and wait until it answers. If the service manager keeps the\nsocket open meanwhile, as systemd does, no call is lost.\n"+
-			ownInstead+" One that runs in a terminal is\nrestarted there.\n\nIt says which of them it has restarted.",
+			ownInstead+" It is started with the\nconfiguration file that it had, unless --config names one. A daemon that \"ipcd run\" serves is not restarted: whoever\nhas started it has to do that.\n\nIt says which of them it has restarted.",
 		"has been started anew", supervisor.restart, true, (*ownDaemon).restart)
 }

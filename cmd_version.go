@@ -90,7 +90,7 @@ func (f *clientFlags) checkVersion(cmd *cobra.Command, b Build) error {
 func (c *Comparison) verdict() error {
 	switch {
 	case c.Older == "daemon":
-		return faultf(codeApplication, "the daemon is older than this program").withHint(`"ipcd restart" starts this version; a daemon that runs in a terminal is restarted there`)
+		return faultf(codeApplication, "the daemon is older than this program").withHint(`"ipcd restart" starts this version; whoever has started a daemon with "ipcd run" has to restart it`)
 	case c.Older == "program":
 		return faultf(codeApplication, "this program is older than the daemon").withHint("upgrade the program")
 	case !c.Same:
@@ -98,7 +98,7 @@ func (c *Comparison) verdict() error {
 		if c.Daemon.Version == c.Program.Version {
 			what = "the daemon is another build of the same version"
 		}
-		return faultf(codeApplication, "%s", what).withHint(`"ipcd restart" starts this one; a daemon that runs in a terminal is restarted there`)
+		return faultf(codeApplication, "%s", what).withHint(`"ipcd restart" starts this one; whoever has started a daemon with "ipcd run" has to restart it`)
 	}
 	return nil
 }
