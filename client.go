@@ -117,7 +117,7 @@ func (h *host) leave() {
 }
 
 func closedEarly(e endpoint) *fault {
-	return faultf(codeConnection, "the daemon at %s closed the connection before it answered", e).withHint("its log says why; try again when it is up: --wait 5s")
+	return faultf(codeConnection, "the daemon at %s closed the connection before it answered", e).withHint("its log says why; see whether the call was done before you try again")
 }
 
 // ownLimit words a limit of ours that an answer exceeds, or a text to be echoed, so that nobody looks for it at the daemon.

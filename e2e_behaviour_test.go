@@ -745,8 +745,8 @@ var behaviours = []behaviour{
 			checkSay(t, c, "just come")
 		} else {
 			f := checkCode(t, "a new call", ask(c, "Echo.Say", "a", nil), codeShuttingDown, "shutting down")
-			if k.data && (!f.data().Retry) {
-				t.Errorf("the data of the error is %+v; want retry", f.Data)
+			if k.data && (!f.data().Retry || !strings.Contains(hintFor(f), "try again")) {
+				t.Errorf("the data of the error is %+v, its hint %q; want retry", f.Data, hintFor(f))
 			}
 		}
 		stopped := make(chan error, 1)
@@ -771,7 +771,9 @@ var behaviours = []behaviour{
 			t.Errorf("the context of the method ended with %v; want %v", err, context.Canceled)
 		}
 		if err := receive(t, done); !k.oneByOne {
-			checkCode(t, "the call that was cut", err, codeShuttingDown, "whether it was done is not known")
+			if hint := hintFor(checkCode(t, "the call that was cut", err, codeShuttingDown, "whether it was done is not known")); hint != "" {
+				t.Errorf("the hint of a call that may have been done is %q", hint)
+			}
 		} else if err == nil {
 			t.Error("the call that was cut = nil; want an error")
 		}

@@ -285,7 +285,12 @@ func hintFor(err error) string {
 		return f.hint
 	}
 	switch f.Code {
-	case codeBusy, codeShuttingDown:
+	case codeShuttingDown:
+		if !f.data().Retry { // it may have been done, and over gob the text alone says so
+			return ""
+		}
+		fallthrough
+	case codeBusy:
 		return "try again; --wait 5s does it for you while a daemon comes up"
 	case codeTooLarge:
 		switch limit := f.data().Limit; {
