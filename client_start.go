@@ -120,7 +120,7 @@ func stopDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits,
 	ctx, cancel := context.WithTimeout(ctx, limit+stopSlack)
 	defer cancel()
 	late := time.AfterFunc(stopSilence, func() {
-		log.info("waiting for calls in flight; Ctrl-C leaves it to end by itself", "endpoint", e, "pid", was.PID, "limit", limit)
+		log.info("waiting for calls in flight; Ctrl-C leaves it to end by itself", "endpoint", e, "pid", was.PID, "limit", formatDuration(limit))
 	})
 	defer late.Stop()
 	done, err := again(ctx, 2*time.Millisecond, 100*time.Millisecond, func() (bool, error) {
@@ -186,6 +186,7 @@ func renew(ctx context.Context, e endpoint, c caller, set settings, log *logger,
 		}
 		return c, nil
 	}
+	chosen := set.Endpoint != ""
 	set, err := like(was)
 	if err != nil {
 		c.close()
@@ -195,7 +196,7 @@ func renew(ctx context.Context, e endpoint, c caller, set settings, log *logger,
 	if err := stopDaemon(ctx, e, c, was, set.Limits, log); err != nil {
 		return nil, err
 	}
-	if set.Endpoint != "" {
+	if chosen {
 		return startDaemon(ctx, e, servedAt(e, was.Endpoints), set)
 	}
 	return startDaemon(ctx, e, set.started(e), set)

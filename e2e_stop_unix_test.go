@@ -176,6 +176,9 @@ func TestStopWaitsForTheEndOfTheDaemon(t *testing.T) {
 				t.Fatalf("stop has ended while a call runs: %v", err)
 			default:
 			}
+			if !strings.Contains(said.String(), `"limit":"1h"`) {
+				t.Errorf("it says %q; want the limit of the daemon", said)
+			}
 			must(t, held.Close())
 			if err := receive(t, stopped); err != nil {
 				t.Errorf("stop: %v, %s", err, said)
