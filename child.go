@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"net"
 	"os"
@@ -97,10 +98,8 @@ func startChild(s childSpec) (*forked, error) {
 	switch {
 	case errors.As(err, &known):
 		return nil, known
-	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist):
-		return nil, dialFault(err, "cannot start %s: there is no such program", s.command[0]).withHint("look at the spelling, or give the whole path")
 	case err != nil:
-		return nil, dialFault(err, "cannot start %s: %v", s.command[0], err).withHint("see whether it is a program; a script needs the one that runs it: node %s", s.command[0])
+		return nil, notStarted(s.command[0], err)
 	}
 	f := &forked{channel: newChannel(raw, s.limits, s.log), cmd: cmd, group: s.group, grace: cmp.Or(s.grace, childGrace), gone: make(chan struct{})}
 	go func() {
@@ -112,6 +111,26 @@ func startChild(s childSpec) (*forked, error) {
 		close(f.gone)
 	}()
 	return f, nil
+}
+
+// notStarted says why a program is not started. err is that of exec.LookPath, or of starting it.
+func notStarted(program string, err error) *fault {
+	var search *exec.Error
+	if _, again := exec.LookPath(program); errors.As(err, &search) || errors.As(again, &search) { // which says more than execve(2)
+		err = search.Err
+	}
+	f := dialFault(err, "cannot start %s: %v", program, withoutPath(err)).withHint("look at the spelling, or give the whole path")
+	var way *fs.PathError
+	switch {
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+		f.Text = fmt.Sprintf("cannot start %s: there is no such program", program)
+	case search != nil && errors.Is(err, fs.ErrPermission) && !errors.As(err, &way): // the file is there, and lacks the mode
+		f.Text = fmt.Sprintf("cannot start %s: it is not executable", program)
+		return f.withHint("chmod +x %s", joinWords([]string{program}))
+	case search == nil:
+		return f.withHint("see whether it is a program; a script needs the one that runs it: node %s", joinWords([]string{program}))
+	}
+	return f
 }
 
 // A programConn is our end of the channel of a program. Another process may hold the other end for longer than the program

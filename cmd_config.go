@@ -67,8 +67,10 @@ func newConfigCheckCmd() *cobra.Command {
 		Short: "check a configuration file",
 		Long: `Read the file as "ipcd run --config FILE" would and print "FILE: ok", or exit with 2 and
 print of each mistake the line, the key, what is wrong and what was expected. The
-environment is ignored. What depends on the state of the system, such as whether a port is
-free, is not looked at.
+environment is ignored. Of the system it looks at what the file names: that allow_group is a
+group, that run_as of a worker is a user, that its program can be run and its directory is
+there, and that nobody else could change those. No program is started, and whether a port or
+a socket is free is not looked at.
 
 Without FILE it checks everything that "ipcd run" with the same flags would read: its
 file, the environment and the flags.`,

@@ -168,7 +168,8 @@ func (s *serving) add(d Description, command []string) error {
 		return usagef("%w", f)
 	}
 	if _, err := exec.LookPath(command[0]); err != nil {
-		return usagef("%s cannot be run: %w", command[0], err).withHint("look at the spelling, or give the whole path")
+		wrong := notStarted(command[0], err)
+		return usagef("%w", wrong).withHint("%s", wrong.hint)
 	}
 	if slices.ContainsFunc(s.listing, func(other Description) bool { return other.Method == d.Method }) {
 		return usagef("there are two programs for %s", d.Method)

@@ -50,6 +50,8 @@ type workerSettings struct {
 	Check        bool
 	Needs        []string
 	RunAs        string
+
+	places map[string]string // FILE:LINE of each field that was given and, by the empty key, of the record
 }
 
 // When a worker is started again after it has ended.
@@ -222,18 +224,21 @@ func finishWorkers(r *record, st *settings, f recordFile) (wrongs []error) {
 	names, services := map[string]int{}, map[string]int{}
 	for i := range st.Workers {
 		w := &st.Workers[i]
-		given := func(key string) bool { return f.from[r.place(i, key)] != "" }
-		refuse := func(key, format string, args ...any) {
-			at := cmp.Or(f.from[r.place(i, key)], f.from[r.place(i, "")])
-			wrongs = append(wrongs, usagef("%s: worker.%s: %s", at, key, fmt.Sprintf(format, args...)))
+		w.places = map[string]string{}
+		for _, key := range append(r.keys(), "") {
+			if at, given := f.from[r.place(i, key)]; given {
+				w.places[key] = at
+			}
 		}
+		given := func(key string) bool { return w.places[key] != "" }
+		refuse := func(key, format string, args ...any) { wrongs = append(wrongs, w.refuse(key, usagef(format, args...))) }
 		before, taken := names[w.Name]
 		switch {
 		case w.Name == "" && !given("name"):
 			refuse("name", "is missing; expected a name, such as greeter")
 		case w.Name == "":
 		case taken:
-			refuse("name", "there is a worker %s already, at %s; expected another name", w.Name, f.from[r.place(before, "name")])
+			refuse("name", "there is a worker %s already, at %s; expected another name", w.Name, st.Workers[before].places["name"])
 		default:
 			names[w.Name] = i
 		}
@@ -250,16 +255,24 @@ func finishWorkers(r *record, st *settings, f recordFile) (wrongs []error) {
 		if !filepath.IsAbs(w.Directory) {
 			w.Directory = filepath.Join(dir, w.Directory)
 		}
-		if len(w.Command) == 0 {
-			if !given("command") {
-				refuse("command", "is missing; expected %s", r.field("command").want)
-			}
-		} else if program := w.Command[0]; filepath.Base(program) != program && !filepath.IsAbs(program) {
+		switch {
+		case len(w.Command) == 0 && !given("command"):
+			refuse("command", "is missing; expected %s", r.field("command").want)
+		case len(w.Command) == 0:
+		case w.Command[0] == "":
+			refuse("command", "the name of the program is empty; expected %s", r.field("command").want)
+			w.Command = nil
+		case filepath.Base(w.Command[0]) != w.Command[0] && !filepath.IsAbs(w.Command[0]):
 			w.Command = slices.Clone(w.Command)
-			w.Command[0] = filepath.Join(dir, program)
+			w.Command[0] = filepath.Join(dir, w.Command[0])
 		}
 	}
 	return wrongs
+}
+
+// refuse returns the error of a field of the worker, with its place in the file.
+func (w *workerSettings) refuse(key string, wrong error) error {
+	return usagef("%s: worker.%s: %w", cmp.Or(w.places[key], w.places[""]), key, wrong).withHint("%s", hintFor(wrong))
 }
 
 // checkWorkerName returns what is wrong with the name of a worker, or nil.

@@ -71,6 +71,7 @@ func TestConfigRefusesBadFile(t *testing.T) {
 		{"[[worker]]\nname = \"a\"\n", `c.toml:1: worker.command: is missing; expected a program and its arguments, such as ["node", "greeter.js"]`, ""},
 		{"[[worker]]\nname = \"a\"\ncommand = []\n", `c.toml:3: worker.command: is empty; expected a program and its arguments, such as ["node", "greeter.js"]`, ""},
 		{aWorker + "name = \"a\"\ncommand = [\"a\"]\n[[worker]]\nname = \"a\"\ncommand = [\"b\"]\n", `c.toml:5: worker.name: there is a worker a already, at c.toml:2; expected another name`, ""},
+		{aWorker + "name = \"a\"\ncommand = [\"\", \"x\"]\n", `c.toml:3: worker.command: the name of the program is empty; expected a program and its arguments, such as ["node", "greeter.js"]`, ""},
 		{aWorker + "name = \"A\"\ncommand = [\"a\"]\n", `c.toml:2: worker.name: "A" is none; expected a name of lower-case letters, digits, - and _ that begins with a letter, at most 32`, ""},
 		{aWorker + "name = \"a\"\ncommand = \"a\"\n", `c.toml:3: worker.command: is a string; expected a program and its arguments, such as ["node", "greeter.js"]`, ""},
 		{aWorker + "name = \"a\"\ncomand = [\"a\"]\ncommand = [\"a\"]\n", `c.toml:3: worker.comand: unknown key; ` + workerKeys(), "did you mean command?"},
@@ -352,8 +353,12 @@ needs = []
 	one.Name, one.Command, one.Services, one.Directory = "one", []string{"node", "./a b.js"}, []string{"Greeter", "Other"}, dir
 	two.Name, two.Command, two.Directory, two.Environment = "two", []string{filepath.Join(dir, "bin", "two"), ""}, filepath.Join(dir, "var"), []string{"HOME", "A=b=c"}
 	two.Instances, two.Lazy, two.Idle, two.Restart, two.MaxMessage, two.Needs = 3, true, time.Minute, restartNever, 1<<20, nil
-	if len(st.Workers) == 2 && len(st.Workers[1].Needs) == 0 {
-		st.Workers[1].Needs = nil
+	for i := range st.Workers {
+		w := &st.Workers[i]
+		w.places = nil
+		if len(w.Needs) == 0 {
+			w.Needs = nil
+		}
 	}
 	if want := []workerSettings{one, two}; !reflect.DeepEqual(st.Workers, want) {
 		t.Errorf("the workers are %+v; want %+v", st.Workers, want)
@@ -419,6 +424,38 @@ func TestConfigCheck(t *testing.T) {
 	checkUsage(t, "check", err, `--listen: the endpoint tpc://127.0.0.1:1 has the unknown scheme "tpc"; expected a list of endpoints, such as ["`+serviceEndpoint(defaultName).String()+`"]`, "did you mean tcp://127.0.0.1:1?")
 	_, err = configCmd(t, "config", "shwo")
 	checkUsage(t, "shwo", err, `there is no command "config shwo"`, `did you mean ipcd config show?`)
+}
+
+// Whatever is wrong with a worker is told with its line, and with all else that is wrong.
+func TestConfigCheckOfWorkers(t *testing.T) {
+	t.Chdir(t.TempDir())
+	clearEnv(t)
+	const program = "\ncommand = [\"go\"]\n"
+	must(t, os.WriteFile("plain", []byte("text"), 0o600))
+	for _, test := range []struct {
+		worker string // what follows its name, on line 3
+		wrong  []string
+	}{
+		{"", []string{"c.toml:1: worker.command: is missing"}},
+		{"command = []", []string{"c.toml:3: worker.command: is empty"}},
+		{"command = \"go version\"", []string{"c.toml:3: worker.command: is a string"}},
+		{"command = [\"\"]", []string{"c.toml:3: worker.command: the name of the program is empty"}},
+		{"command = {}\nlazy = 1\nneeds = 1", []string{"c.toml:3: worker.command: is a table", "c.toml:4: worker.lazy: ", "c.toml:5: worker.needs: "}},
+		{"command = [[]]\ndirectory = \"nodir\"", []string{"c.toml:3: worker.command: its element 1 is an array", "c.toml:4: worker.directory: there is no directory "}},
+		{"command = [\"./nothere\"]\nidle = \"x\"", []string{"c.toml:4: worker.idle: ", "c.toml:3: worker.command: cannot start ", "nothere: there is no such program"}},
+		{"directory = \"plain\"" + program, []string{"c.toml:3: worker.directory: ", "plain is not a directory"}},
+		{"run_as = \"no such user\"" + program, []string{"c.toml:3: worker.run_as: "}},
+	} {
+		_, err := configCmd(t, "config", "check", writeConfig(t, aWorker+"name = \"a\"\n"+test.worker+"\n"))
+		for _, words := range test.wrong {
+			if exitCode(err) != exitUsage || !strings.Contains(fmt.Sprint(err), words) {
+				t.Errorf("%q: %v, exit code %d; want %s", test.worker, err, exitCode(err), words)
+			}
+		}
+		if n := len(test.wrong); strings.Count(fmt.Sprint(err), "c.toml:") > n {
+			t.Errorf("%q: %v; want %d mistakes", test.worker, err, n)
+		}
+	}
 }
 
 // TestConfigCheckRefusesWhatRunAlwaysRefuses is about endpoints that no daemon can serve, whatever the state of the system.

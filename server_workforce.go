@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"iter"
 	"os"
 	"os/exec"
 	"slices"
@@ -74,41 +75,60 @@ func (f *workforce) ending() time.Duration {
 	return f.server.limits().ending(specs)
 }
 
-// checkWorkers returns what is wrong with the programs of workers: one that is not there, or that others could change.
+// checkWorkers returns what this system lacks for the workers: a program, a directory or a user that is not there, or what
+// others could change.
 func checkWorkers(set settings) error {
 	var wrongs []error
 	for i := range set.Workers {
 		w := &set.Workers[i]
-		if err := checkWorker(w); err != nil {
-			wrongs = append(wrongs, usagef("worker %s: %w", w.Name, err).withHint("%s", hintFor(err)))
+		for key, err := range workerFaults(w, distrusted) {
+			wrongs = append(wrongs, w.refuse(key, err))
+		}
+		if _, _, err := runningAs(w.RunAs); err != nil {
+			wrongs = append(wrongs, w.refuse("run_as", err))
 		}
 	}
 	return gather(wrongs...)
 }
 
-// pathsOf returns what a worker runs and where: its program, and its directory.
-func pathsOf(spec *workerSettings) ([]string, error) {
-	program, err := exec.LookPath(spec.Command[0])
-	if err != nil {
-		f := faultf(codeApplication, "cannot start %s: there is no such program", spec.Command[0])
-		if !errors.Is(err, exec.ErrNotFound) && !errors.Is(err, fs.ErrNotExist) {
-			f = faultf(codeApplication, "cannot start %s: it is no program that can be run: %w", spec.Command[0], withoutPath(err))
+// workerFaults yields why the program of a worker is not started, each with the key at fault. A command that is missing is
+// none of them: whoever reads the file says so. distrust says why a path is not relied on.
+func workerFaults(spec *workerSettings, distrust func(path string) error) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		if len(spec.Command) > 0 {
+			program, err := exec.LookPath(spec.Command[0])
+			if err != nil {
+				err = notStarted(spec.Command[0], err)
+			} else {
+				err = distrust(program)
+			}
+			if err != nil && !yield("command", err) {
+				return
+			}
 		}
-		return nil, f.withHint("look at the spelling, or give the whole path")
+		var err error
+		dir := cmp.Or(spec.Directory, ".")
+		switch info, wrong := os.Stat(dir); {
+		case errors.Is(wrong, fs.ErrNotExist):
+			err = faultf(codeApplication, "there is no directory %s", dir).withHint("look at the spelling, or make it: mkdir %s", dir)
+		case wrong == nil && !info.IsDir():
+			err = faultf(codeApplication, "%s is not a directory", dir)
+		default:
+			err = distrust(dir)
+		}
+		if err != nil {
+			yield("directory", err)
+		}
 	}
-	return []string{program, spec.Directory}, nil
 }
 
-// checkWorker says why the program of a worker is not started: as with the daemon's own program, whoever can change it, or
-// the directory that it runs in, could do what the daemon may.
-func checkWorker(spec *workerSettings) error {
-	paths, err := pathsOf(spec)
-	for _, path := range paths {
-		if f := distrustFile(path); f != nil {
-			return f
-		}
+// distrusted says who can change a path: as with the daemon's own program, whoever can change that of a worker, or the
+// directory that it runs in, could do what the daemon may.
+func distrusted(path string) error {
+	if f := distrustFile(path); f != nil {
+		return f
 	}
-	return err
+	return nil
 }
 
 // prepare implements reloader.
@@ -175,7 +195,10 @@ func (f *workforce) employ(specs []workerSettings) {
 
 // begin starts the keepers of a new worker.
 func (w *worker) begin() {
-	err := checkWorker(w.spec)
+	var err error
+	for _, err = range workerFaults(w.spec, distrusted) {
+		break
+	}
 	if wrong := w.offerMethods(w.spec, wholeServices(w.spec), ""); wrong != nil && err == nil {
 		err = wrong
 	}

@@ -74,14 +74,8 @@ func checkWorkerPrograms(d *deployment) error {
 	var wrongs []error
 	for i := range d.Settings.Workers {
 		w := &d.Settings.Workers[i]
-		paths, err := pathsOf(w)
-		for _, path := range paths {
-			if err == nil {
-				err = checkWorkerPath(d, path)
-			}
-		}
-		if err != nil {
-			wrongs = append(wrongs, usagef("the worker %s: %w", w.Name, err).withHint("%s", hintFor(err)))
+		for key, err := range workerFaults(w, func(path string) error { return checkWorkerPath(d, path) }) {
+			wrongs = append(wrongs, w.refuse(key, err))
 		}
 	}
 	return gather(wrongs...)

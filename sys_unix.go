@@ -137,6 +137,9 @@ func runningAs(name string) (attr *syscall.SysProcAttr, env []string, err error)
 		return attr, nil, nil
 	}
 	u, err := findUser(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, faultf(codeApplication, "there is no user named %s", name).withHint("see what the system says: getent passwd %s", name)
+	}
 	if err != nil {
 		return nil, nil, faultf(codeApplication, "the user %s cannot be found: %w", name, err).withHint("see what the system says: getent passwd %s", name)
 	}
