@@ -437,6 +437,8 @@ func (f *clientFlags) ask(ctx context.Context, c caller, method string, arg, res
 		return refused.withHint(`run "%s" to see what there is`, f.line("ls"))
 	case refused.Code == codeGone && refused.data().Retry:
 		return refused.withHint(`run "%s" to see whether it is a worker's, and how that is`, f.line("worker ls"))
+	case refused.Code == codeDenied && method == "Ipcd.Register" && !strings.HasPrefix(refused.Text, errDenied.Text):
+		return refused.withHint(`choose another name; "%s" lists those that are taken`, f.line("ls"))
 	case refused.Code == codeBadArgument:
 		return refused.withHint(`run "%s" to see its argument`, f.line("describe", method))
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -33,6 +34,34 @@ func TestServeOneCall(t *testing.T) {
 	}
 	if code := end(nil); code != exitDone || !strings.Contains(log.String(), "Probe.Cat at "+s.endpoints[0].String()) {
 		t.Errorf("it ends with exit code %d, having said %q", code, log)
+	}
+}
+
+// Whoever offers a name that is taken learns whose it is, and what to do about that; nothing is said of who may call.
+func TestServeOfTakenNames(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	l := defaultLimits()
+	own, err := ownPeer()
+	must(t, err)
+	for name, who := range map[string]peer{"Own": own, "Others": {Transport: "fork", Known: true, worker: "stats"}} {
+		o, f := newOffer(&Registration{Methods: []offeredMethod{{Description{Method: name + ".Say"}}}}, who, &l)
+		if f != nil {
+			t.Fatal(f)
+		}
+		if f := s.router.offer(o, nil); f != nil {
+			t.Fatal(f)
+		}
+	}
+	for method, want := range map[string]string{
+		"Echo.Say":   "Echo.Say: the service Echo is built in",
+		"Own.Say":    "Own.Say is offered by the provider p[0-9]+, which does not share it with you",
+		"Others.Say": "Others.Say is offered by the worker stats",
+	} {
+		out, err := exec.Command("ipcd", "serve", "-e", s.endpoints[0].String(), method, "--", "probe", "cat").CombinedOutput()
+		text := regexp.MustCompile("^ipcd: error: " + want + "\nipcd: hint: choose another name; \"ipcd ls -e .*\" lists those that are taken\n$")
+		if err == nil || !text.Match(out) {
+			t.Errorf("%s: %v, %s; want %s", method, err, out, text)
+		}
 	}
 }
 

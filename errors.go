@@ -302,6 +302,9 @@ func hintFor(err error) string {
 			return fmt.Sprintf("send or ask for less, or raise limits.%s in the daemon's configuration", limit)
 		}
 	case codeDenied:
+		if f.Text != errDenied.Text { // of a caller who is let in, and was told who may
+			return ""
+		}
 		return "the daemon serves its own user and " + masters + "; its --allow-group lets the members of a group call, too"
 	case codeDeadline:
 		return "give it longer with --timeout"

@@ -174,7 +174,7 @@ func (r *router) offerLocked(o, old *offer) *fault {
 		case !other.who.isUser(o.who):
 			return faultf(codeDenied, "%s is offered by %s", name, other.who.who())
 		case !other.share || !o.share:
-			return faultf(codeDenied, "%s is offered by the provider %s; several may offer it if each registers with share", name, other.id)
+			return faultf(codeDenied, "%s is offered by the provider %s, which does not share it with you", name, other.id)
 		}
 	}
 	if at := slices.Index(r.offers, old); at >= 0 {

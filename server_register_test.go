@@ -61,7 +61,7 @@ func TestRegistrationIsChecked(t *testing.T) {
 		`{"methods":["Ipcd.Ping"]}`:                         `"code":-32602,"message":"Ipcd.Ping: the service Ipcd is the daemon's own"`,
 		`{"methods":["Echo.Say"]}`:                          `"code":-32005,"message":"Echo.Say: the service Echo is built in"`,
 		`{"methods":["Echo.*"]}`:                            `"code":-32005`,
-		`{"methods":["Good.One","Taken.Here"]}`:             `"code":-32005,"message":"Taken.Here is offered by the provider p1; several may offer it if each registers with share"`,
+		`{"methods":["Good.One","Taken.Here"]}`:             `"code":-32005,"message":"Taken.Here is offered by the provider p1, which does not share it with you"`,
 		`{"methods":["Taken.*"]}`:                           `"code":-32005`,
 		`{"methods":["Whole.One"]}`:                         `"code":-32005`,
 		`{"methods":["Shared.Not"],"share":true}`:           `"code":-32005`,
