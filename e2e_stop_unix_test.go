@@ -130,7 +130,7 @@ func TestDaemonThatDrainsIsNotThere(t *testing.T) {
 		return nil
 	})
 	_, err := dial(t.Context(), d.endpoint, dialOptions{limits: defaultLimits()})
-	checkRefused(t, "dial", err, "no daemon at", `"ipcd run"`)
+	checkRefused(t, "dial", err, "no daemon at", `"ipcd run`)
 	next := startServerWith(t, nil, d.endpoint)
 	checkServes(t, next)
 	must(t, d.cmd.Process.Signal(syscall.SIGTERM))

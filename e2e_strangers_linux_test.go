@@ -48,7 +48,7 @@ func TestEachWayToReachNoDaemonHasItsWords(t *testing.T) {
 		words, hint string
 	}{
 		{"nobody there", func() endpoint { return socket("none") },
-			false, codeNotReachable, exitNobody, "no daemon at", `"ipcd run"`},
+			false, codeNotReachable, exitNobody, "no daemon at", `"ipcd run`},
 		{"a stale socket", func() endpoint { listen("stale").Close(); return socket("stale") },
 			false, codeNotReachable, exitNobody, "one has been here and is gone", "start it again"},
 		{"no permission", func() endpoint {

@@ -168,7 +168,7 @@ func foreign(e endpoint, what string, uid int) *fault {
 func dialUnixFault(e endpoint, err error) *fault {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
-		return dialFault(err, "no daemon at %s", e).withHint(`start one with "ipcd run", or name another endpoint with -e`)
+		return dialFault(err, "no daemon at %s", e).withHint("%s, or name another endpoint with -e", startHint("start one with", e))
 	case errors.Is(err, fs.ErrPermission):
 		at, uid := deniedAt(e.Path)
 		f := dialFault(err, "no permission for %s: %s belongs to %s", e, at, nameUser(uid))
@@ -178,7 +178,7 @@ func dialUnixFault(e endpoint, err error) *fault {
 		return f.withHint(`call as that user, have --allow-group let a group of yours call, or start a daemon of your own with "ipcd run"`)
 	case errors.Is(err, syscall.ECONNREFUSED) && !passes(e, err):
 		return dialFault(err, "no daemon at %s: one has been here and is gone", e).
-			withHint(`start it again with "ipcd run"; it replaces the socket that is left over`)
+			withHint("%s; it replaces the socket that is left over", startHint("start it again with", e))
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EAGAIN), isTimeout(err):
 		return dialFault(err, "the daemon at %s is busy: it accepts no connection now", e).withHint("try again; --wait 5s does it for you")
 	case errors.Is(err, syscall.EPROTOTYPE), errors.Is(err, syscall.ENOTSOCK):

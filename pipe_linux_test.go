@@ -167,7 +167,7 @@ func TestDialFollowsNoLinkOfAnotherUsers(t *testing.T) {
 			return errors.Join(os.Mkdir(dir+"/ipcd", 0o755), os.Link(dir+"/real/ipcd.sock", dir+"/ipcd/ipcd.sock"), os.Chmod(dir+"/ipcd", 0o777))
 		}, 0, dir + "/ipcd is open to the writing of others", "chmod go-w " + dir + "/ipcd"},
 		{"a link of ours that was named", at(dir + "/named/ipcd.sock"), func() error { return os.Symlink("real", dir+"/named") }, 0, "", ""},
-		{"a link to nothing", own, func() error { return os.Symlink("nothing", dir+"/ipcd") }, nobody, "no daemon at", `"ipcd run"`},
+		{"a link to nothing", own, func() error { return os.Symlink("nothing", dir+"/ipcd") }, nobody, "no daemon at", `"ipcd run`},
 	} {
 		must(t, test.make())
 		made := test.e.Path

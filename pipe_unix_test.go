@@ -253,7 +253,7 @@ func TestDialTellsTheCausesApart(t *testing.T) {
 		make        func(t *testing.T, path string)
 		words, hint string
 	}{
-		{"nobody", func(*testing.T, string) {}, "no daemon at", `"ipcd run"`},
+		{"nobody", func(*testing.T, string) {}, "no daemon at", `"ipcd run`},
 		{"stale", func(t *testing.T, path string) {
 			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 			must(t, err)

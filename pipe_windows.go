@@ -254,7 +254,7 @@ func dialPipeFault(ctx context.Context, e endpoint, err error) *fault {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return asFault(ctx.Err())
 	case isAny(err, windows.ERROR_FILE_NOT_FOUND):
-		return dialFault(err, "no daemon at %s", e).withHint(`start one with "ipcd run", or name another endpoint with -e`)
+		return dialFault(err, "no daemon at %s", e).withHint("%s, or name another endpoint with -e", startHint("start one with", e))
 	case isAny(err, windows.ERROR_ACCESS_DENIED):
 		return dialFault(err, "no permission for %s%s", e, whosePipe(e)).
 			withHint(`call as the user who runs that daemon, have it let a group of yours call (--allow-group), or start one of your own with "ipcd run"`)

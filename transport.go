@@ -62,6 +62,15 @@ func addTransport(scheme string, t transport) {
 // no service manager does.
 var inheritListeners func() ([]net.Listener, error)
 
+// startHint is a hint to start a daemon at e, after words such as "start one with".
+func startHint(words string, e endpoint) string {
+	line := "ipcd run"
+	if own, err := defaultEndpoint(); err != nil || own.String() != e.String() {
+		line += " --listen " + joinWords([]string{e.String()})
+	}
+	return words + ` "` + line + `"`
+}
+
 // listenerEndpoint returns e with the port that the system chose for :0.
 func listenerEndpoint(e endpoint, l net.Listener) endpoint {
 	if a, ok := l.Addr().(*net.TCPAddr); ok && strings.HasSuffix(e.Host, ":0") {

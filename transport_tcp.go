@@ -204,8 +204,11 @@ func dialTCP(ctx context.Context, e endpoint, o dialOptions) (net.Conn, error) {
 	case errors.As(err, &unknown):
 		return nil, dialFault(err, "no daemon at %s: there is no host %s", e, host).withHint("name another endpoint with -e")
 	case isRefused(err):
-		return nil, dialFault(err, "no daemon at %s: nobody listens on the port", e).
-			withHint(`start one with "ipcd run --listen", or name another endpoint with -e`)
+		f := dialFault(err, "no daemon at %s: nobody listens on the port", e)
+		if _, err := loopbackAddress(e, host); err != nil { // of another machine
+			return nil, f.withHint("start one there, or name another endpoint with -e")
+		}
+		return nil, f.withHint("%s, or name another endpoint with -e", startHint("start one with", e.withNoAuth())) // it serves no other here
 	case isTimeout(err):
 		return nil, dialFault(err, "no answer from %s", e).withHint("see whether the host is up, or give it longer with --timeout")
 	}
