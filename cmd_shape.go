@@ -213,6 +213,9 @@ func (s shape) details() string {
 	if word, ok := s.at["const"]; ok {
 		list = append(list, "always "+literal(word))
 	}
+	if word, ok := s.at["default"]; ok && word != nil {
+		list = append(list, "default "+literal(word))
+	}
 	if s.isOnly("array") {
 		if inner := s.element(); inner.name == "" && len(inner.members()) == 0 { // a definition may contain itself
 			if text := inner.details(); text != "" {

@@ -65,6 +65,25 @@ func TestServeOfTakenNames(t *testing.T) {
 	}
 }
 
+// What nobody has described may be there all the same, and no result is none.
+func TestDescribeOfProviders(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	provider := rawDial(t, s.endpoints[0])
+	defer provider.Close()
+	register(t, provider, `["Far.*",{"method":"Far.Known","argument":{"properties":{"n":{"type":"integer","default":3}}},"result":null}]`)
+	for _, test := range []struct{ name, want string }{
+		{"Far.Known", `Far\.Known\(any\)\n  argument\n    n  optional  integer \(default 3\)\n  example\n`},
+		{"Far.Other", "ipcd: error: .* has not described Far.Other, and answers whatever the service is asked for\n$"},
+		{"Far", `Far\.\*\(any\) any\n`},
+		{"Fra.Other", "ipcd: error: there is no service or method Fra.Other\n"},
+	} {
+		out, err := exec.Command("ipcd", "describe", "-e", s.endpoints[0].String(), test.name).CombinedOutput()
+		if !regexp.MustCompile("^" + test.want).Match(out) {
+			t.Errorf("%s: %v, %s; want %s", test.name, err, out, test.want)
+		}
+	}
+}
+
 // Each executable of a directory is a method, and what a file beside it says is its description.
 func TestServeDirectory(t *testing.T) {
 	s := startServer(t, localEndpoint(t).String())

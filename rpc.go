@@ -323,6 +323,21 @@ func (r *router) find(name string, _ *peer) (*method, *fault) {
 	return nil, f
 }
 
+// answering names those who answer a method because they answer whatever its service is asked for.
+func (r *router) answering(name string) (who []string) {
+	if _, short, _ := strings.Cut(name, "."); !isServiceName(short) {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, o := range r.offers {
+		if o.isWhole(name) && !slices.Contains(who, o.who.who()) {
+			who = append(who, o.who.who())
+		}
+	}
+	return who
+}
+
 // itself is the name of whoever answers what runs here.
 const itself = "ipcd"
 

@@ -102,6 +102,9 @@ func (m *offeredMethod) UnmarshalJSON(b []byte) error {
 	if d.Part == nil {
 		m.Part = nil
 	}
+	if m.Result == nil { // as what is built in describes it
+		m.Result = schema{"type": "null"}
+	}
 	return nil
 }
 
