@@ -41,6 +41,7 @@ func newMethodChecks(d *Description) (*methodChecks, *fault) {
 			return nil, faultf(codeBadArgument, "the schema of the %s of %s: %w", c.name, d.Method, err)
 		}
 	}
+	m.argument.none = d.Argument == nil
 	return m, nil
 }
 
@@ -50,6 +51,7 @@ type checker struct {
 	root   *schemaNode
 	whole  *jsonschema.Resolved
 	placed func() *jsonschema.Resolved // has each part of the schema under its JSON Pointer; see fits
+	none   bool                        // the schema stands for no value
 }
 
 // partsOf are the keywords that have schemas in them: one, a list, or an object of several.
@@ -271,7 +273,8 @@ func (c *checker) check(d document, code int, what string) (f *fault) {
 			f = faultf(code, "%s cannot be checked: %v", what, p)
 		}
 	}()
-	if len(d) == 0 {
+	missing := len(d) == 0
+	if missing {
 		d = document(nullID)
 	}
 	v, err := decodeExact(d)
@@ -281,19 +284,84 @@ func (c *checker) check(d document, code int, what string) (f *fault) {
 	if err = c.whole.Validate(v); err == nil {
 		return nil
 	}
-	at := ""
+	wrong := mismatch{node: c.root, value: v, err: err, wraps: 1}
 	if c.placed() != nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		at, err = c.locate("", c.root, v, err)
+		wrong = c.locate("", wrong)
 	}
-	where := " does not fit its schema"
-	if at != "" {
-		where += " at " + shorten(at, 200)
+	where, found := " does not fit its schema", "it is "+shortJSON(wrong.value)
+	if wrong.at != "" {
+		where += " at " + shorten(wrong.at, 200)
+	} else if missing {
+		found = "it is missing"
 	}
-	f = faultf(code, "%s%s: %w", what, where, plainReason(err))
-	f.Data = faultData{Pointer: at}.json()
+	reason := wrong.reason(found)
+	if c.none {
+		reason = found + "; expected none"
+	}
+	f = faultf(code, "%s%s: %s", what, where, reason)
+	f.Data = faultData{Pointer: wrong.at}.json()
 	return f
+}
+
+// A mismatch is a value that does not fit a part of the schema.
+type mismatch struct {
+	at    string // JSON Pointer to the value
+	node  *schemaNode
+	value any
+	err   error // of the validator
+	wraps int   // how often err is wrapped if it is of node itself, and not of what is in that
+}
+
+// reason says what does not fit; found says what the value is. The validator names the keyword, and puts the rest in terms of Go.
+func (m *mismatch) reason(found string) string {
+	wraps, text := 0, plainReason(m.err).Error()
+	for err := errors.Unwrap(m.err); err != nil; err = errors.Unwrap(err) {
+		wraps++
+	}
+	keyword, _, _ := strings.Cut(text, ":")
+	demand := m.node.key(keyword)
+	object, _ := m.value.(map[string]any)
+	var names []string
+	switch {
+	case wraps != m.wraps: // of a part that locate does not look at
+		return found + ", and " + strings.ReplaceAll(text, "<invalid reflect.Value>", "null")
+	case keyword == "required":
+		for _, name := range wordsOf(demand) {
+			if _, there := object[name]; !there {
+				names = append(names, strconv.Quote(name))
+			}
+		}
+		return strings.Join(names, ", ") + " is missing"
+	case keyword == "type":
+		return found + "; expected type " + strings.Join(wordsOf(demand), " or ")
+	case keyword == "enum":
+		return found + "; expected one of " + shortJSON(demand)
+	case keyword == "const":
+		return found + "; expected " + shortJSON(demand)
+	case demand != nil:
+		return found + "; expected " + keyword + " " + shortJSON(demand)
+	case !strings.HasPrefix(text, "unexpected additional properties"):
+		return found + ", and " + text
+	}
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		for key := range m.node.partsFor(name) {
+			if key == "/additionalProperties" {
+				names = append(names, strconv.Quote(name))
+			}
+		}
+	}
+	return shorten(strings.Join(names, ", "), 200) + " is not allowed"
+}
+
+// shortJSON is a value as JSON, as much of it as an error may have.
+func shortJSON(v any) string {
+	text, err := appendBody(nil, v)
+	if err != nil {
+		return "a value that has no JSON"
+	}
+	return shorten(string(text), 100)
 }
 
 // fits asks the part of the schema at a pointer about a value.
@@ -301,42 +369,42 @@ func (c *checker) fits(pointer string, v any) error {
 	return c.placed().Validate(map[string]any{pointer: v})
 }
 
-// locate returns a JSON Pointer to the innermost value in v that does not fit, and the error for it. v does not fit n, which is
-// at the pointer, for the reason err.
-func (c *checker) locate(pointer string, n *schemaNode, v any, err error) (string, error) {
-	found := func(step, part string, inner *schemaNode, value any) (string, error) {
+// locate returns the innermost value that does not fit, and why. That of whole does not fit its part of the schema, which is at the
+// pointer.
+func (c *checker) locate(pointer string, whole mismatch) mismatch {
+	n := whole.node
+	found := func(step, part string, inner *schemaNode, value any) (mismatch, bool) {
 		if wrong := c.fits(part, value); wrong != nil {
-			at, reason := c.locate(part, inner, value, wrong)
-			return step + at, reason
+			return c.locate(part, mismatch{whole.at + step, inner, value, wrong, 3}), true // placeParts has it in an object, by a reference
 		}
-		return "", nil
+		return mismatch{}, false
 	}
 	if ref, ok := n.key("$ref").(string); ok {
 		target := (&formReader{root: c.root}).referred(ref)
 		part, _ := url.PathUnescape(strings.TrimPrefix(ref, "#"))
-		if at, reason := found("", part, target, v); reason != nil {
-			return at, reason
+		if inner, is := found("", part, target, whole.value); is {
+			return inner
 		}
 	}
 	for key, part := range n.partsUnder([]string{"allOf"}) {
-		if at, reason := found("", pointer+key, part, v); reason != nil {
-			return at, reason
+		if inner, is := found("", pointer+key, part, whole.value); is {
+			return inner
 		}
 	}
 	for _, group := range []string{"anyOf", "oneOf"} {
 		only, null := n.at(group).onlyChoice(true)
-		if only == nil || !null || v == nil {
+		if only == nil || !null || whole.value == nil {
 			continue
 		}
 		for key, part := range n.partsUnder([]string{group}) {
 			if part == only {
-				if at, reason := found("", pointer+key, part, v); reason != nil {
-					return at, reason
+				if inner, is := found("", pointer+key, part, whole.value); is {
+					return inner
 				}
 			}
 		}
 	}
-	switch v := v.(type) {
+	switch v := whole.value.(type) {
 	case []any:
 		prefix, _ := n.key("prefixItems").([]any)
 		for i, value := range v {
@@ -344,20 +412,20 @@ func (c *checker) locate(pointer string, n *schemaNode, v any, err error) (strin
 			if i < len(prefix) {
 				part, key = n.at("prefixItems").at(strconv.Itoa(i)), "/prefixItems/"+strconv.Itoa(i)
 			}
-			if at, reason := found("/"+strconv.Itoa(i), pointer+key, part, value); reason != nil {
-				return at, reason
+			if inner, is := found("/"+strconv.Itoa(i), pointer+key, part, value); is {
+				return inner
 			}
 		}
 	case map[string]any:
 		for _, name := range slices.Sorted(maps.Keys(v)) {
 			for key, part := range n.partsFor(name) {
-				if at, reason := found(pointerTo(name), pointer+key, part, v[name]); reason != nil {
-					return at, reason
+				if inner, is := found(pointerTo(name), pointer+key, part, v[name]); is {
+					return inner
 				}
 			}
 		}
 	}
-	return "", err
+	return whole
 }
 
 // partsFor yields the schemas for a member of an object, each with its JSON Pointer from n.

@@ -332,12 +332,12 @@ start_timeout = "1h"
 `)
 	for range 2 {
 		_, err := asked[document](t, s, "Hand.Echo", document(`[1,true]`))
-		checkCode(t, "a wrong argument", err, codeBadArgument, "the argument of Hand.Echo does not fit its schema at /1: type")
+		checkCode(t, "a wrong argument", err, codeBadArgument, "the argument of Hand.Echo does not fit its schema at /1: it is ")
 		if pointer := asFault(err).data().Pointer; pointer != "/1" {
 			t.Errorf("data.pointer is %q; want /1", pointer)
 		}
 		_, err = asked[document](t, s, "Hand.Echo", document(`["x"]`))
-		checkCode(t, "a wrong result", err, codeInternal, "the result of Hand.Echo does not fit its schema at /0: type")
+		checkCode(t, "a wrong result", err, codeInternal, "the result of Hand.Echo does not fit its schema at /0: it is ")
 		if got := answered[document](t, s, "Hand.Echo", document(`[1.0]`)); string(got) != "[1.0]" {
 			t.Errorf("[1.0] comes back as %s", got)
 		}
