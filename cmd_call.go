@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 )
@@ -30,7 +32,8 @@ func newCallCmd() *cobra.Command {
 A word that is not a method (Service.Method) is sent to Echo.Say. The argument is one of
   TEXT                      a string
   key=text key:=JSON ...    an object. The daemon is asked what the method takes (Ipcd.Describe), and a text
-                            becomes that: a string, a number, true, a list. := takes JSON as it is typed
+                            becomes that: a string, a number, true, or a list or an object typed as JSON,
+                            tags='["a"]'. := takes JSON whatever the method takes
   --arg JSON                any JSON
   @FILE, -                  JSON from a file, or from standard input, in UTF-8; a byte order mark is skipped
   --text TEXT, -- TEXT      a string, whatever it looks like
@@ -256,10 +259,14 @@ func typedJSON(source string, text []byte, l limits) (json.RawMessage, error) {
 	}
 	text = bytes.TrimSpace(trimFront(text))
 	if len(text) == 0 {
-		return nil, usagef("%s: is empty; expected JSON", source).withHint(`a string needs its quotes: '"hello"'`)
+		return nil, usagef("%s: is empty; expected JSON", source).withHint(`an empty string is '""'`)
 	}
 	if err := checkJSON(text, l); err != nil {
-		return nil, usagef("%s: %s", source, err).withHint(`a string needs its quotes: '"hello"'`)
+		f := usagef("%s: %s", source, err)
+		if first, _ := utf8.DecodeRune(text); unicode.IsLetter(first) { // a text, and not JSON with a slip
+			return nil, f.withHint(`a string needs its quotes: '"hello"'`)
+		}
+		return nil, f
 	}
 	return json.RawMessage(text), nil
 }
@@ -319,7 +326,7 @@ func (words typedWords) value(method string, takes *taking, l limits) (any, erro
 		var err error
 		switch {
 		case isJSON:
-			v, err = typedJSON(key+":=", []byte(value), l)
+			v, err = typedJSON("the value of "+key, []byte(value), l)
 		case takes == nil:
 			v = appendJSONString(nil, value)
 		default:

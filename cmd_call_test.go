@@ -31,6 +31,9 @@ func TestCallKnowsWhatTheMethodTakes(t *testing.T) {
 		{words: []string{"Trial.Slow", "--arg", "1"}, out: "1"},
 		{words: []string{"Trial.Parcel"}, hint: "name=TEXT", code: exitFailed},
 		{words: []string{"Trial.Fail", "a=b"}, wrong: "a=b", code: exitFailed},
+		{words: []string{"Trial.Parcel", "tags:=[1"}, wrong: "the value of tags: line 1, column 3: the JSON ends too early", code: exitUsage},
+		{words: []string{"Trial.Parcel", "name:=Ada"}, wrong: "the value of name: line 1, column 1: unexpected 'A'", hint: `a string needs its quotes: '"hello"'`, code: exitUsage},
+		{words: []string{"Trial.Parcel", "name:="}, wrong: "the value of name: is empty", hint: `an empty string is '""'`, code: exitUsage},
 		{words: []string{"Trial.Nothing", "a=b"}, wrong: "there is no method Trial.Nothing", hint: `run "ipcd ls -e `, code: exitFailed},
 	}
 	for _, proto := range []string{"", "?proto=jsonrpc", "?proto=http"} {
@@ -40,6 +43,16 @@ func TestCallKnowsWhatTheMethodTakes(t *testing.T) {
 			if exitCode(err) != test.code || !strings.Contains(out, test.out) || err != nil && !strings.Contains(err.Error(), test.wrong) || !strings.Contains(hintFor(err), test.hint) {
 				t.Errorf("call -e %s %q: exit code %d, %v, hint %q, %s; want %+v", e, test.words, exitCode(err), err, hintFor(err), out, test)
 			}
+		}
+	}
+}
+
+// A hint about the form of JSON is for a text that was to be a string, and for no slip in anything else.
+func TestTypedJSONIsExplained(t *testing.T) {
+	for text, want := range map[string]string{"hello": `'"hello"'`, "é": `'"hello"'`, "": `'""'`, `{"a":}`: "", "[1": "", `"a`: "", "-": "", "01": ""} {
+		_, err := command(t, "call", "Echo.Say", "--arg", text)
+		if got := hintFor(err); exitCode(err) != exitUsage || !strings.HasSuffix(got, want) || want == "" && got != "" {
+			t.Errorf("--arg %q: %v, hint %q; want %q", text, err, got, want)
 		}
 	}
 }

@@ -112,6 +112,8 @@ func (s *serving) gather(args []string, dash int) error {
 		return usagef("--dir and the name of a method").withHint("serve one or the other")
 	case s.dir != "" && !isServiceName(s.service):
 		return usagef("--as: %q is no name of a service; expected letters, digits and _, beginning with a letter", s.service).withHint("ipcd serve --as Scripts --dir %s", joinWords([]string{s.dir}))
+	case s.dir == "" && dash < 0 && len(args) > 1 && isMethodName(args[0]):
+		return usagef("-- is missing between the method and the program").withHint("ipcd serve %s -- %s", args[0], joinWords(args[1:]))
 	case s.dir == "" && (dash != 1 || len(args) < 2):
 		return usagef("no method and program to serve").withHint("ipcd serve Clock.Now -- date +%%s")
 	}
@@ -122,7 +124,16 @@ func (s *serving) gather(args []string, dash int) error {
 	if s.dir != "" {
 		return s.gatherDir()
 	}
-	return s.add(Description{Method: args[0], Doc: "runs " + shorten(joinWords(args[1:]), 100), Argument: schema{}, Result: schema{}}, args[1:])
+	return s.add(s.describe(args[0], joinWords(args[1:])), args[1:])
+}
+
+// describe is the description of a method that has none of its own.
+func (s *serving) describe(method, program string) Description {
+	d := Description{Method: method, Doc: "runs " + shorten(program, 100), Argument: schema{}, Result: schema{}}
+	if s.asArgs {
+		d.Argument = schema{"type": []any{"object", "null"}}
+	}
+	return d
 }
 
 // gatherDir makes a method of each executable in the directory.
@@ -140,7 +151,8 @@ func (s *serving) gatherDir() error {
 		if path, err = filepath.Abs(path); err != nil {
 			return usagef("--dir: %w", err)
 		}
-		d := Description{Doc: "runs " + entry.Name(), Argument: schema{}, Result: schema{}}
+		method := s.service + "." + name
+		d := s.describe(method, entry.Name())
 		text, err := os.ReadFile(filepath.Join(s.dir, name+".json"))
 		if err == nil {
 			var m offeredMethod
@@ -151,7 +163,7 @@ func (s *serving) gatherDir() error {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return usagef("%s: %w", filepath.Join(s.dir, name+".json"), err)
 		}
-		d.Method = s.service + "." + name
+		d.Method = method
 		if err := s.add(d, []string{path}); err != nil {
 			return usagef("%s: %w", filepath.Join(s.dir, entry.Name()), err)
 		}

@@ -25,6 +25,21 @@ func serve(t *testing.T, s *testServer, args ...string) (end func(os.Signal) int
 	}, log
 }
 
+// Whoever forgets the dashes is told where they belong, and nobody calls by a form that the program does not take.
+func TestServeSaysHow(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	_, err := command(t, "serve", "-e", s.endpoints[0].String(), "Clock.Now", "date", "%s %d")
+	checkUsage(t, "without --", err, "-- is missing between the method and the program", "ipcd serve Clock.Now -- date '%s %d'")
+	_, log := serve(t, s, "--args", "Probe.Args", "--", "probe", "args")
+	out, err := exec.Command("ipcd", "call", "--wait", "20s", "-e", s.endpoints[0].String(), "Probe.Args", "plain").CombinedOutput()
+	if err == nil || !regexp.MustCompile("the argument is a string; expected an object.*\nipcd: hint: the form is: ipcd call -e .* Probe.Args key=TEXT ...\n$").Match(out) {
+		t.Errorf("a text is answered with %v, %s; ipcd serve says %s", err, out, log)
+	}
+	if got := printed(t, exec.Command("ipcd", "call", "-e", s.endpoints[0].String(), "Probe.Args", "a=1", "b:=[2]")); !strings.Contains(got, "--a=1") || !strings.Contains(got, "--b=[2]") {
+		t.Errorf("the program was given %s", got)
+	}
+}
+
 func TestServeOneCall(t *testing.T) {
 	s := startServer(t, localEndpoint(t).String())
 	end, log := serve(t, s, "--once", "Probe.Cat", "--", "probe", "cat")

@@ -82,7 +82,7 @@ func (s *commandSpec) run(ctx context.Context, arg document) (any, error) {
 // give returns what the program gets of the argument: arguments, and its standard input. A string is its text.
 func (s *commandSpec) give(arg document) (args []string, input []byte, err error) {
 	switch {
-	case len(arg) == 0:
+	case len(arg) == 0, s.asArgs && string(arg) == nullID:
 		return nil, nil, nil
 	case s.asArgs:
 		args, err = argumentsOf(arg)

@@ -77,6 +77,7 @@ func TestCommandIsAMethod(t *testing.T) {
 		{"cat", ``, commandSpec{asJSON: true}, nil, codeApplication, "is not JSON"},
 		{"args", `{"name":"two words","n":1.50,"on":true,"off":false,"none":null,"list":[1, "a"],"x":"--y"}`, commandSpec{asArgs: true}, `--name=two words|--n=1.50|--on|--list=[1, "a"]|--x=--y`, 0, ""},
 		{"args", ``, commandSpec{asArgs: true}, "", 0, ""},
+		{"args", `null`, commandSpec{asArgs: true}, "", 0, ""},
 		{"args", `"text"`, commandSpec{asArgs: true}, nil, codeBadArgument, "expected an object"},
 		{"args", `{"-rf":1}`, commandSpec{asArgs: true}, nil, codeBadArgument, `"-rf" cannot be an argument`},
 		{"args", `{"a b":1}`, commandSpec{asArgs: true}, nil, codeBadArgument, "cannot be an argument"},
