@@ -312,7 +312,8 @@ func newUninstallCmd() *cobra.Command {
 		Use:   "uninstall",
 		Short: "stop and remove the service",
 		Long: `Stop the service and remove what install and the service have made: the units, the sockets, the directories with the
-service's name if they are empty. Those above another place for a socket or for the copy of the program stay.
+service's name if they are empty. Directories that install made on the way to a socket or to a copy of the program
+somewhere else stay.
 What you may want to keep is left and listed; --purge removes that too. The configuration always stays.
 
 It succeeds if there is nothing to remove.`,
