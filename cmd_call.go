@@ -38,6 +38,8 @@ A word that is not a method (Service.Method) is sent to Echo.Say. The argument i
   @FILE, -                  JSON from a file, or from standard input, in UTF-8; a byte order mark is skipped
   --text TEXT, -- TEXT      a string, whatever it looks like
 
+An error that has a code of the service's own ends in it, as (code 7).
+
 With --json a string keeps its quotes, and an error is {"error": {"code", "message", "data", "hint"}} on
 standard error.
 

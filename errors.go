@@ -96,6 +96,11 @@ func (f *fault) data() (d faultData) {
 func (f *fault) Error() string { return f.Text }
 func (f *fault) Unwrap() error { return f.err }
 
+// isOwn reports whether the code is one of a service's own, by which a program tells its errors apart.
+func (f *fault) isOwn() bool {
+	return f.Code != 0 && f.Code != codeCancelled && (f.Code < -32768 || f.Code > -32000)
+}
+
 // Is matches on the code, so a fault decoded from the wire equals its sentinel.
 func (f *fault) Is(target error) bool {
 	t, ok := target.(*fault)
@@ -269,7 +274,11 @@ func complain(w io.Writer, err error) {
 		}
 		return
 	}
-	fmt.Fprintf(w, "ipcd: error: %s\n", oneLine(err.Error()))
+	text := oneLine(err.Error())
+	if f := (*fault)(nil); errors.As(err, &f) && f.isOwn() {
+		text += fmt.Sprintf(" (code %d)", f.Code)
+	}
+	fmt.Fprintf(w, "ipcd: error: %s\n", text)
 	if hint := hintFor(err); hint != "" {
 		fmt.Fprintf(w, "ipcd: hint: %s\n", oneLine(hint))
 	}

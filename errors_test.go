@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -59,5 +60,21 @@ func TestEveryCodeIsInTheDocument(t *testing.T) {
 	}
 	for code, name := range left {
 		t.Errorf("the table lacks %d (%s)", code, name)
+	}
+}
+
+// Only the codes of services are shown: what those of ours mean, the text says.
+func TestComplainShowsCodesOfServices(t *testing.T) {
+	for _, code := range []int{0, 7, -1, -31999, codeApplication, codeNoMethod, -32768, -32769, codeCancelled, codeUsage} {
+		var b strings.Builder
+		complain(&b, fmt.Errorf("call: %w", &fault{Code: code, Text: "no luck"}))
+		first, _, _ := strings.Cut(b.String(), "\n")
+		want := "ipcd: error: call: no luck"
+		if code == 7 || code == -1 || code == -31999 || code == -32769 {
+			want += fmt.Sprintf(" (code %d)", code)
+		}
+		if first != want {
+			t.Errorf("an error of the code %d is shown as %q; want %q", code, first, want)
+		}
 	}
 }
