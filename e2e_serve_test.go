@@ -88,7 +88,7 @@ func TestDescribeOfProviders(t *testing.T) {
 	register(t, provider, `["Far.*",{"method":"Far.Known","argument":{"properties":{"n":{"type":"integer","default":3}}},"result":null}]`)
 	for _, test := range []struct{ name, want string }{
 		{"Far.Known", `Far\.Known\(any\)\n  argument\n    n  optional  integer \(default 3\)\n  example\n`},
-		{"Far.Other", "ipcd: error: .* has not described Far.Other, and answers whatever the service is asked for\n$"},
+		{"Far.Other", "ipcd: error: Far.Other is answered by .*, and has not been described\n$"},
 		{"Far", `Far\.\*\(any\) any\n`},
 		{"Fra.Other", "ipcd: error: there is no service or method Fra.Other\n"},
 	} {

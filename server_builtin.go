@@ -102,7 +102,7 @@ func (i *Ipcd) Describe(ctx context.Context, name string) ([]Description, error)
 		list = append(list, m.describe(full))
 	}
 	if who := i.server.router.answering(name); list == nil && who != nil {
-		return nil, faultf(codeApplication, "%s has not described %s, and answers whatever the service is asked for", strings.Join(who, ", "), name)
+		return nil, faultf(codeApplication, "%s is answered by %s, and has not been described", name, strings.Join(who, ", "))
 	}
 	if list == nil {
 		f := &fault{Code: codeNoMethod, Text: fmt.Sprintf("there is no service or method %s", shorten(name, 100))}

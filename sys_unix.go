@@ -138,7 +138,9 @@ func runningAs(name string) (attr *syscall.SysProcAttr, env []string, err error)
 	}
 	u, err := findUser(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, faultf(codeApplication, "there is no user named %s", name).withHint("see what the system says: getent passwd %s", name)
+		f := faultf(codeApplication, "there is no user named %s", name).withHint("see what the system says: getent passwd %s", name)
+		f.err = err
+		return nil, nil, f
 	}
 	if err != nil {
 		return nil, nil, faultf(codeApplication, "the user %s cannot be found: %w", name, err).withHint("see what the system says: getent passwd %s", name)
