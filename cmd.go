@@ -435,14 +435,24 @@ func (f *clientFlags) ask(ctx context.Context, c caller, method string, arg, res
 		return refused.withHint(`did you mean %s? "%s" lists what there is`, refused.data().Near, f.line("ls"))
 	case refused.Code == codeNoMethod:
 		return refused.withHint(`run "%s" to see what there is`, f.line("ls"))
+	case (refused.Code == codeGone || refused.Code == codeDeadline) && refused.data().Worker != "":
+		return refused.withHint("%s", f.workerHint(refused.data().Worker, refused.data().State))
 	case refused.Code == codeGone && refused.data().Retry:
-		return refused.withHint(`run "%s" to see whether it is a worker's, and how that is`, f.line("worker ls"))
+		return refused.withHint(`run "%s" to see whether a worker answers it, and what has become of that`, f.line("worker ls"))
 	case refused.Code == codeDenied && method == "Ipcd.Register" && !strings.HasPrefix(refused.Text, errDenied.Text):
 		return refused.withHint(`choose another name; "%s" lists those that are taken`, f.line("ls"))
 	case refused.Code == codeBadArgument:
 		return refused.withHint(`run "%s" to see its argument`, f.line("describe", method))
 	}
 	return err
+}
+
+// workerHint is what can be typed next about a worker that does not answer.
+func (f *clientFlags) workerHint(name, state string) string {
+	if state == "stopped" || state == "stopping" {
+		return "start it: " + f.line("worker start", joinWords([]string{name}))
+	}
+	return "see its output: " + f.line("worker logs", joinWords([]string{name}))
 }
 
 // isOtherBuild reports whether the daemon was started from another build of this program.

@@ -41,7 +41,7 @@ To control them takes the user that the daemon runs as, or ` + masters + `.`,
 // oneWorker wants the name of one worker.
 func oneWorker(cmd *cobra.Command, args []string) error {
 	if len(args) != 1 {
-		return usagef("worker %s: has %d arguments; expected the name of a worker", cmd.Name(), len(args)).withHint("see which there are: ipcd worker ls")
+		return usagef("worker %s: has %d arguments; expected the name of a worker", cmd.Name(), len(args)).withHint("see which there are: %s", (&clientFlags{cmd: cmd}).line("worker ls"))
 	}
 	return nil
 }
@@ -58,7 +58,7 @@ func newWorkerOrderCmd(use, method, short, long string) *cobra.Command {
 			}
 			var s WorkerStatus
 			if err := f.do(cmd.Context(), set, "Ipcd."+method, args[0], &s); err != nil {
-				return workerFault(err, args[0])
+				return f.workerFault(err, args[0])
 			}
 			if wantsJSON(cmd) {
 				return printJSON(cmd.OutOrStdout(), s)
@@ -73,19 +73,19 @@ func newWorkerOrderCmd(use, method, short, long string) *cobra.Command {
 }
 
 // workerFault adds what to do next to an error about a worker.
-func workerFault(err error, name string) error {
-	var f *fault
-	if !errors.As(err, &f) || f.hint != "" {
+func (f *clientFlags) workerFault(err error, name string) error {
+	var refused *fault
+	if !errors.As(err, &refused) || refused.hint != "" {
 		return err
 	}
-	if near := f.data().Near; near != "" {
-		return f.withHint("did you mean %s?", near)
+	if near := refused.data().Near; near != "" {
+		return refused.withHint("did you mean %s?", near)
 	}
-	if f.Code == codeApplication && strings.HasPrefix(f.Text, "there is no worker ") {
-		return f.withHint("see which there are: ipcd worker ls")
+	if refused.Code == codeApplication && strings.HasPrefix(refused.Text, "there is no worker ") {
+		return refused.withHint("see which there are: %s", f.line("worker ls"))
 	}
-	if f.Code == codeApplication {
-		return f.withHint("see its output: ipcd worker logs %s; all workers: ipcd worker ls", name)
+	if refused.Code == codeApplication {
+		return refused.withHint("%s; all workers: %s", f.workerHint(name, ""), f.line("worker ls"))
 	}
 	return err
 }
@@ -183,7 +183,7 @@ The JSON is a line for each: {"time": RFC 3339, "instance": 1, "stream": "stdout
 			if ctx.Err() != nil {
 				return nil
 			}
-			return workerFault(err, args[0])
+			return f.workerFault(err, args[0])
 		},
 	}
 	addClientFlags(cmd, &f)

@@ -67,6 +67,8 @@ type faultData struct {
 	Near    string `json:"near,omitempty"`    // the nearest existing name
 	Field   string `json:"field,omitempty"`   // which part of the argument
 	Pointer string `json:"pointer,omitempty"` // which part of what does not fit its schema, as a JSON Pointer; missing for the whole
+	Worker  string `json:"worker,omitempty"`  // which one would have answered
+	State   string `json:"state,omitempty"`   // of that worker, as in its status
 }
 
 // json is d as the Data of a fault.
@@ -85,7 +87,7 @@ func (f *fault) data() (d faultData) {
 	if len(f.Data) == 0 || json.Unmarshal(f.Data, &said) != nil {
 		return faultData{}
 	}
-	for name, member := range map[string]any{"limit": &d.Limit, "max": &d.Max, "retry": &d.Retry, "near": &d.Near, "field": &d.Field, "pointer": &d.Pointer} {
+	for name, member := range map[string]any{"limit": &d.Limit, "max": &d.Max, "retry": &d.Retry, "near": &d.Near, "field": &d.Field, "pointer": &d.Pointer, "worker": &d.Worker, "state": &d.State} {
 		if text, ok := said[name]; ok && json.Unmarshal(text, member) != nil {
 			return faultData{}
 		}

@@ -105,7 +105,11 @@ func (w *worker) lacks(c *call) *fault {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if why := w.whyLocked(); why != "" {
-		return goneFault(fmt.Sprintf("the worker %s of %s %s", w.name, c.method, why), true)
+		f := goneFault(fmt.Sprintf("the worker %s of %s %s", w.name, c.method, why), true)
+		if !w.over { // otherwise nobody finds it any more
+			f.Data = faultData{Retry: true, Worker: w.name, State: w.stateLocked()}.json()
+		}
+		return f
 	}
 	if !w.wanted {
 		w.wanted = true

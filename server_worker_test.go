@@ -473,6 +473,57 @@ func TestWaitForAWorkerThatWasStopped(t *testing.T) {
 	}
 }
 
+// What the commands say of a worker that does not answer names what to type next, for the same daemon.
+func TestHintsAboutWorkers(t *testing.T) {
+	s, _ := hire(t, oneHand+`
+[[worker]]
+name = "absent"
+command = ["./absent"]
+services = ["Absent"]
+
+[[worker]]
+name = "early"
+command = ["clumsy", "early"]
+services = ["Early"]
+restart = "never"
+`)
+	answered[WorkerStatus](t, s, "Ipcd.WorkerStop", "hand")
+	waitFor(t, func() error {
+		if got := workerStatus(t, s, "early"); got.State != "ended" {
+			return fmt.Errorf("it is %+v", got)
+		}
+		return nil
+	})
+	at := "-e " + joinWords([]string{s.endpoints[0].String()})
+	for command, want := range map[string][]string{
+		"call Hand.Pid":       {"the worker hand of Hand.Pid was stopped", "start it: ipcd worker start " + at + " hand"},
+		"call Absent.Any":     {"the worker absent of Absent.Any is parked: ", "see its output: ipcd worker logs " + at + " absent"},
+		"call Early.Any":      {"the worker early of Early.Any has ended: it ended with exit code 7", "see its output: ipcd worker logs " + at + " early"},
+		"worker start absent": {"the worker absent is parked: ", "see its output: ipcd worker logs " + at + " absent; all workers: ipcd worker ls " + at},
+		"worker start hans":   {"there is no worker hans", "did you mean hand?"},
+		"worker start other":  {"there is no worker other", "see which there are: ipcd worker ls " + at},
+		"worker logs":         {"has 0 arguments", "see which there are: ipcd worker ls " + at},
+	} {
+		said := complaintOf(t, exec.Command("ipcd", append(strings.Fields(command), "-e", s.endpoints[0].String())...))
+		for _, line := range want {
+			if !strings.Contains(said, line) {
+				t.Errorf("ipcd %s says %q; want %q", command, said, line)
+			}
+		}
+	}
+}
+
+// complaintOf is what a command that fails says on standard error.
+func complaintOf(t *testing.T, cmd *exec.Cmd) string {
+	t.Helper()
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	if err := cmd.Run(); err == nil {
+		t.Errorf("%q succeeds", cmd.Args)
+	}
+	return stderr.String()
+}
+
 // While settings and processes are replaced, no call fails.
 func TestWorkersAreReplacedWithoutAGap(t *testing.T) {
 	for _, overlap := range []string{"true", "false"} {
