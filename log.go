@@ -9,6 +9,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	stdlog "log"
@@ -145,8 +146,7 @@ func (l *logger) write(level logrus.Level, msg string, kv []any) {
 	// Only warnings and errors flood. Lines of a lower level were asked for: each line of an
 	// echo endpoint says something new.
 	if level <= logrus.WarnLevel {
-		at, _ := fieldText(fields["endpoint"])
-		if !l.s.admit(complaint{level, msg, at}) {
+		if !l.s.admit(complaintOf(level, msg, fields)) {
 			return
 		}
 	}
@@ -194,9 +194,20 @@ const (
 
 // A complaint identifies lines that count as the same.
 type complaint struct {
-	level    logrus.Level
-	msg      string
-	endpoint string
+	level logrus.Level
+	msg   string
+	about [len(foldedBy)]string // the texts of these fields
+}
+
+// foldedBy are the fields that say what a complaint is about. There are only so many of each, unlike connections.
+var foldedBy = [...]string{"endpoint", "worker"}
+
+func complaintOf(level logrus.Level, msg string, fields logrus.Fields) complaint {
+	c := complaint{level: level, msg: msg}
+	for i, key := range foldedBy {
+		c.about[i], _ = fieldText(fields[key])
+	}
+	return c
 }
 
 // A logSink is shared by a logger and all loggers derived from it.
@@ -311,9 +322,11 @@ func (s *logSink) report(c complaint, n int) {
 	if n == 0 {
 		return
 	}
-	var fields logrus.Fields
-	if c.endpoint != "" {
-		fields = logrus.Fields{"endpoint": c.endpoint}
+	fields := logrus.Fields{}
+	for i, key := range foldedBy {
+		if c.about[i] != "" {
+			fields[key] = c.about[i]
+		}
 	}
 	s.emit(c.level, fmt.Sprintf("%s ... repeated %d times", c.msg, n), fields)
 }
@@ -333,7 +346,7 @@ func (s *logSink) close() {
 	s.mu.Unlock()
 	s.firing.Wait()
 	order := slices.SortedFunc(maps.Keys(held), func(a, b complaint) int {
-		return bytes.Compare([]byte(a.msg+"\x00"+a.endpoint), []byte(b.msg+"\x00"+b.endpoint))
+		return cmp.Or(strings.Compare(a.msg, b.msg), slices.Compare(a.about[:], b.about[:]))
 	})
 	for _, c := range order {
 		s.report(c, held[c])

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -241,9 +242,17 @@ func TestLogCloseReportsWhatIsHeldBack(t *testing.T) {
 		for range 8 {
 			l.warn("accept")
 		}
+		want := []string{"accept", "accept", "accept", "accept", "accept"}
+		for _, name := range []string{"x", "y"} { // each by its own name, though their channels are one endpoint
+			for range 7 {
+				l.with("endpoint", "fork", "worker", name).warn("accept")
+			}
+			want = append(want, slices.Repeat([]string{"accept endpoint=fork worker=" + name}, 5)...)
+		}
 		l.close()
 		l.close()
-		checkMessages(t, &out, "accept", "accept", "accept", "accept", "accept", "accept ... repeated 3 times")
+		checkMessages(t, &out, append(want, "accept ... repeated 3 times",
+			"accept ... repeated 2 times endpoint=fork worker=x", "accept ... repeated 2 times endpoint=fork worker=y")...)
 	})
 }
 

@@ -504,7 +504,7 @@ restart = "never"
 		"worker start other":  {"there is no worker other", "see which there are: ipcd worker ls " + at},
 		"worker logs":         {"has 0 arguments", "see which there are: ipcd worker ls " + at},
 	} {
-		said := complaintOf(t, exec.Command("ipcd", append(strings.Fields(command), "-e", s.endpoints[0].String())...))
+		said := failing(t, exec.Command("ipcd", append(strings.Fields(command), "-e", s.endpoints[0].String())...))
 		for _, line := range want {
 			if !strings.Contains(said, line) {
 				t.Errorf("ipcd %s says %q; want %q", command, said, line)
@@ -513,8 +513,8 @@ restart = "never"
 	}
 }
 
-// complaintOf is what a command that fails says on standard error.
-func complaintOf(t *testing.T, cmd *exec.Cmd) string {
+// failing returns what a command that has to fail says on standard error.
+func failing(t *testing.T, cmd *exec.Cmd) string {
 	t.Helper()
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
