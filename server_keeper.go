@@ -134,11 +134,11 @@ func (k *keeper) start() (*workerProcess, error) {
 			continue
 		case <-p.over:
 			w.gone(p)
-			return nil, &earlyEnd{p, fmt.Sprintf("it %s before it was ready", p.how())}
+			return nil, &earlyEnd{p, p.whyLate(fmt.Sprintf("it %s before it was ready", p.how()))}
 		case <-late.C:
 			p.kill()
 			w.gone(p)
-			return nil, &earlyEnd{p, fmt.Sprintf("it was not ready within %s (start_timeout); it is ready once it has called Ipcd.Register", formatDuration(spec.StartTimeout))}
+			return nil, &earlyEnd{p, p.whyLate(fmt.Sprintf("it was not ready within %s (start_timeout); it is ready once it has called Ipcd.Register", formatDuration(spec.StartTimeout)))}
 		}
 	}
 }

@@ -25,7 +25,7 @@ func (s *server) register(c *call) {
 	}
 	from, o, f := s.accept(c)
 	if f != nil {
-		s.log.warn("a registration was refused", "peer", c.peer.who(), "error", f)
+		s.refused(c, f)
 		c.send(nil, f)
 		return
 	}
@@ -33,6 +33,18 @@ func (s *server) register(c *call) {
 	c.send(document(answer), nil)
 	s.registrarOf(from).open(o)
 	from.log.info("a provider has registered", "provider", o.id, "methods", len(o.methods))
+}
+
+// refused notes that the registration c was refused with f.
+func (s *server) refused(c *call, f *fault) {
+	log := s.log.with("peer", c.peer.who())
+	if from, ok := c.from.(*session); ok {
+		log = from.log
+		if p, ok := from.registrar.(*workerProcess); ok {
+			p.unfit("its registration was refused: " + f.Text)
+		}
+	}
+	log.warn("a registration was refused", "error", f)
 }
 
 // registrarOf returns who takes the offers of what is at the other end of a session.

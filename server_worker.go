@@ -5,6 +5,7 @@ package main
 // workers of a daemon.
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -45,7 +46,7 @@ type worker struct {
 	restarts   int              // after processes that ended by themselves
 	asked      int64            // calls
 	failed     int64            // of these, answered with an error or not at all
-	last       string           // how the last process ended that did so by itself
+	last       string           // how the last process ended that did so by itself, or why one is not ready
 }
 
 // newWorker returns a worker of which nothing runs yet.
@@ -196,6 +197,7 @@ type workerProcess struct {
 	session *session
 	offered *offer // nil before it is ready, and once it gets no more calls
 	leaving bool   // it is to end once it has no calls
+	refusal string // why it is not ready though it has registered, or runs; empty if that is not known
 }
 
 // serve serves the channel to its end. It is no connection of the server: nobody has to stay for it, its keeper has it leave,
@@ -234,9 +236,26 @@ func (p *workerProcess) meet(s *session) {
 	}
 	if f != nil { // the settings allow no such services
 		p.worker.log.error("a worker cannot be called", "error", f)
+		p.unfit("it cannot be called: " + f.Text)
 		return
 	}
 	p.open(o)
+}
+
+// unfit notes why the process does not get ready. What it offers already it goes on to offer.
+func (p *workerProcess) unfit(why string) {
+	p.worker.change(func() {
+		if !p.isReady() {
+			p.refusal, p.worker.last = why, why
+		}
+	})
+}
+
+// whyLate says why the process was not ready: what it has been told, or else what is known of it.
+func (p *workerProcess) whyLate(known string) string {
+	p.worker.mu.Lock()
+	defer p.worker.mu.Unlock()
+	return cmp.Or(p.refusal, known)
 }
 
 // offer implements registrar.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -139,6 +140,10 @@ func clumsy() {
 			os.Exit(7)
 		}
 		say(conn, offer)
+	case "scorned": // ends once it has been answered
+		say(conn, strings.Replace(offer, `"method"`, `"id":1,"method"`, 1))
+		bufio.NewReader(conn).ReadString('\n')
+		os.Exit(7)
 	case "mute":
 	default:
 		say(conn, offer)
@@ -343,6 +348,9 @@ start_timeout = "1h"
 		}
 	}
 	waitPrinted(t, s, "round", "refused: the schema of the result of Round.Echo: it refers to itself")
+	if got := workerStatus(t, s, "round"); got.State != "starting" || !strings.HasPrefix(got.Why, "its registration was refused: the schema of the result of Round.Echo: ") {
+		t.Errorf("a worker whose schema cannot be used is %+v", got)
+	}
 }
 
 // A worker calls another one, and what is built in; one that offers what is not its own is refused.
@@ -674,6 +682,11 @@ start_timeout = "20ms"
 stop_timeout = "10ms"
 
 [[worker]]
+name = "scorned"
+command = ["clumsy", "scorned"]
+services = ["Scorned"]
+
+[[worker]]
 name = "deaf"
 command = ["clumsy", "deaf"]
 services = ["Clumsy"]
@@ -689,7 +702,8 @@ name = "absent"
 command = ["./absent"]
 services = ["Absent"]
 `)
-	for name, why := range map[string]string{"early": "exit code 7 before it was ready", "mute": "not ready within 20ms (start_timeout)"} {
+	for name, why := range map[string]string{"early": "exit code 7 before it was ready", "mute": "not ready within 20ms (start_timeout)",
+		"scorned": "its registration was refused: access denied: the worker scorned may not offer Clumsy.Do: "} {
 		waitFor(t, func() error {
 			if got := workerStatus(t, s, name); got.State != "starting" || got.Restarts == 0 || !strings.Contains(got.Why, why) {
 				return fmt.Errorf("%s is %+v; want %s", name, got, why)
