@@ -28,7 +28,7 @@ To control them takes the user that the daemon runs as, or ` + masters + `.`,
 	}
 	cmd.AddCommand(newWorkerLsCmd(), newWorkerLogsCmd(),
 		newWorkerOrderCmd("start", "WorkerStart", "start a worker that was stopped, is parked, or is lazy",
-			"Start a worker, and wait until it is ready. One that was parked, because it ended again and again, is given another chance."),
+			"Start a worker, and wait until it is ready. One that was parked, because it ended or did not get ready again and again, is given another chance."),
 		newWorkerOrderCmd("stop", "WorkerStop", "stop a worker until it is started again",
 			"Stop a worker: its calls in flight may finish, new ones are refused. It stays stopped until it is started, or the daemon is."),
 		newWorkerOrderCmd("restart", "WorkerRestart", "stop a worker and start it again",
@@ -116,7 +116,7 @@ func newWorkerLsCmd() *cobra.Command {
   starting   a process has been started and is not ready, or will be after a pause
   waiting    it is lazy: the first call starts it
   stopping, stopped   by "ipcd worker stop"
-  parked     it has ended again and again; "ipcd worker start" gives it another chance
+  parked     it has ended, or not got ready, again and again; "ipcd worker start" gives it another chance
   ended      it has ended, and its settings say that it stays so
 
 The JSON is the whole answer of Ipcd.Status: docs/protocol.md.`,

@@ -18,7 +18,7 @@ const (
 	firstPause = 100 * time.Millisecond // between the end of a process and the next start; it doubles each time
 	mostPause  = 30 * time.Second
 	steadyFor  = 10 * time.Second // a process that has run for as long as that was no failure
-	startsMost = 10               // that end in a failure within startsSpan: then the worker is parked
+	startsMost = 10               // that end in a failure within startsSpan, or none of which gets ready: then the worker is parked
 	startsSpan = time.Minute
 )
 
@@ -27,11 +27,13 @@ type keeper struct {
 	w      *worker
 	number int // from 1
 
-	failures []time.Time   // within startsSpan
-	pause    time.Duration // that was taken before the last start
-	next     time.Time     // not to be started before
+	pause time.Duration // that was taken before the last start
+	next  time.Time     // not to be started before
 
-	resting bool // its process has ended as it should, and is not started again; guarded by the worker's mu
+	// The worker's mu guards the fields below.
+	failures []time.Time // within startsSpan
+	unready  int         // starts since a process was ready
+	resting  bool        // its process has ended as it should, and is not started again
 }
 
 // run keeps the process running until the worker is over, or has fewer instances.
@@ -50,7 +52,7 @@ func (k *keeper) run() {
 			k.w.change(func() { k.w.parked = err.Error() })
 			continue
 		case err != nil:
-			k.failed(err.Error())
+			k.failed(err.Error(), false)
 			continue
 		}
 		for p != nil {
@@ -128,6 +130,9 @@ func (k *keeper) start() (*workerProcess, error) {
 		}
 		select {
 		case <-p.ready:
+			w.mu.Lock()
+			k.unready = 0
+			w.mu.Unlock()
 			w.log.info("a worker is ready", "pid", p.cmd.Process.Pid, "instance", k.number)
 			return p, nil
 		case <-changed:
@@ -375,31 +380,39 @@ func (k *keeper) settle(p *workerProcess, how string) {
 		w.change(func() { k.resting, w.last = true, how })
 		return
 	}
-	k.failed(how)
+	k.failed(how, p.isReady())
 }
 
-// failed has the next start wait, or parks the worker if there were too many.
-func (k *keeper) failed(why string) {
+// failed has the next start wait, or parks the worker if there were too many. ready says whether the process that has ended was.
+func (k *keeper) failed(why string, ready bool) {
 	w := k.w
 	now := time.Now()
-	k.failures = append(slices.DeleteFunc(k.failures, func(t time.Time) bool { return now.Sub(t) > startsSpan }), now)
 	k.pause = min(max(2*k.pause, firstPause), mostPause)
 	k.next = now.Add(k.pause)
 	parked := ""
-	if len(k.failures) >= startsMost {
-		parked = fmt.Sprintf("started %d times within %s; the last time %s", len(k.failures), formatDuration(startsSpan), why)
-		k.failures, k.pause, k.next = nil, 0, time.Time{}
-		w.log.error("a worker is parked", "why", parked, "hint", "ipcd worker start "+w.name)
-	} else {
-		w.log.warn("a worker is started again", "instance", k.number, "why", why, "after", k.pause)
-	}
 	w.change(func() {
+		k.failures = append(slices.DeleteFunc(k.failures, func(t time.Time) bool { return now.Sub(t) > startsSpan }), now)
+		if !ready {
+			k.unready++
+		}
+		switch {
+		case len(k.failures) >= startsMost:
+			parked = fmt.Sprintf("started %d times within %s; the last time %s", len(k.failures), formatDuration(startsSpan), why)
+		case k.unready >= startsMost: // a start takes too long for so many of them within startsSpan
+			parked = fmt.Sprintf("started %d times in a row, and it was never ready; the last time %s", k.unready, why)
+		}
 		w.last = why
 		w.restarts++
 		if parked != "" {
 			w.parked = parked
+			k.pause, k.next = 0, time.Time{}
 		}
 	})
+	if parked != "" {
+		w.log.error("a worker is parked", "why", parked, "hint", "ipcd worker start "+w.name)
+	} else {
+		w.log.warn("a worker is started again", "instance", k.number, "why", why, "after", k.pause)
+	}
 }
 
 // An alarm goes off once; one of 0 never does.

@@ -748,7 +748,7 @@ func TestKeeperBacksOffAndParks(t *testing.T) {
 		var starts []time.Duration
 		for k.await() && w.parked == "" {
 			starts = append(starts, time.Since(began))
-			k.failed("it ended with exit code 1")
+			k.failed("it ended with exit code 1", true)
 			if w.parked != "" {
 				w.change(func() { w.over = true })
 			}
@@ -762,6 +762,38 @@ func TestKeeperBacksOffAndParks(t *testing.T) {
 		}
 		if !strings.Contains(w.parked, "started 10 times within 1m") {
 			t.Errorf("it is parked: %q", w.parked)
+		}
+		must(t, s.stop(t.Context()))
+	})
+}
+
+// A worker that takes long to fail is parked by the number of starts, unless it was ready meanwhile, or is given another chance.
+func TestKeeperParksWhatIsNeverReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newLogger(&logBuffer{}, formatText, levelDebug)
+		defer log.close()
+		s := newServer(newRouter(), defaultLimits(), log)
+		spec := defaultWorker()
+		w, err := newWorker(s.force, &spec)
+		must(t, err)
+		k := &keeper{w: w, number: 1}
+		w.keepers = []*keeper{k}
+		fail := func(times int, ready bool) {
+			t.Helper()
+			for range times {
+				if !k.await() || w.parked != "" {
+					t.Fatalf("it is parked too early: %q", w.parked)
+				}
+				<-time.After(spec.StartTimeout) // the bubble's clock
+				k.failed("it was late", ready)
+			}
+		}
+		fail(2*startsMost, true)
+		fail(startsMost-1, false)
+		w.change(w.forgiveLocked)
+		fail(startsMost, false)
+		if want := "started 10 times in a row, and it was never ready; the last time it was late"; w.parked != want {
+			t.Errorf("it is parked: %q; want %q", w.parked, want)
 		}
 		must(t, s.stop(t.Context()))
 	})

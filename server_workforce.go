@@ -257,11 +257,11 @@ func (w *worker) replaceLocked() {
 	w.unreplaced = ""
 }
 
-// forgiveLocked has a worker that was parked, or rests, be started again.
+// forgiveLocked has a worker that was parked, or rests, be started again, and gives it as many chances as a new one has.
 func (w *worker) forgiveLocked() {
 	w.parked = ""
 	for _, k := range w.keepers {
-		k.resting = false
+		k.resting, k.failures, k.unready = false, nil, 0
 	}
 }
 
