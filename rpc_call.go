@@ -93,7 +93,11 @@ func (c *call) checkResult(result any) *fault {
 	if !isDocument || checks == nil {
 		return nil
 	}
-	return checks.result.check(d, codeInternal, "the result of "+c.method)
+	f := checks.result.check(d, codeInternal, "the result of "+c.method)
+	if f != nil && checks.misfit != nil {
+		checks.misfit(c.method, f)
+	}
+	return f
 }
 
 // own reserves the answer for the caller of own, who has to send it. It returns false if the call has been answered, or

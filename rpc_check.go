@@ -22,7 +22,10 @@ import (
 )
 
 // methodChecks check the calls of a method.
-type methodChecks struct{ argument, result *checker }
+type methodChecks struct {
+	argument, result *checker
+	misfit           func(method string, f *fault) // is told of results that do not fit; may be nil
+}
 
 // newMethodChecks compiles the schemas of a method, or says what is wrong with them.
 func newMethodChecks(d *Description) (*methodChecks, *fault) {

@@ -132,10 +132,11 @@ type offer struct {
 	version  string
 	share    bool
 	methods  []Description
-	holds    []string                 // services whose other names nobody else may offer
-	most     int64                    // max_calls of the registration
-	check    bool                     // arguments and results have to fit the schemas
-	checks   map[string]*methodChecks // by the name that is offered; nil without check
+	holds    []string                      // services whose other names nobody else may offer
+	most     int64                         // max_calls of the registration
+	check    bool                          // arguments and results have to fit the schemas
+	misfit   func(method string, f *fault) // is told of results that do not fit; may be nil
+	checks   map[string]*methodChecks      // by the name that is offered; nil without check
 
 	opened atomic.Bool   // calls may come
 	lost   *atomic.Bool  // the provider cannot be reached any more, and will be withdrawn; nil if that is not known of it
@@ -191,6 +192,7 @@ func (o *offer) compile() *fault {
 		if f != nil {
 			return f
 		}
+		checks.misfit = o.misfit
 		o.checks[o.methods[i].Method] = checks
 	}
 	return nil

@@ -270,6 +270,9 @@ func (p *workerProcess) offer(o, _ *offer) *fault {
 		o.most = most
 	}
 	o.provider, o.check = handing{p.worker.name, o, o.provider}, p.spec.Check
+	o.misfit = func(method string, f *fault) {
+		p.worker.log.warn("a worker gave a wrong result", "instance", p.number, "method", method, "error", f)
+	}
 	return o.compile()
 }
 

@@ -181,6 +181,8 @@ func clumsy() {
 			say(conn, answer)
 		case "both":
 			say(conn, `{"jsonrpc":"2.0","id":`+m.ID.String()+`,"result":1,"error":{"code":1,"message":"x"}}`)
+		case "neither":
+			say(conn, `{"jsonrpc":"2.0","id":`+m.ID.String()+`}`)
 		case "close":
 			conn.Close()
 			select {}
@@ -347,6 +349,7 @@ start_timeout = "1h"
 			t.Errorf("[1.0] comes back as %s", got)
 		}
 	}
+	checkLogged(t, s, "warn  a worker gave a wrong result", "method=Hand.Echo", "does not fit its schema at /0: type", "worker=hand")
 	waitPrinted(t, s, "round", "refused: the schema of the result of Round.Echo: it refers to itself")
 	if got := workerStatus(t, s, "round"); got.State != "starting" || !strings.HasPrefix(got.Why, "its registration was refused: the schema of the result of Round.Echo: ") {
 		t.Errorf("a worker whose schema cannot be used is %+v", got)
@@ -628,15 +631,30 @@ func TestWorkerOrders(t *testing.T) {
 	}
 }
 
+// checkLogged wants a line in the log of s with all these texts.
+func checkLogged(t *testing.T, s *testServer, texts ...string) {
+	t.Helper()
+	waitFor(t, func() error {
+		for line := range strings.Lines(s.log.String()) {
+			if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
+				return nil
+			}
+		}
+		return fmt.Errorf("no line of the log has %q", texts)
+	})
+}
+
 // What is wrong with a worker is its callers' error, and nobody else's.
 func TestClumsyWorkers(t *testing.T) {
 	for _, row := range []struct {
 		does string
 		want string // the answer, or the code of the error
 		well bool   // the process goes on
+		log  string // has a warning that begins with this
 	}{
-		{"garbage", `"well"`, true}, {"twice", `"well"`, true}, {"unasked", `"well"`, true}, {"flood", `"well"`, true},
-		{"both", "", true}, {"close", "-32006", false}, {"exit", "-32006", false}, {"never", "-32004", true},
+		{"garbage", `"well"`, true, "what came is no message"}, {"twice", `"well"`, true, ""}, {"unasked", `"well"`, true, ""}, {"flood", `"well"`, true, ""},
+		{"both", "", true, ""}, {"neither", "-32603", true, "an answer could not be passed on"},
+		{"close", "-32006", false, "a worker has ended"}, {"exit", "-32006", false, "a worker has ended"}, {"never", "-32004", true, ""},
 	} {
 		t.Run(row.does, func(t *testing.T) {
 			t.Parallel()
@@ -657,6 +675,9 @@ func TestClumsyWorkers(t *testing.T) {
 			}
 			if after := answered[string](t, s, "Clumsy.Well", nil); before != "well" || after != "well" {
 				t.Errorf("before it answers %q, after it %q", before, after)
+			}
+			if row.log != "" {
+				checkLogged(t, s, "warn  "+row.log, "worker=clumsy")
 			}
 			answered[int](t, s, "Hand.Pid", nil)
 			if got := workerStatus(t, s, "clumsy").Restarts; (got == 0) != row.well {

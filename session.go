@@ -359,7 +359,8 @@ func (s *session) refuse(m *message, f *fault) (over *pendingCall) {
 }
 
 // note logs that m was refused with f. A limit that m exceeds concerns the administrator, and what is no JSON may have been
-// meant as an answer to a client; everything else concerns the sender, who gets f from a daemon. Whoever finds a limit
+// meant as an answer to a client. What a worker prints to its channel concerns whoever looks after the daemon, since the
+// worker may not read what it gets back. Everything else concerns the sender, who gets f from a daemon. Whoever finds a limit
 // that is reached only for a time has logged that.
 func (s *session) note(m *message, f *fault) {
 	log := s.log
@@ -373,6 +374,8 @@ func (s *session) note(m *message, f *fault) {
 		log.warn("what came is no message; it was ignored", "error", f)
 	case m.method != "":
 		log.debug("a call was refused", "error", f)
+	case s.registrar != nil:
+		log.warn("what came is no message", "error", f)
 	default:
 		log.debug("bad message", "error", f)
 	}

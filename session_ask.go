@@ -364,7 +364,7 @@ func (s *session) undelivered(m *message, f *fault) (a *pendingCall) {
 	case a == nil:
 	case a.passed != nil:
 		a.done(true)
-		a.passed.reply(nil, s.passedOn(f))
+		s.passInstead(a.passed, f)
 	default:
 		s.finishPending(a, s.explained(f))
 	}

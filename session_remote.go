@@ -163,7 +163,7 @@ func (s *session) deliverPassed(c *call, m *message) error {
 	var result document
 	err := s.codec.body(&result)
 	if f, isFault := err.(*fault); isFault {
-		c.reply(nil, s.passedOn(f))
+		s.passInstead(c, f)
 		return nil
 	}
 	if err != nil {
@@ -172,6 +172,12 @@ func (s *session) deliverPassed(c *call, m *message) error {
 	}
 	c.reply(result, nil)
 	return nil
+}
+
+// passInstead answers a forwarded call with what is wrong with the answer of the provider. Its caller cannot mend that.
+func (s *session) passInstead(c *call, f *fault) {
+	s.log.warn("an answer could not be passed on", "method", c.method, "error", f)
+	c.reply(nil, s.passedOn(f))
 }
 
 // passedOn is a fault of the peer, which has been asked for somebody else, as that one sees it.
