@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -419,6 +420,10 @@ func (f *clientFlags) ask(ctx context.Context, c caller, method string, arg, res
 	name, own := strings.CutPrefix(method, "Ipcd.")
 	_, known := ipcdDocs[name]
 	isOwn := own && known
+	if refused.Code == codeDeadline && !own { // the client's own: the daemon knows of none
+		refused = f.awaited(ctx, c, method, refused)
+		err = refused
+	}
 	switch {
 	case isOwn && f.at.Scheme == "fork" && (refused.Code == codeNoMethod || refused.Code == codeDeadline):
 		return faultf(refused.Code, "%s is not answered by the program of %s, which may have methods all the same: %w", method, f.at, err).
@@ -445,6 +450,31 @@ func (f *clientFlags) ask(ctx context.Context, c caller, method string, arg, res
 		return refused.withHint(`run "%s" to see its argument`, f.line("describe", method))
 	}
 	return err
+}
+
+// statusLimit is how long a client whose deadline has passed waits to hear what it has waited for.
+const statusLimit = 500 * time.Millisecond
+
+// awaited adds to late, the error of a call whose deadline has passed, what the call waited for, if that is a worker.
+func (f *clientFlags) awaited(ctx context.Context, c caller, method string, late *fault) *fault {
+	if late.data().Worker != "" || f.at.Scheme == "fork" || f.at.Proto == protoEcho {
+		return late
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statusLimit)
+	defer cancel()
+	var s Status
+	if c.call(ctx, "Ipcd.Status", nil, &s) != nil {
+		return late
+	}
+	service, _, _ := strings.Cut(method, ".")
+	for i := range s.Workers {
+		if w := &s.Workers[i]; w.State != "running" && slices.Contains(w.Services, service) {
+			said := faultf(late.Code, "%w; the worker %s is %s", late, w.Name, w.summary())
+			said.Data = faultData{Worker: w.Name, State: w.State}.json()
+			return said
+		}
+	}
+	return late
 }
 
 // workerHint is what can be typed next about a worker that does not answer.

@@ -37,6 +37,7 @@ type call struct {
 	done  chan struct{} // made by Done or end
 	err   error
 	onEnd func() // see whenOver
+	late  *fault // what to say when its deadline passes, if more is known than that; see awaited
 
 	children map[*call]func() // calls made for this one, and what ends them; nil as long as there are none
 }
@@ -169,6 +170,16 @@ func (c *call) hook(f func()) bool {
 	}
 	c.onEnd = f
 	return true
+}
+
+// awaited is the answer to a call whose deadline has passed: it names what the call waited for, if it did.
+func (c *call) awaited() *fault {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.late != nil {
+		return c.late
+	}
+	return errDeadline
 }
 
 // adopt makes c the parent of child, which end ends: with c, or at once if that is over.

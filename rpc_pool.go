@@ -21,6 +21,7 @@ type provider interface {
 type pool struct {
 	router *router
 	lacks  func(c *call) *fault // why c need not wait while there is no provider, if anything; nil for a pool of the router
+	late   func() *fault        // the answer to a call whose deadline passes while there is no provider; nil for a pool of the router
 
 	mu      sync.Mutex
 	offers  []*offer      // whose turn is next comes first
@@ -210,8 +211,16 @@ func (p *pool) forget(c *call) {
 		p.waiting = slices.Delete(p.waiting, i, i+1)
 		p.router.waiting.Add(-1)
 	}
+	none := len(p.offers) == 0
 	p.mu.Unlock()
 	if i >= 0 {
+		late := faultf(codeDeadline, "%w; every provider of %s had as many calls as it takes", errDeadline, c.method)
+		if none && p.late != nil {
+			late = p.late()
+		}
+		c.mu.Lock()
+		c.late = late
+		c.mu.Unlock()
 		w.done(true)
 	}
 }

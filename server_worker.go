@@ -63,7 +63,7 @@ func newWorker(f *workforce, spec *workerSettings) (*worker, error) {
 			w.who.UID, w.who.GID, w.who.User = u.uid, u.gid, u.name
 		}
 	}
-	w.calls = &pool{router: f.server.router, lacks: w.lacks}
+	w.calls = &pool{router: f.server.router, lacks: w.lacks, late: w.late}
 	return w, nil
 }
 
@@ -117,6 +117,18 @@ func (w *worker) lacks(c *call) *fault {
 		w.wakeLocked()
 	}
 	return nil
+}
+
+// late is the answer to a call that has waited for a process in vain.
+func (w *worker) late() *fault {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	state := w.stateLocked()
+	text := fmt.Sprintf("%s; the worker %s is %s", errDeadline.Text, w.name, state)
+	if w.last != "" && state == "starting" {
+		text += ": " + w.last
+	}
+	return &fault{Code: codeDeadline, Text: text, Data: faultData{Worker: w.name, State: state}.json()}
 }
 
 // whyLocked says why no process of the worker will come; it is empty if one will.

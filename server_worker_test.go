@@ -497,23 +497,32 @@ name = "early"
 command = ["clumsy", "early"]
 services = ["Early"]
 restart = "never"
+
+[[worker]]
+name = "round"
+command = ["hand", '{"methods":["Hand.Echo"]}']
+services = ["Round"]
+start_timeout = "1h"
 `)
 	answered[WorkerStatus](t, s, "Ipcd.WorkerStop", "hand")
+	const why = "its registration was refused: access denied"
 	waitFor(t, func() error {
-		if got := workerStatus(t, s, "early"); got.State != "ended" {
-			return fmt.Errorf("it is %+v", got)
+		if early, round := workerStatus(t, s, "early"), workerStatus(t, s, "round"); early.State != "ended" || !strings.HasPrefix(round.Why, why) {
+			return fmt.Errorf("they are %+v and %+v", early, round)
 		}
 		return nil
 	})
+	const late = "the deadline of the call has passed; the worker round is starting: " + why
 	at := "-e " + joinWords([]string{s.endpoints[0].String()})
 	for command, want := range map[string][]string{
-		"call Hand.Pid":       {"the worker hand of Hand.Pid was stopped", "start it: ipcd worker start " + at + " hand"},
-		"call Absent.Any":     {"the worker absent of Absent.Any is parked: ", "see its output: ipcd worker logs " + at + " absent"},
-		"call Early.Any":      {"the worker early of Early.Any has ended: it ended with exit code 7", "see its output: ipcd worker logs " + at + " early"},
-		"worker start absent": {"the worker absent is parked: ", "see its output: ipcd worker logs " + at + " absent; all workers: ipcd worker ls " + at},
-		"worker start hans":   {"there is no worker hans", "did you mean hand?"},
-		"worker start other":  {"there is no worker other", "see which there are: ipcd worker ls " + at},
-		"worker logs":         {"has 0 arguments", "see which there are: ipcd worker ls " + at},
+		"call --timeout 1s Round.Echo": {late, "see its output: ipcd worker logs " + at + " round"},
+		"call Hand.Pid":                {"the worker hand of Hand.Pid was stopped", "start it: ipcd worker start " + at + " hand"},
+		"call Absent.Any":              {"the worker absent of Absent.Any is parked: ", "see its output: ipcd worker logs " + at + " absent"},
+		"call Early.Any":               {"the worker early of Early.Any has ended: it ended with exit code 7", "see its output: ipcd worker logs " + at + " early"},
+		"worker start absent":          {"the worker absent is parked: ", "see its output: ipcd worker logs " + at + " absent; all workers: ipcd worker ls " + at},
+		"worker start hans":            {"there is no worker hans", "did you mean hand?"},
+		"worker start other":           {"there is no worker other", "see which there are: ipcd worker ls " + at},
+		"worker logs":                  {"has 0 arguments", "see which there are: ipcd worker ls " + at},
 	} {
 		said := failing(t, exec.Command("ipcd", append(strings.Fields(command), "-e", s.endpoints[0].String())...))
 		for _, line := range want {
@@ -522,6 +531,38 @@ restart = "never"
 			}
 		}
 	}
+}
+
+// A call whose deadline passes while it waits says what for.
+func TestDeadlineOfACallThatWaits(t *testing.T) {
+	s, dir := hire(t, oneHand+`max_calls = 1
+
+[[worker]]
+name = "round"
+command = ["hand", '{"methods":["Hand.Echo"]}']
+services = ["Round"]
+start_timeout = "1h"
+`)
+	waitFor(t, func() error {
+		if got := workerStatus(t, s, "round"); got.Why == "" {
+			return fmt.Errorf("it is %+v", got)
+		}
+		return nil
+	})
+	go asked[bool](t, s, "Hand.Block", filepath.Join(dir, "free"))
+	waitPrinted(t, s, "hand", "blocked")
+	conn := rawDial(t, s.endpoints[0])
+	defer conn.Close()
+	for method, want := range map[string]string{
+		"Round.Echo": `"message":"the deadline of the call has passed; the worker round is starting: its registration was refused: access denied: the worker round may not offer Hand.Echo: services of its [[worker]] lacks Hand","data":{"worker":"round","state":"starting"}`,
+		"Hand.Pid":   `"message":"the deadline of the call has passed; every provider of Hand.Pid had as many calls as it takes"}`,
+	} {
+		send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"`+method+`","timeout":20}`)
+		if answer := readLine(t, conn); !strings.Contains(answer, `"code":-32004`) || !strings.Contains(answer, want) {
+			t.Errorf("%s is answered with %s; want %s", method, answer, want)
+		}
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "free"), nil, 0o600))
 }
 
 // failing returns what a command that has to fail says on standard error.

@@ -465,6 +465,9 @@ func (s *session) giveUp(c *call, reason error, f *fault) {
 		return
 	}
 	if c.claim(reason) {
+		if reason == context.DeadlineExceeded {
+			f = c.awaited()
+		}
 		s.excuse(c, f)
 	}
 }
