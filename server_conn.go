@@ -298,17 +298,29 @@ func (c *connection) converseIn(raw net.Conn, in *input, speak codec) {
 	s.ended = func(err error) { c.wait(s, err) }
 	c.enter(s)
 	if err := s.serve(); err != nil {
-		c.log.info("a connection was cut", "error", err)
+		c.tellEnd("a connection was cut", err)
 		c.deaf.Store(true)
 	}
 	s.close()
+}
+
+// tellEnd logs that a connection has ended early. A caller that goes without waiting for its answers, at Ctrl-C or at a
+// deadline of its own, does so as it likes, and nothing is lost.
+func (c *connection) tellEnd(msg string, err error) {
+	if isBrokenPipe(err) {
+		c.log.debug(msg, "error", err)
+		return
+	}
+	c.log.info(msg, "error", err)
 }
 
 // wait decides what becomes of the calls in flight when the peer sends no more.
 func (c *connection) wait(s *session, err error) {
 	switch {
 	case err != nil && !errors.Is(err, io.EOF):
-		c.log.info("the connection was lost", "error", err)
+		if s.out.failed() == nil { // that ends the reading, too, and is told at the end
+			c.tellEnd("the connection was lost", err)
+		}
 		s.cut(nil)
 	case s.idle():
 	case err == nil:

@@ -927,3 +927,43 @@ func TestStopIsForTheOwner(t *testing.T) {
 		t.Errorf("Stop = %v, and the daemon was stopped %d times; want once", err, stops)
 	}
 }
+
+// A caller that goes without waiting for its answers has lost nothing, whether it withdraws its call first or not.
+func TestCallerThatGoesIsNoTrouble(t *testing.T) {
+	const request, withdrawal = `{"jsonrpc":"2.0","id":1,"method":"Trial.Slow","params":[3600000]}`, `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":1}}`
+	for _, row := range []struct {
+		name     string
+		endpoint string
+		last     string
+	}{
+		{"at once", localEndpoint(t).String(), ""}, {"after a withdrawal", localEndpoint(t).String(), withdrawal},
+		{"after a withdrawal, TCP", "tcp://127.0.0.1:0?auth=none", withdrawal},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := startServer(t, row.endpoint)
+			conn := rawDial(t, s.endpoints[0])
+			send(t, conn, request)
+			waitFor(t, func() error {
+				if s.meter.calls.Load() == 0 {
+					return errors.New("the call has not begun")
+				}
+				return nil
+			})
+			if row.last != "" {
+				send(t, conn, row.last)
+			}
+			conn.Close()
+			waitFor(t, func() error {
+				if !strings.Contains(s.log.String(), " disconnect ") {
+					return errors.New("it has not gone")
+				}
+				return nil
+			})
+			for _, text := range []string{"info  a connection was cut", "info  the connection was lost"} {
+				if strings.Contains(s.log.String(), text) {
+					t.Errorf("the log has %q", text)
+				}
+			}
+		})
+	}
+}

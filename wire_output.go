@@ -37,6 +37,7 @@ type output struct {
 	owed    int    // bytes of batch that the account knows of
 	stalled int    // appends that wait for the peer to read
 	err     error  // the first error; nothing is written after it
+	cause   error  // of err; set before broken is called, so that whom that stops finds out why
 }
 
 func newOutput(dst io.Writer, limit time.Duration, a *account) *output {
@@ -192,11 +193,11 @@ func (o *output) isFull() bool {
 	return o.stalled > 0
 }
 
-// failed returns the error that ended the output, or nil.
+// failed returns the error that ended the output, or is about to, or nil.
 func (o *output) failed() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.err
+	return cmp.Or(o.err, o.cause)
 }
 
 // flushLocked writes until nothing is left. It releases the lock during each write.
@@ -232,6 +233,7 @@ func (o *output) nextLocked() bool {
 
 // writtenLocked notes that the batch has been written, or could not be.
 func (o *output) writtenLocked(err error) {
+	o.cause = cmp.Or(o.cause, err)
 	if err != nil && o.broken != nil {
 		o.mu.Unlock()
 		o.broken()
