@@ -349,7 +349,7 @@ start_timeout = "1h"
 			t.Errorf("[1.0] comes back as %s", got)
 		}
 	}
-	checkLogged(t, s, "warn  a worker gave a wrong result", "method=Hand.Echo", "does not fit its schema at /0: type", "worker=hand")
+	checkLogged(t, s, "warn  a worker gave a wrong result", "method=Hand.Echo", "does not fit its schema at /0: it is", "worker=hand")
 	waitPrinted(t, s, "round", "refused: the schema of the result of Round.Echo: it refers to itself")
 	if got := workerStatus(t, s, "round"); got.State != "starting" || !strings.HasPrefix(got.Why, "its registration was refused: the schema of the result of Round.Echo: ") {
 		t.Errorf("a worker whose schema cannot be used is %+v", got)

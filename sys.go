@@ -2,9 +2,9 @@ package main
 
 // This file is the door to the operating system: which service a daemon is, where that one listens and is
 // configured, the environment, and waiting. What differs between systems is in the twins sys_unix.go and
-// sys_windows.go: signals, directories, users, kinds of error. How a process is watched to its end is in those, or in sys_linux.go and sys_bsd.go. The system's databases of users and groups are in
-// sys_users_unix.go, whom we trust with a path or a pipe in sys_trust_unix.go and sys_trust_windows.go, the lock of a
-// socket in sys_lock_unix.go.
+// sys_windows.go: signals, directories, users, kinds of error. How a process is watched to its end is in those, or in
+// sys_linux.go and sys_bsd.go. The system's databases of users and groups are in sys_users_unix.go, whom we trust with a path
+// or a pipe in sys_trust_unix.go and sys_trust_windows.go, the lock of a socket in sys_lock_unix.go.
 
 import (
 	"context"
