@@ -123,7 +123,7 @@ func notStarted(program string, err error) *fault {
 	var way *fs.PathError
 	switch {
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
-		f.Text = fmt.Sprintf("cannot start %s: there is no such program", program)
+		f.Text, f.err = fmt.Sprintf("cannot start %s: there is no such program", program), fs.ErrNotExist // on Windows it is another
 	case search != nil && errors.Is(err, fs.ErrPermission) && !errors.As(err, &way): // the file is there, and lacks the mode
 		f.Text = fmt.Sprintf("cannot start %s: it is not executable", program)
 		return f.withHint("chmod +x %s", joinWords([]string{program}))

@@ -430,7 +430,7 @@ func TestConfigCheck(t *testing.T) {
 func TestConfigCheckOfWorkers(t *testing.T) {
 	t.Chdir(t.TempDir())
 	clearEnv(t)
-	const program = "\ncommand = [\"go\"]\n"
+	const program = "\ncommand = [\"ipcd\"]\n"
 	must(t, os.WriteFile("plain", []byte("text"), 0o600))
 	for _, test := range []struct {
 		worker string // what follows its name, on line 3
