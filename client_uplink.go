@@ -99,24 +99,24 @@ func (u *uplink) stay() {
 	calls := u.waiting
 	u.waiting, u.connecting, u.daemon = nil, false, to
 	u.mu.Unlock()
-	for _, c := range calls {
-		switch {
-		case err != nil:
-			c.reply(nil, c.unreached(err))
-		case c.Err() == nil:
-			u.pass(c.call, to)
-		}
-	}
 	if err != nil {
+		for _, c := range calls {
+			c.reply(nil, c.unreached(err))
+		}
 		return
 	}
 	gone := make(chan struct{})
-	to.session.whenGone(func() {
+	to.session.whenGone(func() { // before any call can hear that it has
 		u.mu.Lock()
 		u.daemon = nil // whoever calls next connects
 		u.mu.Unlock()
 		close(gone)
 	})
+	for _, c := range calls {
+		if c.Err() == nil {
+			u.pass(c.call, to)
+		}
+	}
 	select {
 	case <-gone:
 	case <-u.context.Done():
