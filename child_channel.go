@@ -164,11 +164,21 @@ func (c *channel) try(b []byte) (n int, err error) {
 	if c.acks.Load() > 0 {
 		return 0, nil
 	}
+	return c.tryLocked(b)
+}
+
+// tryLocked writes what there is room for. wmu is held.
+func (c *channel) tryLocked(b []byte) (n int, err error) {
 	n, err = c.atOnce.try(b)
-	if n > 0 {
-		c.within = b[n-1] != '\n'
-	}
+	c.wrote(b[:n])
 	return n, err
+}
+
+// wrote notes whether what was written ends in the middle of a message. wmu is held.
+func (c *channel) wrote(b []byte) {
+	if len(b) > 0 {
+		c.within = b[len(b)-1] != '\n'
+	}
 }
 
 // Write writes through, and sees to it that what is to be acknowledged is.
@@ -176,14 +186,12 @@ func (c *channel) Write(b []byte) (n int, err error) {
 	defer c.acknowledge()
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	if n, err = c.atOnce.try(b); n < len(b) && err == nil {
+	if n, err = c.tryLocked(b); n < len(b) && err == nil {
 		c.readAhead()
 		var rest int
 		rest, err = c.raw.Write(b[n:])
+		c.wrote(b[n : n+rest])
 		n += rest
-	}
-	if n > 0 {
-		c.within = b[n-1] != '\n'
 	}
 	return n, err
 }

@@ -102,12 +102,11 @@ func (s *Status) isOtherBuild() bool {
 // stopDaemon stops the daemon behind c, which it closes, and waits until its process has ended: until then it finishes calls,
 // and has its workers. Where that cannot be seen, such as from another container, it waits until the daemon answers no more.
 func stopDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits, log *logger) error {
-	ended, release, err := watchDaemon(ctx, e, c, was, l)
-	if err == nil {
+	ended, release, unseen := watchDaemon(ctx, e, c, was, l)
+	if unseen == nil {
 		defer release()
 	}
-	seen := err == nil
-	err = c.call(ctx, "Ipcd.Stop", nil, nil)
+	err := c.call(ctx, "Ipcd.Stop", nil, nil)
 	c.close()
 	switch {
 	case errors.Is(err, &fault{Code: codeNoMethod}):
@@ -124,7 +123,7 @@ func stopDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits,
 	})
 	defer late.Stop()
 	done, err := again(ctx, 2*time.Millisecond, 100*time.Millisecond, func() (bool, error) {
-		if seen {
+		if unseen == nil {
 			return ended(), nil
 		}
 		c, err := dial(ctx, e, dialOptions{limits: l})
