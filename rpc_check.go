@@ -215,7 +215,7 @@ func pointerTo(name string) string {
 	return "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
 }
 
-var errEndless = fmt.Errorf("it refers to itself for the same value, or that has to fit more than %d of its parts, one leading to the next", maxDetour)
+var errEndless = fmt.Errorf("it refers to itself for the same value, or makes one value fit more than %d of its parts, one leading to the next", maxDetour)
 
 // stepsFrom returns how many schemas, one leading to the next, are for one and the same value. Without an end to that the
 // validator would never come back, and the stack would overflow.

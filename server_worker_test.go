@@ -267,7 +267,7 @@ func waitPrinted(t *testing.T, s *testServer, name, text string) {
 	}
 	waitFor(t, func() error {
 		lines, _, _ := w.said.since(0)
-		if !slices.ContainsFunc(lines, func(l WorkerLine) bool { return strings.Contains(l.Text, text) }) {
+		if !slices.ContainsFunc(lines, func(l WorkerLine) bool { return l.Text == text }) {
 			return fmt.Errorf("the worker has printed %v; want %q", lines, text)
 		}
 		return nil
@@ -350,7 +350,7 @@ start_timeout = "1h"
 		}
 	}
 	checkLogged(t, s, "warn  a worker gave a wrong result", "method=Hand.Echo", "does not fit its schema at /0: it is", "worker=hand")
-	waitPrinted(t, s, "round", "refused: the schema of the result of Round.Echo: it refers to itself")
+	waitPrinted(t, s, "round", "refused: the schema of the result of Round.Echo: "+errEndless.Error())
 	if got := workerStatus(t, s, "round"); got.State != "starting" || !strings.HasPrefix(got.Why, "its registration was refused: the schema of the result of Round.Echo: ") {
 		t.Errorf("a worker whose schema cannot be used is %+v", got)
 	}
@@ -370,7 +370,7 @@ command = ["hand", '{"methods":["Hand.Echo"]}']
 services = ["Greedy"]
 start_timeout = "1h"
 `)
-	waitPrinted(t, s, "greedy", "refused: access denied: the worker greedy may not offer Hand.Echo")
+	waitPrinted(t, s, "greedy", "refused: access denied: the worker greedy may not offer Hand.Echo: services of its [[worker]] lacks Hand")
 	if got := answered[string](t, s, "Hand.Ask", map[string]any{"method": "Echo.Say", "arg": "hello"}); got != "hello" {
 		t.Errorf("the worker hears %q from Echo.Say; want hello", got)
 	}
@@ -656,6 +656,7 @@ func TestWorkerOrders(t *testing.T) {
 		t.Errorf("the processes are %d, %d, %d; want three", first, second, third)
 	}
 	answered[bool](t, s, "Hand.Print", "a line")
+	waitPrinted(t, s, "hand", "a line")
 	waitPrinted(t, s, "hand", "a line on stderr")
 	log := answered[WorkerLogAnswer](t, s, "Ipcd.WorkerLog", WorkerLogQuery{Name: "hand"})
 	more := make(chan WorkerLogAnswer, 1)
