@@ -50,9 +50,11 @@ type limits struct {
 	MaxMethods     int           // methods that one provider offers
 	MaxHops        int           // providers that one call passes
 	MaxWaiting     int           // calls that wait for the providers of one method to have room
+	StreamWindow   int           // bytes of parts on their way to one call that have not been acknowledged
 	FirstBytes     time.Duration // from accept to the first bytes
 	Message        time.Duration // from the first byte of a message to its last
 	Write          time.Duration // one blocked write
+	StreamIdle     time.Duration // one blocked write, and acknowledgement, while parts alone wait for it
 	HalfClose      time.Duration // calls of a caller that has closed its sending side
 	Drain          time.Duration // calls in flight once the daemon is told to stop
 	MaxCall        time.Duration // a call whose caller sets no deadline; 0 for no limit
@@ -61,8 +63,8 @@ type limits struct {
 // defaultLimits returns the limits that docs/protocol.md documents.
 func defaultLimits() limits {
 	return limits{
-		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxMethods: 1000, MaxHops: 16, MaxWaiting: 1024,
-		FirstBytes: 5 * time.Second, Message: 30 * time.Second, Write: 10 * time.Second,
+		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxMethods: 1000, MaxHops: 16, MaxWaiting: 1024, StreamWindow: 1 << 20,
+		FirstBytes: 5 * time.Second, Message: 30 * time.Second, Write: 10 * time.Second, StreamIdle: 5 * time.Minute,
 		HalfClose: 2 * time.Second, Drain: 10 * time.Second,
 	}
 }
@@ -147,12 +149,16 @@ var settingTable = []setting{
 		doc: "Providers that one call may pass, on its way from one to the next."},
 	{key: "limits.max_waiting", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxWaiting }, min: 1, max: 1_000_000,
 		doc: "Calls that may wait for the providers of one method, while those have as many as they take."},
+	{key: "limits.stream_window", kind: ofSize, at: func(s *settings) any { return &s.Limits.StreamWindow }, min: oneKiB, max: oneGiB,
+		doc: "Parts of one answer that may be on their way before their reader has acknowledged them."},
 	{key: "limits.first_bytes", kind: ofDuration, at: func(s *settings) any { return &s.Limits.FirstBytes }, min: oneTick, max: oneDay,
 		doc: "How long a new connection may stay silent."},
 	{key: "limits.message", kind: ofDuration, at: func(s *settings) any { return &s.Limits.Message }, min: oneTick, max: oneDay,
 		doc: "How long a message may take to arrive once it has begun."},
 	{key: "limits.write", kind: ofDuration, at: func(s *settings) any { return &s.Limits.Write }, min: oneTick, max: oneDay,
 		doc: "How long a peer may leave an answer unread."},
+	{key: "limits.stream_idle", kind: ofDuration, at: func(s *settings) any { return &s.Limits.StreamIdle }, min: oneTick, max: oneDay,
+		doc: "How long a peer may leave the parts of an answer, or events, unread."},
 	{key: "limits.half_close", kind: ofDuration, at: func(s *settings) any { return &s.Limits.HalfClose }, min: oneTick, max: oneDay,
 		doc: "How long calls may go on once their caller has closed its sending side."},
 	{key: "limits.drain", kind: ofDuration, at: func(s *settings) any { return &s.Limits.Drain }, min: oneTick, max: oneDay,

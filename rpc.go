@@ -41,6 +41,7 @@ type method struct {
 	name     string       // Service.Method
 	argument reflect.Type // what the codec decodes into; nil if the method takes no argument
 	result   reflect.Type // nil if it returns none
+	part     reflect.Type // of a part of its answer; nil if there are none
 	doc      string       // one line; may be empty
 
 	// described is what its provider says of it; nil for a method that is described by its types.
@@ -69,6 +70,9 @@ func (m *method) describe(name string) (d Description) {
 	}
 	if m.described == nil {
 		d.Result = resultSchema(m.result)
+		if m.part != nil {
+			d.Part = resultSchema(m.part)
+		}
 	}
 	d.Method, d.Doc = name, m.doc
 	return d
@@ -402,12 +406,16 @@ var (
 	documentType = reflect.TypeFor[document]()
 )
 
-// methodForms are the forms of methods that can be called; the last one is net/rpc's.
+// methodForms are the forms of methods that can be called. Those with a context may take part behind the argument, which
+// sends a part of the answer in advance: progress, or an element of a stream. It waits while the caller has no room for it, and
+// does nothing for a caller who has asked for no parts (see wantsParts). After an error there is no point in sending more, and
+// after the method has returned nothing more is sent. The last form is net/rpc's.
 const methodForms = `
 	func (t *T) Method(ctx context.Context, arg A) (R, error)
 	func (t *T) Method(ctx context.Context, arg A) error
 	func (t *T) Method(ctx context.Context) (R, error)
 	func (t *T) Method(ctx context.Context) error
+	func (t *T) Method(ctx context.Context, arg A, part func(P) error) (R, error)
 	func (t *T) Method(arg A, reply *R) error`
 
 // newReceiver returns a service with the exported methods of v, and its name, which is that of v's type. Each of them has
@@ -444,9 +452,14 @@ func newGoMethod(fn reflect.Value) *method {
 	if t.IsVariadic() || t.NumOut() == 0 || t.Out(t.NumOut()-1) != errorType {
 		return nil
 	}
-	switch in, out := t.NumIn(), t.NumOut(); {
+	in, out := t.NumIn(), t.NumOut()
+	part := partOf(t)
+	if part != nil {
+		in--
+	}
+	switch {
 	case (in == 1 || in == 2) && t.In(0) == contextType && (out == 1 || out == 2 && t.Out(0) != errorType):
-		m := &method{invoke: invokeContext(fn)}
+		m := &method{part: part, invoke: invokeContext(fn)}
 		if in == 2 {
 			m.argument = t.In(1)
 		}
@@ -454,7 +467,7 @@ func newGoMethod(fn reflect.Value) *method {
 			m.result = t.Out(0)
 		}
 		return m
-	case in == 2 && out == 1 && t.In(1).Kind() == reflect.Pointer:
+	case part == nil && in == 2 && out == 1 && t.In(1).Kind() == reflect.Pointer:
 		m := &method{argument: t.In(0), result: t.In(1).Elem(), invoke: invokeReply(fn)}
 		if m.argument.Kind() == reflect.Pointer { // as in net/rpc, it never is nil
 			m.argument = m.argument.Elem()
@@ -462,6 +475,18 @@ func newGoMethod(fn reflect.Value) *method {
 		return m
 	}
 	return nil
+}
+
+// partOf returns the type of the parts that a method sends by its last parameter, a func(P) error, or nil.
+func partOf(t reflect.Type) reflect.Type {
+	if t.NumIn() == 0 {
+		return nil
+	}
+	f := t.In(t.NumIn() - 1)
+	if f.Kind() != reflect.Func || f.NumIn() != 1 || f.IsVariadic() || f.NumOut() != 1 || f.Out(0) != errorType {
+		return nil
+	}
+	return f.In(0)
 }
 
 // invokeContext calls a method of a form with a context. The commonest types avoid reflection, which would cost as
@@ -473,11 +498,15 @@ func invokeContext(fn reflect.Value) func(context.Context, any) (any, error) {
 	case func(context.Context, []byte) ([]byte, error):
 		return func(ctx context.Context, arg any) (any, error) { return f(ctx, *arg.(*[]byte)) }
 	}
-	takesArgument, returnsResult := fn.Type().NumIn() == 2, fn.Type().NumOut() == 2
+	t := fn.Type()
+	sendsParts, returnsResult := partOf(t) != nil, t.NumOut() == 2
 	return func(ctx context.Context, arg any) (any, error) {
 		in := []reflect.Value{reflect.ValueOf(ctx)}
-		if takesArgument {
+		if arg != nil {
 			in = append(in, reflect.ValueOf(arg).Elem())
+		}
+		if sendsParts {
+			in = append(in, partSender(ctx, t.In(t.NumIn()-1)))
 		}
 		out := fn.Call(in)
 		if err, _ := out[len(out)-1].Interface().(error); err != nil || !returnsResult {
@@ -487,6 +516,26 @@ func invokeContext(fn reflect.Value) func(context.Context, any) (any, error) {
 		result.Elem().Set(out[0])
 		return resultAt(result), nil
 	}
+}
+
+// partSender returns the function of that type by which a method sends the parts of the answer to the call of ctx.
+func partSender(ctx context.Context, t reflect.Type) reflect.Value {
+	c, _ := ctx.Value(callKey).(*call)
+	return reflect.MakeFunc(t, func(in []reflect.Value) []reflect.Value {
+		err := reflect.New(errorType).Elem()
+		if c != nil {
+			if failed := c.sendPart(in[0].Interface()); failed != nil {
+				err.Set(reflect.ValueOf(failed))
+			}
+		}
+		return []reflect.Value{err}
+	})
+}
+
+// wantsParts reports whether the caller of the call that ctx belongs to has asked for the answer in parts.
+func wantsParts(ctx context.Context) bool {
+	c, ok := ctx.Value(callKey).(*call)
+	return ok && c.parts != ""
 }
 
 // invokeReply calls a method of net/rpc's form.

@@ -32,6 +32,7 @@ type call struct {
 	hops   int   // providers that it and those before it have passed
 
 	sending sync.Mutex // held while a part is sent; see lastPart
+	flow    *flow      // of its parts; nil if its caller acknowledges none
 
 	mu    sync.Mutex
 	done  chan struct{} // made by Done or end
@@ -48,8 +49,11 @@ type responder interface {
 	encode(c *call, result any) (any, *fault)
 	// answer sends the answer to c, with the result as encode has returned it.
 	answer(c *call, result any, f *fault)
-	// part sends a part of the answer to c, whose caller has asked for parts, in its turn.
-	part(c *call, value any) error
+	// part sends a part of the answer to c, whose caller has asked for parts, without blocking: it returns false if the
+	// caller has no room for it. It keeps nothing of value.
+	part(c *call, value document) (sent bool, err error)
+	// awaitRoom waits until the caller has room for a part. An error says why no more are wanted.
+	awaitRoom(c *call) error
 }
 
 // target returns what the codec decodes the argument into: c.arg, and its form if a provider has declared one.
@@ -130,27 +134,56 @@ func (c *call) claim(reason error) bool {
 	return mine
 }
 
-// sendPart sends a part of the answer in advance: progress, or an element of a stream. It does nothing if the caller
-// has not asked for parts. After an error there is no point in sending more.
+// sendPart sends a part of the answer in advance: progress, or an element of a stream. It waits while the caller has no
+// room for it, and does nothing if the caller has not asked for parts. After an error there is no point in sending more.
 func (c *call) sendPart(value any) error {
 	if c.parts == "" {
-		return nil
+		return c.Err()
 	}
-	return c.from.part(c, leaving(value))
+	d, err := documentOf(leaving(value))
+	if err != nil {
+		return err
+	}
+	return c.deliver(d)
 }
 
-// inTurn runs send, which sends a part, unless the call has been answered. The answer waits for it, so it must not run
-// foreign code.
-func (c *call) inTurn(send func() error) error {
+// deliver gives the caller a part, once there is room for it.
+func (c *call) deliver(value document) error {
+	for {
+		sent, err := c.from.part(c, value)
+		if sent || err != nil {
+			return err
+		}
+		if err := c.from.awaitRoom(c); err != nil {
+			return err
+		}
+	}
+}
+
+// fail answers the call with an error in the middle of its parts, and withdraws it from its provider.
+func (c *call) fail(err error) {
+	if c.reply(nil, asFault(err)) {
+		c.end(context.Canceled) // now, even if the answer has to wait: the provider is told to stop
+	}
+}
+
+// inTurn runs send, which sends a part, unless the call has been answered. The answer waits for it, so it must neither
+// block nor run foreign code.
+func (c *call) inTurn(send func() (bool, error)) (bool, error) {
 	c.sending.Lock()
 	defer c.sending.Unlock()
 	if c.answered.Load() {
-		if err := c.Err(); err != nil {
-			return err
-		}
-		return context.Canceled
+		return false, c.overBy()
 	}
 	return send()
+}
+
+// overBy returns why a call that has been answered is over.
+func (c *call) overBy() error {
+	if err := c.Err(); err != nil {
+		return err
+	}
+	return context.Canceled
 }
 
 // whenOver calls f when the call ends, whether answered or given up; at once if it has ended. There is one such f: a

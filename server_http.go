@@ -40,7 +40,7 @@ type httpConn struct {
 	net.Conn
 	c     *connection
 	early []byte // read while detecting the protocol
-	out   patientWriter
+	out   *patientWriter
 	log   *logger
 	local bool // a Unix socket or named pipe, which no browser can reach
 
@@ -186,7 +186,7 @@ func (c *connection) serveHTTP(in *input) {
 	early := bytes.TrimLeft(in.take(), jsonSpace)
 	in.close()
 	h := &httpConn{c: c, Conn: c.Conn, early: early, log: c.log, local: c.endpoint.isLocal(), closed: make(chan struct{})}
-	h.out = newPatientWriter(c.Conn, c.limits.Write)
+	h.out = newPatientWriter(c.Conn, c.limits)
 	h.waiting.Store(true)
 	c.enter(h)
 	if c.refusal != nil {

@@ -158,6 +158,10 @@ func (e *eventStream) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// begin and hurry are for the patientWriter below net/http: see there.
+func (e *eventStream) begin(urgent bool) { e.conn.out.begin(urgent) }
+func (e *eventStream) hurry()            { e.conn.out.hurry() }
+
 // await waits until s has answered everything. Meanwhile it sends a comment from time to time to keep the stream
 // open.
 func (e *eventStream) await(s *session) {
@@ -265,6 +269,7 @@ func (c *firstFault) read(m *message) error {
 	if !c.stream { // the body would not be what a client of JSON-RPC expects
 		m.parts = ""
 	}
+	m.credit = 0 // nobody acknowledges anything here
 	var f *fault
 	if errors.As(err, &f) && f.Code != codeInvalid { // JSON that is no request is answered like a call that fails
 		c.whole.CompareAndSwap(nil, f)

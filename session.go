@@ -63,6 +63,7 @@ type session struct {
 	served  atomic.Uint32        // calls run by the reader; shows the foreman that the session is busy
 	watched atomic.Bool          // the foreman has the session on its list
 	asking  atomic.Bool          // calls of ours are in flight
+	credits atomic.Bool          // parts of answers to us have been taken; see acknowledge
 	closing atomic.Bool          // phase is no longer phaseOpen
 	room    chan struct{}        // holds one: a call of theirs has ended; see waitForRoom
 
@@ -120,7 +121,7 @@ type sessionState struct {
 // newSession returns a session with p that reads from in and writes to w. With a finder it has to be served; without
 // one, whoever waits for an answer reads.
 func newSession(sh *shared, p *peer, c codec, in *input, w io.Writer, l *limits, log *logger) *session {
-	out := newOutput(w, l.Write, in.account)
+	out := newOutput(w, l, in.account)
 	s := &session{
 		shared: sh, finder: sh.finder, peer: p, codec: c, in: in, out: out, log: log, limits: l,
 		room: make(chan struct{}, 1), answered: make(chan struct{}), done: make(chan struct{}),
@@ -405,6 +406,7 @@ func (s *session) stopReading(m *message, err error) {
 
 // flush sends the answers that were appended.
 func (s *session) flush() {
+	s.acknowledge()
 	if s.asking.Load() {
 		s.flushNow()
 		return

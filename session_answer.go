@@ -28,7 +28,7 @@ func (s *session) isLate(c *call) bool {
 var notices map[string]func(s *session, argument document)
 
 func init() { // a literal would be an initialization cycle
-	notices = map[string]func(s *session, argument document){cancelMethod: (*session).cancel, progressMethod: (*session).takePart}
+	notices = map[string]func(s *session, argument document){cancelMethod: (*session).cancel, progressMethod: (*session).takePart, creditMethod: (*session).takeCredit}
 }
 
 const noticePrefix = "$/" // of notifications that a peer may ignore: LSP 3.17, "$ Notifications and Requests"
@@ -76,7 +76,7 @@ func (s *session) handle(c *call) (reader bool, err error) {
 	case c.m.forward != nil && c.answered.Load(): // it was cut as it began
 	case c.m.forward != nil:
 		c.m.forward(c)
-	case c.m.slow.Load() > 0 || s.asking.Load():
+	case c.m.slow.Load() > 0 || s.asking.Load() || c.parts != "": // the next message may be an acknowledgement of parts
 		go s.runAside(c)
 	default:
 		return s.runInline(c), nil
@@ -113,6 +113,9 @@ func (s *session) begin(c *call) *fault {
 	}
 	if s.log.debugging() {
 		c.began = time.Now()
+	}
+	if c.parts != "" {
+		c.flow = newFlow(c.credit, s.limits.StreamWindow)
 	}
 	isCut := false
 	for begun := false; !begun; {
@@ -325,7 +328,7 @@ func (s *session) answer(c *call, result any, f *fault) {
 		s.respond(&c.message, result, f)
 		return
 	}
-	if sent, err := s.offer(&c.message, result, f, partWindow); !sent || err != nil {
+	if sent, err := s.offer(&c.message, result, f, outputMost); !sent || err != nil {
 		s.wg.Go(func() { // no more of these than calls in flight
 			s.respond(&c.message, result, f) // after an error, it answers with that
 			s.flush()
@@ -348,34 +351,6 @@ func (s *session) record(c *call, f *fault) {
 	default:
 		s.log.debug("call", "method", c.method, "took", time.Since(c.began), "code", f.Code, "error", f)
 	}
-}
-
-// partWindow is how many bytes may be queued for a caller that does not read the parts of its answers.
-const partWindow = 1 << 20
-
-// part implements responder.
-func (s *session) part(c *call, value any) error {
-	m := message{kind: progress, parts: c.parts}
-	value, err := s.codec.prepare(&m, value)
-	if err != nil {
-		return err
-	}
-	return c.inTurn(func() error {
-		if c.m.forward == nil {
-			if err := s.out.append(s.codec, &m, value); err != nil {
-				return err
-			}
-			return s.out.flush()
-		}
-		sent, err := s.out.offer(s.codec, &m, value, partWindow)
-		if !sent {
-			return busy("parts", partWindow, "the caller does not read the parts of the answer")
-		}
-		if err == nil {
-			s.flushAside()
-		}
-		return err
-	})
 }
 
 // respond appends the response to m. It blocks while the peer has too much left to read. An answer that has no encoding or
@@ -414,7 +389,7 @@ func (s *session) respondHere(m *message, f *fault) {
 		s.meter.rejected.Add(1)
 	}
 	if s.asking.Load() {
-		if sent, err := s.offer(m, nil, f, s.limits.MaxMessage+partWindow); sent && err == nil {
+		if sent, err := s.offer(m, nil, f, s.limits.MaxMessage+outputMost); sent && err == nil {
 			return
 		}
 	}

@@ -25,9 +25,10 @@ type pendingCall struct {
 	part    func(value document) error // handles a part; nil if none were asked for
 	parts   []document                 // parts that have come and not been handled
 	waiting int                        // the bytes of parts
-	over    bool                       // parts exceeded partWindow
+	room    chan struct{}              // holds one: parts have been handled
 
 	passed *call             // the call that is forwarded, for which no goroutine waits; or nil
+	stream *stream           // its parts; nil if its caller wants none
 	done   func(failed bool) // of that call, see provider
 }
 
@@ -36,7 +37,7 @@ var pendingCalls = sync.Pool{New: func() any { return &pendingCall{wake: make(ch
 // ask calls a method of the peer and decodes its result into result, a pointer, or drops it if result is nil. A fault of
 // the peer is returned unchanged. If ctx ends first, the call is withdrawn: the peer is not told of a deadline, since strict
 // servers refuse a request with members of our own. part, if it is not nil, gets the parts of the answer in order before
-// ask returns.
+// ask returns. While it handles them, nothing else is read from the peer.
 func (s *session) ask(ctx context.Context, name string, arg, result any, part func(value document) error) error {
 	if err := ctx.Err(); err != nil {
 		return asFault(err)
@@ -44,6 +45,9 @@ func (s *session) ask(ctx context.Context, name string, arg, result any, part fu
 	a := pendingCalls.Get().(*pendingCall)
 	wake := a.wake
 	a.method, a.result, a.part = name, result, part
+	if part != nil {
+		a.room = make(chan struct{}, 1)
+	}
 	seq, crowded, err := s.enlist(a)
 	if err != nil {
 		return err
@@ -261,27 +265,22 @@ func (s *session) waitOrCancel(ctx context.Context, seq uint64, a *pendingCall) 
 	s.readSteadily()
 	for {
 		var parts []document
-		var finished, there, over bool
+		var finished, there bool
 		s.update(func(st *sessionState) {
 			parts, a.parts, a.waiting = a.parts, nil, 0
-			finished, over = a.finished, a.over
+			finished = a.finished
 			_, there = st.ours[seq]
-			if len(parts) == 0 && !finished && !over {
+			if len(parts) == 0 && !finished {
 				st.park(a, true)
 			}
 		})
-		for _, p := range parts {
-			if err := a.part(p); err != nil {
-				s.withdraw(seq, a, nil)
-				return err // even if the answer has arrived: whoever asked has missed a part
-			}
-		}
+		err := a.handle(parts)
 		switch {
+		case err != nil:
+			s.withdraw(seq, a, nil)
+			return err // even if the answer has arrived: whoever asked has missed a part
 		case len(parts) > 0:
 			continue
-		case over: // even if the answer has arrived: parts are missing
-			s.withdraw(seq, a, nil)
-			return busy("parts", partWindow, "parts of the answer came faster than they were handled")
 		case finished:
 			return a.err
 		}
@@ -294,6 +293,22 @@ func (s *session) waitOrCancel(ctx context.Context, seq uint64, a *pendingCall) 
 			<-a.wake // the reader is decoding the answer into our result
 		}
 	}
+}
+
+// handle hands parts to whoever asked. The reader, which may wait for that, goes on in any case.
+func (a *pendingCall) handle(parts []document) (err error) {
+	for _, p := range parts {
+		if err = a.part(p); err != nil {
+			break
+		}
+	}
+	if len(parts) > 0 {
+		select {
+		case a.room <- struct{}{}:
+		default:
+		}
+	}
+	return err
 }
 
 // withdraw gives up a with an error, unless its answer has arrived.
@@ -320,9 +335,9 @@ func (s *session) withdraw(seq uint64, a *pendingCall, err error) error {
 }
 
 // sendCancel tells the peer that nobody waits for the answer any more. A peer that does not read must not block a caller
-// that gives up, and is not told while more than partWindow waits for it.
+// that gives up, and is not told while more than outputMost waits for it.
 func (s *session) sendCancel(seq uint64) {
-	if sent, err := s.out.offer(s.codec, &message{kind: cancel, id: callID{seq: seq}}, nil, partWindow); sent && err == nil {
+	if sent, err := s.out.offer(s.codec, &message{kind: cancel, id: callID{seq: seq}}, nil, outputMost); sent && err == nil {
 		s.flushNow()
 	}
 }
@@ -335,7 +350,7 @@ func (s *session) deliver(m *message) (a *pendingCall, _ error) {
 	}
 	if a.passed != nil {
 		a.done(m.fault != nil)
-		return a, s.deliverPassed(a.passed, m)
+		return a, s.deliverPassed(a, m)
 	}
 	var result any
 	if m.fault == nil {
@@ -364,7 +379,7 @@ func (s *session) undelivered(m *message, f *fault) (a *pendingCall) {
 	case a == nil:
 	case a.passed != nil:
 		a.done(true)
-		s.passInstead(a.passed, f)
+		s.passInstead(a, f)
 	default:
 		s.finishPending(a, s.explained(f))
 	}
@@ -403,7 +418,9 @@ func (s *session) finishPending(a *pendingCall, err error) {
 func (s *session) orphan(a *pendingCall, err error) {
 	if a.passed != nil {
 		a.done(true)
-		a.passed.lost(goneFault(s.answerer(a.method)+" has gone; it is not known whether it carried out the call", false))
+		a.behindParts(func() {
+			a.passed.lost(goneFault(s.answerer(a.method)+" has gone; it is not known whether it carried out the call", false))
+		})
 		return
 	}
 	s.finishPending(a, s.explained(err))
@@ -421,36 +438,6 @@ func (s *session) fail(err error) {
 		s.ended(err)
 	}
 	s.in.stopAt(time.Now())
-}
-
-// takePart gives a part of an answer, which is the argument of a $/progress, to the call that it belongs to.
-func (s *session) takePart(argument document) {
-	token, value, ok := progressOf(argument)
-	if !ok {
-		return
-	}
-	var passed *call
-	s.update(func(st *sessionState) {
-		a := st.ours[token]
-		switch {
-		case a == nil:
-		case a.passed != nil:
-			passed = a.passed
-		case a.part == nil || a.over:
-		case a.waiting > 0 && a.waiting+len(value) > partWindow:
-			a.over = true
-			st.wake(a)
-		default:
-			a.parts, a.waiting = append(a.parts, value), a.waiting+len(value)
-			st.wake(a)
-		}
-	})
-	if passed == nil {
-		return
-	}
-	if err := passed.sendPart(value); err != nil && passed.reply(nil, asFault(err)) {
-		passed.end(context.Canceled) // now, even if the answer has to wait: the provider is told to stop
-	}
 }
 
 // isEcho reports whether c is a request of ours that has come back, so that the peer must be an echo server.

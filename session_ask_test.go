@@ -463,32 +463,37 @@ func TestPostNeverWaits(t *testing.T) {
 	ours.Close()
 }
 
-// A caller that takes its parts too slowly is told that some are missing, also where the answer is there.
-func TestMissingPartsAreNoSuccess(t *testing.T) {
+// A caller that handles its parts slowly gets all of them: the peer is not read meanwhile.
+func TestPartsWaitForWhoHandlesThem(t *testing.T) {
+	const parts = 40
 	ours, theirs := overEndpoint(localEndpoint)(t)
 	defer theirs.Close()
 	l := defaultLimits()
 	in := newInput(ours, l)
 	c := newClient(endpoint{Scheme: "unix", Path: "/x"}, ours, nil, newJSONCodec(in, l, framingValue), in, dialOptions{limits: l})
 	defer c.close()
-	sent := make(chan struct{})
+	begun := make(chan struct{})
 	go func() {
-		defer close(sent)
-		part := `{"jsonrpc":"2.0","method":"$/progress","params":{"token":1,"value":"` + strings.Repeat("a", partWindow/4) + `"}}`
-		for range 20 {
-			send(t, theirs, part)
+		for i := range parts {
+			send(t, theirs, fmt.Sprintf(`{"jsonrpc":"2.0","method":"$/progress","params":{"token":1,"value":"%d%s"}}`, i, strings.Repeat("a", l.StreamWindow/4)))
+			if i == 3 { // as many as are taken while the first one is handled
+				close(begun)
+			}
 		}
 		send(t, theirs, `{"jsonrpc":"2.0","id":1,"result":1}`)
 	}()
-	first := true
-	err := c.session.ask(context.Background(), "Some.Method", nil, nil, func(document) error {
-		if first {
-			first = false
-			<-sent
+	handled := 0
+	err := c.session.ask(context.Background(), "Some.Method", nil, nil, func(value document) error {
+		<-begun
+		if !strings.HasPrefix(string(value), fmt.Sprintf(`"%da`, handled)) {
+			t.Errorf("part %d begins with %.5s", handled, value)
 		}
+		handled++
 		return nil
 	})
-	checkCode(t, "a call with missing parts", err, codeBusy, "came faster than they were handled")
+	if must(t, err); handled != parts {
+		t.Errorf("%d parts came; want %d", handled, parts)
+	}
 }
 
 // A peer that takes no more is given up, also where it was we who asked.

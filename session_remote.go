@@ -38,6 +38,9 @@ func (r remote) ask(c *call, done func(failed bool)) {
 		r.unsent(c)
 		return
 	}
+	if c.parts != "" { // none can come before the call is sent
+		r.update(func(*sessionState) { a.stream = r.newStream(c, seq, r.takes.parts) })
+	}
 	m := message{kind: request, id: callID{seq: seq}, method: c.method}
 	r.extend(&m, seq, c)
 	var arg any
@@ -62,7 +65,7 @@ func (r remote) extend(m *message, seq uint64, c *call) {
 		m.timeout = time.Until(c.deadline)
 	}
 	if c.parts != "" && r.takes.parts {
-		m.parts = strconv.FormatUint(seq, 10)
+		m.parts, m.credit = strconv.FormatUint(seq, 10), r.limits.StreamWindow
 	}
 	d := *c.arg.(*document)
 	var p passage
@@ -149,35 +152,46 @@ func (r remote) unsent(c *call) {
 	c.lost(goneFault(r.answerer(c.method)+" has gone", true))
 }
 
+// behindParts answers a forwarded call by end, once its caller has all parts of the answer that have come.
+func (a *pendingCall) behindParts(end func()) {
+	if a.stream != nil {
+		a.stream.finish(end)
+		return
+	}
+	end()
+}
+
 // deliverPassed answers a forwarded call with the answer of the provider.
-func (s *session) deliverPassed(c *call, m *message) error {
+func (s *session) deliverPassed(a *pendingCall, m *message) error {
+	c := a.passed
 	if m.fault != nil {
 		f := s.passedOn(m.fault)
 		if m.fault.Code == codeDeadline && !c.deadline.IsZero() { // the deadline is the caller's own
 			f = errDeadline
 		}
 		err := s.codec.body(nil)
-		c.reply(nil, f)
+		a.behindParts(func() { c.reply(nil, f) })
 		return err
 	}
 	var result document
 	err := s.codec.body(&result)
 	if f, isFault := err.(*fault); isFault {
-		s.passInstead(c, f)
+		s.passInstead(a, f)
 		return nil
 	}
 	if err != nil {
-		c.reply(nil, goneFault(s.answerer(c.method)+" broke the protocol; it is not known whether it carried out the call", false))
+		f := goneFault(s.answerer(c.method)+" broke the protocol; it is not known whether it carried out the call", false)
+		a.behindParts(func() { c.reply(nil, f) })
 		return err
 	}
-	c.reply(result, nil)
+	a.behindParts(func() { c.reply(result, nil) })
 	return nil
 }
 
 // passInstead answers a forwarded call with what is wrong with the answer of the provider. Its caller cannot mend that.
-func (s *session) passInstead(c *call, f *fault) {
-	s.log.warn("an answer could not be passed on", "method", c.method, "error", f)
-	c.reply(nil, s.passedOn(f))
+func (s *session) passInstead(a *pendingCall, f *fault) {
+	s.log.warn("an answer could not be passed on", "method", a.method, "error", f)
+	a.behindParts(func() { a.passed.reply(nil, s.passedOn(f)) })
 }
 
 // passedOn is a fault of the peer, which has been asked for somebody else, as that one sees it.

@@ -248,7 +248,7 @@ func TestLargeBuffersAreGivenBack(t *testing.T) {
 		t.Errorf("after %d bytes the input keeps %d; want %d at most", inputLend, n, inputKeep)
 	}
 
-	o := newOutput(io.Discard, 0, nil)
+	o := newOutput(io.Discard, &limits{}, nil)
 	c := newGobCodec(in, defaultLimits(), request)
 	for _, size := range []int{inputLend, inputLarge, 1} {
 		err := o.append(c, &message{kind: response}, strings.Repeat("x", size))
@@ -278,7 +278,7 @@ func TestFlushNow(t *testing.T) {
 			ours, theirs := connect(t)
 			defer theirs.Close()
 			defer ours.Close()
-			o, c := newOutput(ours, time.Hour, nil), newJSONCodec(newInput(nil, l), l, framingLine)
+			o, c := newOutput(ours, &limits{Write: time.Hour}, nil), newJSONCodec(newInput(nil, l), l, framingLine)
 			sent := 0
 			for left := false; !left; left = o.flushNow() {
 				if sent++; sent > 100_000 {
@@ -404,7 +404,7 @@ func TestEncodingHoldsUpNobody(t *testing.T) {
 	in := newInput(nil, l)
 	for name, c := range map[string]codec{"json": newJSONCodec(in, l, framingValue), "gob": newGobCodec(in, l, request)} {
 		var sent bytes.Buffer
-		o := newOutput(&sent, 0, nil)
+		o := newOutput(&sent, &limits{}, nil)
 		slow := SlowCode{make(chan struct{}), make(chan struct{})}
 		done := make(chan error, 1)
 		go func() { done <- o.append(c, &message{kind: response}, slow) }()

@@ -30,6 +30,7 @@ const (
 	progress // a part of the answer to the request that named the token; only written: it is read as a notification
 	alive    // a comment in a stream of events; written only
 	cancel   // withdraws the request with the same id; only written: it is read as a notification
+	credit   // says how many parts of the answer have been taken; only written: it is read as a notification
 )
 
 // A passage is what a request says of its way through providers.
@@ -55,6 +56,7 @@ type message struct {
 	fault   *fault        // of a response that is an error
 	timeout time.Duration // of a request: how long the caller will wait; 0 if unknown
 	parts   string        // of a request: the token, as JSON, for partial answers; empty if none are wanted
+	credit  int           // of a request: how many bytes of parts may be on their way, 0 for whoever acknowledges none; of a credit: parts taken in all
 	passage *passage      // of a request to or from a provider; nil where there is nothing to say
 	v1      bool          // JSON-RPC 1.0: answer in its form
 	named   bool          // its version is named in the request; in 1.0 an error is then an object, otherwise a string

@@ -17,6 +17,7 @@ const maxAnswers = 4 // times max_message: the answers to one batch or one HTTP 
 const (
 	cancelMethod   = "$/cancelRequest"
 	progressMethod = "$/progress"
+	creditMethod   = "$/credit"
 	nullID         = "null"
 )
 
@@ -143,7 +144,7 @@ func (c *jsonCodec) batch(b []byte) error {
 
 // A jsonEnvelope holds the members of a message that have a meaning; others are ignored.
 type jsonEnvelope struct {
-	version, method, params, id, result, fault, timeout, parts, context []byte
+	version, method, params, id, result, fault, timeout, parts, window, context []byte
 }
 
 func readEnvelope(b []byte) (e jsonEnvelope) {
@@ -178,6 +179,8 @@ func (e *jsonEnvelope) member(name []byte) *[]byte {
 		return &e.timeout
 	case "parts":
 		return &e.parts
+	case "window":
+		return &e.window
 	case "context":
 		return &e.context
 	}
@@ -238,6 +241,7 @@ func (c *jsonCodec) parseEnvelope(p *jsonParsed, e *jsonEnvelope) {
 	case e.parts == nil || m.v1 || m.kind != request: // no parts: in 1.0 and to a notification they have no meaning
 	case e.parts[0] == '"' || e.parts[0] == '-' || e.parts[0] >= '0' && e.parts[0] <= '9':
 		m.parts = string(e.parts)
+		m.credit = countOf(e.window)
 	case string(e.parts) != nullID:
 		p.fault = faultf(codeInvalid, "parts is %s; expected a string or a number", jsonKindOf(e.parts))
 	}
@@ -252,25 +256,51 @@ func cancelledID(argument document) (id string, ok bool) {
 	return string(e.id), e.id != nil
 }
 
-// progressOf parses the argument of $/progress: {"token": N, "value": V}. The tokens that we send are numbers.
-func progressOf(argument document) (token uint64, value document, ok bool) {
+// tokenAnd parses the argument of a message about parts: {"token": T, NAME: V}.
+func tokenAnd(argument document, name string) (token, value []byte) {
 	if len(argument) == 0 || argument[0] != '{' {
-		return 0, nil, false
+		return nil, nil
 	}
 	w := enter(argument)
 	for {
-		name, member, more := w.member()
+		key, member, more := w.member()
 		if !more {
-			return token, value, ok && value != nil
+			return token, value
 		}
-		switch string(unquoteJSON(name)) {
+		switch string(unquoteJSON(key)) {
 		case "token":
-			token = seqOf(member)
-			ok = token != 0
-		case "value":
+			token = member
+		case name:
 			value = member
 		}
 	}
+}
+
+// progressOf parses the argument of $/progress: {"token": N, "value": V}. The tokens that we send are numbers.
+func progressOf(argument document) (token uint64, value document, ok bool) {
+	t, v := tokenAnd(argument, "value")
+	token = seqOf(t)
+	return token, v, token != 0 && v != nil
+}
+
+// creditOf parses the argument of $/credit: {"token": T, "parts": N}.
+func creditOf(argument document) (token string, parts int, ok bool) {
+	t, n := tokenAnd(argument, "parts")
+	parts = countOf(n)
+	return string(t), parts, t != nil && parts > 0
+}
+
+// countOf returns a number of things that is greater than 0, or 0 for anything else. One that an int cannot hold is the
+// largest that it can.
+func countOf(b []byte) int {
+	n, err := strconv.ParseFloat(string(b), 64)
+	switch {
+	case err != nil || n < 1:
+		return 0
+	case n >= math.MaxInt:
+		return math.MaxInt
+	}
+	return int(n)
 }
 
 func (c *jsonCodec) parseResponse(p *jsonParsed, e *jsonEnvelope) {
@@ -420,6 +450,9 @@ func appendMessage(dst []byte, m *message, body any) (_ []byte, err error) {
 		dst = append(append(dst, `"method":"`+progressMethod+`","params":{"token":`...), m.parts...)
 		dst, err = appendBody(append(dst, `,"value":`...), body)
 		dst = append(dst, '}')
+	case credit:
+		dst = append(append(dst, `"method":"`+creditMethod+`","params":{"token":`...), m.parts...)
+		dst = append(strconv.AppendInt(append(dst, `,"parts":`...), int64(m.credit), 10), '}')
 	default:
 		if m.kind == request {
 			dst = append(appendID(append(dst, `"id":`...), m.id), ',')
@@ -439,6 +472,9 @@ func appendMessage(dst []byte, m *message, body any) (_ []byte, err error) {
 		}
 		if m.parts != "" {
 			dst = append(append(dst, `,"parts":`...), m.parts...)
+		}
+		if m.credit > 0 {
+			dst = strconv.AppendInt(append(dst, `,"window":`...), int64(m.credit), 10)
 		}
 		if m.passage != nil {
 			dst = m.passage.append(dst)

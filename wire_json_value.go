@@ -328,3 +328,12 @@ func appendJSONFloat(dst []byte, v float64) []byte {
 func appendJSONBytes(dst, b []byte) []byte {
 	return append(base64.StdEncoding.AppendEncode(append(dst, '"'), b), '"')
 }
+
+// documentOf returns a Go value as JSON. An error means that the value has no JSON form.
+func documentOf(v any) (document, error) {
+	if d, is := v.(document); is {
+		return d, nil
+	}
+	b, err := appendBody(nil, v)
+	return b, err
+}

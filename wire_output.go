@@ -17,11 +17,12 @@ import (
 const (
 	outputKeep = 8 << 10   // a larger buffer is given back once it has been written
 	outputFull = 256 << 10 // while more bytes than this are unwritten, append blocks
+	outputMost = 1 << 20   // of what must be said by who cannot wait: the answers of providers, a cancellation
 )
 
 // An output collects whole messages and writes them with as few system calls as possible.
 type output struct {
-	dst     patientWriter
+	dst     *patientWriter
 	account *account
 	broken  func() // called once, by whoever writes, when a write fails; may be nil
 
@@ -29,6 +30,7 @@ type output struct {
 	written *sync.Cond
 	buf     []byte // what was appended and is not being written
 	told    int    // bytes of buf that the account knows of
+	urgent  bool   // buf has more than the parts of answers
 	spare   []byte // the buffer that is not in use
 	large   bool   // the last write was longer than outputKeep
 	writing bool   // some goroutine writes, or has claimed it
@@ -40,8 +42,8 @@ type output struct {
 	cause   error  // of err; set before broken is called, so that whom that stops finds out why
 }
 
-func newOutput(dst io.Writer, limit time.Duration, a *account) *output {
-	o := &output{dst: newPatientWriter(dst, limit), account: a}
+func newOutput(dst io.Writer, l *limits, a *account) *output {
+	o := &output{dst: newPatientWriter(dst, l), account: a}
 	o.written = sync.NewCond(&o.mu)
 	return o
 }
@@ -98,6 +100,12 @@ func (o *output) addLocked(c codec, m *message, body any) error {
 	}
 	if o.buf == nil && o.large {
 		o.buf = borrow(inputLarge)
+	}
+	if m.kind != progress && m.kind != alive {
+		o.urgent = true
+		if o.writing {
+			o.dst.hurry()
+		}
 	}
 	b, err := c.write(o.buf, m, body)
 	if o.buf = b; len(b)-o.told >= accountStep {
@@ -218,6 +226,8 @@ func (o *output) nextLocked() bool {
 	case len(o.buf) > 0 && o.err == nil:
 		o.batch, o.owed, o.sent = o.buf, o.told, 0
 		o.buf, o.spare, o.told = o.spare[:0], nil, 0
+		o.dst.begin(o.urgent)
+		o.urgent = false
 	default:
 		o.writing = false
 		if o.err != nil {
@@ -268,22 +278,61 @@ func (a *account) hold(n int) {
 func (a *account) release(n int) { a.hold(-n) }
 
 // A patientWriter allows the limit for each part of a write: a peer that reads slowly is served, one that does not read
-// is given up.
+// is given up. While nothing but the parts of answers waits for a peer, that may take longer.
 type patientWriter struct {
 	dst    io.Writer
-	atOnce tryWriter                                      // dst, where it can be written to without blocking; nil before the first try
-	conn   interface{ SetWriteDeadline(time.Time) error } // nil where dst has no deadlines
-	limit  time.Duration                                  // on the time that one part may take
-	armed  time.Time                                      // when the write deadline was set
+	atOnce tryWriter // dst, where it can be written to without blocking; nil before the first try
+	conn   deadliner // nil where dst has no deadlines
+	limits *limits
+
+	mu    sync.Mutex
+	calm  bool      // nothing urgent is being written
+	armed time.Time // when the write deadline was set
 }
+
+// A deadliner is what has a write deadline.
+type deadliner interface{ SetWriteDeadline(time.Time) error }
 
 // patientPart is how many bytes are written under one deadline: with a limit of 10 s a peer has to read 26 KB/s.
 const patientPart = 256 << 10
 
-func newPatientWriter(dst io.Writer, limit time.Duration) patientWriter {
-	w := patientWriter{dst: dst, limit: limit}
-	w.conn, _ = dst.(interface{ SetWriteDeadline(time.Time) error })
+func newPatientWriter(dst io.Writer, l *limits) *patientWriter {
+	w := &patientWriter{dst: dst, limits: l}
+	w.conn, _ = dst.(deadliner)
 	return w
+}
+
+// begin says whether what is written from now on is urgent.
+func (w *patientWriter) begin(urgent bool) {
+	if below, ok := w.dst.(interface{ begin(urgent bool) }); ok {
+		below.begin(urgent)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.calm == urgent {
+		w.calm, w.armed = !urgent, time.Time{}
+	}
+}
+
+// hurry says, while somebody writes, that something urgent waits behind that.
+func (w *patientWriter) hurry() {
+	if below, ok := w.dst.(interface{ hurry() }); ok {
+		below.hurry()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.calm {
+		w.calm, w.armed = false, time.Time{}
+		w.renewLocked() // it holds for the write that blocks, too
+	}
+}
+
+// limitLocked returns the limit in force, and its name.
+func (w *patientWriter) limitLocked() (time.Duration, string) {
+	if w.calm {
+		return w.limits.StreamIdle, "stream_idle"
+	}
+	return w.limits.Write, "write"
 }
 
 // try writes as much of b as the peer has room for, without blocking.
@@ -347,12 +396,30 @@ func (w *descriptorWriter) try(b []byte) (int, error) {
 
 // renew renews the deadline after a tenth of the limit, not for each write: setting one costs as much as a small call.
 func (w *patientWriter) renew() error {
+	if w.conn == nil {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.renewLocked()
+}
+
+func (w *patientWriter) renewLocked() error {
 	now := time.Now()
-	if w.conn == nil || now.Sub(w.armed) <= w.limit/10 {
+	limit, _ := w.limitLocked()
+	if w.conn == nil || now.Sub(w.armed) <= limit/10 {
 		return nil
 	}
 	w.armed = now
-	return w.conn.SetWriteDeadline(now.Add(w.limit))
+	return w.conn.SetWriteDeadline(now.Add(limit))
+}
+
+// gaveUp is the error of a write that has taken too long.
+func (w *patientWriter) gaveUp(err error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	limit, name := w.limitLocked()
+	return fmt.Errorf("the peer did not read for %v (limit %s): %w", limit, name, err)
 }
 
 // Write writes all of b.
@@ -367,7 +434,7 @@ func (w *patientWriter) Write(b []byte) (n int, err error) {
 		part, err := w.dst.Write(b[n:min(len(b), n+patientPart)])
 		n += part
 		if isTimeout(err) {
-			return n, fmt.Errorf("the peer did not read for %v (limit write): %w", w.limit, err)
+			return n, w.gaveUp(err)
 		}
 		if err != nil {
 			return n, err

@@ -1,0 +1,214 @@
+package main
+
+// This file owns streams: the parts of an answer on their way from a provider to the caller. What the caller has no room
+// for waits here, and the provider hears how much has been taken; one that sends more than it may is stopped. Nothing
+// waits here for a method that runs in this process: it waits itself, in sendPart.
+
+import (
+	"encoding/binary"
+	"sync"
+)
+
+// A stream is the parts of the answer to one call that a provider has. It never holds up who adds a part, the reader of
+// the provider's connection: others wait for their answers there.
+type stream struct {
+	c      *call
+	window int             // bytes of parts that the provider may send ahead
+	credit func(parts int) // tells the provider how many parts have been taken in all; nil for one that does not want to know
+
+	mu     sync.Mutex
+	queue  []byte // what waits, oldest first: each value behind its length, since a slice for each would be larger than it
+	held   int    // bytes of the values that wait, and of the one that the caller is being given
+	moving bool   // a goroutine gives the caller what waits
+	over   bool   // no parts are taken any more
+	end    func() // answers the call; set if the provider has answered and parts still wait
+	taken  int    // parts that the caller has taken
+	untold int    // bytes of those that the provider has not been told of
+}
+
+// add takes the next part from the provider. It never blocks, and keeps nothing of value. An error ends the call.
+func (s *stream) add(value document) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.over:
+		return s.c.overBy()
+	case !s.moving:
+		sent, err := s.c.from.part(s.c, value)
+		if sent {
+			s.takenLocked(len(value))
+		}
+		if sent || err != nil {
+			return err
+		}
+	case s.held+len(value) > 2*s.window:
+		s.over = true
+		return busy("stream_window", int64(s.window), "the provider of "+s.c.method+" sends parts faster than they are read; it has to wait for $/credit")
+	}
+	s.queue = append(binary.AppendUvarint(s.queue, uint64(len(value))), value...)
+	s.held += len(value)
+	if !s.moving {
+		s.moving = true
+		go s.move() // until nothing waits or the call is over
+	}
+	return nil
+}
+
+// finish calls end, which answers the call, once the caller has all parts.
+func (s *stream) finish(end func()) {
+	s.mu.Lock()
+	if s.moving {
+		s.end = end
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	end()
+}
+
+// move gives the caller what waits for it.
+func (s *stream) move() {
+	for {
+		value, end := s.next()
+		if value == nil {
+			if end != nil {
+				end()
+			}
+			return
+		}
+		if err := s.c.deliver(value); err != nil {
+			s.drop()
+			s.c.fail(err)
+			return
+		}
+		s.mu.Lock()
+		s.held -= len(value)
+		s.takenLocked(len(value))
+		s.mu.Unlock()
+	}
+}
+
+// next returns the part that has waited longest; if none waits, what is to be done now that all have been taken.
+func (s *stream) next() (value document, end func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 {
+		s.moving, s.queue = false, nil
+		s.tellLocked()
+		return nil, s.end
+	}
+	size, n := binary.Uvarint(s.queue)
+	at := n + int(size)
+	value, s.queue = document(s.queue[n:at:at]), s.queue[at:]
+	return value, nil
+}
+
+// drop forgets what waits, since nobody takes it any more.
+func (s *stream) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over, s.queue, s.held = true, nil, 0
+}
+
+// takenLocked notes that the caller has taken a part of n bytes.
+func (s *stream) takenLocked(n int) {
+	s.taken++
+	if s.untold += n; s.untold >= s.window/4 {
+		s.tellLocked()
+	}
+}
+
+// tell tells the provider what has been taken since it was told last.
+func (s *stream) tell() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tellLocked()
+}
+
+func (s *stream) tellLocked() {
+	if s.untold > 0 && s.credit != nil {
+		s.credit(s.taken)
+	}
+	s.untold = 0
+}
+
+// A flow bounds the parts that a caller has been sent and has not acknowledged. A nil flow bounds nothing: then the caller
+// acknowledges nothing, and has taken what it has read.
+type flow struct {
+	window int
+	room   chan struct{} // holds one: parts have been acknowledged
+
+	mu      sync.Mutex
+	sizes   []byte // of the parts that have been sent and not acknowledged, oldest first, each as a uvarint
+	unread  int    // their bytes
+	sent    int    // parts
+	heard   int    // parts that have been acknowledged
+	blocked bool   // there was no room for a part
+}
+
+func newFlow(window, most int) *flow {
+	if window == 0 {
+		return nil
+	}
+	return &flow{window: min(window, most), room: make(chan struct{}, 1)}
+}
+
+// take reserves room for a part of n bytes. There always is some if every part has been acknowledged.
+func (f *flow) take(n int) bool {
+	if f == nil {
+		return true
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.blocked = f.unread > 0 && f.unread+n > f.window; f.blocked {
+		return false
+	}
+	f.sizes = binary.AppendUvarint(f.sizes, uint64(n))
+	f.unread += n
+	f.sent++
+	return true
+}
+
+// putBack returns the room of the last part, of n bytes, which was not sent after all.
+func (f *flow) putBack(n int) {
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sent--
+	if f.heard > f.sent { // it has been acknowledged all the same
+		f.heard = f.sent
+		return
+	}
+	f.sizes = f.sizes[:len(f.sizes)-len(binary.AppendUvarint(nil, uint64(n)))]
+	f.unread -= n
+}
+
+// heardOf notes that the caller has acknowledged n parts in all. A number that is lower than the last one was overtaken, and
+// there can be none of parts that have not been sent.
+func (f *flow) heardOf(n int) {
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for n = min(n, f.sent); f.heard < n; f.heard++ {
+		size, width := binary.Uvarint(f.sizes)
+		f.sizes, f.unread = f.sizes[width:], f.unread-int(size)
+	}
+	select {
+	case f.room <- struct{}{}:
+	default:
+	}
+}
+
+// isBlocked reports whether the last part had no room here.
+func (f *flow) isBlocked() bool {
+	if f == nil {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.blocked
+}

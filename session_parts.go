@@ -1,0 +1,138 @@
+package main
+
+// This file owns the parts of answers on the wire: those that go to the peer for its calls, those that come from it for
+// ours, and the acknowledgements of both. What waits for a caller to take it is in rpc_stream.go.
+
+import (
+	"net"
+	"strconv"
+	"time"
+)
+
+// part implements responder. What a method of this process sends goes at once; a provider may have sent more, which then
+// shares the write.
+func (s *session) part(c *call, value document) (sent bool, err error) {
+	sent, err = c.inTurn(func() (bool, error) {
+		if !c.flow.take(len(value)) {
+			return false, nil
+		}
+		m := message{kind: progress, method: c.method, parts: c.parts}
+		sent, err := s.out.offer(s.codec, &m, value, outputFull)
+		if !sent || err != nil {
+			c.flow.putBack(len(value))
+		}
+		return sent && err == nil, err
+	})
+	if sent {
+		s.flushSoon(c.m.forward != nil)
+	}
+	return sent, err
+}
+
+// awaitRoom implements responder.
+func (s *session) awaitRoom(c *call) error {
+	if c.flow.isBlocked() {
+		idle := time.NewTimer(s.limits.StreamIdle)
+		defer idle.Stop()
+		select {
+		case <-c.flow.room:
+			return nil
+		case <-c.Done():
+			return c.overBy()
+		case <-idle.C:
+			return busy("stream_idle", s.limits.StreamIdle.Milliseconds(), "no part of the answer was acknowledged for too long")
+		}
+	}
+	if !s.until(c, s.out.makeRoom) {
+		return net.ErrClosed
+	}
+	if c.Err() != nil {
+		return c.overBy()
+	}
+	return nil
+}
+
+// takeCredit notes that the peer has taken parts of an answer to it, as the argument of a $/credit says.
+func (s *session) takeCredit(argument document) {
+	token, parts, ok := creditOf(argument)
+	if !ok {
+		return
+	}
+	s.mu.Lock()
+	var flow *flow
+	for c := range s.state.theirs {
+		if c.parts != "" && sameID(c.parts, token) {
+			flow = c.flow
+		}
+	}
+	s.mu.Unlock()
+	flow.heardOf(parts)
+}
+
+// newStream returns the stream of the parts of the answer to c, which has our number seq at the peer. heeded says that the
+// peer heeds acknowledgements.
+func (s *session) newStream(c *call, seq uint64, heeded bool) *stream {
+	st := &stream{c: c, window: s.limits.StreamWindow}
+	if heeded {
+		m := message{kind: credit, parts: strconv.FormatUint(seq, 10)}
+		st.credit = func(parts int) {
+			m := m
+			m.credit = parts
+			if sent, err := s.out.offer(s.codec, &m, nil, s.limits.MaxMessage+outputMost); sent && err == nil {
+				s.flushAside()
+			}
+		}
+	}
+	return st
+}
+
+// acknowledge tells the peer which parts of its answers to us have been taken, before we wait for more of them.
+func (s *session) acknowledge() {
+	if !s.credits.Swap(false) {
+		return
+	}
+	s.mu.Lock()
+	var streams []*stream
+	for _, a := range s.state.ours {
+		if a.stream != nil {
+			streams = append(streams, a.stream)
+		}
+	}
+	s.mu.Unlock()
+	for _, st := range streams {
+		st.tell()
+	}
+}
+
+// takePart gives a part of an answer, which is the argument of a $/progress, to the call that it belongs to.
+func (s *session) takePart(argument document) {
+	token, value, ok := progressOf(argument)
+	if !ok {
+		return
+	}
+	var to *stream
+	var full chan struct{}
+	s.update(func(st *sessionState) {
+		switch a := st.ours[token]; {
+		case a == nil:
+		case a.stream != nil:
+			to = a.stream
+		case a.part != nil:
+			a.parts, a.waiting = append(a.parts, value), a.waiting+len(value)
+			if a.waiting > s.limits.StreamWindow {
+				full = a.room
+			}
+			st.wake(a)
+		}
+	})
+	switch {
+	case full != nil: // the peer is not read until they have been handled
+		<-full
+	case to != nil:
+		if err := to.add(value); err != nil {
+			to.c.fail(err)
+		} else if to.credit != nil {
+			s.credits.Store(true)
+		}
+	}
+}
