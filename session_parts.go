@@ -74,10 +74,9 @@ func (s *session) takeCredit(argument document) {
 func (s *session) newStream(c *call, seq uint64, heeded bool) *stream {
 	st := &stream{c: c, window: s.limits.StreamWindow}
 	if heeded {
-		m := message{kind: credit, parts: strconv.FormatUint(seq, 10)}
+		token := strconv.FormatUint(seq, 10)
 		st.credit = func(parts int) {
-			m := m
-			m.credit = parts
+			m := message{kind: credit, parts: token, credit: parts}
 			if sent, err := s.out.offer(s.codec, &m, nil, s.limits.MaxMessage+outputMost); sent && err == nil {
 				s.flushAside()
 			}
