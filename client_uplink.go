@@ -137,6 +137,7 @@ func (u *uplink) connect() (*client, error) {
 		return nil, faultf(codeApplication, "a daemon is called here over JSON-RPC alone").withHint("name a unix, npipe or tcp endpoint, without ?proto=")
 	}
 	to.session.isDaemon = true
+	to.session.in.flush = to.session.flush // acknowledges parts
 	to.session.readSteadily()
 	return to, nil
 }

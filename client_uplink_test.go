@@ -85,9 +85,10 @@ func TestUplinkPassesEverythingOn(t *testing.T) {
 		}
 	}
 	send(t, c, `{"jsonrpc":"2.0","id":"a","method":"Far.Say","params":[{"b":1.10,"a":"\u00e4"}],"parts":"t","timeout":3600000}`)
-	next(provider, `"id":1,"method":"Far.Say","params":[{"b":1.10,"a":"\u00e4"}],"timeout":3`)
+	next(provider, `"id":1,"method":"Far.Say","params":[{"b":1.10,"a":"\u00e4"}],"timeout":3`) // and further down "parts":1,"window":1048576
 	send(t, provider, `{"jsonrpc":"2.0","method":"$/progress","params":{"token":1,"value":0.50}}`)
 	next(c, `"method":"$/progress","params":{"token":"t","value":0.50}`)
+	next(provider, `"method":"$/credit","params":{"token":1,"parts":1}`)
 	send(t, provider, `{"jsonrpc":"2.0","id":1,"result":{"z":1e400}}`)
 	next(c, `{"jsonrpc":"2.0","id":"a","result":{"z":1e400}}`)
 	send(t, c, `{"jsonrpc":"2.0","id":"b","method":"Far.Say"}`)

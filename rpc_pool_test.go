@@ -294,6 +294,88 @@ func TestPartsComeInOrderBeforeTheAnswer(t *testing.T) {
 	}
 }
 
+// A caller that gives a window is sent no more than that before it acknowledges, and is answered otherwise meanwhile; the
+// provider hears what has been taken.
+func TestCreditBoundsWhatIsOnTheWay(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	provider, c := rawDial(t, s.endpoints[0]), rawDial(t, s.endpoints[0])
+	defer provider.Close()
+	defer c.Close()
+	registration(t, provider, `{"methods":["Far.Say","Far.Other"],"extensions":["parts"]}`)
+	wantLine := func(conn net.Conn, want string) {
+		t.Helper()
+		if got := strings.TrimSpace(readLine(t, conn)); got != `{"jsonrpc":"2.0",`+want+`}` {
+			t.Fatalf("there comes %s; want %s", got, want)
+		}
+	}
+	part := func(token, value string) string {
+		return `"method":"$/progress","params":{"token":` + token + `,"value":` + value + `}`
+	}
+	send(t, c, `{"jsonrpc":"2.0","id":1,"method":"Far.Say","parts":"t","window":10}`)
+	wantLine(provider, `"id":1,"method":"Far.Say","parts":1,"window":1048576`)
+	for _, value := range []string{`"longer than the window"`, `"12345"`, `6`, `7`} {
+		send(t, provider, `{"jsonrpc":"2.0",`+part("1", value)+`}`)
+	}
+	wantLine(c, part(`"t"`, `"longer than the window"`))
+	wantLine(provider, `"method":"$/credit","params":{"token":1,"parts":1}`)
+	send(t, provider, `{"jsonrpc":"2.0","id":1,"result":"done"}`)
+	send(t, c, `{"jsonrpc":"2.0","id":2,"method":"Far.Other"}`)
+	wantLine(provider, `"id":2,"method":"Far.Other"`)
+	send(t, provider, `{"jsonrpc":"2.0","id":2,"result":true}`)
+	wantLine(c, `"id":2,"result":true`) // no part has come in between
+	for _, credit := range []string{`"token":"other","parts":9`, `"token":"t","parts":-1`, `"token":"t","parts":"2"`, `"parts":2`} {
+		send(t, c, `{"jsonrpc":"2.0","method":"$/credit","params":{`+credit+`}}`)
+	}
+	send(t, c, `{"jsonrpc":"2.0","id":3,"method":"Echo.Say","params":["nothing moves"]}`)
+	wantLine(c, `"id":3,"result":"nothing moves"`)
+	send(t, c, `{"jsonrpc":"2.0","method":"$/credit","params":{"token":"t","parts":1}}`)
+	wantLine(c, part(`"t"`, `"12345"`))
+	wantLine(c, part(`"t"`, `6`))
+	wantLine(c, part(`"t"`, `7`))
+	wantLine(c, `"id":1,"result":"done"`)
+	// More is acknowledged than was sent, and then less: both are as good as what is.
+	send(t, c, `{"jsonrpc":"2.0","id":4,"method":"Far.Say","parts":0.5,"window":1}`)
+	wantLine(provider, `"id":3,"method":"Far.Say","parts":3,"window":1048576`)
+	for value := range 3 {
+		send(t, provider, `{"jsonrpc":"2.0",`+part("3", fmt.Sprint(value))+`}`)
+		wantLine(c, part("0.5", fmt.Sprint(value)))
+		for _, parts := range []int{1000 * (value + 1), 1} {
+			send(t, c, fmt.Sprintf(`{"jsonrpc":"2.0","method":"$/credit","params":{"token":5e-1,"parts":%d}}`, parts))
+		}
+	}
+	send(t, c, `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":4}}`)
+	wantLine(c, `"id":4,"error":{"code":-32800,"message":"cancelled"}`)
+}
+
+// A provider that does not wait for credit has its stream ended, and goes on otherwise.
+func TestProviderThatIgnoresTheWindow(t *testing.T) {
+	s := startServerWith(t, func(l *limits) { l.StreamWindow = 10 << 10 }, localEndpoint(t))
+	provider, c := rawDial(t, s.endpoints[0]), rawDial(t, s.endpoints[0])
+	defer provider.Close()
+	defer c.Close()
+	registration(t, provider, `{"methods":["Far.Say"],"extensions":["parts"]}`)
+	send(t, c, `{"jsonrpc":"2.0","id":"a","method":"Far.Say","parts":1,"window":1}`)
+	readLine(t, provider)
+	part := `{"jsonrpc":"2.0","method":"$/progress","params":{"token":1,"value":"` + strings.Repeat("a", 1000) + `"}}`
+	for range 30 {
+		send(t, provider, part)
+	}
+	readLine(t, c) // the first part
+	if got := readLine(t, c); !strings.Contains(got, `"id":"a","error":{"code":-32002,`) || !strings.Contains(got, "$/credit") || !strings.Contains(got, `"limit":"stream_window"`) {
+		t.Errorf("there comes %s; want an error that names the limit", got)
+	}
+	for got := ""; !strings.Contains(got, `"$/cancelRequest","params":{"id":1}`); {
+		got = readLine(t, provider)
+	}
+	send(t, provider, part)
+	send(t, provider, `{"jsonrpc":"2.0","id":1,"result":null}`)
+	send(t, c, `{"jsonrpc":"2.0","id":"b","method":"Far.Say"}`)
+	send(t, provider, `{"jsonrpc":"2.0","id":2,"result":"well"}`)
+	if got := readLine(t, c); !strings.Contains(got, `"id":"b","result":"well"`) {
+		t.Errorf("there comes %s; want the next answer", got)
+	}
+}
+
 func TestPlainBodyHasNoParts(t *testing.T) {
 	p := provide(t, mustParse(t, "http://127.0.0.1:0?auth=none"))
 	got := post(t, p.endpoints[0], "/rpc", "", `{"jsonrpc":"2.0","id":1,"method":"Far.Count","params":[3],"parts":7}`)

@@ -58,7 +58,7 @@ func (s *stream) add(value document) error {
 func (s *stream) finish(end func()) {
 	s.mu.Lock()
 	if s.moving {
-		s.end = end
+		s.end, s.credit = end, nil // nobody waits for acknowledgements any more
 		s.mu.Unlock()
 		return
 	}
