@@ -298,9 +298,11 @@ limits.max_connections  1024                   default
 limits.max_methods      1000                   default
 limits.max_hops         16                     default
 limits.max_waiting      1024                   default
+limits.stream_window    1MiB                   default
 limits.first_bytes      5s                     default
 limits.message          30s                    default
 limits.write            10s                    default
+limits.stream_idle      5m                     default
 limits.half_close       2s                     default
 limits.drain            1h30m                  c.toml:3
 limits.max_call         0s                     default

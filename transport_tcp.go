@@ -81,16 +81,16 @@ func inheritsTCP(e endpoint, l net.Listener) (net.Listener, error) {
 // checkTCP refuses what can never be served. The name of a host may have another address by tomorrow, so it is not
 // looked up.
 func checkTCP(e endpoint) error {
-	if !e.NoAuth {
-		return usagef("cannot listen on %s: callers there cannot prove yet who they are", e).
-			withHint("use the local endpoint, or let every program on this machine call: %s", e.withNoAuth())
-	}
 	host, _, err := net.SplitHostPort(e.Host)
 	if err != nil {
 		return usagef("cannot listen on %s: %w", e, err)
 	}
 	if addr, err := netip.ParseAddr(host); err == nil && !addr.Unmap().IsLoopback() {
 		return openToOthers(e, addr)
+	}
+	if !e.NoAuth {
+		return usagef("cannot listen on %s: callers there cannot prove yet who they are", e).
+			withHint("use the local endpoint, or let every program on this machine call: %s", e.withNoAuth())
 	}
 	return nil
 }
