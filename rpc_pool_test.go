@@ -344,7 +344,7 @@ func TestCreditBoundsWhatIsOnTheWay(t *testing.T) {
 		}
 	}
 	send(t, c, `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":4}}`)
-	wantLine(c, `"id":4,"error":{"code":-32800,"message":"cancelled"}`)
+	wantLine(c, `"id":4,"error":{"code":-32800,"message":"the call was cancelled"}`)
 }
 
 // A provider that does not wait for credit has its stream ended, and goes on otherwise.
@@ -364,12 +364,11 @@ func TestProviderThatIgnoresTheWindow(t *testing.T) {
 	if got := readLine(t, c); !strings.Contains(got, `"id":"a","error":{"code":-32002,`) || !strings.Contains(got, "$/credit") || !strings.Contains(got, `"limit":"stream_window"`) {
 		t.Errorf("there comes %s; want an error that names the limit", got)
 	}
-	for got := ""; !strings.Contains(got, `"$/cancelRequest","params":{"id":1}`); {
-		got = readLine(t, provider)
-	}
+	readLineWith(t, provider, `"$/cancelRequest","params":{"id":1}`)
 	send(t, provider, part)
 	send(t, provider, `{"jsonrpc":"2.0","id":1,"result":null}`)
 	send(t, c, `{"jsonrpc":"2.0","id":"b","method":"Far.Say"}`)
+	readLineWith(t, provider, `"id":2,"method":"Far.Say"`)
 	send(t, provider, `{"jsonrpc":"2.0","id":2,"result":"well"}`)
 	if got := readLine(t, c); !strings.Contains(got, `"id":"b","result":"well"`) {
 		t.Errorf("there comes %s; want the next answer", got)
