@@ -21,6 +21,9 @@ type caller interface {
 	// call calls a method and decodes its result into result, a pointer, or drops it if result is nil. A fault of the
 	// daemon is returned unchanged. If ctx ends first, the call is withdrawn.
 	call(ctx context.Context, name string, arg, result any) error
+	// askParts is call for an answer in parts: part gets them in order before askParts returns, and its error ends the
+	// call. A protocol without parts is an error.
+	askParts(ctx context.Context, name string, arg, result any, part func(document) error) error
 	close() error
 }
 
@@ -84,6 +87,21 @@ func (c *client) call(ctx context.Context, name string, arg, result any) error {
 		return c.callGob(ctx, name, arg, result)
 	}
 	return c.session.ask(ctx, name, arg, result, nil)
+}
+
+// askParts implements caller.
+func (c *client) askParts(ctx context.Context, name string, arg, result any, part func(document) error) error {
+	if !hasParts(c.endpoint) {
+		return noParts(c.endpoint)
+	}
+	return c.session.ask(ctx, name, arg, result, part)
+}
+
+// hasParts reports whether what is spoken at e has answers in parts.
+func hasParts(e endpoint) bool { return e.Proto != protoGob && e.Proto != protoEcho }
+
+func noParts(e endpoint) *fault {
+	return usagef("there are no answers in parts at %s: its protocol has none", e).withHint("take ?proto=%s off the endpoint, or ask for the whole answer", e.Proto)
 }
 
 // A host is a client that is called over its connection as well.

@@ -10,10 +10,11 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
-// A webClient is a caller that posts JSON-RPC.
+// A webClient is a caller that posts JSON-RPC. An answer in parts comes as JSON lines.
 type webClient struct {
 	endpoint endpoint
 	http     http.Client
@@ -29,12 +30,27 @@ func newWebClient(e endpoint, o dialOptions) *webClient {
 	return &webClient{endpoint: e, limits: o.limits, log: o.log, http: http.Client{Transport: &http.Transport{DialContext: dialer, DisableCompression: true}}}
 }
 
+// call implements caller.
 func (c *webClient) call(ctx context.Context, name string, arg, result any) error {
 	if c.endpoint.Proto == protoEcho {
 		return c.echo(ctx, name, arg, result)
 	}
+	return c.ask(ctx, &message{kind: request, id: callID{seq: ownID}, method: name}, jsonType, arg, result, nil)
+}
+
+// askParts implements caller.
+func (c *webClient) askParts(ctx context.Context, name string, arg, result any, part func(document) error) error {
+	if !hasParts(c.endpoint) {
+		return noParts(c.endpoint)
+	}
+	m := &message{kind: request, id: callID{seq: ownID}, method: name, parts: strconv.Itoa(ownID)}
+	return c.ask(ctx, m, lineType+", "+jsonType, arg, result, part)
+}
+
+// ask posts a request. accept has the types that the answer may be of.
+func (c *webClient) ask(ctx context.Context, m *message, accept string, arg, result any, part func(document) error) error {
 	writer := newJSONCodec(newInput(bytes.NewReader(nil), c.limits), c.limits, framingValue)
-	body, err := writer.write(nil, &message{kind: request, id: callID{seq: ownID}, method: name}, arg)
+	body, err := writer.write(nil, m, arg)
 	if err != nil {
 		return err
 	}
@@ -47,13 +63,13 @@ func (c *webClient) call(ctx context.Context, name string, arg, result any) erro
 		return err
 	}
 	r.Header.Set("Content-Type", jsonType)
-	r.Header.Set("Accept", jsonType)
+	r.Header.Set("Accept", accept)
 	answer, err := c.http.Do(r)
 	if err != nil {
 		return c.explain(err)
 	}
-	defer answer.Body.Close()
-	return c.decode(answer, result)
+	defer answer.Body.Close() // before its end, that withdraws the call
+	return c.decode(answer, result, part)
 }
 
 // echo gets the text as a path and returns the answer verbatim. An endpoint with proto=echo answers with the URL.
@@ -85,12 +101,13 @@ func (c *webClient) wrong(answer *http.Response) *fault {
 	return faultf(codeWrongProtocol, "what answers at %s is not ipcd: HTTP status %s", c.endpoint, answer.Status).withHint("see what serves there; -e names another endpoint")
 }
 
-// decode decodes a JSON-RPC response, whatever its status.
-func (c *webClient) decode(answer *http.Response, result any) error {
-	if !isJSONType(mediaType(answer.Header.Get("Content-Type"))) {
+// decode decodes a JSON-RPC response, whatever its status, and the parts before it.
+func (c *webClient) decode(answer *http.Response, result any, part func(document) error) error {
+	if t := mediaType(answer.Header.Get("Content-Type")); !isJSONType(t) && t != lineType {
 		return c.wrong(answer)
 	}
-	reader := newJSONCodec(newInput(&answerBody{src: answer.Body, most: c.limits.MaxMessage}, c.limits), c.limits, framingValue)
+	body := &answerBody{src: answer.Body, most: c.limits.MaxMessage}
+	reader := newJSONCodec(newInput(body, c.limits), c.limits, framingValue)
 	said := false // something that is no answer
 	for {
 		var m message
@@ -105,6 +122,17 @@ func (c *webClient) decode(answer *http.Response, result any) error {
 			return reader.body(result)
 		case errors.As(err, &bad) && bad.m.kind == response && (bad.m.id.seq == ownID || bad.m.id.json == nullID):
 			return c.explain(bad.fault)
+		case err == nil && m.method == progressMethod && part != nil:
+			var argument document
+			if err := reader.body(&argument); err != nil {
+				return c.explain(err)
+			}
+			if token, value, ok := progressOf(argument); ok && token == ownID {
+				if err := part(value); err != nil {
+					return err
+				}
+			}
+			body.read = 0
 		case err == nil || errors.As(err, &bad):
 			said = true
 			c.log.debug("a message that answers no call was ignored", "error", err)
@@ -120,7 +148,7 @@ func (c *webClient) decode(answer *http.Response, result any) error {
 type answerBody struct {
 	src  io.Reader
 	most int // bytes that it may have
-	read int
+	read int // since the last part
 }
 
 // Read implements io.Reader. White space behind an answer that is as long as it may be is not read for.

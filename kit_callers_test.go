@@ -18,6 +18,7 @@ import (
 	"net/textproto"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -100,6 +101,10 @@ func (c stockCaller) call(ctx context.Context, method string, arg, result any) e
 	}
 }
 
+func (c stockCaller) askParts(context.Context, string, any, any, func(document) error) error {
+	return usagef("the standard library has no parts")
+}
+
 func (c stockCaller) close() error { return c.Close() }
 
 var codeInText = regexp.MustCompile(`^(?s)(.*) \(code (-?[0-9]+)\)$`)
@@ -130,6 +135,12 @@ type lineAnswer struct {
 	ID     *int            `json:"id"`
 	Result json.RawMessage `json:"result"`
 	Error  *fault          `json:"error"`
+	Params linePart        `json:"params"`
+}
+
+type linePart struct {
+	Token int             `json:"token"`
+	Value json.RawMessage `json:"value"`
 }
 
 func newLineCaller(t testing.TB, e endpoint, headers bool) *lineCaller {
@@ -151,14 +162,14 @@ func (c *lineCaller) read() {
 		if err != nil {
 			return
 		}
-		if a.ID == nil {
-			continue
-		}
 		c.mu.Lock()
-		w := c.waiting[*a.ID]
-		delete(c.waiting, *a.ID)
-		if w == nil {
-			c.surplus++
+		w := c.waiting[a.Params.Token]
+		if a.ID != nil {
+			w = c.waiting[*a.ID]
+			delete(c.waiting, *a.ID)
+			if w == nil {
+				c.surplus++
+			}
 		}
 		c.mu.Unlock()
 		if w != nil {
@@ -208,11 +219,18 @@ func (c *lineCaller) send(b []byte) error {
 }
 
 func (c *lineCaller) call(ctx context.Context, method string, arg, result any) error {
+	return c.askParts(ctx, method, arg, result, nil)
+}
+
+func (c *lineCaller) askParts(ctx context.Context, method string, arg, result any, part func(document) error) error {
 	c.mu.Lock()
 	c.seq++
 	id, w := c.seq, make(chan lineAnswer, 1)
 	c.waiting[id] = w
 	b, err := requestJSON(ctx, id, method, arg)
+	if part != nil {
+		b = fmt.Appendf(b[:len(b)-1], `,"parts":%d}`, id)
+	}
 	if err == nil {
 		err = c.send(b)
 	}
@@ -221,10 +239,20 @@ func (c *lineCaller) call(ctx context.Context, method string, arg, result any) e
 		return err
 	}
 	withdrawn := ctx.Done()
+	var enough error
 	for {
 		select {
 		case a := <-w:
-			return a.decode(result)
+			switch {
+			case a.ID == nil && enough == nil:
+				if enough = part(document(a.Params.Value)); enough != nil {
+					c.withdraw(id)
+				}
+			case a.ID != nil && enough != nil:
+				return enough
+			case a.ID != nil:
+				return a.decode(result)
+			}
 		case <-c.ended:
 			select {
 			case a := <-w: // it came right before the end
@@ -235,12 +263,16 @@ func (c *lineCaller) call(ctx context.Context, method string, arg, result any) e
 		case <-withdrawn:
 			withdrawn = nil
 			if ctx.Err() == context.Canceled {
-				c.mu.Lock()
-				c.send(fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":%d}}`, id))
-				c.mu.Unlock()
+				c.withdraw(id)
 			}
 		}
 	}
+}
+
+func (c *lineCaller) withdraw(id int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.send(fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":%d}}`, id))
 }
 
 func (a lineAnswer) decode(result any) error {
@@ -290,8 +322,16 @@ func urlOf(e endpoint, path string) string {
 }
 
 func (c postCaller) call(ctx context.Context, method string, arg, result any) error {
+	return c.askParts(ctx, method, arg, result, nil)
+}
+
+// askParts takes parts as events.
+func (c postCaller) askParts(ctx context.Context, method string, arg, result any, part func(document) error) error {
 	path := "/rpc"
 	body, err := requestJSON(context.Background(), 1, method, arg)
+	if part != nil {
+		body = append(body[:len(body)-1], `,"parts":1}`...)
+	}
 	if c.bare {
 		path = "/call/" + method
 		if body, err = nil, nil; arg != nil {
@@ -310,11 +350,17 @@ func (c postCaller) call(ctx context.Context, method string, arg, result any) er
 		r = r.WithContext(context.WithoutCancel(ctx)) // the answer is the daemon's
 	}
 	r.Header.Set("Content-Type", "application/json")
+	if part != nil {
+		r.Header.Set("Accept", eventType)
+	}
 	answer, err := c.http.Do(r)
 	if err != nil {
 		return err
 	}
 	defer answer.Body.Close()
+	if answer.Header.Get("Content-Type") == eventType {
+		return c.events(answer.Body, result, part)
+	}
 	b, err := io.ReadAll(answer.Body)
 	switch {
 	case err != nil:
@@ -335,6 +381,45 @@ func (c postCaller) call(ctx context.Context, method string, arg, result any) er
 		return nil
 	}
 	return json.Unmarshal(b, result)
+}
+
+// events reads an answer that is a stream of events.
+func (c postCaller) events(body io.Reader, result any, part func(document) error) error {
+	lines, kind := bufio.NewReader(body), ""
+	for {
+		line, err := lines.ReadBytes('\n')
+		if err != nil {
+			return err
+		}
+		name, value, _ := strings.Cut(strings.TrimSuffix(string(line), "\n"), ": ")
+		if name == "event" {
+			kind = value
+		}
+		if name != "data" {
+			continue
+		}
+		var a lineAnswer
+		switch one := 1; kind {
+		case "message":
+			err = json.Unmarshal([]byte(value), &a)
+		case "part":
+			a.Params.Value = json.RawMessage(value)
+		case "result":
+			a.ID, a.Result = &one, json.RawMessage(value)
+		case "failure":
+			a.ID = &one
+			err = json.Unmarshal([]byte(value), &a.Error)
+		}
+		if err == nil && a.ID != nil {
+			return a.decode(result)
+		}
+		if err == nil {
+			err = part(document(a.Params.Value))
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 func (c postCaller) close() error {

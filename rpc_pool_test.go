@@ -64,6 +64,15 @@ func (*Far) Count(ctx context.Context, n int, part func(int) error) (int, error)
 	return sum, nil
 }
 
+// Break counts, and then fails.
+func (f *Far) Break(ctx context.Context, n int, part func(int) error) (int, error) {
+	if _, err := f.Count(ctx, n, part); err != nil {
+		return 0, err
+	}
+	_, err := f.Fail(ctx, -7)
+	return 0, err
+}
+
 // Flood sends parts of 64 KiB until nobody wants them.
 func (f *Far) Flood(ctx context.Context) (int, error) {
 	c := ctx.Value(callKey).(*call)
@@ -284,12 +293,27 @@ func TestPartsComeInOrderBeforeTheAnswer(t *testing.T) {
 		{"/call/Far.Count", "2", "event: part\ndata: 0\n\nevent: part\ndata: 1\n\nevent: result\ndata: 1\n\n"},
 		{"/call/Echo.Say", `"a"`, "event: result\ndata: \"a\"\n\n"},
 		{"/call/Far.Fail", "-7", `{"code":-7,"message":"no paper","data":{"tray":2,"size":"A4"}}` + "\n"},
+		{"/call/Far.Break", "1", "event: part\ndata: 0\n\nevent: failure\n" + `data: {"code":-7,"message":"no paper","data":{"tray":2,"size":"A4"}}` + "\n\n"},
 		{"/rpc", `{"jsonrpc":"2.0","id":1,"method":"Far.Count","params":[1],"parts":7}`,
 			`event: message` + "\n" + `data: {"jsonrpc":"2.0","method":"$/progress","params":{"token":7,"value":0}}` + "\n\n" +
 				`event: message` + "\n" + `data: {"jsonrpc":"2.0","id":1,"result":0}` + "\n\n"},
 	} {
 		if got := post(t, p.endpoints[1], row.path, eventType, row.body); got != row.want {
 			t.Errorf("%s with %s is answered with\n%s; want\n%s", row.path, row.body, got, row.want)
+		}
+	}
+	for _, row := range []struct{ path, body, want string }{
+		{"/call/Far.Count", "2", `{"part":0}` + "\n" + `{"part":1}` + "\n" + `{"result":1}` + "\n"},
+		{"/call/Echo.Say", `"a"`, `{"result":"a"}` + "\n"},
+		{"/call/Far.Fail", "-7", `{"code":-7,"message":"no paper","data":{"tray":2,"size":"A4"}}` + "\n"},
+		{"/call/Far.Break", "1", `{"part":0}` + "\n" + `{"error":{"code":-7,"message":"no paper","data":{"tray":2,"size":"A4"}}}` + "\n"},
+		{"/rpc", `{"jsonrpc":"2.0","id":1,"method":"Far.Count","params":[1],"parts":7}`,
+			`{"jsonrpc":"2.0","method":"$/progress","params":{"token":7,"value":0}}` + "\n" + `{"jsonrpc":"2.0","id":1,"result":0}` + "\n"},
+	} {
+		for _, accept := range answerForms[1].types {
+			if got := post(t, p.endpoints[1], row.path, accept, row.body); got != row.want {
+				t.Errorf("%s with %s and Accept: %s is answered with\n%s; want\n%s", row.path, row.body, accept, got, row.want)
+			}
 		}
 	}
 }
@@ -423,33 +447,63 @@ func (f faultsOf) answer(_ *call, _ any, e *fault)          { f <- e }
 func (f faultsOf) part(*call, document) (bool, error)       { return true, nil }
 func (f faultsOf) awaitRoom(*call) error                    { return nil }
 
-func TestPartsForOurOwnClient(t *testing.T) {
-	p := provide(t, localEndpoint(t))
-	c := dialOurs(protoJSON)(t, p.endpoints[0]).(*client)
-	defer c.close()
-	var got []string
-	var sum int
-	err := c.session.ask(context.Background(), "Far.Count", 100, &sum, func(value document) error {
-		got = append(got, string(value))
-		return nil
-	})
-	if err != nil || sum != 4950 || len(got) != 100 || got[99] != "99" {
-		t.Errorf("Far.Count(100) = %d, %v, with %d parts", sum, err, len(got))
+// Every client that there is gets parts by the protocols that carry them, more of them than a message may be long, and
+// whoever has had enough stops the provider. The others say that there are none.
+func TestPartsForEveryClient(t *testing.T) {
+	p := provide(t, localEndpoint(t), mustParse(t, "http://127.0.0.1:0?auth=none"))
+	for _, k := range clientKinds {
+		t.Run(k.name, func(t *testing.T) {
+			c := k.dial(t, p.endpoints[0])
+			defer c.close()
+			if !k.data { // by the same protocols come parts and the data of errors
+				if err := c.askParts(t.Context(), "Far.Count", 3, nil, func(document) error { return nil }); exitCode(err) != exitUsage {
+					t.Errorf("Far.Count = %v; want an error that says that there are no parts", err)
+				}
+				return
+			}
+			var got []string
+			var sum int
+			err := c.askParts(t.Context(), "Far.Count", 100, &sum, func(value document) error {
+				got = append(got, string(value))
+				return nil
+			})
+			if err != nil || sum != 4950 || len(got) != 100 || got[99] != "99" {
+				t.Errorf("Far.Count(100) = %d, %v, with %d parts", sum, err, len(got))
+			}
+			err = c.askParts(t.Context(), "Far.Fail", -7, nil, func(document) error { return nil })
+			if f := (*fault)(nil); !errors.As(err, &f) || f.Code != -7 || len(f.Data) == 0 {
+				t.Errorf("Far.Fail = %v; want its own error", err)
+			}
+			enough, n := errors.New("enough"), 0
+			err = c.askParts(t.Context(), "Far.Flood", nil, nil, func(value document) error {
+				if n += len(value); n > defaultLimits().MaxMessage+1<<20 {
+					return enough
+				}
+				return nil
+			})
+			if err != enough {
+				t.Errorf("a caller that has had enough parts gets %v; want its own error", err)
+			}
+			receive(t, p.far.left)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if err = c.askParts(ctx, "Far.Flood", nil, nil, func(document) error { cancel(); return nil }); err == nil {
+				t.Error("a call that was withdrawn has no error")
+			}
+			receive(t, p.far.left)
+		})
 	}
-	enough := errors.New("enough")
-	err = c.session.ask(context.Background(), "Far.Flood", nil, nil, func(document) error { return enough })
-	if err != enough {
-		t.Errorf("a caller that has had enough parts gets %v; want its own error", err)
-	}
-	receive(t, p.far.left)
 }
 
 func TestAcceptDecidesOnAStream(t *testing.T) {
 	s := startServer(t, "http://127.0.0.1:0?auth=none")
-	const plain, stream = "\"a\"\n", "event: result\ndata: \"a\"\n\n"
+	const plain, stream, lines = "\"a\"\n", "event: result\ndata: \"a\"\n\n", "{\"result\":\"a\"}\n"
 	for accept, want := range map[string]string{
 		"": plain, "*/*": plain, "text/html, application/json": plain, "text/event-stream;q=0, */*": plain, "text/event-stream; q=0.000": plain,
 		"Text/Event-Stream": stream, "application/json, text/event-stream;q=0.5": stream, "text/event-stream; charset=utf-8": stream,
+		"application/jsonl": lines, "Application/X-NDJSON; charset=utf-8": lines, "*/*, application/jsonl;q=0.1": lines,
+		"application/jsonl, text/event-stream": lines, "application/jsonl;q=0.5, text/event-stream": stream, "text/event-stream;Q=0.999, application/x-ndjson": lines,
+		"text/event-stream, application/jsonl": stream, "application/jsonl;q=0, text/event-stream;q=0": plain,
 	} {
 		if got := post(t, s.endpoints[0], "/call/Echo.Say", accept, `"a"`); got != want {
 			t.Errorf("Accept: %s is answered with %q; want %q", accept, got, want)

@@ -1,8 +1,9 @@
 package main
 
-// This file owns what is spoken over HTTP: JSON-RPC by POST, a bare call by POST, server-sent events as their answers,
-// the health check, and the CONNECT with which Go's rpc.DialHTTP begins. A new path is a row of routes, a new header that
-// decides something a row of deciders. The bodies of calls and their answers are in server_http_body.go. See RFC 9110.
+// This file owns what is spoken over HTTP: JSON-RPC by POST, a bare call by POST, events by GET, the health check, and the
+// CONNECT with which Go's rpc.DialHTTP begins. A new path is a row of routes, a new header that decides something a row of
+// deciders. The bodies of calls and their answers are in server_http_body.go, the forms of answers that come bit by bit in
+// server_http_stream.go. See RFC 9110.
 
 import (
 	"bytes"
@@ -402,10 +403,10 @@ func (c *httpConn) rpc(rw http.ResponseWriter, r *http.Request) {
 	body := c.bodyOf(r)
 	in := c.c.newInput(body)
 	defer in.close()
-	stream := c.newEventStream(rw, r)
+	stream := c.newStream(rw, r)
 	framed := framingValue
 	if stream != nil {
-		framed = framingEvent
+		framed = stream.form.messages
 	}
 	watch := &firstFault{codec: newJSONCodec(in, *c.c.limits, framed)}
 	if stream != nil {
@@ -438,10 +439,14 @@ func (c *httpConn) call(rw http.ResponseWriter, r *http.Request) {
 		c.refuse(rw, r, http.StatusBadRequest, f)
 		return
 	}
-	body := c.bodyOf(r)
+	c.bare(rw, r, &bareCodec{method: r.PathValue("method"), timeout: timeout, stream: c.newStream(rw, r)}, c.bodyOf(r))
+}
+
+// bare answers a single call, whose argument is the body.
+func (c *httpConn) bare(rw http.ResponseWriter, r *http.Request, bare *bareCodec, body *requestBody) {
 	in := c.c.newInput(body)
 	defer in.close()
-	bare := &bareCodec{in: in, limits: *c.c.limits, method: r.PathValue("method"), timeout: timeout, stream: c.newEventStream(rw, r)}
+	bare.in, bare.limits = in, *c.c.limits
 	answer, f := c.exchange(r, bare, in, body, bare.stream)
 	if f == nil {
 		f = bare.fault

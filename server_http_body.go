@@ -1,7 +1,7 @@
 package main
 
 // This file owns the body of an HTTP call: how it is read, what its answers are written to, the media types of both, and
-// the codec of a bare call. Its answers are sent together when all are there, or as server-sent events.
+// the codec of a bare call. Its answers are sent together when all are there, or bit by bit: server_http_stream.go.
 
 import (
 	"bytes"
@@ -20,7 +20,7 @@ import (
 
 // exchange runs a session for the duration of one HTTP request, and returns the answers. If the caller goes away, the
 // calls are cancelled. A method that goes on after its call was given up does not delay the answer.
-func (c *httpConn) exchange(r *http.Request, speak codec, in *input, body *requestBody, stream *eventStream) ([]byte, *fault) {
+func (c *httpConn) exchange(r *http.Request, speak codec, in *input, body *requestBody, stream *answerStream) ([]byte, *fault) {
 	dst := io.Writer(&body.answers)
 	if stream != nil {
 		dst = stream
@@ -55,29 +55,6 @@ func (c *httpConn) exchange(r *http.Request, speak codec, in *input, body *reque
 	return body.answers.Bytes(), nil
 }
 
-// An eventStream is the answer to a request whose caller accepts server-sent events: HTML standard, section 9.2. It is
-// nil for an answer that is sent as a whole.
-type eventStream struct {
-	rw     http.ResponseWriter
-	conn   *httpConn
-	status func() int  // the status to begin with; nil for 200
-	begun  atomic.Bool // something is to be sent, so that any later failure has to be an event
-	headed bool        // the header has been sent
-}
-
-const eventType = "text/event-stream"
-
-// aliveEvery is how long a stream may be silent: proxies close what they take for dead after 30 s or more.
-const aliveEvery = 15 * time.Second
-
-// newEventStream returns a stream for the answer to r if its Accept names the type of one, and nil otherwise.
-func (c *httpConn) newEventStream(rw http.ResponseWriter, r *http.Request) *eventStream {
-	if slices.Contains(accepted(r), eventType) {
-		return &eventStream{rw: rw, conn: c}
-	}
-	return nil
-}
-
 const jsonType = "application/json"
 
 // isJSONType reports whether a media type is JSON (MIME Sniffing standard, section 4.6), or one of those that "JSON-RPC
@@ -96,19 +73,25 @@ func mediaType(value string) string {
 	return strings.ToLower(strings.TrimSpace(t))
 }
 
-// accepted returns the media types that the caller takes for an answer, in the caller's order.
+// accepted returns the media types that the caller takes for an answer, the one that it prefers first: RFC 9110, section
+// 12.4.2. Of those with the same weight that is the first.
 func accepted(r *http.Request) (types []string) {
+	weights := map[string]float64{}
 	for item := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
 		_, params, _ := strings.Cut(item, ";")
-		refused := false // RFC 9110, section 12.4.2: a weight of 0
+		weight := 1.0
 		for param := range strings.SplitSeq(params, ";") {
 			name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
-			refused = refused || strings.EqualFold(name, "q") && strings.Trim(value, "0.") == ""
+			if q, err := strconv.ParseFloat(value, 64); err == nil && strings.EqualFold(name, "q") {
+				weight = q
+			}
 		}
-		if !refused {
-			types = append(types, mediaType(item))
+		if t := mediaType(item); weight > 0 && weights[t] == 0 {
+			weights[t] = weight
+			types = append(types, t)
 		}
 	}
+	slices.SortStableFunc(types, func(a, b string) int { return cmp.Compare(weights[b], weights[a]) })
 	return types
 }
 
@@ -133,54 +116,6 @@ func sendJSON(rw http.ResponseWriter, r *http.Request, status int, body []byte) 
 	rw.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	rw.WriteHeader(status)
 	rw.Write(body)
-}
-
-// Write sends events, and before the first one the header. Where net/http means to keep a connection it first takes the
-// rest of the body for itself, up to 256 KiB, and closes it: requests would be lost. (EnableFullDuplex prevents that as
-// well, but net/http then reads the next request from wherever a broken body left off.)
-func (e *eventStream) Write(b []byte) (int, error) {
-	if !e.headed {
-		e.headed = true
-		e.begun.Store(true)
-		e.rw.Header().Set("Content-Type", eventType)
-		e.rw.Header().Set("Cache-Control", "no-store")
-		if e.conn.waiting.Load() { // there is more of the body
-			e.rw.Header().Set("Connection", "close")
-		}
-		if e.status != nil {
-			e.rw.WriteHeader(e.status())
-		}
-	}
-	n, err := e.rw.Write(b)
-	if err == nil {
-		err = http.NewResponseController(e.rw).Flush()
-	}
-	return n, err
-}
-
-// begin and hurry are for the patientWriter below net/http: see there.
-func (e *eventStream) begin(urgent bool) { e.conn.out.begin(urgent) }
-func (e *eventStream) hurry()            { e.conn.out.hurry() }
-
-// await waits until s has answered everything. Meanwhile it sends a comment from time to time to keep the stream
-// open.
-func (e *eventStream) await(s *session) {
-	if e == nil {
-		<-s.answered
-		return
-	}
-	tick := time.NewTicker(aliveEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-s.answered:
-			return
-		case <-tick.C:
-			if s.out.append(s.codec, &message{kind: alive}, nil) == nil {
-				s.out.flush()
-			}
-		}
-	}
 }
 
 // answers collects the answers to one body. The status and the length precede them, so none can be sent before all are
@@ -293,7 +228,7 @@ type bareCodec struct {
 	timeout time.Duration
 	begun   bool
 	fault   *fault // the answer, if it is an error and no stream has begun
-	stream  *eventStream
+	stream  *answerStream
 }
 
 func (c *bareCodec) read(m *message) error {
@@ -342,26 +277,20 @@ func (c *bareCodec) body(v any) error {
 
 func (c *bareCodec) prepare(_ *message, body any) (any, error) { return prepareJSON(body) }
 
-// write appends the bare result. In a stream that is the last event, after those with the parts. A fault is an event
-// named "failure", since EventSource uses "error" itself.
+// write appends the bare result. In a stream it is wrapped, like the parts before it.
 func (c *bareCodec) write(dst []byte, m *message, body any) (b []byte, err error) {
-	name := "result"
-	switch {
-	case m.kind == alive:
+	if m.kind == alive {
 		if c.fault == nil {
 			c.stream.begun.Store(true)
-			dst = append(dst, eventComment...)
+			dst = append(dst, c.stream.form.messages.blank()...)
 		}
 		return dst, nil
-	case m.kind == progress:
-		name = "part"
-	case m.fault != nil:
-		name = "failure"
 	}
-	b = dst
+	around := wrapping{"", "\n"}
 	if c.stream != nil {
-		b = append(append(append(b, "event: "...), name...), "\ndata: "...)
+		around = c.stream.wrap.of(m)
 	}
+	b = append(dst, around.open...)
 	start := len(b)
 	if m.fault != nil {
 		b = appendFault(b, m.fault)
@@ -375,9 +304,8 @@ func (c *bareCodec) write(dst []byte, m *message, body any) (b []byte, err error
 	case m.fault != nil && (c.stream == nil || !c.stream.begun.Load()):
 		c.fault = m.fault
 		return dst, nil
-	case c.stream == nil:
-		return append(b, '\n'), nil
+	case c.stream != nil:
+		c.stream.begun.Store(true)
 	}
-	c.stream.begun.Store(true)
-	return append(b, "\n\n"...), nil
+	return append(b, around.close...), nil
 }

@@ -371,10 +371,7 @@ func (c *jsonCodec) prepare(m *message, body any) (any, error) {
 
 func (c *jsonCodec) write(dst []byte, m *message, body any) (out []byte, err error) {
 	if m.kind == alive {
-		if c.framing == framingEvent {
-			dst = append(dst, eventComment...)
-		}
-		return dst, nil
+		return append(dst, c.framing.blank()...), nil
 	}
 	gathered, _ := m.batch.(*jsonBatch)
 	if gathered == nil || m.kind != response {

@@ -394,8 +394,13 @@ func (c *jsonCodec) wrap(dst, b []byte) []byte {
 // eventMessage begins the event that carries a message.
 const eventMessage = "event: message\ndata: "
 
-// eventComment says that the stream is alive.
-const eventComment = ":\n\n"
+// blank is what says between messages that a stream is alive.
+func (f framing) blank() string {
+	if f == framingEvent {
+		return ":\n\n" // a comment
+	}
+	return "\n"
+}
 
 // end ends a frame that has no length.
 func (c *jsonCodec) end(dst []byte) []byte {

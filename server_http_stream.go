@@ -1,0 +1,129 @@
+package main
+
+// This file owns answers over HTTP that are sent bit by bit: the forms that callers can ask for, and the stream in which one
+// goes. A new form is a row of answerForms.
+
+import (
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	eventType = "text/event-stream"
+	lineType  = "application/jsonl"
+)
+
+// An answerForm is a form in which an answer is sent bit by bit.
+type answerForm struct {
+	types    []string  // the media types by which callers ask for it
+	messages framing   // of JSON-RPC
+	call     wrappings // of a bare call
+}
+
+// answerForms are the forms, the usual one first. In that of events a failure has a name of its own, since EventSource uses
+// "error" itself. See the HTML standard, section 9.2, and jsonlines.org.
+var answerForms = []*answerForm{
+	{[]string{eventType}, framingEvent, wrappings{
+		part:    wrapping{"event: part\ndata: ", "\n\n"},
+		result:  wrapping{"event: result\ndata: ", "\n\n"},
+		failure: wrapping{"event: failure\ndata: ", "\n\n"},
+	}},
+	{[]string{lineType, "application/x-ndjson"}, framingValue, wrappings{
+		part:    wrapping{`{"part":`, "}\n"},
+		result:  wrapping{`{"result":`, "}\n"},
+		failure: wrapping{`{"error":`, "}\n"},
+	}},
+}
+
+// A wrapping is what is sent around a value that is one line of JSON.
+type wrapping struct{ open, close string }
+
+// wrappings are those of the answer to a bare call.
+type wrappings struct{ part, result, failure wrapping }
+
+// of returns the wrapping of what m is.
+func (w *wrappings) of(m *message) wrapping {
+	switch {
+	case m.kind == progress:
+		return w.part
+	case m.fault != nil:
+		return w.failure
+	}
+	return w.result
+}
+
+// An answerStream is an answer that is sent bit by bit. It is nil for one that is sent as a whole.
+type answerStream struct {
+	form   *answerForm
+	named  string     // the media type by which the caller has asked for the form
+	wrap   *wrappings // of a bare call
+	rw     http.ResponseWriter
+	conn   *httpConn
+	status func() int  // the status to begin with; nil for 200
+	begun  atomic.Bool // something is to be sent, so that any later failure has to be a part of it
+	headed bool        // the header has been sent
+}
+
+// aliveEvery is how long a stream may be silent: proxies close what they take for dead after 30 s or more.
+const aliveEvery = 15 * time.Second
+
+// newStream returns a stream for the answer to r if its Accept names the type of one, and nil otherwise.
+func (c *httpConn) newStream(rw http.ResponseWriter, r *http.Request) *answerStream {
+	for _, t := range accepted(r) {
+		for _, form := range answerForms {
+			if slices.Contains(form.types, t) {
+				return &answerStream{form: form, named: t, wrap: &form.call, rw: rw, conn: c}
+			}
+		}
+	}
+	return nil
+}
+
+// Write sends a bit, and before the first one the header. Where net/http means to keep a connection it first takes the
+// rest of the body for itself, up to 256 KiB, and closes it: requests would be lost. (EnableFullDuplex prevents that as
+// well, but net/http then reads the next request from wherever a broken body left off.)
+func (a *answerStream) Write(b []byte) (int, error) {
+	if !a.headed {
+		a.headed = true
+		a.begun.Store(true)
+		a.rw.Header().Set("Content-Type", a.named)
+		a.rw.Header().Set("Cache-Control", "no-store")
+		if a.conn.waiting.Load() { // there is more of the body
+			a.rw.Header().Set("Connection", "close")
+		}
+		if a.status != nil {
+			a.rw.WriteHeader(a.status())
+		}
+	}
+	n, err := a.rw.Write(b)
+	if err == nil {
+		err = http.NewResponseController(a.rw).Flush()
+	}
+	return n, err
+}
+
+// begin and hurry are for the patientWriter below net/http: see there.
+func (a *answerStream) begin(urgent bool) { a.conn.out.begin(urgent) }
+func (a *answerStream) hurry()            { a.conn.out.hurry() }
+
+// await waits until s has answered everything. Meanwhile it sends from time to time what keeps the stream open.
+func (a *answerStream) await(s *session) {
+	if a == nil {
+		<-s.answered
+		return
+	}
+	tick := time.NewTicker(aliveEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.answered:
+			return
+		case <-tick.C:
+			if s.out.append(s.codec, &message{kind: alive}, nil) == nil {
+				s.out.flush()
+			}
+		}
+	}
+}
