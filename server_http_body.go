@@ -155,7 +155,7 @@ func (c *httpConn) bodyOf(r *http.Request) *requestBody {
 // error once; whoever looks for the id of the message that made it so may read on.
 func (b *requestBody) Read(p []byte) (int, error) {
 	l := b.conn.c.limits
-	if b.answers.over.Load() {
+	if b.answers.over.Load() || b.whole.Load() { // behind its end net/http may have closed it: an answer has begun
 		return 0, io.EOF
 	}
 	if b.left < 0 && !b.told {
