@@ -135,7 +135,7 @@ func (s *session) send(ctx context.Context, m *message, arg any) error {
 		if sent, err := s.out.offer(s.codec, m, arg, outputFull); sent {
 			return s.explained(err)
 		}
-		if !s.until(ctx, s.out.makeRoom) {
+		if !s.until(ctx, func() { s.out.makeRoom(true) }) {
 			return s.explained(net.ErrClosed)
 		}
 		if ctx.Err() != nil {

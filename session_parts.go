@@ -43,7 +43,7 @@ func (s *session) awaitRoom(c *call) error {
 			return busy("stream_idle", s.limits.StreamIdle.Milliseconds(), "no part of the answer was acknowledged for too long")
 		}
 	}
-	if !s.until(c, s.out.makeRoom) {
+	if !s.until(c, func() { s.out.makeRoom(false) }) {
 		return net.ErrClosed
 	}
 	if c.Err() != nil {

@@ -30,7 +30,7 @@ type output struct {
 	written *sync.Cond
 	buf     []byte // what was appended and is not being written
 	told    int    // bytes of buf that the account knows of
-	urgent  bool   // buf has more than the parts of answers
+	urgent  bool   // more than the parts of answers is in buf, or waits for room there
 	spare   []byte // the buffer that is not in use
 	large   bool   // the last write was longer than outputKeep
 	writing bool   // some goroutine writes, or has claimed it
@@ -57,18 +57,22 @@ func (o *output) append(c codec, m *message, body any) error {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.makeRoomLocked()
+	o.makeRoomLocked(m.isUrgent())
 	return o.addLocked(c, m, body)
 }
 
-// makeRoom returns once the peer has read so much that append does not block, or nothing can be written any more.
-func (o *output) makeRoom() {
+// makeRoom returns once the peer has read so much that append does not block, or nothing can be written any more. urgent
+// says that more than a part of an answer is to be appended.
+func (o *output) makeRoom(urgent bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.makeRoomLocked()
+	o.makeRoomLocked(urgent)
 }
 
-func (o *output) makeRoomLocked() {
+func (o *output) makeRoomLocked(urgent bool) {
+	if urgent && len(o.buf) > outputFull {
+		o.hurryLocked()
+	}
 	o.stalled++
 	for len(o.buf) > outputFull && o.err == nil {
 		if o.writing {
@@ -101,11 +105,8 @@ func (o *output) addLocked(c codec, m *message, body any) error {
 	if o.buf == nil && o.large {
 		o.buf = borrow(inputLarge)
 	}
-	if m.kind != progress && m.kind != alive {
-		o.urgent = true
-		if o.writing {
-			o.dst.hurry()
-		}
+	if m.isUrgent() {
+		o.hurryLocked()
 	}
 	b, err := c.write(o.buf, m, body)
 	if o.buf = b; len(b)-o.told >= accountStep {
@@ -117,6 +118,17 @@ func (o *output) addLocked(c codec, m *message, body any) error {
 		o.buf = nil
 	}
 	return err
+}
+
+// isUrgent reports whether the peer has no more time to take m than the limit write.
+func (m *message) isUrgent() bool { return m.kind != progress && m.kind != alive }
+
+// hurryLocked notes that something urgent waits, in buf or for room there.
+func (o *output) hurryLocked() {
+	o.urgent = true
+	if o.writing {
+		o.dst.hurry()
+	}
 }
 
 // flush writes what was appended, or leaves that to the goroutine that is already writing.
