@@ -37,6 +37,14 @@ func (p peer) mayRegister() error {
 		withHint("offer it as %s, or as %s", own.who(), masters)
 }
 
+// mayPublish returns nil if p may publish events, which all callers of the daemon can get: whoever may offer services to them.
+func (p peer) mayPublish() error {
+	if p.mayRegister() == nil {
+		return nil
+	}
+	return faultf(codeDenied, "access denied: %s may not publish events to the callers of the daemon; the user that it runs as, %s and workers may", p.who(), masters)
+}
+
 // isOwner reports whether p is the user that the daemon runs as, own, or could become that user. A worker is neither,
 // whoever it runs as.
 func (p peer) isOwner() (own peer, is bool, err error) {

@@ -53,10 +53,14 @@ type upcall struct {
 func (u *uplink) find(name string, who *peer) (*method, *fault) {
 	m, f := u.own.find(name, who)
 	service, short, _ := strings.Cut(name, ".")
-	if f == nil || service == ownService || !isServiceName(service) || !isServiceName(short) {
+	switch {
+	case name == publishMethod || name == subscribeMethod: // here would be nobody but the caller
+		f = &fault{Code: codeNoMethod, Text: "there is no method " + name}
+	case f == nil || service == ownService || !isServiceName(service) || !isServiceName(short):
 		return m, f
 	}
-	return &method{name: name, argument: documentType, result: documentType, forward: func(c *call) { u.forward(upcall{c, f}) }}, nil
+	return &method{name: name, argument: documentType, result: documentType, endless: name == subscribeMethod,
+		forward: func(c *call) { u.forward(upcall{c, f}) }}, nil
 }
 
 // forward passes c on, now or once there is a connection. It never blocks, since the reader of the caller's connection

@@ -26,6 +26,7 @@ type settings struct {
 	Limits     limits
 
 	Workers []workerSettings // see config_record.go
+	Topics  []topicSettings
 
 	// These cannot be configured.
 	instance instance // decides some defaults; see instanceFrom
@@ -42,28 +43,30 @@ type reloader interface {
 
 // limits bounds every message, queue, count and wait. Except in MaxCall, zero does not mean "no limit".
 type limits struct {
-	MaxMessage     int           // bytes of one message, framing excluded
-	MaxDepth       int           // nesting of a JSON value or a gob type
-	MaxBatch       int           // requests in one JSON-RPC batch
-	MaxCalls       int           // calls in flight on one connection
-	MaxConnections int           // connections of one user
-	MaxMethods     int           // methods that one provider offers
-	MaxHops        int           // providers that one call passes
-	MaxWaiting     int           // calls that wait for the providers of one method to have room
-	StreamWindow   int           // bytes of parts on their way to one call that have not been acknowledged
-	FirstBytes     time.Duration // from accept to the first bytes
-	Message        time.Duration // from the first byte of a message to its last
-	Write          time.Duration // one blocked write
-	StreamIdle     time.Duration // one blocked write, and acknowledgement, while parts alone wait for it
-	HalfClose      time.Duration // calls of a caller that has closed its sending side
-	Drain          time.Duration // calls in flight once the daemon is told to stop
-	MaxCall        time.Duration // a call whose caller sets no deadline; 0 for no limit
+	MaxMessage       int           // bytes of one message, framing excluded
+	MaxDepth         int           // nesting of a JSON value or a gob type
+	MaxBatch         int           // requests in one JSON-RPC batch
+	MaxCalls         int           // calls in flight on one connection
+	MaxConnections   int           // connections of one user
+	MaxMethods       int           // methods that one provider offers
+	MaxHops          int           // providers that one call passes
+	MaxWaiting       int           // calls that wait for the providers of one method to have room
+	MaxSubscriptions int           // of one user
+	MaxKept          int           // bytes of the events that are kept of one [[topic]]
+	StreamWindow     int           // bytes of parts on their way to one call that have not been acknowledged
+	FirstBytes       time.Duration // from accept to the first bytes
+	Message          time.Duration // from the first byte of a message to its last
+	Write            time.Duration // one blocked write
+	StreamIdle       time.Duration // one blocked write, and acknowledgement, while parts alone wait for it
+	HalfClose        time.Duration // calls of a caller that has closed its sending side
+	Drain            time.Duration // calls in flight once the daemon is told to stop
+	MaxCall          time.Duration // a call whose caller sets no deadline; 0 for no limit
 }
 
 // defaultLimits returns the limits that docs/protocol.md documents.
 func defaultLimits() limits {
 	return limits{
-		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxMethods: 1000, MaxHops: 16, MaxWaiting: 1024, StreamWindow: 1 << 20,
+		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxMethods: 1000, MaxHops: 16, MaxWaiting: 1024, MaxSubscriptions: 16384, MaxKept: 16 << 20, StreamWindow: 1 << 20,
 		FirstBytes: 5 * time.Second, Message: 30 * time.Second, Write: 10 * time.Second, StreamIdle: 5 * time.Minute,
 		HalfClose: 2 * time.Second, Drain: 10 * time.Second,
 	}
@@ -149,8 +152,12 @@ var settingTable = []setting{
 		doc: "Providers that one call may pass, on its way from one to the next."},
 	{key: "limits.max_waiting", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxWaiting }, min: 1, max: 1_000_000,
 		doc: "Calls that may wait for the providers of one method, while those have as many as they take."},
+	{key: "limits.max_subscriptions", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxSubscriptions }, min: 1, max: 1_000_000,
+		doc: "Subscriptions of one user."},
+	{key: "limits.max_kept", kind: ofSize, at: func(s *settings) any { return &s.Limits.MaxKept }, min: oneKiB, max: oneGiB,
+		doc: "The events that are kept of one [[topic]], for those who ask for them later."},
 	{key: "limits.stream_window", kind: ofSize, at: func(s *settings) any { return &s.Limits.StreamWindow }, min: oneKiB, max: oneGiB,
-		doc: "Parts of one answer that may be on their way before their reader has acknowledged them."},
+		doc: "Parts of one answer that may be on their way before their reader has acknowledged them, and events that may wait for one subscriber."},
 	{key: "limits.first_bytes", kind: ofDuration, at: func(s *settings) any { return &s.Limits.FirstBytes }, min: oneTick, max: oneDay,
 		doc: "How long a new connection may stay silent."},
 	{key: "limits.message", kind: ofDuration, at: func(s *settings) any { return &s.Limits.Message }, min: oneTick, max: oneDay,

@@ -1,6 +1,7 @@
 package main
 
-// This file owns the settings that there may be any number of: the records [[worker]] of the configuration file.
+// This file owns the settings that there may be any number of: the records of the configuration file. Those of [[worker]]
+// are here, those of [[topic]] in config_topic.go.
 
 import (
 	"cmp"
@@ -81,6 +82,12 @@ var records = []record{{
 	count:  func(s *settings) int { return len(s.Workers) },
 	only:   func(s *settings, i int) settings { return settings{Workers: s.Workers[i : i+1 : i+1]} },
 	finish: finishWorkers,
+}, {
+	key: "topic", doc: "The last events of each are kept, in memory, for those who subscribe with after: docs/protocol.md, section 14.", fields: topicTable,
+	begin:  func(s *settings) { s.Topics = append(s.Topics, topicSettings{Keep: 100}) },
+	count:  func(s *settings) int { return len(s.Topics) },
+	only:   func(s *settings, i int) settings { return settings{Topics: s.Topics[i : i+1 : i+1]} },
+	finish: finishTopics,
 }}
 
 func defaultWorker() workerSettings {

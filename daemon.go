@@ -127,6 +127,7 @@ func (d *daemon) run(ctx context.Context) (err error) {
 // newDaemonServer returns a server for the methods of r, to which it adds Ipcd.
 func newDaemonServer(r *router, set settings, log *logger) (*server, error) {
 	s := newServer(r, set.Limits, log)
+	s.router.events.keep(set.Topics)
 	s.openTo(set.allow)
 	return s, s.addOwnService()
 }

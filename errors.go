@@ -112,6 +112,7 @@ func (f *fault) Is(target error) bool {
 var (
 	errShuttingDown = &fault{Code: codeShuttingDown, Text: "the daemon is shutting down; the call was not begun and may be retried", Data: faultData{Retry: true}.json()}
 	errCutShort     = &fault{Code: codeShuttingDown, Text: "the daemon stopped while the call ran; whether it was done is not known"}
+	errLeaving      = &fault{Code: codeShuttingDown, Text: "the daemon is shutting down, and this ends with it; call again", Data: faultData{Retry: true}.json()}
 	errCancelled    = &fault{Code: codeCancelled, Text: "the call was cancelled"}
 	errDeadline     = &fault{Code: codeDeadline, Text: "the deadline of the call has passed"}
 	errInternal     = &fault{Code: codeInternal, Text: "internal error; the daemon's log has the details"}

@@ -5,7 +5,7 @@ package main
 //
 // rpc_services.go lists our services, rpc_call.go is a call, rpc_error.go the error of a method, rpc_schema.go describes Go
 // types as JSON Schema, rpc_offer.go has what providers offer, rpc_pool.go forwards calls to them, rpc_check.go holds calls to
-// their schemas, and rpc_command.go makes methods of programs. A new Go service is a line in rpc_services.go; a new kind of service implements service and is added to the router; a new kind of provider
+// their schemas, rpc_event.go has the events that subscribers get, and rpc_command.go makes methods of programs. A new Go service is a line in rpc_services.go; a new kind of service implements service and is added to the router; a new kind of provider
 // implements provider in rpc_pool.go.
 
 import (
@@ -58,6 +58,9 @@ type method struct {
 	// slow is how many more quick calls it takes until the method may run in the reading goroutine again, see
 	// session.handle. A call that held up the reader sets it; each quick call decrements it.
 	slow atomic.Int32
+
+	// endless says that a call goes on until its caller, or the daemon, ends it: it has no deadline, and a stop ends it at once.
+	endless bool
 }
 
 // describe describes the method under its name.
@@ -115,6 +118,7 @@ type router struct {
 	offers   []*offer           // in the order in which they came
 	pools    map[string]*pool   // by what is offered: Service.Method or Service.*
 	lastID   int                // of a provider
+	events   *hub
 
 	index   atomic.Pointer[map[string]*method] // by Service.Method or Service.*; replaced, never changed
 	waiting atomic.Int64                       // calls in all pools that wait for a provider to have room
@@ -122,14 +126,17 @@ type router struct {
 }
 
 func newRouter() *router {
-	r := &router{services: map[string]service{}, pools: map[string]*pool{}}
+	r := &router{services: map[string]service{}, pools: map[string]*pool{}, events: newHub(defaultLimits())}
 	r.index.Store(&map[string]*method{})
 	r.obey(defaultLimits())
 	return r
 }
 
 // obey puts the limits on what waits into force.
-func (r *router) obey(l limits) { r.most.Store(int64(l.MaxWaiting)) }
+func (r *router) obey(l limits) {
+	r.most.Store(int64(l.MaxWaiting))
+	r.events.obey(l)
+}
 
 // add registers a service under a name. It fails if the name is taken.
 func (r *router) add(name string, s service) error {

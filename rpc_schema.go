@@ -25,6 +25,18 @@ func (s *schema) GobDecode(b []byte) error {
 	return d.Decode(s)
 }
 
+// read is s as it comes from JSON, which is what the forms of gob are made of.
+func (s schema) read() (read schema) {
+	b, err := s.GobEncode()
+	if err == nil {
+		err = read.GobDecode(b)
+	}
+	if err != nil {
+		panic(err) // it is of maps, lists, texts and numbers
+	}
+	return read
+}
+
 var (
 	durationType      = reflect.TypeFor[time.Duration]()
 	jsonMarshalerType = reflect.TypeFor[json.Marshaler]()

@@ -46,6 +46,7 @@ func (s *server) addOwnService() error {
 		return err
 	}
 	s.addRegistration(own)
+	s.addEvents(own)
 	return s.router.add(name, own)
 }
 

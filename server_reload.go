@@ -7,6 +7,7 @@ func (s *server) prepare(old, now settings) (commit func(), err error) {
 	return func() {
 		s.inForce.Store(&now.Limits)
 		s.router.obey(now.Limits)
+		s.router.events.keep(now.Topics)
 		if now.allow != old.allow {
 			s.openTo(now.allow)
 		}

@@ -264,9 +264,21 @@ func (s *session) close() {
 	s.out.close()
 }
 
-// leave begins the shutdown of the session: it finishes the calls in flight, reads on as lingerLocked says, and ends.
+// leave begins the shutdown of the session: it finishes the calls in flight, save those that would not end by themselves, reads
+// on as lingerLocked says, and ends.
 func (s *session) leave() {
-	s.update(func(st *sessionState) { st.phase = max(st.phase, phaseLeaving) })
+	var endless []*call
+	s.update(func(st *sessionState) {
+		st.phase = max(st.phase, phaseLeaving)
+		for c := range st.theirs {
+			if c.m.endless {
+				endless = append(endless, c)
+			}
+		}
+	})
+	for _, c := range endless {
+		s.background(func() { s.giveUp(c, context.Canceled, errLeaving) })
+	}
 }
 
 // cut cancels every call of the peer, including those still to come. f is their answer, or nil if the peer is gone.

@@ -108,7 +108,10 @@ func (s *session) begin(c *call) *fault {
 	if f := s.inherit(c); f != nil {
 		return f
 	}
-	if c.timeout == 0 {
+	switch {
+	case c.m.endless:
+		c.timeout = 0
+	case c.timeout == 0:
 		c.timeout = s.limits.MaxCall
 	}
 	if s.log.debugging() {
@@ -121,9 +124,12 @@ func (s *session) begin(c *call) *fault {
 	for begun := false; !begun; {
 		var f *fault
 		s.update(func(st *sessionState) {
-			if begun, f = s.admitLocked(c), nil; begun {
-				isCut = st.phase == phaseCut
-			} else {
+			switch begun, f = false, nil; {
+			case c.m.endless && st.phase == phaseLeaving:
+				f = errShuttingDown
+			case s.admitLocked(c):
+				begun, isCut = true, st.phase == phaseCut
+			default:
 				f = s.refusalLocked(c)
 			}
 		})

@@ -1,0 +1,109 @@
+package main
+
+// This file owns Ipcd.Publish and Ipcd.Subscribe, by which callers send each other events. A subscription is a call whose
+// parts are the events, and which goes on until it is cancelled.
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+)
+
+// A Publication is the argument of Ipcd.Publish.
+type Publication struct {
+	Topic string          `json:"topic"`
+	Data  json.RawMessage `json:"data"` // null if it is missing
+}
+
+// A Published is the answer of Ipcd.Publish.
+type Published struct {
+	ID string `json:"id"` // "k3-17"
+}
+
+// A Subscription is the argument of Ipcd.Subscribe.
+type Subscription struct {
+	Topics []string `json:"topics"` // * stands for one token, > for all that follow
+	After  string   `json:"after"`  // the id behind which it begins; empty for what is published from now on
+}
+
+// A Subscribed is the first part of the answer of Ipcd.Subscribe.
+type Subscribed struct {
+	Subscribed []string `json:"subscribed"`
+	ID         string   `json:"id"` // what follows was published behind that event
+}
+
+// subscriptionPart describes the parts of the answer of Ipcd.Subscribe.
+var subscriptionPart = schema{"anyOf": []any{
+	schema{"type": "object", "required": []any{"subscribed", "id"}, "properties": schema{
+		"subscribed": schema{"type": "array", "items": schema{"type": "string"}}, "id": schema{"type": "string"}}},
+	schema{"type": "object", "required": []any{"topic", "id", "time", "data"}, "properties": schema{
+		"topic": schema{"type": "string"}, "id": schema{"type": "string"}, "time": schema{"type": "string", "format": "date-time"}, "data": schema{}}},
+	schema{"type": "object", "required": []any{"missed", "id"}, "properties": schema{
+		"missed": schema{"type": []any{"integer", "null"}, "minimum": 1}, "id": schema{"type": "string"}}},
+}}
+
+// addEvents adds the two methods to the service Ipcd. They are not methods of a Go type, since they pass JSON on as it is.
+func (s *server) addEvents(to *receiver) {
+	publish, subscribe := describes[Publication, Published](), describes[Subscription, struct{}]()
+	subscribe.Result, subscribe.Part = resultSchema(nil), subscriptionPart
+	for _, d := range []*Description{publish, subscribe} {
+		d.forms = newGobForms(d.Argument.read(), d.Result.read())
+	}
+	to.add("Publish", &method{
+		name: publishMethod, doc: "sends an event to all subscribers of a topic", argument: documentType, result: documentType, described: publish,
+		invoke: func(ctx context.Context, arg any) (any, error) { return s.publish(ctx, *arg.(*document)) },
+	})
+	to.add("Subscribe", &method{
+		name: subscribeMethod, doc: "sends the events of topics as parts of its answer, until it is cancelled", argument: documentType, part: documentType, described: subscribe, endless: true,
+		invoke: func(ctx context.Context, arg any) (any, error) { return nil, s.subscribe(ctx, *arg.(*document)) },
+	})
+}
+
+// publish publishes an event for the caller.
+func (s *server) publish(ctx context.Context, arg document) (any, error) {
+	p, _ := callerOf(ctx) // nobody, without a call
+	if err := p.mayPublish(); err != nil {
+		return nil, err
+	}
+	var what Publication
+	if err := decodeBody(arg, &what); err != nil {
+		return nil, err
+	}
+	if isOwnTopic(what.Topic) {
+		return nil, faultf(codeDenied, "access denied: %s is a topic of the daemon's own", shorten(what.Topic, 100))
+	}
+	if what.Data == nil {
+		what.Data = json.RawMessage(nullID)
+	}
+	id, f := s.router.events.publish(what.Topic, document(what.Data))
+	if f != nil {
+		return nil, f
+	}
+	answer, err := json.Marshal(Published{ID: id})
+	return document(answer), err
+}
+
+// subscribe sends the caller the events of topics.
+func (s *server) subscribe(ctx context.Context, arg document) error {
+	c, isCall := ctx.Value(callKey).(*call)
+	if !isCall || c.parts == "" {
+		return faultf(codeInvalid, `the events come as parts of the answer, and this call asks for none; call it by JSON-RPC 2.0 with a token in "parts", or over HTTP with Accept: text/event-stream`)
+	}
+	var what Subscription
+	if err := decodeBody(arg, &what); err != nil {
+		return err
+	}
+	events, f := s.router.events.subscribe(*c.peer, what.Topics, what.After)
+	if f != nil {
+		return f
+	}
+	defer events.close()
+	first, err := json.Marshal(Subscribed{what.Topics, events.hub.id(events.start)})
+	for value, last := document(first), events.start; err == nil && value != nil; value, last = events.next(ctx) {
+		if err = c.deliver(value); errors.Is(err, &fault{Code: codeTooLarge}) { // by a limit of before a reload
+			err = c.deliver(events.hub.missed("1", last))
+		}
+	}
+	return cmp.Or(err, ctx.Err())
+}

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+)
+
+// subscribeOver subscribes over a connection of its own, and returns that once the subscription is there.
+func subscribeOver(t *testing.T, e endpoint, argument string) net.Conn {
+	t.Helper()
+	conn := noDeadline(rawDial(t, e))
+	subscribeOn(t, conn, argument)
+	return conn
+}
+
+func subscribeOn(t *testing.T, conn net.Conn, argument string) {
+	t.Helper()
+	send(t, conn, `{"jsonrpc":"2.0","id":"s","method":"Ipcd.Subscribe","params":[`+argument+`],"parts":"t","timeout":1}`)
+	if got := readLine(t, conn); !strings.HasPrefix(got, `{"jsonrpc":"2.0","method":"$/progress","params":{"token":"t","value":{"subscribed":[`) {
+		t.Fatalf("Ipcd.Subscribe(%s) begins with %s", argument, got)
+	}
+}
+
+// readEvent reads what comes next on a subscription: an event as its topic and its data, everything else as it is.
+func readEvent(t *testing.T, conn net.Conn) string {
+	t.Helper()
+	var m struct {
+		Params struct {
+			Value json.RawMessage
+		}
+	}
+	line := readLine(t, conn)
+	must(t, json.Unmarshal([]byte(line), &m))
+	var e struct {
+		Topic, ID, Time string
+		Data            json.RawMessage
+	}
+	if m.Params.Value == nil {
+		return line
+	}
+	if must(t, json.Unmarshal(m.Params.Value, &e)); e.Topic == "" {
+		return string(m.Params.Value)
+	}
+	return e.Topic + " " + string(e.Data)
+}
+
+func publishOver(t *testing.T, c caller, topic, data string) {
+	t.Helper()
+	var answer Published
+	must(t, ask(c, "Ipcd.Publish", json.RawMessage(`{"topic":"`+topic+`","data":`+data+`}`), &answer))
+	if answer.ID == "" {
+		t.Error("an event has no id")
+	}
+}
+
+// Whoever may call subscribes, however it is connected, and has all events in their order and as they were published.
+func TestSubscribersGetEvents(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String(), "tcp://127.0.0.1:0?auth=none")
+	c := dialOurs(protoJSON)(t, s.endpoints[0])
+	defer c.close()
+	one, all := subscribeOver(t, s.endpoints[0], `{"topics":["a.b"]}`), subscribeOver(t, s.endpoints[1], `{"topics":["a.>","a.b"]}`)
+	forked := subscribeOver(t, startFront(t, s.endpoints[0]), `{"topics":["*.b"]}`)
+	defer one.Close()
+	defer all.Close()
+	defer forked.Close()
+	for i := range 100 {
+		publishOver(t, c, "a.b", fmt.Sprintf(`{"z":%d.0,"a":"\u00e4"}`, i))
+		publishOver(t, c, "a.c", `null`)
+	}
+	for i := range 100 {
+		want := fmt.Sprintf(`a.b {"z":%d.0,"a":"\u00e4"}`, i)
+		for what, conn := range map[string]net.Conn{"one": one, "all": all, "forked": forked} {
+			if got := readEvent(t, conn); got != want {
+				t.Fatalf("%s gets %s; want %s", what, got, want)
+			}
+		}
+		if got := readEvent(t, all); got != "a.c null" {
+			t.Fatalf("all gets %s; want a.c", got)
+		}
+	}
+	send(t, one, `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":"s"}}`)
+	if got := readLine(t, one); !strings.Contains(got, `"id":"s","error":{"code":-32800`) {
+		t.Errorf("a cancelled subscription ends with %s", got)
+	}
+	all.Close()
+	forked.Close()
+	wantSubscriptions(t, s, 0)
+}
+
+// wantSubscriptions waits until there are as many subscriptions as that.
+func wantSubscriptions(t *testing.T, s *testServer, want int) {
+	t.Helper()
+	waitFor(t, func() error {
+		h := s.router.events
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		n := 0
+		for _, of := range h.users {
+			n += of
+		}
+		if n != want || want == 0 && len(h.sinks.next)+len(h.sinks.rest) > 0 {
+			return fmt.Errorf("there are %d subscriptions, and %d branches; want %d", n, len(h.sinks.next), want)
+		}
+		return nil
+	})
+}
+
+// Who cannot get parts is told how to ask for them.
+func TestSubscribingTakesParts(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	for _, k := range clientKinds {
+		c := k.dial(t, s.endpoints[0])
+		defer c.close()
+		var arg any = map[string]any{"topics": []string{"a"}}
+		if k.gob {
+			arg = struct{ Topics []string }{[]string{"a"}}
+		}
+		checkCode(t, k.name, ask(c, "Ipcd.Subscribe", arg, nil), codeInvalid, `call it by JSON-RPC 2.0 with a token in "parts"`)
+	}
+	for _, text := range []string{
+		`{"id":1,"method":"Ipcd.Subscribe","params":[{"topics":["a"]}],"parts":1}`,
+		`[{"jsonrpc":"2.0","id":1,"method":"Ipcd.Subscribe","params":[{"topics":["a"]}],"parts":1}]`,
+	} {
+		conn := s.connect()
+		defer conn.Close()
+		send(t, conn, text)
+		if got := readLine(t, conn); !strings.Contains(got, "call it by JSON-RPC 2.0 with a token") {
+			t.Errorf("%s is answered with %s", text, got)
+		}
+	}
+	wantSubscriptions(t, s, 0)
+}
+
+// Every kind of client publishes, and what comes is JSON.
+func TestPublishing(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String(), "tcp://127.0.0.1:0?auth=none")
+	conn := subscribeOver(t, s.endpoints[0], `{"topics":[">"]}`)
+	defer conn.Close()
+	for _, k := range clientKinds {
+		c := k.dial(t, s.endpoints[0])
+		defer c.close()
+		var arg any = map[string]any{"topic": "a", "data": map[string]any{"n": 1}}
+		if k.gob {
+			arg = struct {
+				Topic string
+				Data  map[string]int
+			}{"a", map[string]int{"n": 1}}
+		}
+		must(t, ask(c, "Ipcd.Publish", arg, nil))
+		if got := readEvent(t, conn); got != `a {"n":1}` {
+			t.Errorf("over %s comes %s", k.name, got)
+		}
+	}
+	c := dialOurs(protoJSON)(t, s.endpoints[0])
+	defer c.close()
+	must(t, ask(c, "Ipcd.Publish", map[string]any{"topic": "a"}, nil))
+	if got := readEvent(t, conn); got != `a null` {
+		t.Errorf("without data comes %s", got)
+	}
+	for arg, want := range map[string]string{
+		`{"topic":"a.*","data":1}`: "has a wildcard",
+		`{"topic":"","data":1}`:    "is empty",
+		`{"data":1}`:               "is empty",
+		`{"topic":7}`:              "expected a string",
+		`["a"]`:                    "",
+		`{"topic":"` + strings.Repeat("a.", 9_999) + `a"}`: "has 10000 levels; expected at most 32",
+	} {
+		checkCode(t, shorten(arg, 40), ask(c, "Ipcd.Publish", json.RawMessage(arg), nil), codeBadArgument, want)
+	}
+	for _, topic := range []string{"ipcd", "ipcd.service.Echo.up"} {
+		checkCode(t, topic, ask(c, "Ipcd.Publish", map[string]any{"topic": topic}, nil), codeDenied, "is a topic of the daemon's own")
+	}
+	for arg, want := range map[string]string{
+		`{"topics":[]}`:           "topics is empty",
+		`{}`:                      "topics is empty",
+		`{"topics":"a"}`:          "expected an array",
+		`{"topics":["a","b..c"]}`: "has an empty token",
+		`{"topics":["` + strings.Repeat("*.", 9_999) + `a"]}`: "has 10000 levels; expected at most 32",
+		`{"topics":["a"` + strings.Repeat(`,"a"`, 100) + `]}`: "there are 101 topics; expected at most 100",
+		`{"topics":["a"],"after":7}`:                          "expected a string",
+	} {
+		err := c.(*client).session.ask(t.Context(), "Ipcd.Subscribe", json.RawMessage(arg), nil, func(document) error { return nil })
+		checkCode(t, shorten(arg, 40), err, codeBadArgument, want)
+	}
+	stranger := dialOurs(protoJSON)(t, s.endpoints[1])
+	defer stranger.close()
+	checkCode(t, "a stranger", ask(stranger, "Ipcd.Publish", map[string]any{"topic": "a"}, nil), codeDenied, "may not publish")
+}
+
+// A publication of almost max_message goes through; one of which the event would be too long does not.
+func TestLargeEvents(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	conn := subscribeOver(t, s.endpoints[0], `{"topics":["a"]}`)
+	defer conn.Close()
+	c := dialOurs(protoJSON)(t, s.endpoints[0])
+	defer c.close()
+	most := defaultLimits().MaxMessage - eventFrame
+	publish := func(size int) error {
+		return ask(c, "Ipcd.Publish", json.RawMessage(`{"topic":"a","data":"`+strings.Repeat("x", size-2)+`"}`), nil)
+	}
+	checkCode(t, "too long an event", publish(most+1), codeTooLarge, "the data of an event is too long, with 1024 bytes for the rest of its message (limit max_message = 16777216)")
+	read := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(conn).ReadString('\n')
+		read <- line
+	}()
+	must(t, publish(most))
+	if got := receive(t, read); len(got) < most || !strings.HasSuffix(got, "xx\"}}}\n") {
+		t.Errorf("there comes an event of %d bytes", len(got))
+	}
+}
+
+// At a stop a subscription ends at once, and so does one that begins then.
+func TestStopEndsSubscriptions(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	conn, busy := subscribeOver(t, s.endpoints[0], `{"topics":["a"]}`), s.connect()
+	defer conn.Close()
+	defer busy.Close()
+	send(t, busy, `{"jsonrpc":"2.0","id":1,"method":"Trial.Block","params":["a"]}`)
+	s.begun(1)
+	over := make(chan error, 1)
+	go func() { over <- s.stop(context.Background()) }()
+	if got := readLine(t, conn); !strings.Contains(got, `"id":"s","error":{"code":-32003,`) || !strings.Contains(got, `"data":{"retry":true}`) {
+		t.Errorf("a subscription ends with %s", got)
+	}
+	send(t, busy, `{"jsonrpc":"2.0","id":"s","method":"Ipcd.Subscribe","params":[{"topics":["a"]}],"parts":"t"}`)
+	if got := readLine(t, busy); !strings.Contains(got, `"id":"s","error":{"code":-32003,`) {
+		t.Errorf("a subscription at a stop is answered with %s", got)
+	}
+	s.freeAll()
+	must(t, receive(t, over))
+	wantSubscriptions(t, s, 0)
+}
