@@ -172,16 +172,8 @@ func unread(conn net.Conn) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	const pipeLocalInformation = 24 // its class in ntifs.h
-	var info struct {               // FILE_PIPE_LOCAL_INFORMATION
-		_           [5]uint32
-		bytesToRead uint32
-		_           [4]uint32
-	}
-	var status windows.IO_STATUS_BLOCK
-	if e := raw.Control(func(fd uintptr) {
-		err = windows.NtQueryInformationFile(windows.Handle(fd), &status, (*byte)(unsafe.Pointer(&info)), uint32(unsafe.Sizeof(info)), pipeLocalInformation)
-	}); e != nil {
+	var info pipeInfo
+	if e := raw.Control(func(fd uintptr) { info, err = pipeInfoOf(windows.Handle(fd)) }); e != nil {
 		err = e
 	}
 	return int(info.bytesToRead), err

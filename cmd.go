@@ -17,6 +17,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -37,16 +38,34 @@ func table(w io.Writer, rows func(t io.Writer)) error {
 	return err
 }
 
-// fit cuts a text to width characters, the last of which is then an ellipsis. A width that shows nothing of use is none.
+// fit cuts a text to width columns, the last of which then has an ellipsis. A width that shows nothing of use is none.
 func fit(s string, width int) string {
-	text := []rune(s)
-	if width < leastFit || len(text) <= width {
+	if width < leastFit {
 		return s
 	}
-	return string(text[:width-1]) + "…"
+	return cut(s, width)
 }
 
-const leastFit = 10 // characters
+const leastFit = 10 // columns
+
+// cut is fit to any width. What may take two columns, as everything from Hangul on, counts as that: a line that is shorter than
+// it might be does no harm.
+func cut(s string, width int) string {
+	used, end := 0, 0 // the bytes that leave a column for the ellipsis
+	for i, r := range s {
+		columns := 1
+		if r >= 0x1100 && r != '…' {
+			columns = 2
+		}
+		if used += columns; used > width {
+			return s[:end] + "…"[:min(max(width, 0), 1)*len("…")]
+		}
+		if used < width {
+			end = i + utf8.RuneLen(r)
+		}
+	}
+	return s
+}
 
 // terminalWidth returns the number of columns of w, or 0 if w is not a terminal.
 func terminalWidth(w io.Writer) int {
@@ -412,7 +431,16 @@ func (f *clientFlags) do(ctx context.Context, set settings, method string, arg, 
 
 // ask calls a method and says of an error what can be typed next.
 func (f *clientFlags) ask(ctx context.Context, c caller, method string, arg, result any) error {
-	err := c.call(ctx, method, arg, result)
+	return f.withHint(ctx, c, method, c.call(ctx, method, arg, result))
+}
+
+// askParts is ask for an answer in parts.
+func (f *clientFlags) askParts(ctx context.Context, c caller, method string, arg, result any, part func(document) error) error {
+	return f.withHint(ctx, c, method, c.askParts(ctx, method, arg, result, part))
+}
+
+// withHint says of an error of a method what can be typed next.
+func (f *clientFlags) withHint(ctx context.Context, c caller, method string, err error) error {
 	var refused *fault
 	if !errors.As(err, &refused) || refused.hint != "" {
 		return err

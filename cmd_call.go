@@ -23,7 +23,7 @@ import (
 func newCallCmd() *cobra.Command {
 	var f clientFlags
 	var given, text string
-	var raw bool
+	var raw, stream bool
 	cmd := &cobra.Command{
 		Use:   "call METHOD|TEXT [ARGUMENT | key=text | key:=JSON ...]",
 		Short: "call a method and print its result",
@@ -46,13 +46,22 @@ standard error.
 On a terminal JSON is indented, and what could control the terminal is escaped; with --raw the result is printed as
 into a pipe.
 
-Exit codes: 0 done, 1 the call failed, 2 bad usage, 3 no daemon reached.`,
+With --stream the parts of an answer are asked for: each is a line of JSON as soon as it comes, and the result is the last
+line, which is there only if the call has not failed. With --json they are {"part": ...} and {"result": ...}. Where standard
+error is a terminal, and without --json, parts that tell the progress are one line there that changes, and no output:
+{"progress": 0.4, "message": "..."}.
+
+Ctrl-C cancels the call, and so does the end of whoever reads what --stream prints (| head -1).
+
+Exit codes: 0 done, 1 the call failed, 2 bad usage, 3 no daemon reached; as after any program that Ctrl-C has ended, a
+shell's 130.`,
 		Example: `  ipcd call hello
   ipcd call --start hello
   ipcd call Echo.Say 'two words'
   ipcd call Greeter.Hello name=Ada age=36
   ipcd call Greeter.Hello --arg '{"name": "Ada"}'
   echo '"hello"' | ipcd call Echo.Say -
+  ipcd call --stream Files.Sum dir=/etc
   ipcd call -e 'fork:node greeter.js' Greeter.Hello name=Ada`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 && !cmd.Flags().Changed("text") {
@@ -80,9 +89,14 @@ Exit codes: 0 done, 1 the call failed, 2 bad usage, 3 no daemon reached.`,
 			if t.method, t.arg, err = p.parse(args); err != nil {
 				return err
 			}
+			if stream {
+				return t.stream(cmd, set, raw)
+			}
+			ctx, end := attend(cmd.Context(), nil)
+			defer end()
 			var result json.RawMessage
-			if err := f.with(cmd.Context(), set, func(ctx context.Context, c caller) error { return t.call(ctx, c, &result) }); err != nil {
-				return err
+			if err := f.with(ctx, set, func(ctx context.Context, c caller) error { return t.call(ctx, c, &result) }); err != nil {
+				return reasonFor(ctx, err)
 			}
 			if raw {
 				cmd.SetOut(struct{ io.Writer }{cmd.OutOrStdout()}) // which is no terminal
@@ -97,6 +111,7 @@ Exit codes: 0 done, 1 the call failed, 2 bad usage, 3 no daemon reached.`,
 	cmd.Flags().StringVar(&given, "arg", "", "the argument as `JSON`")
 	cmd.Flags().StringVar(&text, "text", "", "the argument as a `text`, whatever it looks like")
 	cmd.Flags().BoolVar(&raw, "raw", false, "print the result unchanged, on a terminal too")
+	cmd.Flags().BoolVar(&stream, "stream", false, "ask for the answer in parts, and print each as a line of JSON")
 	return cmd
 }
 
@@ -105,7 +120,33 @@ type typedCall struct {
 	*clientFlags
 	limits limits
 	method string
-	arg    any // typedWords, or what is sent
+	arg    any                  // typedWords, or what is sent
+	part   func(document) error // handles a part of the answer; nil if none are asked for
+}
+
+// stream calls the method and prints the parts of the answer as they come, and then the result.
+func (t *typedCall) stream(cmd *cobra.Command, set settings, raw bool) error {
+	out := cmd.OutOrStdout()
+	ctx, end := attend(cmd.Context(), out)
+	defer end()
+	if raw {
+		out = struct{ io.Writer }{out} // which is no terminal
+	}
+	p := partPrinter{out: out, tagged: wantsJSON(cmd)}
+	if !p.tagged {
+		p.live = newLiveLine(cmd.ErrOrStderr())
+	}
+	t.part = p.part
+	var result json.RawMessage
+	err := t.with(ctx, set, func(ctx context.Context, c caller) error {
+		p.ctx = ctx
+		return t.call(ctx, c, &result)
+	})
+	p.live.clear()
+	if p.ctx = ctx; err == nil {
+		err = p.print("result", result)
+	}
+	return reasonFor(ctx, err)
 }
 
 // call asks what the method takes if the words can mean several things, and calls it. All other calls take one round trip.
@@ -125,7 +166,12 @@ func (t *typedCall) call(ctx context.Context, c caller, result any) error {
 			return err
 		}
 	}
-	err := t.ask(ctx, c, t.method, arg, result)
+	var err error
+	if t.part == nil {
+		err = t.ask(ctx, c, t.method, arg, result)
+	} else {
+		err = t.askParts(ctx, c, t.method, arg, result, t.part)
+	}
 	if errors.Is(err, &fault{Code: codeBadArgument}) { // now what it takes is worth a question
 		if takes, wrong := t.describe(ctx, c); wrong == nil {
 			return t.explain(err, takes)

@@ -33,6 +33,14 @@ func TestListingSaysWhoAnswers(t *testing.T) {
 	}
 }
 
+func TestNarrowLine(t *testing.T) {
+	for width, want := range []string{"", "…", " …", " 4…", " 40…", " 40%…", " 40% …", " 40% ä漢", " 40% ä漢"} {
+		if got := cut(" 40% ä漢", width); width < 7 && got != want {
+			t.Errorf("cut to %d columns it is %q; want %q", width, got, want)
+		}
+	}
+}
+
 func TestTableRowFitsTheTerminal(t *testing.T) {
 	tests := []struct {
 		line  string
@@ -46,6 +54,9 @@ func TestTableRowFitsTheTerminal(t *testing.T) {
 		{"hello, world", 9, "hello, world"},
 		{"hello, world", -3, "hello, world"},
 		{"", 14, ""},
+		{"漢字漢字漢字", 12, "漢字漢字漢字"}, // two columns each
+		{"漢字漢字漢字", 11, "漢字漢字漢…"},
+		{"漢字漢字漢字", 10, "漢字漢字…"},
 	}
 	for _, test := range tests {
 		if got := fit(test.line, test.width); got != test.want {

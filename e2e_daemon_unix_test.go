@@ -6,6 +6,7 @@ package main
 // survives, with signals as Unix has them.
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -321,18 +322,55 @@ func TestStartAtOneInstant(t *testing.T) {
 	})
 }
 
+// Ctrl-C takes the call back before it ends the client, which then ends as a shell expects.
 func TestCtrlCInACallCancelsIt(t *testing.T) {
-	s := startServerWith(t, nil, localEndpoint(t))
-	cmd := exec.Command("ipcd", "call", "-e", s.endpoints[0].String(), "Trial.Block", "a")
-	must(t, cmd.Start())
-	s.begun(1)
-	must(t, cmd.Process.Signal(os.Interrupt))
-	if err := receive(t, s.trial.left); err != context.Canceled {
-		t.Errorf("the context of the method ended with %v; want %v", err, context.Canceled)
+	interrupt := func(cmd *exec.Cmd) {
+		t.Helper()
+		must(t, cmd.Process.Signal(os.Interrupt))
+		cmd.Wait()
+		if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGINT {
+			t.Errorf("the client ended with %v; want the end that a shell expects of Ctrl-C", cmd.ProcessState)
+		}
 	}
-	cmd.Wait()
-	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGINT {
-		t.Errorf("the client ended with %v; want the end that a shell expects of Ctrl-C", cmd.ProcessState)
+	p := provide(t, localEndpoint(t))
+	for _, flags := range [][]string{{""}, {"", "--stream"}, {"?proto=gob"}, {"?proto=http"}, {"?proto=http", "--stream"}} {
+		cmd := exec.Command("ipcd", append([]string{"call", "-e", p.endpoints[0].String() + flags[0], "Far.Block", "a"}, flags[1:]...)...)
+		must(t, cmd.Start())
+		receive(t, p.far.entered)
+		interrupt(cmd)
+		if err := receive(t, p.far.left); err != context.Canceled {
+			t.Errorf("the context of the method ended with %v; want %v", err, context.Canceled)
+		}
+	}
+
+	// nobody reads what it prints
+	cmd := exec.Command("ipcd", "call", "-e", p.endpoints[0].String(), "--stream", "Far.Flood")
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	if _, err := out.Read(make([]byte, 1)); err != nil { // of a part that no pipe has room for
+		t.Fatal(err)
+	}
+	interrupt(cmd)
+	receive(t, p.far.left)
+
+	// a server that takes the end of a connection for no more than that
+	lines := make(chan string, 1)
+	e := startStranger(t, func(conn net.Conn) {
+		for r := bufio.NewReader(conn); ; {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				return
+			}
+			lines <- line
+		}
+	})
+	cmd = exec.Command("ipcd", "call", "-e", e.String(), "Some.Method", "a")
+	must(t, cmd.Start())
+	receive(t, lines)
+	interrupt(cmd)
+	if line := receive(t, lines); !strings.Contains(line, `"method":"$/cancelRequest","params":{"id":1}`) {
+		t.Errorf("the server is sent %s; want a cancellation", line)
 	}
 }
 

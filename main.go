@@ -78,6 +78,9 @@ func main() {
 	if out := (*fs.PathError)(nil); errors.As(err, &out) && out.Path == os.Stdout.Name() && isBrokenPipe(err) {
 		os.Exit(exitDone) // the reader of our output has had enough, as head -1 does
 	}
+	if by := (*interruption)(nil); errors.As(err, &by) {
+		endBySignal(by.sig)
+	}
 	complainTo(errorStream{os.Stderr}, cmd, err)
 	os.Exit(exitCode(err))
 }

@@ -19,6 +19,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ownPeer describes this process as the kernel would, without the pid.
@@ -243,6 +245,23 @@ func isTemporaryAccept(err error) bool {
 	}
 	return false
 }
+
+// endBySignal ends the program as sig would have done: a shell looks at that, and stops a script at Ctrl-C.
+func endBySignal(sig os.Signal) {
+	signal.Reset(sig)
+	syscall.Kill(os.Getpid(), sig.(syscall.Signal))
+	select {} // until it has come
+}
+
+// outputClosed reports whether nobody reads what is written to f any more, without writing to it. A pipe says that by
+// POLLERR on Linux and by POLLHUP elsewhere, a terminal by POLLHUP.
+func outputClosed(f *os.File) bool {
+	p := []unix.PollFd{{Fd: int32(f.Fd())}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n > 0 && p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
+}
+
+var errOutputClosed error = syscall.EPIPE
 
 // isBrokenPipe reports whether the other end has stopped reading.
 func isBrokenPipe(err error) bool {

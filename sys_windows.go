@@ -256,6 +256,35 @@ func isTemporaryAccept(err error) bool {
 		windows.ERROR_NO_SYSTEM_RESOURCES, windows.ERROR_NOT_ENOUGH_MEMORY, windows.ERROR_NO_DATA)
 }
 
+// endBySignal ends the program as Windows does where nobody handles a console event.
+func endBySignal(os.Signal) { os.Exit(int(windows.STATUS_CONTROL_C_EXIT)) }
+
+// A pipeInfo is FILE_PIPE_LOCAL_INFORMATION of ntifs.h.
+type pipeInfo struct {
+	_           [5]uint32
+	bytesToRead uint32
+	_           [2]uint32
+	state       uint32
+	_           uint32
+}
+
+// pipeInfoOf asks the system about a pipe.
+func pipeInfoOf(h windows.Handle) (info pipeInfo, err error) {
+	const pipeLocalInformation = 24 // its class there
+	var status windows.IO_STATUS_BLOCK
+	err = windows.NtQueryInformationFile(h, &status, (*byte)(unsafe.Pointer(&info)), uint32(unsafe.Sizeof(info)), pipeLocalInformation)
+	return info, err
+}
+
+// outputClosed reports whether nobody reads what is written to f any more, without writing to it.
+func outputClosed(f *os.File) bool {
+	const connected = 3 // FILE_PIPE_CONNECTED_STATE
+	info, err := pipeInfoOf(windows.Handle(f.Fd()))
+	return err == nil && info.state != connected
+}
+
+var errOutputClosed error = windows.ERROR_BROKEN_PIPE
+
 // isBrokenPipe reports whether the other end has stopped reading.
 func isBrokenPipe(err error) bool {
 	return isAny(err, windows.ERROR_BROKEN_PIPE, windows.ERROR_NO_DATA, windows.ERROR_PIPE_NOT_CONNECTED, windows.WSAECONNRESET)
