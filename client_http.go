@@ -127,7 +127,7 @@ func (c *webClient) decode(answer *http.Response, result any, part func(document
 			if err := reader.body(&argument); err != nil {
 				return c.explain(err)
 			}
-			if token, value, ok := progressOf(argument); ok && token == ownID {
+			if token, _, value, ok := progressOf(argument); ok && token == ownID {
 				if err := part(value); err != nil {
 					return err
 				}

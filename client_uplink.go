@@ -49,7 +49,7 @@ type upcall struct {
 	lacking *fault
 }
 
-// find implements finder. What the daemon lacks is for the daemon to say.
+// find implements finder. What the daemon lacks is for the daemon to say, and any method of it may send parts.
 func (u *uplink) find(name string, who *peer) (*method, *fault) {
 	m, f := u.own.find(name, who)
 	service, short, _ := strings.Cut(name, ".")
@@ -59,7 +59,7 @@ func (u *uplink) find(name string, who *peer) (*method, *fault) {
 	case f == nil || service == ownService || !isServiceName(service) || !isServiceName(short):
 		return m, f
 	}
-	return &method{name: name, argument: documentType, result: documentType, endless: name == subscribeMethod,
+	return &method{name: name, argument: documentType, result: documentType, part: documentType, endless: name == subscribeMethod,
 		forward: func(c *call) { u.forward(upcall{c, f}) }}, nil
 }
 

@@ -41,7 +41,7 @@ type method struct {
 	name     string       // Service.Method
 	argument reflect.Type // what the codec decodes into; nil if the method takes no argument
 	result   reflect.Type // nil if it returns none
-	part     reflect.Type // of a part of its answer; nil if there are none
+	part     reflect.Type // of a part of its answer; nil if there are none, and then a token in an argument means nothing
 	doc      string       // one line; may be empty
 
 	// described is what its provider says of it; nil for a method that is described by its types.

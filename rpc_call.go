@@ -31,8 +31,9 @@ type call struct {
 	parent *call // for which a provider makes this one; nil for a call of its own
 	hops   int   // providers that it and those before it have passed
 
-	sending sync.Mutex // held while a part is sent; see lastPart
-	flow    *flow      // of its parts; nil if its caller acknowledges none
+	workDone string     // the token, as JSON, for parts that tell how far the call is; empty if they have none of their own
+	sending  sync.Mutex // held while a part is sent; see lastPart
+	flow     *flow      // of its parts; nil if its caller acknowledges none
 
 	mu    sync.Mutex
 	done  chan struct{} // made by Done or end
@@ -50,8 +51,9 @@ type responder interface {
 	// answer sends the answer to c, with the result as encode has returned it.
 	answer(c *call, result any, f *fault)
 	// part sends a part of the answer to c, whose caller has asked for parts, without blocking: it returns false if the
-	// caller has no room for it. It keeps nothing of value.
-	part(c *call, value document) (sent bool, err error)
+	// caller has no room for it. workDone says that it goes to that token, if there is one of its own. It keeps nothing of
+	// value.
+	part(c *call, value document, workDone bool) (sent bool, err error)
 	// awaitRoom waits until the caller has room for a part. An error says why no more are wanted.
 	awaitRoom(c *call) error
 }
@@ -144,13 +146,16 @@ func (c *call) sendPart(value any) error {
 	if err != nil {
 		return err
 	}
-	return c.deliver(d)
+	return c.deliver(d, c.tellsProgress(d))
 }
 
-// deliver gives the caller a part, once there is room for it.
-func (c *call) deliver(value document) error {
+// tellsProgress reports whether a part goes to the caller's workDoneToken, of a method that knows of one token alone.
+func (c *call) tellsProgress(value document) bool { return c.workDone != "" && isProgress(value) }
+
+// deliver gives the caller a part, once there is room for it. workDone is as in responder.
+func (c *call) deliver(value document, workDone bool) error {
 	for {
-		sent, err := c.from.part(c, value)
+		sent, err := c.from.part(c, value, workDone)
 		if sent || err != nil {
 			return err
 		}

@@ -36,7 +36,11 @@ type waitingCall struct {
 
 // newForwarder returns a method that hands its calls to the pool. Arguments and results are passed on verbatim.
 func (p *pool) newForwarder(d *Description) *method {
-	return &method{name: d.Method, doc: d.Doc, described: d, argument: documentType, result: documentType, forward: func(c *call) { p.forward(c, func(bool) {}) }}
+	m := &method{name: d.Method, doc: d.Doc, described: d, argument: documentType, result: documentType, forward: func(c *call) { p.forward(c, func(bool) {}) }}
+	if d.Part != nil {
+		m.part = documentType
+	}
+	return m
 }
 
 // setProviders replaces the providers by a list that is the pool's from now on. The caller has to call goOn without any lock.

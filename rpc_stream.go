@@ -14,10 +14,11 @@ import (
 type stream struct {
 	c      *call
 	window int             // bytes of parts that the provider may send ahead
+	heeded bool            // the provider knows of parts: it has one token, and heeds acknowledgements
 	credit func(parts int) // tells the provider how many parts have been taken in all; nil for one that does not want to know
 
 	mu     sync.Mutex
-	queue  []byte // what waits, oldest first: each value behind its length, since a slice for each would be larger than it
+	queue  []byte // what waits, oldest first: each value behind a head, since a slice for each would be larger than it; see headOf
 	held   int    // bytes of the values that wait, and of the one that the caller is being given
 	moving bool   // a goroutine gives the caller what waits
 	over   bool   // no parts are taken any more
@@ -26,15 +27,17 @@ type stream struct {
 	untold int    // bytes of those that the provider has not been told of
 }
 
-// add takes the next part from the provider. It never blocks, and keeps nothing of value. An error ends the call.
-func (s *stream) add(value document) error {
+// add takes the next part from the provider. It never blocks, and keeps nothing of value. An error ends the call. workDone is
+// as in responder.
+func (s *stream) add(value document, workDone bool) error {
+	workDone = workDone || s.heeded && s.c.tellsProgress(value)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.over:
 		return s.c.overBy()
 	case !s.moving:
-		sent, err := s.c.from.part(s.c, value)
+		sent, err := s.c.from.part(s.c, value, workDone)
 		if sent {
 			s.takenLocked(len(value))
 		}
@@ -45,7 +48,7 @@ func (s *stream) add(value document) error {
 		s.over = true
 		return busy("stream_window", int64(s.window), "the provider of "+s.c.method+" sends parts faster than they are read; it has to wait for $/credit")
 	}
-	s.queue = append(binary.AppendUvarint(s.queue, uint64(len(value))), value...)
+	s.queue = append(binary.AppendUvarint(s.queue, headOf(value, workDone)), value...)
 	s.held += len(value)
 	if !s.moving {
 		s.moving = true
@@ -69,14 +72,14 @@ func (s *stream) finish(end func()) {
 // move gives the caller what waits for it.
 func (s *stream) move() {
 	for {
-		value, end := s.next()
+		value, workDone, end := s.next()
 		if value == nil {
 			if end != nil {
 				end()
 			}
 			return
 		}
-		if err := s.c.deliver(value); err != nil {
+		if err := s.c.deliver(value, workDone); err != nil {
 			s.drop()
 			s.c.fail(err)
 			return
@@ -88,19 +91,28 @@ func (s *stream) move() {
 	}
 }
 
+// headOf is what precedes a value in the queue: its length, and behind that a bit for its token.
+func headOf(value document, workDone bool) uint64 {
+	head := uint64(len(value)) << 1
+	if workDone {
+		head |= 1
+	}
+	return head
+}
+
 // next returns the part that has waited longest; if none waits, what is to be done now that all have been taken.
-func (s *stream) next() (value document, end func()) {
+func (s *stream) next() (value document, workDone bool, end func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.queue) == 0 {
 		s.moving, s.queue = false, nil
 		s.tellLocked()
-		return nil, s.end
+		return nil, false, s.end
 	}
-	size, n := binary.Uvarint(s.queue)
-	at := n + int(size)
+	head, n := binary.Uvarint(s.queue)
+	at := n + int(head>>1)
 	value, s.queue = document(s.queue[n:at:at]), s.queue[at:]
-	return value, nil
+	return value, head&1 == 1, nil
 }
 
 // drop forgets what waits, since nobody takes it any more.

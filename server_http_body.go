@@ -212,6 +212,14 @@ func (c *firstFault) read(m *message) error {
 	return err
 }
 
+// tokens are those of the argument, where the answer can carry parts.
+func (c *firstFault) tokens() (partial, workDone string) {
+	if from, has := c.codec.(interface{ tokens() (string, string) }); has && c.stream {
+		return from.tokens()
+	}
+	return "", ""
+}
+
 func (c *firstFault) status() int {
 	if f := c.whole.Load(); f != nil {
 		return statusOf(f)

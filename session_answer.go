@@ -39,7 +39,11 @@ func (s *session) handle(c *call) (reader bool, err error) {
 	if strings.HasPrefix(c.method, noticePrefix) {
 		if notice := notices[c.method]; notice != nil {
 			var argument document
-			err := s.codec.body(&argument)
+			var to any = &argument
+			if c.method == progressMethod {
+				to = (*wholeParams)(&argument)
+			}
+			err := s.codec.body(to)
 			f, isFault := err.(*fault)
 			switch {
 			case err == nil:
@@ -100,7 +104,28 @@ func (s *session) prepare(c *call) *fault {
 	if m.described != nil {
 		c.forms = m.described.forms
 	}
+	if m.part != nil {
+		s.findTokens(c)
+	}
 	return nil
+}
+
+// findTokens looks for tokens in the argument of c, which has named none beside it: a caller that was written for the
+// Language Server Protocol asks for parts that way. The codec still has the argument as it came.
+func (s *session) findTokens(c *call) {
+	from, has := s.codec.(interface {
+		tokens() (partial, workDone string)
+	})
+	if !has || c.parts != "" || c.kind != request || c.batch != nil || c.v1 {
+		return
+	}
+	c.parts, c.workDone = from.tokens()
+	switch {
+	case c.parts == "":
+		c.parts, c.workDone = c.workDone, ""
+	case c.workDone != "" && sameID(c.parts, c.workDone):
+		c.workDone = ""
+	}
 }
 
 // begin adds the call to those in flight and starts its timer, or refuses it.
@@ -185,7 +210,7 @@ func (s *session) inherit(c *call) *fault {
 // admitLocked adds c to the calls in flight, if no limit or token is in the way.
 func (s *session) admitLocked(c *call) bool {
 	st := &s.state
-	if len(st.theirs) >= s.limits.MaxCalls || c.parts != "" && st.hasToken(c.parts) {
+	if len(st.theirs) >= s.limits.MaxCalls || st.takenToken(c) != "" {
 		return false
 	}
 	st.theirs[c] = struct{}{}
@@ -207,8 +232,8 @@ func (s *session) admitLocked(c *call) bool {
 func (s *session) refusalLocked(c *call) *fault {
 	st := &s.state
 	switch {
-	case c.parts != "" && st.hasToken(c.parts):
-		return &fault{Code: codeInvalid, Text: "the token " + shorten(c.parts, 40) + " belongs to another call of this connection"}
+	case st.takenToken(c) != "":
+		return &fault{Code: codeInvalid, Text: "the token " + shorten(st.takenToken(c), 40) + " belongs to another call of this connection"}
 	case st.full || len(st.ours) > 0:
 		s.log.warn("too many calls in flight", "limit", "max_calls")
 		return busy("max_calls", int64(s.limits.MaxCalls), "too many calls in flight on this connection")
@@ -216,14 +241,25 @@ func (s *session) refusalLocked(c *call) *fault {
 	return nil
 }
 
-// hasToken reports whether a call in flight uses the token for its parts.
-func (st *sessionState) hasToken(token string) bool {
-	for c := range st.theirs {
-		if c.parts != "" && sameID(c.parts, token) {
-			return true
+// takenToken returns a token of c that a call in flight uses for its parts, or nothing.
+func (st *sessionState) takenToken(c *call) string {
+	if c.parts == "" {
+		return ""
+	}
+	for _, token := range []string{c.parts, c.workDone} {
+		for other := range st.theirs {
+			if token != "" && other.hasToken(token) {
+				return token
+			}
 		}
 	}
-	return false
+	return ""
+}
+
+// hasToken reports whether parts of the answer to c bear the token: none do once it has been answered, though its method may
+// not have returned.
+func (c *call) hasToken(token string) bool {
+	return c.parts != "" && !c.answered.Load() && (sameID(c.parts, token) || c.workDone != "" && sameID(c.workDone, token))
 }
 
 // roomWait is how long a call waits for another one of its connection to end while max_calls are in flight.

@@ -11,12 +11,16 @@ import (
 
 // part implements responder. What a method of this process sends goes at once; a provider may have sent more, which then
 // shares the write.
-func (s *session) part(c *call, value document) (sent bool, err error) {
+func (s *session) part(c *call, value document, workDone bool) (sent bool, err error) {
+	token := c.parts
+	if workDone && c.workDone != "" {
+		token = c.workDone
+	}
 	sent, err = c.inTurn(func() (bool, error) {
 		if !c.flow.take(len(value)) {
 			return false, nil
 		}
-		m := message{kind: progress, method: c.method, parts: c.parts}
+		m := message{kind: progress, method: c.method, parts: token}
 		sent, err := s.out.offer(s.codec, &m, value, outputFull)
 		if !sent || err != nil {
 			c.flow.putBack(len(value))
@@ -61,7 +65,7 @@ func (s *session) takeCredit(argument document) {
 	s.mu.Lock()
 	var flow *flow
 	for c := range s.state.theirs {
-		if c.parts != "" && sameID(c.parts, token) {
+		if c.hasToken(token) {
 			flow = c.flow
 		}
 	}
@@ -72,7 +76,7 @@ func (s *session) takeCredit(argument document) {
 // newStream returns the stream of the parts of the answer to c, which has our number seq at the peer. heeded says that the
 // peer heeds acknowledgements.
 func (s *session) newStream(c *call, seq uint64, heeded bool) *stream {
-	st := &stream{c: c, window: s.limits.StreamWindow}
+	st := &stream{c: c, window: s.limits.StreamWindow, heeded: heeded}
 	if heeded {
 		token := strconv.FormatUint(seq, 10)
 		st.credit = func(parts int) {
@@ -103,9 +107,9 @@ func (s *session) acknowledge() {
 	}
 }
 
-// takePart gives a part of an answer, which is the argument of a $/progress, to the call that it belongs to.
-func (s *session) takePart(argument document) {
-	token, value, ok := progressOf(argument)
+// takePart gives a part of an answer, in the params of a $/progress, to the call that it belongs to.
+func (s *session) takePart(params document) {
+	token, workDone, value, ok := progressOf(params)
 	if !ok {
 		return
 	}
@@ -128,7 +132,7 @@ func (s *session) takePart(argument document) {
 	case full != nil: // the peer is not read until they have been handled
 		<-full
 	case to != nil:
-		if err := to.add(value); err != nil {
+		if err := to.add(value, workDone); err != nil {
 			to.c.fail(err)
 		} else if to.credit != nil {
 			s.credits.Store(true)

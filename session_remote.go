@@ -44,7 +44,7 @@ func (r remote) ask(c *call, done func(failed bool)) {
 	m := message{kind: request, id: callID{seq: seq}, method: c.method}
 	r.extend(&m, seq, c)
 	var arg any
-	if d := *c.arg.(*document); len(d) > 0 {
+	if d := r.argument(c, seq); len(d) > 0 {
 		arg = d
 	}
 	sent, err := r.out.offer(r.codec, &m, arg, outputFull)
@@ -57,6 +57,21 @@ func (r remote) ask(c *call, done func(failed bool)) {
 	default:
 		r.sendLater(&m, arg, seq, c)
 	}
+}
+
+// argument returns the argument of c as the provider gets it: as it is, unless the provider takes the token for parts from it.
+// That is then ours, since two callers may have chosen the same, or null if the caller can be sent none: whoever finds a
+// token there may put into parts what the result would have.
+func (r remote) argument(c *call, seq uint64) document {
+	d := *c.arg.(*document)
+	if r.takes.parts || c.m.part == nil {
+		return d
+	}
+	if c.parts == "" {
+		return withTokens(d, nullID, nullID)
+	}
+	token := strconv.FormatUint(seq, 10)
+	return withTokens(d, token, "-"+token)
 }
 
 // extend adds what the provider understands beside params.

@@ -3,7 +3,7 @@ package main
 // This file is the door of the room wire, which turns bytes into messages and back. It declares message, codec and
 // the table of protocols, and detects a protocol by its first bytes.
 //
-// JSON-RPC is wire_json.go, with its framings in wire_json_frame.go, its ids in wire_json_id.go, its grammar in
+// JSON-RPC is wire_json.go, with its framings in wire_json_frame.go, its ids in wire_json_id.go, the tokens in arguments in wire_json_token.go, its grammar in
 // wire_json_scan.go, its Go values in wire_json_value.go and their types in wire_json_type.go, and the envelope of a
 // message that is too long in wire_json_skim.go. net/rpc is wire_gob.go, with its grammar in wire_gob_grammar.go, and
 // what becomes of its values as JSON in wire_gob_json.go, of JSON as its values in wire_gob_plan.go and of a schema for both in
@@ -116,6 +116,9 @@ type formed struct {
 	*document
 	form func() gobPlace
 }
+
+// wholeParams are what the params of a notification are decoded to that may have several elements.
+type wholeParams []byte
 
 // A codec turns bytes into messages and back. read and body alternate, and only one goroutine at a time may call
 // them. write may run concurrently with those, but not with itself. Client and daemon use the same codecs.

@@ -4,6 +4,7 @@ package main
 // next is in wire_json_frame.go. See jsonrpc.org/specification and docs/protocol.md, section 4.
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -239,7 +240,7 @@ func (c *jsonCodec) parseEnvelope(p *jsonParsed, e *jsonEnvelope) {
 	}
 	switch {
 	case e.parts == nil || m.v1 || m.kind != request: // no parts: in 1.0 and to a notification they have no meaning
-	case e.parts[0] == '"' || e.parts[0] == '-' || e.parts[0] >= '0' && e.parts[0] <= '9':
+	case isToken(e.parts):
 		m.parts = string(e.parts)
 		m.credit = countOf(e.window)
 	case string(e.parts) != nullID:
@@ -276,11 +277,23 @@ func tokenAnd(argument document, name string) (token, value []byte) {
 	}
 }
 
-// progressOf parses the argument of $/progress: {"token": N, "value": V}. The tokens that we send are numbers.
-func progressOf(argument document) (token uint64, value document, ok bool) {
-	t, v := tokenAnd(argument, "value")
+// progressOf parses the params of $/progress: {"token": N, "value": V}, or [N, V], as StreamJsonRpc writes it. The tokens that
+// we send are the numbers of our calls. One that stands in for a workDoneToken is negative: it is an integer, too.
+func progressOf(params document) (token uint64, workDone bool, value document, ok bool) {
+	var t, v []byte
+	if len(params) > 0 && params[0] == '[' {
+		w := enter(params)
+		if t, _ = w.element(); len(t) > 0 && t[0] == '{' {
+			t, v = tokenAnd(t, "value")
+		} else if value, more := w.element(); more {
+			v = value
+		}
+	} else {
+		t, v = tokenAnd(params, "value")
+	}
+	t, workDone = bytes.CutPrefix(t, []byte("-"))
 	token = seqOf(t)
-	return token, v, token != 0 && v != nil
+	return token, workDone, v, token != 0 && v != nil
 }
 
 // creditOf parses the argument of $/credit: {"token": T, "parts": N}.

@@ -419,8 +419,15 @@ func TestJSONRPCTokensAreComparedByValue(t *testing.T) {
 			t.Errorf("a call with the token %s, which is taken: %q, %v; want %s", token, line, err, want)
 		}
 	}
-	if token, value, ok := progressOf(document(`{"token":70e-1,"value":2}`)); token != 7 || string(value) != "2" || !ok {
-		t.Errorf("the part for 70e-1 is for %d, %s, %v; want 7", token, value, ok)
+	for params, ofWorkDone := range map[string]bool{`{"token":70e-1,"value":2}`: false, `[{"value":2,"token":7}]`: false, `[7,2]`: false, `[-7.0,2]`: true, `{"token":-70e-1,"value":2}`: true} {
+		if token, workDone, value, ok := progressOf(document(params)); token != 7 || workDone != ofWorkDone || string(value) != "2" || !ok {
+			t.Errorf("the part %s is for %d, %t, %s, %v; want 7, %t", params, token, workDone, value, ok, ofWorkDone)
+		}
+	}
+	for _, params := range []string{``, `[]`, `[7]`, `{}`, `[[7],2]`, `5`, `["7",2]`, `{"token":"-7","value":1}`, `[{"token":7}]`} {
+		if token, _, value, ok := progressOf(document(params)); ok {
+			t.Errorf("%s is the part %s for %d; want none", params, value, token)
+		}
 	}
 }
 

@@ -19,6 +19,10 @@ import (
 
 // decodeParams finds the argument in params and decodes it.
 func decodeParams(params []byte, v any) error {
+	if whole, all := v.(*wholeParams); all {
+		*whole = bytes.Clone(params)
+		return nil
+	}
 	if len(params) == 0 || string(params) == "null" {
 		return noArgument(v)
 	}
