@@ -105,6 +105,9 @@ func TestProviderOfNPM(t *testing.T) {
 	if f := checkCode(t, "Code.Fail", ask(c, "Code.Fail", "a", nil), 7, "no paper"); string(f.Data) != `{"tray":2}` {
 		t.Errorf("the data of its error is %s", f.Data)
 	}
+	asks := exec.Command(node, "testdata/clients/progress.js", s.endpoints[0].Path)
+	asks.Env = cmd.Env
+	checkLines(t, printed(t, asks), "progress.want")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := inBackground(ctx, c, "Code.Wait", "first")
 	said("first waits")

@@ -9,6 +9,13 @@ const methods = {
   'Code.Hello': ({ name }) => `hello, ${name}`,
   'Code.Nothing': () => null,
   'Code.Fail': () => { throw new rpc.ResponseError(7, 'no paper', { tray: 2 }) },
+  'Code.Steps': async ({ steps, workDoneToken, partialResultToken }) => {
+    for (let step = 1; step <= steps; step++) {
+      if (workDoneToken != null) await c.sendProgress(new rpc.ProgressType(), workDoneToken, { kind: 'report', percentage: 100 * step / steps })
+      if (partialResultToken != null) await c.sendProgress(new rpc.ProgressType(), partialResultToken, `step ${step}`)
+    }
+    return partialResultToken != null ? null : steps
+  },
   'Code.Relay': (text) => c.sendRequest('Echo.Say', text),
   'Code.Wait': (text, token) => new Promise((resolve) => {
     console.log(text, 'waits')
@@ -20,4 +27,5 @@ const methods = {
 }
 for (const name in methods) c.onRequest(name, methods[name])
 c.listen()
-c.sendRequest('Ipcd.Register', { methods: Object.keys(methods) }).then(() => console.log('registered'))
+const offered = Object.keys(methods).map((method) => method === 'Code.Steps' ? { method, part: {} } : method)
+c.sendRequest('Ipcd.Register', { methods: offered }).then(() => console.log('registered'))
