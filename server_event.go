@@ -101,8 +101,8 @@ func (s *server) subscribe(ctx context.Context, arg document) error {
 	defer events.close()
 	first, err := json.Marshal(Subscribed{what.Topics, events.hub.id(events.start)})
 	for value, last := document(first), events.start; err == nil && value != nil; value, last = events.next(ctx) {
-		if err = c.deliver(value); errors.Is(err, &fault{Code: codeTooLarge}) { // by a limit of before a reload
-			err = c.deliver(events.hub.missed("1", last))
+		if err = c.deliver(value, false); errors.Is(err, &fault{Code: codeTooLarge}) { // by a limit of before a reload
+			err = c.deliver(events.hub.missed("1", last), false)
 		}
 	}
 	return cmp.Or(err, ctx.Err())

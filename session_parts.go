@@ -91,7 +91,7 @@ func (s *session) newStream(c *call, seq uint64, heeded bool) *stream {
 
 // acknowledge tells the peer which parts of its answers to us have been taken, before we wait for more of them.
 func (s *session) acknowledge() {
-	if !s.credits.Swap(false) {
+	if !s.credits.Load() || !s.credits.Swap(false) {
 		return
 	}
 	s.mu.Lock()

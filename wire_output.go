@@ -290,20 +290,27 @@ func (a *account) hold(n int) {
 func (a *account) release(n int) { a.hold(-n) }
 
 // A patientWriter allows the limit for each part of a write: a peer that reads slowly is served, one that does not read
-// is given up. While nothing but the parts of answers waits for a peer, that may take longer.
+// is given up. While nothing but the parts of answers waits for a peer, that may take longer. One goroutine at a time
+// writes.
 type patientWriter struct {
 	dst    io.Writer
 	atOnce tryWriter // dst, where it can be written to without blocking; nil before the first try
 	conn   deadliner // nil where dst has no deadlines
+	below  patient   // dst, where it has to know what is urgent; nil where it has not
 	limits *limits
-
-	mu    sync.Mutex
-	calm  bool      // nothing urgent is being written
-	armed time.Time // when the write deadline was set
+	armed  time.Time   // when the write deadline was set
+	calm   atomic.Bool // nothing urgent is being written
+	mu     sync.Mutex  // held while the deadline is set, so that the last one is that of calm
 }
 
 // A deadliner is what has a write deadline.
 type deadliner interface{ SetWriteDeadline(time.Time) error }
+
+// A patient is a writer that is patient with a peer as long as nothing urgent waits for it.
+type patient interface {
+	begin(urgent bool) // what is written from now on is urgent, or not; the writer says so
+	hurry()            // something urgent waits behind what is being written; anybody says so
+}
 
 // patientPart is how many bytes are written under one deadline: with a limit of 10 s a peer has to read 26 KB/s.
 const patientPart = 256 << 10
@@ -311,40 +318,45 @@ const patientPart = 256 << 10
 func newPatientWriter(dst io.Writer, l *limits) *patientWriter {
 	w := &patientWriter{dst: dst, limits: l}
 	w.conn, _ = dst.(deadliner)
+	w.below, _ = dst.(patient)
 	return w
 }
 
-// begin says whether what is written from now on is urgent.
+// begin implements patient.
 func (w *patientWriter) begin(urgent bool) {
-	if below, ok := w.dst.(interface{ begin(urgent bool) }); ok {
-		below.begin(urgent)
+	if w.below != nil {
+		w.below.begin(urgent)
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.calm == urgent {
-		w.calm, w.armed = !urgent, time.Time{}
+	if w.calm.Load() == urgent {
+		w.calm.Store(!urgent)
+		w.armed = time.Time{}
 	}
 }
 
-// hurry says, while somebody writes, that something urgent waits behind that.
+// hurry implements patient.
 func (w *patientWriter) hurry() {
-	if below, ok := w.dst.(interface{ hurry() }); ok {
-		below.hurry()
+	if w.below != nil {
+		w.below.hurry()
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.calm {
-		w.calm, w.armed = false, time.Time{}
-		w.renewLocked() // it holds for the write that blocks, too
+	if w.calm.Load() && w.calm.Swap(false) && w.conn != nil {
+		w.arm(time.Now()) // it holds for the write that blocks, too
 	}
 }
 
-// limitLocked returns the limit in force, and its name.
-func (w *patientWriter) limitLocked() (time.Duration, string) {
-	if w.calm {
+// limit returns the limit in force, and its name.
+func (w *patientWriter) limit() (time.Duration, string) {
+	if w.calm.Load() {
 		return w.limits.StreamIdle, "stream_idle"
 	}
 	return w.limits.Write, "write"
+}
+
+// arm sets the write deadline.
+func (w *patientWriter) arm(now time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	limit, _ := w.limit()
+	return w.conn.SetWriteDeadline(now.Add(limit))
 }
 
 // try writes as much of b as the peer has room for, without blocking.
@@ -408,30 +420,12 @@ func (w *descriptorWriter) try(b []byte) (int, error) {
 
 // renew renews the deadline after a tenth of the limit, not for each write: setting one costs as much as a small call.
 func (w *patientWriter) renew() error {
-	if w.conn == nil {
-		return nil
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.renewLocked()
-}
-
-func (w *patientWriter) renewLocked() error {
 	now := time.Now()
-	limit, _ := w.limitLocked()
-	if w.conn == nil || now.Sub(w.armed) <= limit/10 {
+	if limit, _ := w.limit(); w.conn == nil || now.Sub(w.armed) <= limit/10 {
 		return nil
 	}
 	w.armed = now
-	return w.conn.SetWriteDeadline(now.Add(limit))
-}
-
-// gaveUp is the error of a write that has taken too long.
-func (w *patientWriter) gaveUp(err error) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	limit, name := w.limitLocked()
-	return fmt.Errorf("the peer did not read for %v (limit %s): %w", limit, name, err)
+	return w.arm(now)
 }
 
 // Write writes all of b.
@@ -446,7 +440,8 @@ func (w *patientWriter) Write(b []byte) (n int, err error) {
 		part, err := w.dst.Write(b[n:min(len(b), n+patientPart)])
 		n += part
 		if isTimeout(err) {
-			return n, w.gaveUp(err)
+			limit, name := w.limit()
+			return n, fmt.Errorf("the peer did not read for %v (limit %s): %w", limit, name, err)
 		}
 		if err != nil {
 			return n, err
