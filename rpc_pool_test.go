@@ -294,9 +294,10 @@ func TestPartsComeInOrderBeforeTheAnswer(t *testing.T) {
 		{"/call/Echo.Say", `"a"`, "event: result\ndata: \"a\"\n\n"},
 		{"/call/Far.Fail", "-7", `{"code":-7,"message":"no paper","data":{"tray":2,"size":"A4"}}` + "\n"},
 		{"/call/Far.Break", "1", "event: part\ndata: 0\n\nevent: failure\n" + `data: {"code":-7,"message":"no paper","data":{"tray":2,"size":"A4"}}` + "\n\n"},
-		{"/rpc", `{"jsonrpc":"2.0","id":1,"method":"Far.Count","params":[1],"parts":7}`,
+		{"/rpc", `{"jsonrpc":"2.0","id":1,"method":"Far.Count","params":[2],"parts":7,"window":1}`,
 			`event: message` + "\n" + `data: {"jsonrpc":"2.0","method":"$/progress","params":{"token":7,"value":0}}` + "\n\n" +
-				`event: message` + "\n" + `data: {"jsonrpc":"2.0","id":1,"result":0}` + "\n\n"},
+				`event: message` + "\n" + `data: {"jsonrpc":"2.0","method":"$/progress","params":{"token":7,"value":1}}` + "\n\n" +
+				`event: message` + "\n" + `data: {"jsonrpc":"2.0","id":1,"result":1}` + "\n\n"},
 	} {
 		if got := post(t, p.endpoints[1], row.path, eventType, row.body); got != row.want {
 			t.Errorf("%s with %s is answered with\n%s; want\n%s", row.path, row.body, got, row.want)

@@ -13,9 +13,9 @@ import (
 // the provider's connection: others wait for their answers there.
 type stream struct {
 	c      *call
-	window int             // bytes of parts that the provider may send ahead
-	heeded bool            // the provider knows of parts: it has one token, and heeds acknowledgements
-	credit func(parts int) // tells the provider how many parts have been taken in all; nil for one that does not want to know
+	window int                  // bytes of parts that the provider may send ahead
+	heeded bool                 // the provider knows of parts: it has one token, and heeds acknowledgements
+	credit func(parts int) bool // tells the provider how many parts have been taken in all, unless too much waits for it; nil if it does not want to know
 
 	mu     sync.Mutex
 	queue  []byte // what waits, oldest first: each value behind a head, since a slice for each would be larger than it; see headOf
@@ -138,8 +138,8 @@ func (s *stream) tell() {
 }
 
 func (s *stream) tellLocked() {
-	if s.untold > 0 && s.credit != nil {
-		s.credit(s.taken)
+	if s.untold > 0 && s.credit != nil && !s.credit(s.taken) {
+		return
 	}
 	s.untold = 0
 }
@@ -205,7 +205,10 @@ func (f *flow) heardOf(n int) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for n = min(n, f.sent); f.heard < n; f.heard++ {
+	if n = min(n, f.sent); n <= f.heard {
+		return
+	}
+	for ; f.heard < n; f.heard++ {
 		size, width := binary.Uvarint(f.sizes)
 		f.sizes, f.unread = f.sizes[width:], f.unread-int(size)
 	}

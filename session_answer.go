@@ -142,7 +142,7 @@ func (s *session) begin(c *call) *fault {
 	if s.log.debugging() {
 		c.began = time.Now()
 	}
-	if c.parts != "" {
+	if c.parts != "" && s.canAsk() { // over HTTP no acknowledgement can come
 		c.flow = newFlow(c.credit, s.limits.StreamWindow)
 	}
 	isCut := false

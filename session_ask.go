@@ -14,6 +14,7 @@ import (
 
 // A pendingCall is a call of ours in flight. The session's mu guards it.
 type pendingCall struct {
+	seq      uint64 // its number at the peer
 	method   string
 	result   any
 	err      error
@@ -98,7 +99,7 @@ func (s *session) enlist(a *pendingCall) (seq uint64, crowded bool, err error) {
 			return
 		}
 		st.seq++
-		seq = st.seq
+		a.seq, seq = st.seq, st.seq
 		st.ours[seq] = a
 		st.passes = st.passes || a.passed != nil
 		crowded = len(st.ours) > 1
@@ -303,12 +304,17 @@ func (a *pendingCall) handle(parts []document) (err error) {
 		}
 	}
 	if len(parts) > 0 {
-		select {
-		case a.room <- struct{}{}:
-		default:
-		}
+		a.letReaderGo()
 	}
 	return err
+}
+
+// letReaderGo lets the reader go on that waits for parts to be handled.
+func (a *pendingCall) letReaderGo() {
+	select {
+	case a.room <- struct{}{}:
+	default: // nil for a call without parts
+	}
 }
 
 // withdraw gives up a with an error, unless its answer has arrived.
@@ -325,6 +331,7 @@ func (s *session) withdraw(seq uint64, a *pendingCall, err error) error {
 		})
 		switch {
 		case there:
+			a.letReaderGo() // nobody will handle what has come
 			s.sendCancel(seq)
 			return err
 		case finished:

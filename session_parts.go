@@ -73,17 +73,20 @@ func (s *session) takeCredit(argument document) {
 	flow.heardOf(parts)
 }
 
-// newStream returns the stream of the parts of the answer to c, which has our number seq at the peer. heeded says that the
-// peer heeds acknowledgements.
-func (s *session) newStream(c *call, seq uint64, heeded bool) *stream {
-	st := &stream{c: c, window: s.limits.StreamWindow, heeded: heeded}
+// newStream returns the stream of the parts of the answer to a, which is about to be forwarded. heeded says that the peer
+// heeds acknowledgements.
+func (s *session) newStream(a *pendingCall, heeded bool) *stream {
+	st := &stream{c: a.passed, window: s.limits.StreamWindow, heeded: heeded}
 	if heeded {
-		token := strconv.FormatUint(seq, 10)
-		st.credit = func(parts int) {
-			m := message{kind: credit, parts: token, credit: parts}
-			if sent, err := s.out.offer(s.codec, &m, nil, s.limits.MaxMessage+outputMost); sent && err == nil {
+		st.credit = func(parts int) bool {
+			m := message{kind: credit, parts: strconv.FormatUint(a.seq, 10), credit: parts}
+			sent, err := s.out.offer(s.codec, &m, nil, s.limits.MaxMessage+outputMost)
+			if sent && err == nil {
 				s.flushAside()
+			} else {
+				s.credits.Store(true) // again, once it has read something and answered
 			}
+			return sent
 		}
 	}
 	return st
@@ -118,6 +121,7 @@ func (s *session) takePart(params document) {
 	s.update(func(st *sessionState) {
 		switch a := st.ours[token]; {
 		case a == nil:
+		case a.stream != nil && a.stream.heeded && workDone: // it was given one token
 		case a.stream != nil:
 			to = a.stream
 		case a.part != nil:

@@ -32,14 +32,14 @@ func extensionsOf(names []string) (e extensions) {
 // ask implements provider. It never blocks, since the reader of the caller's connection runs it.
 func (r remote) ask(c *call, done func(failed bool)) {
 	a := &pendingCall{method: c.method, passed: c, done: done}
+	if c.parts != "" {
+		a.stream = r.newStream(a, r.takes.parts)
+	}
 	seq, others, err := r.enlist(a)
 	if err != nil {
 		done(true)
 		r.unsent(c)
 		return
-	}
-	if c.parts != "" { // none can come before the call is sent
-		r.update(func(*sessionState) { a.stream = r.newStream(c, seq, r.takes.parts) })
 	}
 	m := message{kind: request, id: callID{seq: seq}, method: c.method}
 	r.extend(&m, seq, c)

@@ -107,6 +107,9 @@ func (m *message) response(f *fault) *message {
 	return &r
 }
 
+// isUrgent reports whether a peer that does not read m is given up within the limit write; see patientWriter.
+func (m *message) isUrgent() bool { return m.kind != progress && m.kind != alive }
+
 // A document is JSON that was validated on arrival. It is passed on verbatim: the order of members, the spelling of
 // numbers and the escapes stay. Only line ends between its tokens become blanks.
 type document []byte

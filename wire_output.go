@@ -70,11 +70,11 @@ func (o *output) makeRoom(urgent bool) {
 }
 
 func (o *output) makeRoomLocked(urgent bool) {
-	if urgent && len(o.buf) > outputFull {
-		o.hurryLocked()
-	}
 	o.stalled++
 	for len(o.buf) > outputFull && o.err == nil {
+		if urgent {
+			o.hurryLocked()
+		}
 		if o.writing {
 			o.written.Wait()
 		} else {
@@ -120,10 +120,7 @@ func (o *output) addLocked(c codec, m *message, body any) error {
 	return err
 }
 
-// isUrgent reports whether the peer has no more time to take m than the limit write.
-func (m *message) isUrgent() bool { return m.kind != progress && m.kind != alive }
-
-// hurryLocked notes that something urgent waits, in buf or for room there.
+// hurryLocked says that something urgent waits, in buf or for room there, behind what is being written.
 func (o *output) hurryLocked() {
 	o.urgent = true
 	if o.writing {
