@@ -22,7 +22,7 @@ import (
 
 func newCallCmd() *cobra.Command {
 	var f clientFlags
-	var given, text string
+	var given givenArgument
 	var raw, stream bool
 	cmd := &cobra.Command{
 		Use:   "call METHOD|TEXT [ARGUMENT | key=text | key:=JSON ...]",
@@ -75,13 +75,7 @@ shell's 130.`,
 			if err != nil {
 				return err
 			}
-			p := argumentParser{limits: set.Limits, stdin: cmd.InOrStdin()}
-			if cmd.Flags().Changed("arg") {
-				p.given = &given
-			}
-			if cmd.Flags().Changed("text") {
-				p.text = &text
-			}
+			p := given.parser(cmd, set)
 			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
 				p.after = len(args) - dash
 			}
@@ -108,11 +102,31 @@ shell's 130.`,
 		},
 	}
 	addClientFlags(cmd, &f)
-	cmd.Flags().StringVar(&given, "arg", "", "the argument as `JSON`")
-	cmd.Flags().StringVar(&text, "text", "", "the argument as a `text`, whatever it looks like")
+	given.add(cmd, "the argument")
 	cmd.Flags().BoolVar(&raw, "raw", false, "print the result unchanged, on a terminal too")
 	cmd.Flags().BoolVar(&stream, "stream", false, "ask for the answer in parts, and print each as a line of JSON")
 	return cmd
+}
+
+// A givenArgument is an argument that flags give.
+type givenArgument struct{ json, text string }
+
+// add adds the flags for what is called that.
+func (g *givenArgument) add(cmd *cobra.Command, what string) {
+	cmd.Flags().StringVar(&g.json, "arg", "", what+" as `JSON`")
+	cmd.Flags().StringVar(&g.text, "text", "", what+" as a `text`, whatever it looks like")
+}
+
+// parser returns a parser for the words of cmd, which knows what the flags give.
+func (g *givenArgument) parser(cmd *cobra.Command, set settings) argumentParser {
+	p := argumentParser{limits: set.Limits, stdin: cmd.InOrStdin()}
+	if cmd.Flags().Changed("arg") {
+		p.given = &g.json
+	}
+	if cmd.Flags().Changed("text") {
+		p.text = &g.text
+	}
+	return p
 }
 
 // A typedCall is a call as it was typed.
@@ -229,6 +243,7 @@ type argumentParser struct {
 	given  *string // --arg
 	text   *string // --text
 	after  int     // how many words come after --, which makes them texts
+	asJSON bool    // a single word is JSON, and not a text
 }
 
 // parse returns the method and its argument, which is nil if there is none, and typedWords if the words say no more.
@@ -241,6 +256,12 @@ func (p argumentParser) parse(args []string) (method string, arg any, err error)
 	} else if len(args) == 1 {
 		p.after = 1
 	}
+	arg, err = p.argument(rest)
+	return method, arg, err
+}
+
+// argument returns the argument that is given by these words, or by a flag: see parse.
+func (p argumentParser) argument(rest []string) (arg any, err error) {
 	var ways []string
 	if p.given != nil {
 		ways = append(ways, "--arg")
@@ -253,7 +274,7 @@ func (p argumentParser) parse(args []string) (method string, arg any, err error)
 	}
 	switch {
 	case len(ways) > 1:
-		return "", nil, usagef("the argument is given twice: by %s and by %s", ways[0], ways[1]).withHint("keep one of them")
+		return nil, usagef("the argument is given twice: by %s and by %s", ways[0], ways[1]).withHint("keep one of them")
 	case p.given != nil:
 		arg, err = typedJSON("--arg", []byte(*p.given), p.limits)
 	case p.text != nil:
@@ -269,12 +290,14 @@ func (p argumentParser) parse(args []string) (method string, arg any, err error)
 		arg, err = p.read("standard input", p.stdin)
 	case len(rest[0]) > 1 && rest[0][0] == '@':
 		arg, err = p.file(rest[0][1:])
-	case strings.Contains(rest[0], "="):
+	case strings.Contains(rest[0], "=") && !(p.asJSON && strings.ContainsAny(rest[0][:1], "{[\"")):
 		arg = typedWords(rest)
+	case p.asJSON:
+		arg, err = typedJSON("the data", []byte(rest[0]), p.limits)
 	default:
 		arg = rest[0]
 	}
-	return method, arg, err
+	return arg, err
 }
 
 // file reads JSON from a file.

@@ -354,6 +354,9 @@ func TestCtrlCInACallCancelsIt(t *testing.T) {
 	interrupt(cmd)
 	receive(t, p.far.left)
 
+	sub := subscribe(t, "-e", p.endpoints[0].String(), "build.>")
+	interrupt(sub.cmd)
+
 	// a server that takes the end of a connection for no more than that
 	lines := make(chan string, 1)
 	e := startStranger(t, func(conn net.Conn) {

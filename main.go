@@ -5,6 +5,7 @@
 //	ipcd ls, describe, status, whoami
 //	ipcd install, uninstall, start, stop, restart   the service of the operating system
 //	ipcd logs                 its log, or that of one's own daemon
+//	ipcd pub, sub             events
 //	ipcd serve                offer a program as a method
 //	ipcd worker               the programs that the daemon starts and looks after
 //	ipcd child, fork          the two ends of the Node.js IPC channel
@@ -105,7 +106,7 @@ call with the standard library that they have: see the README and docs/protocol.
 	addJSONFlag(cmd)
 	cmd.AddCommand(newRunCmd(), newCallCmd(), newLsCmd(), newDescribeCmd(), newStatusCmd(), newWhoamiCmd(),
 		newInstallCmd(), newUninstallCmd(), newStartCmd(), newStopCmd(), newRestartCmd(), newLogsCmd(),
-		newForkCmd(), newChildCmd(), newServeCmd(), newWorkerCmd(), newConfigCmd(), newVersionCmd())
+		newForkCmd(), newChildCmd(), newPubCmd(), newSubCmd(), newServeCmd(), newWorkerCmd(), newConfigCmd(), newVersionCmd())
 	cmd.InitDefaultCompletionCmd() // which cobra would do later
 	for _, c := range append(cmd.Commands(), cmd) {
 		if c.HasSubCommands() {
