@@ -238,6 +238,7 @@ var routes = sync.OnceValue(func() *http.ServeMux {
 		rpcPath:             (*httpConn).rpc,
 		"POST /{$}":         (*httpConn).rpc,
 		"/call/{method...}": (*httpConn).call,
+		eventsPath:          (*httpConn).events,
 		"/":                 (*httpConn).notFound,
 	} {
 		mux.HandleFunc(pattern, func(rw http.ResponseWriter, r *http.Request) { serve(httpConnOf(r), rw, r) })
@@ -289,13 +290,13 @@ func handleHTTP(rw http.ResponseWriter, r *http.Request) {
 }
 
 func (c *httpConn) notFound(rw http.ResponseWriter, r *http.Request) {
-	c.refuse(rw, r, http.StatusNotFound, &fault{Code: codeNoMethod, Text: "there is /rpc, /call/Service.Method and /healthz"})
+	c.refuse(rw, r, http.StatusNotFound, &fault{Code: codeNoMethod, Text: "there is /rpc, /call/Service.Method, /events and /healthz"})
 }
 
 // deciders are the headers that decide whether and how a request is served. With two of one kind it would be up to each
 // reader which of them counts. net/http itself refuses a second Host, and a Content-Length or Transfer-Encoding that
 // differs from the first.
-var deciders = []string{"Origin", "Referer", "Sec-Fetch-Site", "Content-Type", timeoutHeader}
+var deciders = []string{"Origin", "Referer", "Sec-Fetch-Site", "Content-Type", timeoutHeader, lastEventHeader}
 
 // refusal returns why a request is refused whatever it asks for, or nil.
 func (c *httpConn) refusal(r *http.Request) (status int, f *fault) {

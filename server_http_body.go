@@ -298,7 +298,11 @@ func (c *bareCodec) write(dst []byte, m *message, body any) (b []byte, err error
 	if c.stream != nil {
 		around = c.stream.wrap.of(m)
 	}
-	b = append(dst, around.open...)
+	b = dst
+	if m.kind == progress {
+		b = c.stream.wrap.appendID(b, body)
+	}
+	b = append(b, around.open...)
 	start := len(b)
 	if m.fault != nil {
 		b = appendFault(b, m.fault)

@@ -3,10 +3,14 @@ package main
 // This file owns answers over HTTP that come bit by bit, and what becomes of them when their caller does not read, or goes.
 
 import (
+	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -92,5 +96,125 @@ func TestWhoReadsNoPartsIsPatientlyWaitedFor(t *testing.T) {
 			wantLog(t, s, "limit write")
 			s.idle()
 		})
+	}
+}
+
+// standIn has another method in place of Ipcd.Subscribe: its parts and its end are those that a test gives.
+func standIn(t *testing.T, s *testServer, heard chan<- string, end error, parts ...string) {
+	t.Helper()
+	s.router.mu.Lock()
+	defer s.router.mu.Unlock()
+	s.router.services[ownService].(*receiver).methods["Subscribe"] = &method{
+		name: subscribeMethod, argument: documentType, part: documentType,
+		invoke: func(ctx context.Context, arg any) (any, error) {
+			heard <- string(*arg.(*document))
+			for _, p := range parts {
+				must(t, ctx.Value(callKey).(*call).deliver(document(p), false))
+			}
+			return nil, end
+		},
+	}
+	s.router.reindexLocked()
+}
+
+func TestEventsOverHTTP(t *testing.T) {
+	const get, host = "GET /events?topic=build.%3E&topic=a HTTP/1.1\r\n", "Host: localhost\r\n"
+	const all = `{"after":"","topics":["build.\u003e","a"]}`
+	long := `"` + strings.Repeat("x", 1<<20-100) + `"`
+	parts := []string{`{"subscribed":["build.>","a"],"id":"k-1"}`, `{"topic":"a","data":{"id":"no"},"id":"k-2"}`, `{"missed":null,"id":"k-9"}`, `{"topic":"a"}`, `{"id":"k-10","data":` + long + `}`}
+	events := "id: k-1\ndata: " + parts[0] + "\n\nid: k-2\ndata: " + parts[1] + "\n\nid: k-9\ndata: " + parts[2] + "\n\ndata: " + parts[3] + "\n\nid: k-10\ndata: " + parts[4] + "\n\n"
+	failure := string(appendFault(nil, errShuttingDown))
+	for name, test := range map[string]struct {
+		send, argument, status, kind, body string
+		parts                              []string
+		end                                error
+	}{
+		"events":              {get + host, all, "200", eventType, events + "event: failure\ndata: " + failure + "\n\n", parts, errShuttingDown},
+		"of no such form":     {get + "Accept: application/json\r\n" + host, all, "200", eventType, "data: 1\n\nevent: failure\ndata: " + failure + "\n\n", []string{"1"}, errShuttingDown},
+		"lines":               {get + "Accept: application/x-ndjson\r\n" + host, all, "200", "application/x-ndjson", strings.Join(parts, "\n") + "\n" + `{"error":` + failure + "}\n", parts, errShuttingDown},
+		"fails at once":       {get + "Accept: text/event-stream\r\n" + host, all, "400", jsonType, `{"code":-32602,"message":"no such topic"}` + "\n", nil, faultf(codeBadArgument, "no such topic")},
+		"no topic":            {"GET /events HTTP/1.1\r\n" + host, `{"after":"","topics":[]}`, "400", jsonType, "", nil, faultf(codeBadArgument, "no topic")},
+		"after":               {"GET /events?topic=a&after=k-7 HTTP/1.1\r\n" + host, `{"after":"k-7","topics":["a"]}`, "503", jsonType, "", nil, errShuttingDown},
+		"connected again":     {"GET /events?topic=a&after=k-7 HTTP/1.1\r\nLast-Event-ID: k-8\r\n" + host, `{"after":"k-8","topics":["a"]}`, "503", jsonType, "", nil, errShuttingDown},
+		"two ids":             {get + "Last-Event-ID: 1\r\nLast-Event-ID: 2\r\n" + host, "", "400", jsonType, "", nil, nil},
+		"a broken query":      {"GET /events?topic=%zz HTTP/1.1\r\n" + host, "", "400", jsonType, "", nil, nil},
+		"a body":              {get + host + "Content-Length: 1\r\n\r\nx", "", "400", jsonType, "", nil, nil},
+		"HEAD":                {strings.Replace(get, "GET", "HEAD", 1) + host, "", "405", jsonType, "", nil, nil},
+		"POST":                {strings.Replace(get, "GET", "POST", 1) + host + "Content-Length: 0\r\n", "", "405", jsonType, "", nil, nil},
+		"another host":        {get + "Host: example.com\r\n", "", "403", jsonType, "", nil, nil},
+		"another origin":      {get + host + "Origin: http://localhost:1\r\n", "", "403", jsonType, "", nil, nil},
+		"from another page":   {get + host + "Referer: http://example.com/\r\n", "", "403", jsonType, "", nil, nil},
+		"of another site":     {get + host + "Sec-Fetch-Site: cross-site\r\n", "", "403", jsonType, "", nil, nil},
+		"of the same machine": {get + host + "Sec-Fetch-Site: same-site\r\n", "", "403", jsonType, "", nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startServer(t, "http://127.0.0.1:0?auth=none")
+			heard := make(chan string, 1)
+			standIn(t, s, heard, test.end, test.parts...)
+			conn := s.connect()
+			defer conn.Close()
+			send(t, conn, test.send+"\r\n")
+			answer, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: test.send[:strings.IndexByte(test.send, ' ')]})
+			must(t, err)
+			body, err := io.ReadAll(answer.Body)
+			must(t, err)
+			if !strings.HasPrefix(answer.Status, test.status) || answer.Header.Get("Content-Type") != test.kind || test.body != "" && string(body) != test.body {
+				t.Errorf("it is answered with %s, %s\n%.300q\nwant %s, %s\n%.300q", answer.Status, answer.Header.Get("Content-Type"), body, test.status, test.kind, test.body)
+			}
+			if answer.StatusCode == http.StatusMethodNotAllowed && answer.Header.Get("Allow") != "GET" {
+				t.Errorf("it is said that %s is allowed; want GET", answer.Header.Get("Allow"))
+			}
+			if test.argument == "" {
+				if len(heard) > 0 {
+					t.Errorf("it was called with %s", <-heard)
+				}
+			} else if got := receive(t, heard); got != test.argument {
+				t.Errorf("it was called with %s; want %s", got, test.argument)
+			}
+		})
+	}
+}
+
+// Whoever closes the connection in the middle of a stream stops who produces it: a program that is killed, and one that
+// wants no more.
+func TestWhoGoesStopsTheStream(t *testing.T) {
+	const aborted = `
+const stop = new AbortController()
+fetch(process.argv[1], { method: process.argv[2], headers: { Accept: process.argv[3], 'Content-Type': 'application/json' }, signal: stop.signal }).then(async (answer) => {
+  for await (const _ of answer.body) { stop.abort() }
+}).catch((err) => { console.log(err.name); setInterval(() => {}, 1000) }) // the process stays`
+	for _, form := range answerForms {
+		for _, row := range []struct{ method, path string }{{"POST", "/call/Far.Flood"}, {"GET", "/events?topic=a"}} {
+			start := func(t *testing.T) (s *testServer, url string, gone func()) {
+				s = startServer(t, "http://127.0.0.1:0?auth=none")
+				far := &Far{left: make(chan error, 1)}
+				must(t, addReceiver(s.router, far, nil))
+				return s, "http://" + s.endpoints[0].Host + row.path, func() {
+					t.Helper()
+					if row.method == "POST" {
+						receive(t, far.left)
+					}
+					s.idle() // nothing is subscribed either, or it would still run
+				}
+			}
+			t.Run("curl killed "+row.path+" "+form.types[0], func(t *testing.T) {
+				curl := needTool(t, "curl")
+				_, url, gone := start(t)
+				cmd := exec.Command(curl, "-sSN", "-X", row.method, "-H", "Accept: "+form.types[0], "-H", "Content-Type: application/json", url)
+				out, err := cmd.StdoutPipe()
+				must(t, err)
+				must(t, cmd.Start())
+				_, err = io.ReadFull(out, make([]byte, 10))
+				must(t, errors.Join(err, cmd.Process.Kill()))
+				cmd.Wait()
+				gone()
+			})
+			t.Run("fetch aborted "+row.path+" "+form.types[0], func(t *testing.T) {
+				node := needTool(t, "node")
+				_, url, gone := start(t)
+				startExample(t, exec.Command(node, "-e", aborted, url, row.method, form.types[0]))
+				gone()
+			})
+		}
 	}
 }
