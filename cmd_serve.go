@@ -39,6 +39,7 @@ type serving struct {
 	parallel int
 	once     bool
 	asArgs   bool
+	lines    bool
 	timeout  time.Duration
 
 	methods *router
@@ -59,11 +60,16 @@ func newServeCmd() *cobra.Command {
   its exit code         other than 0 is the code of an error; the end of its standard error, at most 4 KiB,
                         is in the error's data, and its last line in the message
 
+With --lines each line of the output is a part of the answer as it comes ("ipcd call --stream"), and the result is how
+many there were; with --result json each line is JSON, and empty ones do not count. While the caller does not read, the
+output is not read either. A caller that asks for no parts gets the number alone.
+
 With --args the argument is an object, and each member an argument of the program, behind those given here:
 --name=text, or --name alone for true; false and null are left out. No shell looks at any of it.
 
 With --dir each executable in a directory is a method of the service --as, by its name up to the first dot. What a file
-METHOD.json beside it says is shown by "ipcd describe": {"doc", "argument", "result"}, see docs/services.md.
+METHOD.json beside it says is shown by "ipcd describe": {"doc", "argument", "result", "part"}, see docs/services.md. One
+with a "part" is served by lines.
 
 A program ends with its call: when the caller cancels or goes, at the deadline, after --timeout, and when it has
 written more than limits.max_message. It is asked to end (SIGTERM, Ctrl-Break), and killed after 2 s, with all that it
@@ -73,6 +79,7 @@ Ctrl-C takes the methods back and lets calls finish; a second one ends them. If 
 offered again as soon as there is one. It has to be your own daemon, or you root.`,
 		Example: `  ipcd serve Clock.Now -- date +%s
   ipcd serve --args Disk.Usage -- du -s
+  ipcd serve --lines Build.Run -- make
   ipcd serve --as Scripts --dir ./bin`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
@@ -93,6 +100,7 @@ offered again as soon as there is one. It has to be your own daemon, or you root
 	flags := cmd.Flags()
 	flags.StringVar(&s.result, "result", "text", "what the output is: `text|json`")
 	flags.BoolVar(&s.asArgs, "args", false, "give each member of the argument as an argument of the program")
+	flags.BoolVar(&s.lines, "lines", false, "give each line of the output as a part of the answer")
 	flags.IntVar(&s.parallel, "parallel", runtime.NumCPU(), "how many calls run at a time; others wait for their turn")
 	cmd.Flag("timeout").Usage = "how long one run may take; without it, as long as its caller waits (`duration`)"
 	flags.BoolVar(&s.once, "once", false, "end after the first call")
@@ -186,7 +194,17 @@ func (s *serving) add(d Description, command []string) error {
 	if slices.ContainsFunc(s.listing, func(other Description) bool { return other.Method == d.Method }) {
 		return usagef("there are two programs for %s", d.Method)
 	}
-	c := &commandSpec{command: command, asArgs: s.asArgs, asJSON: s.result == "json", timeout: s.timeout, limits: s.set.Limits}
+	c := &commandSpec{command: command, asArgs: s.asArgs, asJSON: s.result == "json", lines: s.lines || d.Part != nil, timeout: s.timeout, limits: s.set.Limits}
+	if c.lines {
+		d.Result = schema{"type": "integer", "minimum": 0}
+	}
+	switch {
+	case !c.lines || d.Part != nil:
+	case c.asJSON:
+		d.Part = schema{}
+	default:
+		d.Part = schema{"type": "string"}
+	}
 	s.listing = append(s.listing, d)
 	service, short, _ := strings.Cut(d.Method, ".")
 	r, _ := s.methods.services[service].(*receiver)
@@ -265,7 +283,7 @@ func (s *serving) offer(ctx context.Context, log *logger) (h *host, err error) {
 	if h, err = dialHost(ctx, s.at, s.methods, dialOptions{limits: s.set.Limits, log: log}); err != nil {
 		return nil, err
 	}
-	argument := map[string]any{"methods": s.listing, "max_calls": s.parallel, "extensions": []string{"timeout"}}
+	argument := map[string]any{"methods": s.listing, "max_calls": s.parallel, "extensions": []string{"timeout", "parts"}}
 	var got Registered
 	if err := s.ask(ctx, h, "Ipcd.Register", argument, &got); err != nil {
 		h.close()

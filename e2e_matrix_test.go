@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,7 +26,7 @@ func init() {
 	testPrograms["work"] = workService
 }
 
-// trio are the methods that each kind of service has.
+// trio are the methods that each kind of service has: three ways to end, with parts and without.
 type trio struct{}
 
 // Echo returns its argument.
@@ -39,6 +40,31 @@ func (trio) Fail(ctx context.Context, text string) (string, error) {
 // Wait is connected to an address until its call ends.
 func (trio) Wait(ctx context.Context, address string) (string, error) {
 	return address, waitAt(ctx, address)
+}
+
+// Words sends each word of a text, and returns how many there were.
+func (trio) Words(ctx context.Context, text string, part func(string) error) (int, error) {
+	words := strings.Fields(text)
+	for _, word := range words {
+		if err := part(word); err != nil {
+			return 0, err
+		}
+	}
+	return len(words), nil
+}
+
+// Pour is connected to an address and sends parts until its call ends.
+func (trio) Pour(ctx context.Context, address string, part func(int) error) (int, error) {
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	for n := 0; ; n++ {
+		if err := part(n); err != nil {
+			return n, err
+		}
+	}
 }
 
 // waitAt connects to an address and stays until the other end closes the connection, or ctx ends.
@@ -63,6 +89,14 @@ func trioOf(service string) (*router, error) {
 	return r, err
 }
 
+// describedBy is all methods of r, as they are registered.
+func describedBy(r *router) (list []Description) {
+	for _, name := range r.methods() {
+		list = append(list, (*r.index.Load())[name].describe(name))
+	}
+	return list
+}
+
 // provideService is a program that registers the trio as a service, which others may share: provide ENDPOINT SERVICE.
 func provideService() {
 	err := func() error {
@@ -78,7 +112,7 @@ func provideService() {
 		if err != nil {
 			return err
 		}
-		offered := map[string]any{"methods": r.methods(), "share": true, "extensions": []string{"timeout"}}
+		offered := map[string]any{"methods": describedBy(r), "share": true, "extensions": []string{"timeout", "parts"}}
 		if err := h.session.ask(context.Background(), "Ipcd.Register", offered, nil, nil); err != nil {
 			return err
 		}
@@ -104,7 +138,7 @@ func workService() {
 	s.ended = func(error) { s.cut(nil) }
 	over := make(chan error, 1)
 	go func() { over <- s.serve() }()
-	err = s.ask(context.Background(), "Ipcd.Register", map[string]any{"methods": r.methods(), "extensions": []string{"timeout"}}, nil, nil)
+	err = s.ask(context.Background(), "Ipcd.Register", map[string]any{"methods": describedBy(r), "extensions": []string{"timeout", "parts"}}, nil, nil)
 	complain(os.Stderr, err)
 	<-over
 }
@@ -138,6 +172,8 @@ var serviceKinds = []serviceKind{
 		serve(t, s, "Command.Echo", "--", "probe", "cat")
 		serve(t, s, "Command.Fail", "--", "probe", "fail")
 		serve(t, s, "Command.Wait", "--", "probe", "wait")
+		serve(t, s, "--lines", "Command.Words", "--", "probe", "words")
+		serve(t, s, "--lines", "Command.Pour", "--", "probe", "pour")
 	}},
 }
 
@@ -147,7 +183,7 @@ func startServices(t *testing.T, kinds []serviceKind) *testServer {
 	s := startServer(t, localEndpoint(t).String())
 	for _, kind := range kinds {
 		kind.start(t, s)
-		for _, method := range []string{".Echo", ".Fail", ".Wait"} {
+		for _, method := range []string{".Echo", ".Fail", ".Wait", ".Words", ".Pour"} {
 			waitFor(t, func() error { return s.offers(kind.name + method) })
 		}
 	}
@@ -182,6 +218,9 @@ func callersOf(s *testServer) []clientKind {
 func (k clientKind) cancels() bool {
 	return !k.gob && !strings.HasSuffix(k.name, "stock") && (!k.oneByOne || strings.HasSuffix(k.name, "ours"))
 }
+
+// parts reports whether such a client can be answered in parts.
+func (k clientKind) parts() bool { return !k.gob && k.name != "json1-stock" }
 
 // A waiting is where a method Wait connects to.
 type waiting struct {
@@ -280,6 +319,48 @@ var outcomes = []struct {
 		}
 		w.ended(conn)
 	}},
+	{"parts", func(t *testing.T, s *testServer, k clientKind, service string) {
+		c := k.dial(t, s.endpoints[0])
+		defer c.close()
+		var got []string
+		var count int
+		if err := ask(c, service+".Words", "one zwö 3", &count); err != nil || count != 3 {
+			t.Errorf("whoever asks for no parts gets %d, %v; want the result", count, err)
+		}
+		if !k.parts() {
+			return
+		}
+		count = 0
+		err := c.askParts(t.Context(), service+".Words", "one zwö 3", &count, func(value document) error {
+			got = append(got, string(value))
+			return nil
+		})
+		if want := []string{`"one"`, `"zwö"`, `"3"`}; err != nil || count != 3 || !slices.Equal(got, want) {
+			t.Errorf("there come %q, and then %d, %v; want %q and their number", got, count, err, want)
+		}
+	}},
+	{"enough parts", func(t *testing.T, s *testServer, k clientKind, service string) {
+		if !k.parts() {
+			return
+		}
+		c, w := k.dial(t, s.endpoints[0]), newWaiting(t)
+		enough := errors.New("enough")
+		err := c.askParts(t.Context(), service+".Pour", w.Addr().String(), nil, func(value document) error {
+			if len(value) < 4 { // a hundred of them may be on the way, or a million
+				return nil
+			}
+			return enough
+		})
+		if err != enough {
+			t.Errorf("whoever has enough parts gets %v; want its own error", err)
+		}
+		if k.oneByOne {
+			c.close()
+		} else {
+			defer c.close()
+		}
+		w.ended(receive(t, w.conns))
+	}},
 	{"deadline", func(t *testing.T, s *testServer, k clientKind, service string) {
 		usual := s.inForce.Load()
 		defer s.inForce.Store(usual)
@@ -312,12 +393,57 @@ var outcomes = []struct {
 func TestEveryCallerOfEveryService(t *testing.T) {
 	s := startServices(t, serviceKinds)
 	for _, kind := range serviceKinds {
+		batch := s.connect() // has the result alone
+		send(t, batch, `[{"jsonrpc":"2.0","id":1,"method":"`+kind.name+`.Words","params":["one two"],"parts":1}]`)
+		if got, want := readLine(t, batch), `[{"jsonrpc":"2.0","id":1,"result":2}]`+"\n"; got != want {
+			t.Errorf("%s: a batch is answered with %s; want %s", kind.name, got, want)
+		}
 		for _, k := range callersOf(s) {
 			for _, outcome := range outcomes {
 				t.Run(kind.name+"/"+k.name+"/"+outcome.name, func(t *testing.T) { outcome.run(t, s, k, kind.name) })
 			}
 		}
 	}
+}
+
+// Whoever can be answered in parts hears what anybody publishes, in whatever protocol.
+func TestEventsFromEveryCallerToEveryCaller(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	for _, to := range callersOf(s) {
+		if !to.parts() {
+			continue
+		}
+		for _, from := range callersOf(s) {
+			t.Run(from.name+"/"+to.name, func(t *testing.T) {
+				c, publisher := to.dial(t, s.endpoints[0]), from.dial(t, s.endpoints[0])
+				defer c.close()
+				defer publisher.close()
+				sent, enough := []string{`{"z":1.50,"a":"\u00e4"}`, `null`, `[]`}, errors.New("enough")
+				next := 0
+				err := c.askParts(t.Context(), "Ipcd.Subscribe", map[string][]string{"topics": {"matrix.*"}}, nil, func(value document) error {
+					if next > 0 && !strings.HasSuffix(string(value), `,"data":`+sent[next-1]+`}`) {
+						return fmt.Errorf("there comes %s; want %s", value, sent[next-1])
+					}
+					if next == len(sent) {
+						return enough
+					}
+					next++ // what was there first is that the subscription is
+					var event any = map[string]any{"topic": "matrix.a", "data": json.RawMessage(sent[next-1])}
+					if from.gob {
+						event = struct {
+							Topic string
+							Data  json.RawMessage
+						}{"matrix.a", json.RawMessage(sent[next-1])}
+					}
+					return ask(publisher, "Ipcd.Publish", event, nil)
+				})
+				if err != enough {
+					t.Errorf("after %d events: %v", next-1, err)
+				}
+			})
+		}
+	}
+	wantSubscriptions(t, s, 0)
 }
 
 // A mortal is a way to have several providers of the service Mixed. It has one die whenever deaths says so, and returns once

@@ -1,13 +1,16 @@
 package main
 
 // This file owns commands as methods: a program that is run for each call, with the argument on its standard input or on its
-// command line, and its standard output for a result.
+// command line, and its standard output for a result, or line by line for parts of the answer.
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -19,7 +22,8 @@ import (
 type commandSpec struct {
 	command []string      // the program and its arguments
 	asArgs  bool          // each member of the argument is one more argument of the program
-	asJSON  bool          // the output is JSON, rather than a text
+	asJSON  bool          // the output, or each line of it, is JSON, rather than a text
+	lines   bool          // each line of the output is a part of the answer, and the result is how many there were
 	timeout time.Duration // of one run; 0 for none
 	limits  limits
 }
@@ -31,8 +35,12 @@ const (
 
 // method returns the method that runs the program.
 func (s *commandSpec) method(d Description) *method {
-	return &method{name: d.Method, doc: d.Doc, described: &d, argument: documentType, result: documentType,
+	m := &method{name: d.Method, doc: d.Doc, described: &d, argument: documentType, result: documentType,
 		invoke: func(ctx context.Context, arg any) (any, error) { return s.run(ctx, *arg.(*document)) }}
+	if s.lines {
+		m.part = documentType
+	}
+	return m
 }
 
 // run runs the program for one call.
@@ -55,16 +63,35 @@ func (s *commandSpec) run(ctx context.Context, arg document) (any, error) {
 	cmd := exec.Command(s.command[0], append(s.command[1:len(s.command):len(s.command)], args...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), out, said
 	cmd.WaitDelay = commandGrace // a program that it has left behind may hold them open
+	var lines *lineSender
+	if s.lines {
+		if lines, err = newLineSender(cmd); err != nil {
+			return nil, err
+		}
+		defer lines.out.Close()
+	}
 	group, err := newGroup()
 	if err == nil {
 		defer group.kill() // what it has left behind
 		err = group.start(cmd)
 	}
+	if lines != nil {
+		cmd.Stdout.(*os.File).Close()
+	}
 	if err != nil {
 		return nil, faultf(codeApplication, "%s cannot be started: %w", s.command[0], err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	go func() {
+		err := cmd.Wait()
+		if lines != nil {
+			lines.await(ctx, group)
+		}
+		ended <- err
+	}()
+	if lines != nil {
+		go lines.run(ctx, s, stop)
+	}
 	select {
 	case err = <-ended:
 	case <-ctx.Done():
@@ -76,7 +103,7 @@ func (s *commandSpec) run(ctx context.Context, arg document) (any, error) {
 	if cause := context.Cause(ctx); cause != nil {
 		return nil, cause
 	}
-	return s.outcome(cmd, err, out, said)
+	return s.outcome(cmd, err, out, lines, said)
 }
 
 // give returns what the program gets of the argument: arguments, and its standard input. A string is its text.
@@ -134,7 +161,7 @@ func isMemberOfCommand(name string) bool {
 }
 
 // outcome returns the result of a program that has ended, or its error.
-func (s *commandSpec) outcome(cmd *exec.Cmd, err error, out *boundedOutput, said *lastBytes) (any, error) {
+func (s *commandSpec) outcome(cmd *exec.Cmd, err error, out *boundedOutput, lines *lineSender, said *lastBytes) (any, error) {
 	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 		text := s.command[0] + ": " + cmd.ProcessState.String()
 		stderr := said.String()
@@ -143,19 +170,80 @@ func (s *commandSpec) outcome(cmd *exec.Cmd, err error, out *boundedOutput, said
 		}
 		return nil, &Error{Code: programExitCode(cmd.ProcessState), Message: text, Data: map[string]string{"stderr": stderr}}
 	}
-	text := out.buf.Bytes()
+	if lines != nil {
+		return lines.sent, nil
+	}
+	return s.valueOf(out.buf.Bytes(), "the output of "+s.command[0])
+}
+
+// valueOf returns what a program has written as a value: a text, without its line end, or JSON.
+func (s *commandSpec) valueOf(text []byte, what string) (any, error) {
 	if !s.asJSON {
 		text = bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
 		if !utf8.Valid(text) {
-			return nil, faultf(codeApplication, "the output of %s is not UTF-8", s.command[0])
+			return nil, faultf(codeApplication, "%s is not UTF-8", what)
 		}
 		return string(text), nil
 	}
 	text = bytes.TrimSpace(text)
 	if err := checkJSON(text, s.limits); err != nil {
-		return nil, faultf(codeApplication, "the output of %s is not JSON: %w", s.command[0], err)
+		return nil, faultf(codeApplication, "%s is not JSON: %w", what, err)
 	}
 	return document(text), nil
+}
+
+// A lineSender sends each line of the output of a program as a part of the answer. It reads no further while the caller has no
+// room, so that the program waits when its pipe is full.
+type lineSender struct {
+	out  *os.File
+	sent int           // lines
+	done chan struct{} // closed once no more are sent
+}
+
+// newLineSender gives cmd a pipe for its output. Whoever starts cmd closes the end that it is given.
+func newLineSender(cmd *exec.Cmd) (*lineSender, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stdout = w
+	return &lineSender{out: r, done: make(chan struct{})}, nil
+}
+
+// await waits for the end of the output when the program has ended: what that has left behind may hold it open.
+func (l *lineSender) await(ctx context.Context, group *processGroup) {
+	late := time.AfterFunc(commandGrace, group.kill)
+	defer late.Stop()
+	select {
+	case <-l.done:
+	case <-ctx.Done():
+	}
+}
+
+// run sends until the output ends. An error stops the program. It may wait for the caller when the program has been ended,
+// but no longer than the call lasts.
+func (l *lineSender) run(ctx context.Context, s *commandSpec, stop context.CancelCauseFunc) {
+	defer close(l.done)
+	c, _ := ctx.Value(callKey).(*call)
+	lines := bufio.NewScanner(l.out)
+	lines.Buffer(nil, s.limits.MaxMessage)
+	for lines.Scan() {
+		if s.asJSON && len(bytes.TrimSpace(lines.Bytes())) == 0 {
+			continue
+		}
+		l.sent++
+		value, err := s.valueOf(lines.Bytes(), fmt.Sprintf("line %d of the output of %s", l.sent, s.command[0]))
+		if err == nil && c != nil {
+			err = c.sendPart(value)
+		}
+		if err != nil {
+			stop(err)
+			return
+		}
+	}
+	if errors.Is(lines.Err(), bufio.ErrTooLong) {
+		stop(tooLarge("max_message", int64(s.limits.MaxMessage), "a line of the output of "+s.command[0]+" is too long"))
+	}
 }
 
 // A boundedOutput keeps what a program writes, up to a limit, and says once when that is passed.

@@ -42,6 +42,21 @@ func probe() {
 			err = waitAt(context.Background(), string(address))
 		}
 		complain(os.Stderr, err)
+	case "words": // each on a line
+		text, err := io.ReadAll(os.Stdin)
+		complain(os.Stderr, err)
+		for _, word := range strings.Fields(string(text)) {
+			fmt.Println(word)
+		}
+	case "pour": // lines, connected to the address on its standard input
+		address, err := io.ReadAll(os.Stdin)
+		if err == nil {
+			_, err = trio{}.Pour(context.Background(), string(address), func(n int) error {
+				_, err := fmt.Println(n)
+				return err
+			})
+		}
+		complain(os.Stderr, err)
 	case "deaf": // to its standard input
 		fmt.Println("done")
 	case "leave": // behind what holds its output open
@@ -88,6 +103,15 @@ func TestCommandIsAMethod(t *testing.T) {
 		{"deaf", `"` + strings.Repeat("a", 1<<20) + `"`, commandSpec{}, "done", 0, ""},
 		{"leave", ``, commandSpec{}, "done", 0, ""},
 		{"latin", ``, commandSpec{}, nil, codeApplication, "not UTF-8"},
+		{"cat", `"a\nb\r\n\nc"`, commandSpec{lines: true}, 4, 0, ""},
+		{"cat", ``, commandSpec{lines: true}, 0, 0, ""},
+		{"cat", `"1\n\n{\"a\":1e400}\r\n"`, commandSpec{lines: true, asJSON: true}, 2, 0, ""},
+		{"cat", `"1\nno"`, commandSpec{lines: true, asJSON: true}, nil, codeApplication, "line 2 of the output of probe is not JSON"},
+		{"latin", ``, commandSpec{lines: true}, nil, codeApplication, "line 1 of the output of probe is not UTF-8"},
+		{"fail", ``, commandSpec{lines: true}, nil, 7, "exit status 7: no paper"},
+		{"flood", ``, commandSpec{lines: true}, nil, codeApplication, "a line of the output of probe is too long (limit max_message = 65536)"},
+		{"block", ``, commandSpec{lines: true, timeout: time.Millisecond}, nil, codeApplication, "longer than 1ms (--timeout)"},
+		{"leave", ``, commandSpec{lines: true}, 1, 0, ""},
 	} {
 		row.spec.command, row.spec.limits = []string{"probe", row.do}, l
 		m := row.spec.method(Description{Method: "Test.Probe"})
