@@ -207,7 +207,9 @@ func (d *daemon) reload() {
 	}
 	if d.refused = err; err != nil {
 		d.log.error("the settings were refused; those from before stay in force", "error", err, "hint", hintFor(err))
+		d.router.events.tell("config.refused", nothing) // why is for the log: it has paths
 	} else {
+		d.router.events.tell("config.loaded", nothing)
 		d.log.info("the settings were read again")
 	}
 	d.overseer.ready(d.status())

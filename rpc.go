@@ -119,6 +119,7 @@ type router struct {
 	pools    map[string]*pool   // by what is offered: Service.Method or Service.*
 	lastID   int                // of a provider
 	events   *hub
+	up       map[string]string // services that have been announced, and the first provider of each
 
 	index   atomic.Pointer[map[string]*method] // by Service.Method or Service.*; replaced, never changed
 	waiting atomic.Int64                       // calls in all pools that wait for a provider to have room
@@ -167,6 +168,42 @@ func (r *router) offer(o, old *offer) *fault {
 func (r *router) open(o *offer) {
 	o.opened.Store(true)
 	r.fill(o)
+	r.announce()
+}
+
+// A ServiceEvent is the data of the events that are published of a service.
+type ServiceEvent struct {
+	Service string `json:"service"`
+	Name    string `json:"name,omitempty"` // of the first provider
+}
+
+// announce publishes which services have got their first provider that can be called, or lost their last.
+func (r *router) announce() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := map[string]string{}
+	for _, o := range r.offers {
+		if !o.isUp() {
+			continue
+		}
+		for _, d := range o.methods {
+			service, _, _ := strings.Cut(d.Method, ".")
+			if _, is := now[service]; !is {
+				now[service] = o.who.name()
+			}
+		}
+	}
+	for service := range r.up {
+		if _, is := now[service]; !is {
+			r.events.tell("service."+service+".down", func() any { return ServiceEvent{Service: service} })
+		}
+	}
+	for service, name := range now {
+		if _, was := r.up[service]; !was {
+			r.events.tell("service."+service+".up", func() any { return ServiceEvent{service, name} })
+		}
+	}
+	r.up = now
 }
 
 func (r *router) offerLocked(o, old *offer) *fault {
@@ -189,7 +226,7 @@ func (r *router) offerLocked(o, old *offer) *fault {
 		}
 	}
 	if at := slices.Index(r.offers, old); at >= 0 {
-		o.id, o.busy = old.id, old.busy
+		o.id, o.busy, o.replaces = old.id, old.busy, old.opened.Load()
 		r.offers[at] = o
 		old.pools = nil
 		return nil
@@ -206,6 +243,7 @@ func (r *router) withdraw(o *offer) {
 		r.offers = slices.DeleteFunc(r.offers, func(other *offer) bool { return other == o })
 		o.pools = nil
 	})
+	r.announce()
 }
 
 // change changes the offers, and does what follows for the calls that wait.

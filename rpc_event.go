@@ -78,19 +78,26 @@ func (h *hub) publish(topic string, data document) (id string, f *fault) {
 	return h.id(h.last), nil
 }
 
-// tell publishes an event of the daemon's own. It costs next to nothing if nobody has asked for its topic.
-func (h *hub) tell(topic string, data any) {
+// tell publishes an event of the daemon's own. It costs next to nothing if nobody has asked for its topic: data is called if
+// somebody has, under the lock of the hub. A nil hub tells nobody.
+func (h *hub) tell(topic string, data func() any) {
+	if h == nil {
+		return
+	}
 	topic = ownTopic + "." + topic
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.spreadLocked(topic, func() []byte {
-		b, err := json.Marshal(data)
+		b, err := json.Marshal(data())
 		if err != nil {
 			panic(err) // texts, numbers and booleans have a form
 		}
 		return h.enclose(topic, b)
 	})
 }
+
+// nothing is the data of an event whose topic says it all.
+func nothing() any { return nil }
 
 const (
 	eventFrame = 1 << 10                         // bytes of a message that are not the data of an event: the most that it may have

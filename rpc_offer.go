@@ -138,10 +138,11 @@ type offer struct {
 	misfit   func(method string, f *fault) // is told of results that do not fit; may be nil
 	checks   map[string]*methodChecks      // by the name that is offered; nil without check
 
-	opened atomic.Bool   // calls may come
-	lost   *atomic.Bool  // the provider cannot be reached any more, and will be withdrawn; nil if that is not known of it
-	busy   *atomic.Int64 // calls that the provider has, by this offer or one that this has replaced
-	pools  []*pool       // those that it is in; guarded by the router
+	opened   atomic.Bool   // calls may come
+	replaces bool          // they came to the offer in place of which this one is
+	lost     *atomic.Bool  // the provider cannot be reached any more, and will be withdrawn; nil if that is not known of it
+	busy     *atomic.Int64 // calls that the provider has, by this offer or one that this has replaced
+	pools    []*pool       // those that it is in; guarded by the router
 }
 
 // A registrar takes offers: the router, or for a process of a worker that worker.
@@ -223,6 +224,13 @@ func checkOffered(name string) *fault {
 		return faultf(codeBadArgument, "%s: the service %s is the daemon's own", name, ownService)
 	}
 	return nil
+}
+
+// isUp reports whether the provider can be called. A worker can be called without a process that is ready, but has to start
+// one for that.
+func (o *offer) isUp() bool {
+	several, ok := o.provider.(interface{ instances() []string })
+	return (o.opened.Load() || o.replaces) && (!ok || len(several.instances()) > 0)
 }
 
 // notes is what is listed of the provider: a note for each of its instances, if it has some.

@@ -74,12 +74,33 @@ func (s *server) handle(l *listener, raw net.Conn) {
 		defer s.dismiss(c)
 	}
 	if c.refusal != nil {
+		c.tell("refused", number, c.refusal)
 		s.refuse(c)
 		return
 	}
 	c.log.debug("connect")
+	c.tell("opened", number, nil)
 	c.converse()
 	c.log.debug("disconnect")
+	c.tell("closed", number, nil)
+}
+
+// A ConnectionEvent is the data of the events that are published of connections.
+type ConnectionEvent struct {
+	Connection int64  `json:"connection"` // their number since the daemon began
+	Endpoint   string `json:"endpoint"`
+	Peer       string `json:"peer,omitempty"`
+	Error      *fault `json:"error,omitempty"` // why it was refused
+}
+
+// tell publishes what has become of the connection.
+func (c *connection) tell(what string, number int64, why *fault) {
+	c.server.events.tell("connection."+what, func() any { return ConnectionEvent{number, c.endpoint.String(), c.peer.name(), why} })
+	if why != nil {
+		if d := why.data(); d.Limit != "" {
+			c.server.events.tell("limit."+d.Limit, func() any { return LimitEvent{Limit: d.Limit, Max: d.Max, Peer: c.peer.name()} })
+		}
+	}
 }
 
 // adopt serves JSON-RPC on a channel to a child. The result is closed when that ends.

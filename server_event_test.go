@@ -13,7 +13,7 @@ import (
 // subscribeOver subscribes over a connection of its own, and returns that once the subscription is there.
 func subscribeOver(t *testing.T, e endpoint, argument string) net.Conn {
 	t.Helper()
-	conn := noDeadline(rawDial(t, e))
+	conn := rawDial(t, e)
 	subscribeOn(t, conn, argument)
 	return conn
 }
@@ -139,7 +139,7 @@ func TestSubscribingTakesParts(t *testing.T) {
 // Every kind of client publishes, and what comes is JSON.
 func TestPublishing(t *testing.T) {
 	s := startServer(t, localEndpoint(t).String(), "tcp://127.0.0.1:0?auth=none")
-	conn := subscribeOver(t, s.endpoints[0], `{"topics":[">"]}`)
+	conn := subscribeOver(t, s.endpoints[0], `{"topics":["a.>","a"]}`)
 	defer conn.Close()
 	for _, k := range clientKinds {
 		c := k.dial(t, s.endpoints[0])
@@ -235,4 +235,52 @@ func TestStopEndsSubscriptions(t *testing.T) {
 	s.freeAll()
 	must(t, receive(t, over))
 	wantSubscriptions(t, s, 0)
+}
+
+// The daemon publishes what becomes of it, for those who wait for that.
+func TestDaemonPublishesItsLife(t *testing.T) {
+	s := startServerWith(t, func(l *limits) { l.MaxConnections, l.MaxMessage = 4, 4<<10 }, localEndpoint(t))
+	events := subscribeOver(t, s.endpoints[0], `{"topics":["ipcd.>"]}`)
+	defer events.Close()
+	own, err := ownPeer()
+	must(t, err)
+	next := func(want string) {
+		t.Helper()
+		want = strings.NewReplacer("OWN", own.name(), "URL", s.endpoints[0].String()).Replace(want)
+		if got := readEvent(t, events); got != want {
+			t.Fatalf("there comes %s; want %s", got, want)
+		}
+	}
+	one := s.connect()
+	next(`ipcd.connection.opened {"connection":2,"endpoint":"URL","peer":"OWN"}`)
+	registration(t, one, `{"methods":["Far.Say","Far.Echo"],"share":true,"version":"1.2"}`)
+	next(`ipcd.service.Far.up {"service":"Far","name":"OWN"}`)
+	next(`ipcd.provider.registered {"provider":"p1","name":"OWN","version":"1.2","methods":["Far.Echo","Far.Say"]}`)
+	two := s.connect()
+	next(`ipcd.connection.opened {"connection":3,"endpoint":"URL","peer":"OWN"}`)
+	registration(t, two, `{"methods":["Far.Say","Near.Say"],"share":true}`)
+	next(`ipcd.service.Near.up {"service":"Near","name":"OWN"}`)
+	next(`ipcd.provider.registered {"provider":"p2","name":"OWN","methods":["Far.Say","Near.Say"]}`)
+	registration(t, two, `{"methods":["Far.Say"],"share":true}`)
+	next(`ipcd.service.Near.down {"service":"Near"}`)
+	next(`ipcd.provider.registered {"provider":"p2","name":"OWN","methods":["Far.Say"]}`)
+	one.Close()
+	next(`ipcd.provider.left {"provider":"p1","name":"OWN","version":"1.2","methods":["Far.Echo","Far.Say"]}`)
+	next(`ipcd.connection.closed {"connection":2,"endpoint":"URL","peer":"OWN"}`)
+	send(t, two, `{"jsonrpc":"2.0","id":1,"method":"Ipcd.Unregister"}`)
+	next(`ipcd.service.Far.down {"service":"Far"}`)
+	next(`ipcd.provider.left {"provider":"p2","name":"OWN","methods":["Far.Say"]}`)
+	send(t, two, `{"jsonrpc":"2.0","id":1,"method":"Trial.Big","params":[5000]}`)
+	next(`ipcd.limit.max_message {"limit":"max_message","max":4096,"method":"Trial.Big","peer":"OWN"}`)
+	three, four := s.connect(), s.connect()
+	defer three.Close()
+	defer four.Close()
+	next(`ipcd.connection.opened {"connection":4,"endpoint":"URL","peer":"OWN"}`)
+	next(`ipcd.connection.opened {"connection":5,"endpoint":"URL","peer":"OWN"}`)
+	five := s.connect()
+	defer five.Close()
+	if got := readEvent(t, events); !strings.HasPrefix(got, `ipcd.connection.refused {"connection":6,"endpoint":`) || !strings.Contains(got, `"code":-32002`) {
+		t.Errorf("there comes %s; want a connection that is refused", got)
+	}
+	next(`ipcd.limit.max_connections {"limit":"max_connections","max":4,"peer":"OWN"}`)
 }

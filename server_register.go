@@ -33,6 +33,15 @@ func (s *server) register(c *call) {
 	c.send(document(answer), nil)
 	s.registrarOf(from).open(o)
 	from.log.info("a provider has registered", "provider", o.id, "methods", len(o.methods))
+	s.events.tell("provider.registered", func() any { return ProviderEvent{o.id, o.who.name(), o.version, o.names()} })
+}
+
+// A ProviderEvent is the data of the events that are published of providers.
+type ProviderEvent struct {
+	Provider string   `json:"provider"` // "p7", or "greeter/1" for the first process of the worker greeter
+	Name     string   `json:"name,omitempty"`
+	Version  string   `json:"version,omitempty"`
+	Methods  []string `json:"methods"`
 }
 
 // refused notes that the registration c was refused with f.
@@ -142,5 +151,6 @@ func (s *server) withdraw(from *session) bool {
 	}
 	s.registrarOf(from).withdraw(o)
 	from.log.info("a provider has left", "provider", o.id)
+	s.events.tell("provider.left", func() any { return ProviderEvent{o.id, o.who.name(), o.version, o.names()} })
 	return true
 }

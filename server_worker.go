@@ -46,6 +46,7 @@ type worker struct {
 	restarts   int              // after processes that ended by themselves
 	asked      int64            // calls
 	failed     int64            // of these, answered with an error or not at all
+	told       string           // the state that was published last
 	last       string           // how the last process ended that did so by itself, or why one is not ready
 }
 
@@ -76,8 +77,20 @@ func (w *worker) change(f func()) {
 	goOn([]*pool{w.calls})
 }
 
-// wakeLocked wakes the keepers.
+// A WorkerEvent is the data of the events that are published of a worker.
+type WorkerEvent struct {
+	Worker   string `json:"worker"`
+	State    string `json:"state"`
+	Why      string `json:"why,omitempty"` // as in Ipcd.Status
+	Restarts int    `json:"restarts"`
+}
+
+// wakeLocked wakes the keepers, and publishes the state if it is another one.
 func (w *worker) wakeLocked() {
+	if state := w.stateLocked(); state != w.told {
+		w.told = state
+		w.server.events.tell("worker."+w.name+"."+state, func() any { return WorkerEvent{w.name, state, w.whyStateLocked(state), w.restarts} })
+	}
 	close(w.changed)
 	w.changed = make(chan struct{})
 }
@@ -237,6 +250,7 @@ func (p *workerProcess) meet(s *session) {
 	switch {
 	case len(p.spec.Services) == 0: // it only calls others
 		close(p.ready)
+		p.worker.change(func() {})
 		return
 	case p.spec.Ready != readyStart:
 		return
@@ -350,6 +364,7 @@ func (w *worker) serving() {
 	w.mu.Unlock()
 	w.calls.setProviders(offers)
 	w.offering.Unlock()
+	w.server.router.announce()
 	w.change(func() {})
 }
 

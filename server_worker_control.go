@@ -59,13 +59,7 @@ func (w *worker) statusWithoutUsage() WorkerStatus {
 	defer w.mu.Unlock()
 	s := WorkerStatus{Name: w.name, State: w.stateLocked(), Services: w.spec.Services, Instances: w.spec.Instances, Restarts: w.restarts,
 		Calls: w.asked, Errors: w.failed, Waiting: waiting}
-	switch s.State {
-	case "starting", "ended", "parked":
-		s.Why = w.last
-	}
-	if s.State == "parked" {
-		s.Why = w.parked
-	}
+	s.Why = w.whyStateLocked(s.State)
 	for _, p := range w.running {
 		ps := ProcessStatus{Instance: p.number, PID: p.cmd.Process.Pid, Started: p.began.Format(time.RFC3339), State: "starting", Calls: int(p.busy.Load())}
 		switch {
@@ -77,6 +71,17 @@ func (w *worker) statusWithoutUsage() WorkerStatus {
 		s.Processes = append(s.Processes, ps)
 	}
 	return s
+}
+
+// whyStateLocked says why the worker is in that state, where that is not what it is for.
+func (w *worker) whyStateLocked(state string) string {
+	switch state {
+	case "starting", "ended":
+		return w.last
+	case "parked":
+		return w.parked
+	}
+	return ""
 }
 
 func (w *worker) stateLocked() string {

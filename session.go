@@ -23,6 +23,7 @@ type shared struct {
 	log     *logger
 	meter   *meter
 	foreman *foreman
+	events  *hub // hears of limits that calls reach; nil for nobody
 }
 
 // A meter counts what Ipcd.Status reports.
@@ -377,6 +378,7 @@ func (s *session) refuse(m *message, f *fault) (over *pendingCall) {
 // that is reached only for a time has logged that.
 func (s *session) note(m *message, f *fault) {
 	log := s.log
+	s.tellLimit(m.method, f)
 	if m.method != "" {
 		log = log.with("method", m.method)
 	}

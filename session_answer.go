@@ -385,6 +385,7 @@ func (s *session) answer(c *call, result any, f *fault) {
 func (s *session) record(c *call, f *fault) {
 	if f != nil {
 		s.meter.errors.Add(1)
+		s.tellLimit(c.method, f)
 	}
 	switch {
 	case c.began.IsZero(): // nobody wanted to know
@@ -393,6 +394,24 @@ func (s *session) record(c *call, f *fault) {
 	default:
 		s.log.debug("call", "method", c.method, "took", time.Since(c.began), "code", f.Code, "error", f)
 	}
+}
+
+// tellLimit publishes that a limit of ours was reached, if f says so.
+func (s *session) tellLimit(method string, f *fault) {
+	switch f.Code {
+	case codeTooLarge, codeBusy, codeHops:
+		if d := f.data(); d.Limit != "" {
+			s.events.tell("limit."+d.Limit, func() any { return LimitEvent{d.Limit, d.Max, shorten(method, 100), s.peer.name()} })
+		}
+	}
+}
+
+// A LimitEvent is the data of the events that are published when a limit is reached.
+type LimitEvent struct {
+	Limit  string `json:"limit"`
+	Max    int64  `json:"max"`
+	Method string `json:"method,omitempty"`
+	Peer   string `json:"peer,omitempty"`
 }
 
 // respond appends the response to m. It blocks while the peer has too much left to read. An answer that has no encoding or
@@ -406,7 +425,9 @@ func (s *session) respond(m *message, result any, f *fault) {
 		if f == nil {
 			s.meter.errors.Add(1)
 		}
-		err = s.out.append(s.codec, m.response(s.instead(m, err)), nil)
+		long := s.instead(m, err)
+		s.tellLimit(m.method, long)
+		err = s.out.append(s.codec, m.response(long), nil)
 	}
 	if err != nil {
 		s.log.debug("an answer was not sent", "error", err)
