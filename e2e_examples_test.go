@@ -4,7 +4,12 @@ package main
 // differs on Windows in e2e_examples_windows_test.go, those of the article in testdata/script/examples.txtar.
 
 import (
+	"bufio"
+	"cmp"
 	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -115,5 +120,88 @@ func TestNodeForksIpcd(t *testing.T) {
 	want := "hello from the parent\n[ 'a', 'b', 'c' ]\nthere is no method Echo.Sy\n"
 	if strings.ReplaceAll(got, "\r\n", "\n") != want {
 		t.Errorf("it prints %q; want %q", got, want)
+	}
+}
+
+// startEventsPage runs examples/events for a topic of the daemon, and returns the address of its page.
+func startEventsPage(t *testing.T, s *testServer, topic string) *url.URL {
+	t.Helper()
+	_, log := startExample(t, exec.Command(needTool(t, "node"), filepath.FromSlash("examples/events/server.js"), s.endpoints[0].Path, topic))
+	waitFor(t, func() error {
+		if !strings.HasSuffix(log.String(), "\n") {
+			return errors.New("it has not said where it listens")
+		}
+		return nil
+	})
+	page, err := url.Parse(strings.TrimSpace(log.String()))
+	must(t, err)
+	return page
+}
+
+// The example passes the events of the daemon on to its own page, and to no other.
+func TestServerOfEvents(t *testing.T) {
+	e := localEndpoint(t)
+	s := startServer(t, e.String())
+	page := startEventsPage(t, s, "build.>")
+	client := http.Client{Timeout: testPatience, Transport: &http.Transport{DisableKeepAlives: true}}
+	get := func(method, path string, headers ...string) *http.Response {
+		t.Helper()
+		r, err := http.NewRequest(method, "http://"+page.Host+path, nil)
+		must(t, err)
+		for i := 0; i < len(headers); i += 2 {
+			r.Header.Set(headers[i], headers[i+1])
+		}
+		r.Host = cmp.Or(r.Header.Get("Host"), r.Host)
+		answer, err := client.Do(r)
+		must(t, err)
+		return answer
+	}
+	events := page.Path + "events?" + page.RawQuery
+	for _, row := range []struct {
+		method, path string
+		status       int
+		headers      []string
+	}{
+		{"GET", page.Path, 200, nil},
+		{"GET", "/", 404, nil},
+		{"GET", "/events?" + page.RawQuery, 404, nil},
+		{"GET", page.Path + "rpc", 404, nil},
+		{"GET", page.Path + "../healthz", 404, nil},
+		{"POST", events, 405, nil},
+		{"GET", page.Path + "events?topic=*.a.", 400, nil},
+		{"GET", events, 403, []string{"Host", "example.com"}},
+		{"GET", events, 403, []string{"Origin", "http://example.com"}},
+		{"GET", events, 403, []string{"Origin", "null"}},
+		{"GET", events, 403, []string{"Sec-Fetch-Site", "cross-site"}},
+		{"GET", page.Path, 403, []string{"Host", "example.com:" + page.Port()}},
+	} {
+		answer := get(row.method, row.path, row.headers...)
+		if answer.Body.Close(); answer.StatusCode != row.status {
+			t.Errorf("%s %s with %q is answered with %s; want %d", row.method, row.path, row.headers, answer.Status, row.status)
+		}
+	}
+	answer := get("GET", events, "Origin", "http://"+page.Host, "Referer", page.String(), "Sec-Fetch-Site", "same-origin")
+	lines := bufio.NewScanner(answer.Body)
+	wantData := func(text string) {
+		t.Helper()
+		for lines.Scan() {
+			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+				if !strings.Contains(data, text) {
+					t.Errorf("there comes %s; want %s", data, text)
+				}
+				return
+			}
+		}
+		t.Fatalf("the events end (%v) before %s", lines.Err(), text)
+	}
+	wantData(`{"subscribed":[`)
+	printed(t, exec.Command("ipcd", "call", "-e", e.String(), "Ipcd.Publish", `topic=build.done`, `data:={"n":1}`))
+	wantData(`"data":{"n":1}}`)
+	answer.Body.Close()
+	s.idle() // the subscription has ended, too
+	must(t, s.stop(t.Context()))
+	answer = get("GET", events)
+	if answer.Body.Close(); answer.StatusCode != http.StatusBadGateway {
+		t.Errorf("without a daemon it answers %s; want 502", answer.Status)
 	}
 }

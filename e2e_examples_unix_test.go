@@ -5,6 +5,7 @@ package main
 // This file owns the examples that only Unix can run: they want a socket, an inherited descriptor or a shell.
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -123,5 +124,38 @@ func TestTestOfAService(t *testing.T) {
 		if got := printed(t, exec.Command("sh", "-ec", codeBlocks(t, string(page), "sh")[i])); got != want {
 			t.Errorf("it prints %q; want %q", got, want)
 		}
+	}
+}
+
+// The page shows events in a real browser, and goes on when the daemon has restarted. By itself the daemon lets no page in.
+func TestPageOfEvents(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it starts a browser")
+	}
+	b := startBrowser(t)
+	e := localEndpoint(t)
+	s := startServer(t, e.String(), "http://127.0.0.1:0?auth=none")
+	page := startEventsPage(t, s, "build.>")
+	publish := func(data string) {
+		t.Helper()
+		printed(t, exec.Command("ipcd", "call", "-e", e.String(), "Ipcd.Publish", "topic=build.done", "data:="+data))
+	}
+	b.open(page.String())
+	b.wait("listening to build.>")
+	publish(`{"text":"<b>ä</b>"}`)
+	if got := b.wait(`{"text":"<b>ä</b>"}`); strings.Count(got, "build.done") != 1 {
+		t.Errorf("the page shows\n%s\nwant one event", got)
+	}
+	direct := fmt.Sprintf(`new Promise((done) => { new EventSource('http://%s/events?topic=>').onerror = ({ target }) => done('state ' + target.readyState) })`, s.endpoints[1].Host)
+	if got := b.value(direct); got != "state 2" || !strings.Contains(s.log.String(), "an HTTP request was refused") {
+		t.Errorf("a page that asks the daemon itself is in %s; want it refused, state 2", got)
+	}
+	must(t, s.stop(t.Context()))
+	b.wait("waiting")
+	startServer(t, e.String())
+	b.wait("listening to build.>")
+	publish(`"again"`)
+	if got := b.wait(`"again"`); strings.Count(got, "build.done") != 2 || !strings.Contains(got, "perhaps some") {
+		t.Errorf("the page shows\n%s\nwant two events, and that some are missed", got)
 	}
 }
