@@ -5,11 +5,15 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -203,5 +207,78 @@ func TestServerOfEvents(t *testing.T) {
 	answer = get("GET", events)
 	if answer.Body.Close(); answer.StatusCode != http.StatusBadGateway {
 		t.Errorf("without a daemon it answers %s; want 502", answer.Status)
+	}
+}
+
+// The checksums of a tree come from four processes, with their progress; whoever has seen enough ends the work of all.
+func TestChecksumsOfATree(t *testing.T) {
+	needTool(t, "node")
+	const few, many = 40, 3000
+	small, large := t.TempDir(), t.TempDir()
+	sums := map[string]string{}
+	for i := range many {
+		text := bytes.Repeat([]byte{byte(i)}, 64<<10)
+		if i < few {
+			name := filepath.Join("a", fmt.Sprintf("ä %d", i))
+			must(t, os.MkdirAll(filepath.Join(small, "a"), 0o700))
+			must(t, os.WriteFile(filepath.Join(small, name), text, 0o600))
+			sums[name] = fmt.Sprintf("%x", sha256.Sum256(text))
+		}
+		must(t, os.WriteFile(filepath.Join(large, fmt.Sprint(i)), text[:1], 0o600))
+	}
+	set, _, err := loadSettings("examples/files.toml", true, noEnv, nil)
+	must(t, err)
+	s := startServer(t, localEndpoint(t).String())
+	s.force.employ(set.Workers)
+	e := s.endpoints[0].String()
+	printed(t, exec.Command("ipcd", "worker", "start", "-e", e, "files")) // which waits for all of them
+
+	by, done := map[int]bool{}, 0.0
+	lines := strings.Split(strings.TrimSuffix(printed(t, exec.Command("ipcd", "call", "--stream", "-e", e, "Files.Sum", "dir="+small)), "\n"), "\n")
+	for _, line := range lines[:len(lines)-1] {
+		var part struct {
+			File, SHA256 string
+			By           int
+			Progress     float64
+		}
+		must(t, json.Unmarshal([]byte(line), &part))
+		switch {
+		case part.File == "":
+			if part.Progress <= done {
+				t.Errorf("the progress is %v after %v", part.Progress, done)
+			}
+			done = part.Progress
+		case part.SHA256 != sums[part.File]:
+			t.Errorf("of %s it says %s; want %s", part.File, line, sums[part.File])
+		}
+		if part.File != "" {
+			delete(sums, part.File)
+			by[part.By] = true
+		}
+	}
+	if end := lines[len(lines)-1]; len(sums) > 0 || done != 1 || end != `{"files":40,"unreadable":0}` || len(by) != 4 {
+		t.Errorf("%d files are missing, the progress is %v, the result %s, from %d processes; want 4", len(sums), done, end, len(by))
+	}
+
+	before := s.force.status()[0].Calls
+	cmd := exec.Command("ipcd", "call", "--stream", "-e", e, "Files.Sum", "dir="+large)
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	out.Close()
+	must(t, cmd.Wait())
+	waitFor(t, func() error {
+		for _, p := range s.force.status()[0].Processes {
+			if p.Calls > 0 {
+				return fmt.Errorf("process %d has %d calls", p.Instance, p.Calls)
+			}
+		}
+		return nil
+	})
+	if w := s.force.status()[0]; w.Calls-before >= many || w.Restarts > 0 || len(w.Processes) != 4 {
+		t.Errorf("of a call that ended early the worker has had %d calls, and is %+v", w.Calls-before, w)
 	}
 }

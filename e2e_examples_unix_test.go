@@ -5,6 +5,7 @@ package main
 // This file owns the examples that only Unix can run: they want a socket, an inherited descriptor or a shell.
 
 import (
+	"bufio"
 	"fmt"
 	"net"
 	"os"
@@ -157,5 +158,42 @@ func TestPageOfEvents(t *testing.T) {
 	publish(`"again"`)
 	if got := b.wait(`"again"`); strings.Count(got, "build.done") != 2 || !strings.Contains(got, "perhaps some") {
 		t.Errorf("the page shows\n%s\nwant two events, and that some are missed", got)
+	}
+}
+
+// One script builds, and tells the other what has become of that. Both end with the daemon.
+func TestBuildWatcher(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	dir := t.TempDir()
+	script := func(args ...string) *exec.Cmd {
+		cmd := exec.Command("sh", args...)
+		cmd.Env = append(os.Environ(), "IPCD_ENDPOINT="+s.endpoints[0].String())
+		return cmd
+	}
+	react := script("examples/build-react.sh")
+	out, err := react.StdoutPipe()
+	must(t, err)
+	said, err := react.StderrPipe()
+	must(t, err)
+	must(t, react.Start())
+	if line, err := bufio.NewReader(said).ReadString('\n'); !strings.HasPrefix(line, "ipcd: subscribed to build.>") {
+		t.Fatalf("the one that reacts says %q, %v", line, err)
+	}
+	watch := script("examples/build-watch.sh", dir, "sh", "-c", "echo no main; test -e main")
+	must(t, watch.Start())
+	lines := bufio.NewScanner(out)
+	want := func(beginning, words string) {
+		t.Helper()
+		if lines.Scan(); !strings.HasPrefix(lines.Text(), beginning) || !strings.Contains(lines.Text(), words) {
+			t.Errorf("the one that reacts says %q; want %q and %q", lines.Text(), beginning, words)
+		}
+	}
+	want("it is broken", `"code":1,"output":"no main"`)
+	must(t, os.WriteFile(filepath.Join(dir, "main"), nil, 0o600))
+	want("it builds", "")
+	must(t, s.stop(t.Context()))
+	must(t, os.WriteFile(filepath.Join(dir, "main"), []byte("changed"), 0o600))
+	if lines.Scan() || watch.Wait() == nil || react.Wait() != nil { // the end of a pipeline is that of its last command
+		t.Errorf("they end with %v and %v, %q", watch.ProcessState, react.ProcessState, lines.Text())
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -251,6 +252,58 @@ func TestReadmeWorkers(t *testing.T) {
 	if plain(got.String()) != plain(want) {
 		t.Errorf("the transcript is now\n%s\nand README.md has\n%s", &got, want)
 	}
+}
+
+// TestReadmeParts types the transcripts of parts and of events, on files of its own.
+func TestReadmeParts(t *testing.T) {
+	needTool(t, "node")
+	blocks := codeBlocks(t, readmeSection(t, "Answers in parts, and events"), "console")
+	dir, etc := filepath.Dir(tempSocket(t)), t.TempDir()
+	must(t, os.WriteFile(filepath.Join(etc, "a"), nil, 0o600))
+	env := append(os.Environ(), "XDG_RUNTIME_DIR="+dir, "XDG_STATE_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	shell := func(line string) *exec.Cmd {
+		cmd := exec.Command("sh", "-c", strings.ReplaceAll(line, "dir=/etc", "dir="+etc))
+		cmd.Env = env
+		return cmd
+	}
+	plain := regexp.MustCompile(`"[^"]*"[,}]|\d+|k[a-z0-9]{8}-|unix:\S+`)
+	for _, want := range blocks {
+		var got strings.Builder
+		var background *bufio.Reader
+		for line := range strings.Lines(want) {
+			command, ok := strings.CutPrefix(line, "$ ")
+			if !ok {
+				continue
+			}
+			got.WriteString(line)
+			inBackground, ok := strings.CutSuffix(command, " &\n")
+			switch {
+			case !ok:
+				got.WriteString(printed(t, shell(command)))
+			case strings.HasPrefix(command, "ipcd run "):
+				startExample(t, shell("exec "+inBackground))
+			default:
+				cmd := shell("exec " + inBackground + " 2>&1")
+				out, err := cmd.StdoutPipe()
+				must(t, err)
+				must(t, cmd.Start())
+				defer cmd.Wait()
+				background = bufio.NewReader(out)
+				line, err := background.ReadString('\n')
+				must(t, err)
+				got.WriteString(line)
+			}
+		}
+		if background != nil {
+			rest, err := io.ReadAll(background)
+			must(t, err)
+			got.Write(rest)
+		}
+		if plain.ReplaceAllString(got.String(), "x") != plain.ReplaceAllString(want, "x") {
+			t.Errorf("the transcript is now\n%s\nand README.md has\n%s", &got, want)
+		}
+	}
+	printed(t, shell("ipcd stop"))
 }
 
 // TestReadmeNames wants every command, endpoint and limit that the README names to be there.
