@@ -472,6 +472,8 @@ func (f *clientFlags) withHint(ctx context.Context, c caller, method string, err
 		return refused.withHint("%s", f.workerHint(refused.data().Worker, refused.data().State))
 	case refused.Code == codeGone && refused.data().Retry:
 		return refused.withHint(`run "%s" to see whether a worker answers it, and what has become of that`, f.line("worker ls"))
+	case refused.Code == codeInvalid && method == subscribeMethod:
+		return refused.withHint("%s", f.line("sub", "'build.>'"))
 	case refused.Code == codeDenied && method == "Ipcd.Register" && !strings.HasPrefix(refused.Text, errDenied.Text):
 		return refused.withHint(`choose another name; "%s" lists those that are taken`, f.line("ls"))
 	case refused.Code == codeBadArgument:

@@ -131,6 +131,7 @@ func TestPubAndSubRefuse(t *testing.T) {
 		{"pub build.done --text a b=1", "given twice", exitUsage},
 		{"pub build.done --lines 1", "hint: ipcd pub --lines build.done -", exitUsage},
 		{"pub ipcd.done 1", "is a topic of the daemon's own", exitFailed},
+		{"call Ipcd.Subscribe topics:=[\"a\"]", "hint: ipcd sub 'build.>'", exitFailed},
 		{"sub", "hint: ipcd sub 'build.>'", exitUsage},
 		{"sub build.", "hint: > redirects the output unless it is quoted: ipcd sub 'build.>'", exitUsage},
 		{"sub a.>.b", "has > in the middle", exitUsage},
