@@ -6,6 +6,8 @@ package main
 // file system. e2e_clients_test.go has the others.
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/rpc"
 	"net/rpc/jsonrpc"
 	"os"
@@ -132,4 +134,41 @@ func TestClientsOfCurl(t *testing.T) {
 		}
 	}
 	s.idle()
+}
+
+// Workers that know nothing but their channel answer in parts, and wait for whoever takes them.
+func TestWorkersAnswerInParts(t *testing.T) {
+	for _, row := range []struct{ tool, file string }{{"node", "worker.js"}, {"python3", "worker.py"}, {"sh", "worker.sh"}} {
+		t.Run(row.tool, func(t *testing.T) {
+			s := startServerWith(t, func(l *limits) { l.StreamWindow = 1000 }, localEndpoint(t))
+			program, err := filepath.Abs("testdata/clients/" + row.file)
+			must(t, err)
+			s.force.employ(workersOf(t, workplace(t, s), fmt.Sprintf("[[worker]]\nname = \"count\"\ncommand = [%q, %q]\nservices = [\"Count\"]\n", needTool(t, row.tool), program)))
+			c := s.connect()
+			method := "Count" + filepath.Ext(row.file)
+			send(t, c, `{"jsonrpc":"2.0","id":1,"method":"`+method+`","params":[2]}`)
+			wantLines(t, c, `"id":1,"result":2`)
+			const parts = 100 // five times what the provider may send without waiting
+			send(t, c, fmt.Sprintf(`{"jsonrpc":"2.0","id":2,"method":"%s","params":[%d],"parts":"t","window":1}`, method, parts))
+			for n := range parts {
+				var m struct{ Params struct{ Value string } }
+				line := readLine(t, c)
+				if must(t, json.Unmarshal([]byte(line), &m)); !strings.HasPrefix(m.Params.Value, fmt.Sprintf("%d ä ", n)) {
+					t.Fatalf("part %d is %s", n, line)
+				}
+				send(t, c, fmt.Sprintf(`{"jsonrpc":"2.0","method":"$/credit","params":{"token":"t","parts":%d}}`, n+1))
+			}
+			wantLines(t, c, fmt.Sprintf(`"id":2,"result":%d`, parts))
+			send(t, c, fmt.Sprintf(`{"jsonrpc":"2.0","id":3,"method":"%s","params":[%d],"parts":"t","window":1}`, method, parts))
+			readLine(t, c)
+			send(t, c, `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":3}}`)
+			if got := readLine(t, c); !strings.Contains(got, `"id":3,"error":{"code":-32800`) {
+				t.Errorf("a cancelled call is answered with %s", got)
+			}
+			if row.tool != "node" { // which goes on with what nobody takes
+				send(t, c, `{"jsonrpc":"2.0","id":4,"method":"`+method+`","params":[2]}`)
+				wantLines(t, c, `"id":4,"result":2`)
+			}
+		})
+	}
 }
