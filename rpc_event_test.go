@@ -145,3 +145,155 @@ func TestMissedEventsAreTold(t *testing.T) {
 		t.Errorf("a large event comes as %.100q", got)
 	}
 }
+
+// Who names where it was gets what is kept since, and then what comes, without a gap and nothing twice; where something may
+// be missing it is told.
+func TestReplay(t *testing.T) {
+	const gap = `{"missed":null,"id":"k-%d"}`
+	for _, test := range []struct {
+		name, after string
+		topics      []string
+		want        []string
+	}{
+		{"from the beginning", "k-0", []string{"a"}, []string{fmt.Sprintf(gap, 2), "a 3", "a 5", "a 7"}},
+		{"nothing is missing", "k-1", []string{"a"}, []string{"a 3", "a 5", "a 7"}},
+		{"from the middle", "k-5", []string{"a"}, []string{"a 7"}},
+		{"from the end", "k-6", []string{"a", "b.x"}, []string{"a 7"}},
+		{"two topics", "k-2", []string{"b.*", "a"}, []string{"a 3", "b.x 4", "a 5", "b.y 6", "a 7"}},
+		{"one of several that are kept together", "k-3", []string{"b.y"}, []string{"b.y 6"}},
+		{"a topic that is not kept", "k-5", []string{"c"}, []string{fmt.Sprintf(gap, 6), "c 8"}},
+		{"more than what is kept", "k-4", []string{">"}, []string{fmt.Sprintf(gap, 4), "a 5", "b.y 6", "a 7", "c 8"}},
+		{"another life", "kk-5", []string{"a"}, []string{fmt.Sprintf(gap, 2), "a 3", "a 5", "a 7"}},
+		{"an event that has not been", "k-7", []string{"b.*"}, []string{fmt.Sprintf(gap, 3), "b.x 4", "b.y 6"}},
+		{"no id at all", "last", []string{"d"}, []string{fmt.Sprintf(gap, 6)}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h := newTestHub(nil)
+			h.keep([]topicSettings{{"a", 2}, {"b.>", 100}})
+			publishTo(t, h, "a", "c", "a", "b.x", "a", "b.y") // 1 to 6
+			s := subscribeTo(t, h, test.after, test.topics...)
+			got := waits(s)
+			publishTo(t, h, "a", "c")
+			if got = append(got, waits(s)...); !slices.Equal(got, test.want) {
+				t.Errorf("after %s comes %q; want %q", test.after, got, test.want)
+			}
+			if got := waits(s); got != nil {
+				t.Errorf("behind that comes %q", got)
+			}
+		})
+	}
+}
+
+// A replay of more than a batch is whole, whatever is published meanwhile.
+func TestLongReplay(t *testing.T) {
+	h := newTestHub(func(l *limits) { l.StreamWindow = 1 << 20 })
+	h.keep([]topicSettings{{"a", 100_000}, {"*", 100_000}, {"b", 1}})
+	const n = 5 * replayStep
+	for range n {
+		publishTo(t, h, "a", "b")
+	}
+	s := subscribeTo(t, h, "k-0", "a", ">")
+	publishTo(t, h, "b")
+	got := waits(s)
+	if len(got) != 2*n+2 || got[0] != `{"missed":null,"id":"k-0"}` {
+		t.Fatalf("there come %d, first %q; want %d", len(got), got[0], 2*n+2)
+	}
+	for i, text := range got[1:] {
+		if _, id, _ := strings.Cut(text, " "); id != fmt.Sprint(i+1) {
+			t.Fatalf("in place of %d there comes %q", i+1, text)
+		}
+	}
+	h.keep([]topicSettings{{"a", 3}})
+	if got := waits(subscribeTo(t, h, "k-1", "a")); len(got) != 4 {
+		t.Errorf("with less kept there comes %q", got)
+	}
+	h.keep(nil)
+	if got := waits(subscribeTo(t, h, "k-1", "a")); len(got) != 1 {
+		t.Errorf("with nothing kept there comes %q", got)
+	}
+}
+
+func TestKeptEventsAreBoundedInBytes(t *testing.T) {
+	h := newTestHub(func(l *limits) { l.MaxKept = 1 << 10 })
+	h.keep([]topicSettings{{"a", 100}})
+	for range 10 {
+		if _, f := h.publish("a", document(`"`+strings.Repeat("x", 400)+`"`)); f != nil {
+			t.Fatal(f)
+		}
+	}
+	if a := h.kept[0]; len(a.events) != 1 || a.held > 1<<10 || a.floor != 9 {
+		t.Errorf("%d events of %d bytes are kept, behind %d", len(a.events), a.held, a.floor)
+	}
+}
+
+// A thousand topics and a hundred subscribers: each has its own, in order, and nobody anything else.
+func TestManyTopics(t *testing.T) {
+	h := newTestHub(nil)
+	var all []*subscription
+	for i := range 100 {
+		all = append(all, subscribeTo(t, h, "", fmt.Sprintf("t%d.>", i), fmt.Sprintf("*.n%d", i)))
+	}
+	for i := range 1000 {
+		publishTo(t, h, fmt.Sprintf("t%d.n%d", i%100, i/10))
+	}
+	for i, s := range all {
+		got := waits(s)
+		for _, text := range got {
+			if topic, _, _ := strings.Cut(text, " "); !covers(fmt.Sprintf("t%d.>", i), topic) && !covers(fmt.Sprintf("*.n%d", i), topic) {
+				t.Errorf("the subscriber %d gets %s", i, topic)
+			}
+		}
+		if len(got) < 19 || len(got) > 20 {
+			t.Errorf("the subscriber %d gets %d events", i, len(got))
+		}
+	}
+}
+
+func TestSubscriptionsOfAUserAreBounded(t *testing.T) {
+	h := newTestHub(func(l *limits) { l.MaxSubscriptions = 1 })
+	s := subscribeTo(t, h, "", "a")
+	if _, f := h.subscribe(peer{}, []string{"a"}, ""); f == nil || f.Code != codeBusy || f.data().Limit != "max_subscriptions" {
+		t.Errorf("one more subscription than there may be = %v", f)
+	}
+	subscribed, f := h.subscribe(peer{worker: "greeter"}, []string{"a"}, "")
+	if f != nil {
+		t.Fatal(f)
+	}
+	subscribed.close()
+	if len(h.users) != 1 || s.user == subscribed.user {
+		t.Errorf("there are subscriptions of %v", h.users)
+	}
+}
+
+func TestWhoMayPublish(t *testing.T) {
+	own, err := ownPeer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := (peer{worker: "greeter"}).mayPublish(); f != nil {
+		t.Errorf("a worker may not: %v", f)
+	}
+	if f := own.mayPublish(); f != nil {
+		t.Errorf("the daemon's user may not: %v", f)
+	}
+	for _, stranger := range []peer{{Transport: "tcp"}, {Known: true, UID: own.UID + 12345, SID: own.SID + "-1", Groups: []string{"100"}}} {
+		if f := asFault(stranger.mayPublish()); f == nil || f.Code != codeDenied {
+			t.Errorf("%s may publish: %v", stranger.who(), f)
+		}
+	}
+}
+
+func BenchmarkPublish(b *testing.B) {
+	for _, n := range []int{0, 1, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			h := newTestHub(func(l *limits) { l.MaxSubscriptions = n + 1 })
+			for i := range n {
+				subscribeTo(b, h, "", fmt.Sprintf("a.%d.>", i), "a.b.c")
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				h.publish("a.7.x", document("1"))
+			}
+		})
+	}
+}

@@ -272,10 +272,11 @@ func TestDaemonPublishesItsLife(t *testing.T) {
 	next(`ipcd.provider.left {"provider":"p2","name":"OWN","methods":["Far.Say"]}`)
 	send(t, two, `{"jsonrpc":"2.0","id":1,"method":"Trial.Big","params":[5000]}`)
 	next(`ipcd.limit.max_message {"limit":"max_message","max":4096,"method":"Trial.Big","peer":"OWN"}`)
-	three, four := s.connect(), s.connect()
+	three := s.connect()
 	defer three.Close()
-	defer four.Close()
 	next(`ipcd.connection.opened {"connection":4,"endpoint":"URL","peer":"OWN"}`)
+	four := s.connect()
+	defer four.Close()
 	next(`ipcd.connection.opened {"connection":5,"endpoint":"URL","peer":"OWN"}`)
 	five := s.connect()
 	defer five.Close()
@@ -283,4 +284,46 @@ func TestDaemonPublishesItsLife(t *testing.T) {
 		t.Errorf("there comes %s; want a connection that is refused", got)
 	}
 	next(`ipcd.limit.max_connections {"limit":"max_connections","max":4,"peer":"OWN"}`)
+}
+
+// A subscriber that does not read misses events, hears of it in their place, and holds up neither the publisher nor others.
+func TestSubscriberThatDoesNotRead(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	slow, quick := subscribeOver(t, s.endpoints[0], `{"topics":["a"]}`), subscribeOver(t, s.endpoints[0], `{"topics":["a","end"]}`)
+	defer slow.Close()
+	defer quick.Close()
+	c := dialOurs(protoJSON)(t, s.endpoints[0])
+	defer c.close()
+	const n = 100
+	text := strings.Repeat("x", 64<<10)
+	from := bufio.NewReader(quick)
+	for i := range n {
+		publishOver(t, c, "a", fmt.Sprintf(`[%d,"%s"]`, i, text))
+		line, err := from.ReadString('\n')
+		if must(t, err); !strings.Contains(line, fmt.Sprintf(`"data":[%d,`, i)) {
+			t.Fatalf("a subscriber that reads gets %.200s; want the event %d", line, i)
+		}
+	}
+	got, missed := 0, 0
+	for r := bufio.NewReader(slow); got+missed < n; {
+		line, err := r.ReadString('\n')
+		must(t, err)
+		var m struct {
+			Params struct {
+				Value struct {
+					Missed int
+					Data   []any
+				}
+			}
+		}
+		must(t, json.Unmarshal([]byte(line), &m))
+		if v := m.Params.Value; v.Missed > 0 {
+			missed += v.Missed
+		} else if got++; v.Data[0] != float64(got+missed-1) {
+			t.Fatalf("behind %d events, and %d that are missing, comes %v", got-1, missed, v.Data[0])
+		}
+	}
+	if missed == 0 || got < 10 {
+		t.Errorf("a subscriber that does not read has got %d events and missed %d", got, missed)
+	}
 }

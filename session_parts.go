@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// part implements responder. What a method of this process sends goes at once; a provider may have sent more, which then
-// shares the write.
+// part implements responder. What a method of this process sends goes at once; a provider may have sent more, and of events there
+// may be more, which then shares the write.
 func (s *session) part(c *call, value document, workDone bool) (sent bool, err error) {
 	token := c.parts
 	if workDone && c.workDone != "" {
@@ -28,7 +28,7 @@ func (s *session) part(c *call, value document, workDone bool) (sent bool, err e
 		return sent && err == nil, err
 	})
 	if sent {
-		s.flushSoon(c.m.forward != nil)
+		s.flushSoon(c.m.forward != nil || c.m.endless)
 	}
 	return sent, err
 }
