@@ -140,7 +140,8 @@ func finishTopics(r *record, st *settings, f recordFile) (wrongs []error) {
 // checkTopicName returns what is wrong with the name of a topic, or nil.
 func checkTopicName(text string) *fault {
 	if wrong := checkPattern(text); wrong != nil {
-		return usagef("%q %s", shorten(text, 100), wrong)
+		what, _, _ := strings.Cut(wrong.Text, "; expected ")
+		return usagef("%s", what)
 	}
 	return nil
 }
