@@ -175,6 +175,27 @@ func TestEventsOverHTTP(t *testing.T) {
 	}
 }
 
+// A sign of life is none of the values, in either codec of each form; behind a failure that has a status of its own there is none.
+func TestSignsOfLife(t *testing.T) {
+	for i, want := range []string{":\n\n", "\n"} {
+		stream := &answerStream{form: answerForms[i], wrap: &answerForms[i].call}
+		bare := &bareCodec{stream: stream, limits: defaultLimits()}
+		for _, c := range []codec{bare, newJSONCodec(nil, defaultLimits(), stream.form.messages)} {
+			if got, err := c.write(nil, &message{kind: alive}, nil); err != nil || string(got) != want {
+				t.Errorf("%T writes %q, %v in the form %s; want %q", c, got, err, stream.form.types[0], want)
+			}
+		}
+		if !stream.begun.Load() {
+			t.Errorf("%s has begun without its knowledge", stream.form.types[0])
+		}
+		early := &bareCodec{stream: &answerStream{form: answerForms[i], wrap: &answerForms[i].call}, limits: defaultLimits()}
+		early.write(nil, (&message{kind: request}).response(errShuttingDown), nil)
+		if got, _ := early.write(nil, &message{kind: alive}, nil); len(got) > 0 || early.fault == nil {
+			t.Errorf("behind a failure %s has %q; want nothing", stream.form.types[0], got)
+		}
+	}
+}
+
 // Whoever closes the connection in the middle of a stream stops who produces it: a program that is killed, and one that
 // wants no more.
 func TestWhoGoesStopsTheStream(t *testing.T) {
