@@ -302,6 +302,8 @@ limits.max_connections  1024                   default
 limits.max_methods      1000                   default
 limits.max_hops         16                     default
 limits.max_waiting      1024                   default
+limits.max_subscriptions 16384                 default
+limits.max_kept         16MiB                  default
 limits.stream_window    1MiB                   default
 limits.first_bytes      5s                     default
 limits.message          30s                    default
@@ -654,11 +656,15 @@ func TestSettingTableCoversEveryField(t *testing.T) {
 	}
 	walk(reflect.ValueOf(&st).Elem(), "")
 	table := slices.Clone(settingTable)
-	for _, r := range records {
-		delete(fields, reflect.ValueOf(&st.Workers).Pointer())
-		r.begin(&st)
-		walk(reflect.ValueOf(lastWorker(&st)).Elem(), "")
-		table = append(table, r.fields...)
+	for i := range records {
+		records[i].begin(&st)
+		table = append(table, records[i].fields...)
+	}
+	for i := range reflect.TypeFor[settings]().NumField() {
+		if list := reflect.ValueOf(&st).Elem().Field(i); list.Kind() == reflect.Slice && list.Type().Elem().Kind() == reflect.Struct && list.Len() == 1 {
+			delete(fields, list.Addr().Pointer())
+			walk(list.Index(0), "")
+		}
 	}
 	for i := range table {
 		s := &table[i]
@@ -671,7 +677,9 @@ func TestSettingTableCoversEveryField(t *testing.T) {
 			t.Errorf("setting %s: doc %q is not one line that ends in a full stop", s.key, s.doc)
 		}
 		defaults := defaultSettings()
-		defaults.Workers = []workerSettings{defaultWorker()}
+		for i := range records {
+			records[i].begin(&defaults)
+		}
 		text := s.text(&defaults)
 		if wrong := s.set(&defaults, s.split(text)); wrong != nil && text != "" { // the name and the command of a worker has none
 			t.Errorf("setting %s refuses its own default: %s", s.key, wrong)
