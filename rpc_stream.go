@@ -18,13 +18,15 @@ type stream struct {
 	credit func(parts int) bool // tells the provider how many parts have been taken in all, unless too much waits for it; nil if it does not want to know
 
 	mu     sync.Mutex
-	queue  []byte // what waits, oldest first: each value behind a head, since a slice for each would be larger than it; see headOf
-	held   int    // bytes of the values that wait, and of the one that the caller is being given
-	moving bool   // a goroutine gives the caller what waits
-	over   bool   // no parts are taken any more
-	end    func() // answers the call; set if the provider has answered and parts still wait
-	taken  int    // parts that the caller has taken
-	untold int    // bytes of those that the provider has not been told of
+	queue  [][]byte // what waits, oldest first, in blocks: each value behind a head, since a slice for each would be larger than it; see headOf
+	at     int      // where the next value is in the first block
+	spare  []byte   // a block that is not in use, as long as parts wait
+	held   int      // bytes of the values that wait, and of the one that the caller is being given
+	moving bool     // a goroutine gives the caller what waits
+	over   bool     // no parts are taken any more
+	end    func()   // answers the call; set if the provider has answered and parts still wait
+	taken  int      // parts that the caller has taken
+	untold int      // bytes of those that the provider has not been told of
 }
 
 // add takes the next part from the provider. It never blocks, and keeps nothing of value. An error ends the call. workDone is
@@ -48,13 +50,28 @@ func (s *stream) add(value document, workDone bool) error {
 		s.over = true
 		return busy("stream_window", int64(s.window), "the provider of "+s.c.method+" sends parts faster than they are read; it has to wait for $/credit")
 	}
-	s.queue = append(binary.AppendUvarint(s.queue, headOf(value, workDone)), value...)
-	s.held += len(value)
+	s.keepLocked(value, workDone)
 	if !s.moving {
 		s.moving = true
 		go s.move() // until nothing waits or the call is over
 	}
 	return nil
+}
+
+// keepLocked has value wait. Blocks get larger with what waits, and are used again: growing one queue would copy most parts
+// several times.
+func (s *stream) keepLocked(value document, workDone bool) {
+	last, n := len(s.queue)-1, binary.MaxVarintLen64+len(value)
+	if last < 0 || cap(s.queue[last])-len(s.queue[last]) < n {
+		b := s.spare
+		if s.spare = nil; cap(b) < n {
+			b = make([]byte, 0, max(n, min(s.held, s.window/4)))
+		}
+		s.queue = append(s.queue, b[:0])
+		last++
+	}
+	s.queue[last] = append(binary.AppendUvarint(s.queue[last], headOf(value, workDone)), value...)
+	s.held += len(value)
 }
 
 // finish calls end, which answers the call, once the caller has all parts.
@@ -100,26 +117,30 @@ func headOf(value document, workDone bool) uint64 {
 	return head
 }
 
-// next returns the part that has waited longest; if none waits, what is to be done now that all have been taken.
+// next returns the part that has waited longest, which is valid until it is called again; if none waits, what is to be done now
+// that all have been taken.
 func (s *stream) next() (value document, workDone bool, end func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.queue) > 0 && s.at == len(s.queue[0]) {
+		s.spare, s.queue, s.at = s.queue[0], s.queue[1:], 0
+	}
 	if len(s.queue) == 0 {
-		s.moving, s.queue = false, nil
+		s.moving, s.queue, s.spare = false, nil, nil
 		s.tellLocked()
 		return nil, false, s.end
 	}
-	head, n := binary.Uvarint(s.queue)
-	at := n + int(head>>1)
-	value, s.queue = document(s.queue[n:at:at]), s.queue[at:]
-	return value, head&1 == 1, nil
+	head, n := binary.Uvarint(s.queue[0][s.at:])
+	from := s.at + n
+	s.at = from + int(head>>1)
+	return s.queue[0][from:s.at:s.at], head&1 == 1, nil
 }
 
 // drop forgets what waits, since nobody takes it any more.
 func (s *stream) drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.over, s.queue, s.held = true, nil, 0
+	s.over, s.queue, s.spare, s.at, s.held = true, nil, nil, 0, 0
 }
 
 // takenLocked notes that the caller has taken a part of n bytes.

@@ -251,7 +251,7 @@ func (s *session) lingerLocked() {
 // serve reads until the peer sends no more, waits for the calls in flight, and drains the output. The caller has to
 // close the connection.
 func (s *session) serve() error {
-	s.in.flush = s.flush
+	s.in.flush = s.beforeRead
 	s.read(nil)
 	<-s.done
 	err := s.out.drain()
@@ -418,9 +418,17 @@ func (s *session) stopReading(m *message, err error) {
 	})
 }
 
+// beforeRead sends what the peer may wait for while we wait for more of it. A message that has begun goes on in any case, so
+// that parts are acknowledged behind it.
+func (s *session) beforeRead(begun bool) {
+	if !begun {
+		s.acknowledge()
+	}
+	s.flush()
+}
+
 // flush sends the answers that were appended.
 func (s *session) flush() {
-	s.acknowledge()
 	if s.asking.Load() {
 		s.flushNow()
 		return

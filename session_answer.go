@@ -24,7 +24,7 @@ func (s *session) isLate(c *call) bool {
 	return !s.state.words.IsZero() && time.Now().After(s.state.words)
 }
 
-// notices has the messages that are not calls of a service, by method. If one of them is a request, its answer is null.
+// notices has the messages that are not calls of a service, by method. They keep nothing of the argument. If one of them is a request, its answer is null.
 var notices map[string]func(s *session, argument document)
 
 func init() { // a literal would be an initialization cycle
@@ -38,17 +38,14 @@ const noticePrefix = "$/" // of notifications that a peer may ignore: LSP 3.17, 
 func (s *session) handle(c *call) (reader bool, err error) {
 	if strings.HasPrefix(c.method, noticePrefix) {
 		if notice := notices[c.method]; notice != nil {
-			var argument document
-			var to any = &argument
+			give := func(argument document) { notice(s, argument) }
+			var to any = lent(give)
 			if c.method == progressMethod {
-				to = (*wholeParams)(&argument)
+				to = lentParams(give)
 			}
 			err := s.codec.body(to)
 			f, isFault := err.(*fault)
-			switch {
-			case err == nil:
-				notice(s, argument)
-			case !isFault:
+			if err != nil && !isFault {
 				return true, err
 			}
 			s.respondHere(&c.message, f)

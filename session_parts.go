@@ -4,6 +4,7 @@ package main
 // ours, and the acknowledgements of both. What waits for a caller to take it is in rpc_stream.go.
 
 import (
+	"bytes"
 	"net"
 	"strconv"
 	"time"
@@ -125,7 +126,7 @@ func (s *session) takePart(params document) {
 		case a.stream != nil:
 			to = a.stream
 		case a.part != nil:
-			a.parts, a.waiting = append(a.parts, value), a.waiting+len(value)
+			a.parts, a.waiting = append(a.parts, bytes.Clone(value)), a.waiting+len(value)
 			if a.waiting > s.limits.StreamWindow {
 				full = a.room
 			}

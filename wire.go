@@ -114,14 +114,17 @@ func (m *message) isUrgent() bool { return m.kind != progress && m.kind != alive
 // numbers and the escapes stay. Only line ends between its tokens become blanks.
 type document []byte
 
+// A lent is given a document that is valid until it returns, so that none is copied for it. It is not called where there is none.
+type lent func(document)
+
 // A formed is where a document is decoded to, with the form that it has where the wire has types of its own.
 type formed struct {
 	*document
 	form func() gobPlace
 }
 
-// wholeParams are what the params of a notification are decoded to that may have several elements.
-type wholeParams []byte
+// lentParams is lent for the params of a notification that may have several elements: it is given all of them.
+type lentParams func(document)
 
 // A codec turns bytes into messages and back. read and body alternate, and only one goroutine at a time may call
 // them. write may run concurrently with those, but not with itself. Client and daemon use the same codecs.
@@ -132,8 +135,8 @@ type codec interface {
 	// if the error is a *fault, the peer gets it before the connection closes.
 	read(m *message) error
 
-	// body decodes the body of the last message read into v, a pointer, or drops it if v is nil. A *document or a
-	// *formed gets it as JSON. An error that is a *fault concerns this message alone; after any other the stream is unusable. A body
+	// body decodes the body of the last message read into v, a pointer, or drops it if v is nil. A *document, a
+	// *formed or a lent gets it as JSON. An error that is a *fault concerns this message alone; after any other the stream is unusable. A body
 	// can be taken at most once; read drops one that was not.
 	body(v any) error
 

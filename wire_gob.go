@@ -388,6 +388,15 @@ func (c *gobCodec) body(v any) error {
 		return c.bodyJSON(id, placeOf(formUnknown, true), v)
 	case *formed:
 		return c.bodyJSON(id, v.form(), v.document)
+	case lentParams:
+		return c.body(lent(v))
+	case lent:
+		var text document
+		if err := c.bodyJSON(id, placeOf(formUnknown, true), &text); err != nil {
+			return err
+		}
+		v(text)
+		return nil
 	case *any:
 		var text document
 		if err := c.bodyJSON(id, placeOf(formUnknown, true), &text); err != nil {

@@ -14,9 +14,9 @@ import (
 type input struct {
 	src   io.Reader
 	buf   []byte
-	own   []byte // the buffer to use while nothing large arrives
-	start int    // buf[start:] has been read from src and not been taken
-	flush func() // called before a read that may block, so that no answer waits for the next request
+	own   []byte           // the buffer to use while nothing large arrives
+	start int              // buf[start:] has been read from src and not been taken
+	flush func(begun bool) // called before a read that may block, so that no answer waits for the next request
 
 	account *account // the sender's
 	kept    int      // what it was told by keep
@@ -102,7 +102,7 @@ func (in *input) preload(b []byte) { in.replace(nil, b) }
 func (in *input) more(begun bool) error {
 	in.arm(begun)
 	if in.flush != nil {
-		in.flush()
+		in.flush(begun)
 	}
 	in.room()
 	// A reader may return 0, nil. We give up after 100 of those, as bufio does.

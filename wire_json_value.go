@@ -19,8 +19,8 @@ import (
 
 // decodeParams finds the argument in params and decodes it.
 func decodeParams(params []byte, v any) error {
-	if whole, all := v.(*wholeParams); all {
-		*whole = bytes.Clone(params)
+	if give, all := v.(lentParams); all {
+		give(params)
 		return nil
 	}
 	if len(params) == 0 || string(params) == "null" {
@@ -57,7 +57,7 @@ func noArgument(v any) error {
 	case *json.RawMessage:
 		*v = json.RawMessage("null")
 		return nil
-	case nil, *any, *document, *formed: // a provider decides for itself whether it needs an argument
+	case nil, *any, *document, *formed, lent: // a provider decides for itself whether it needs an argument
 		return nil
 	}
 	return faultf(codeBadArgument, "the method takes one argument, and none was given")
@@ -90,6 +90,9 @@ func decodeValue(what string, b []byte, v any) error {
 		return nil
 	case *formed:
 		*v.document = bytes.Clone(b)
+		return nil
+	case lent:
+		v(b)
 		return nil
 	}
 	form := formOf(reflect.TypeOf(v).Elem())
@@ -219,6 +222,9 @@ func prepareJSON(body any) (any, error) {
 	case []byte:
 		size = len(v)
 	case document:
+		if isOneLine(v) {
+			return encodedJSON(v), nil
+		}
 		size = len(v)
 	default:
 		size = math.MaxInt
@@ -229,6 +235,9 @@ func prepareJSON(body any) (any, error) {
 	b, err := appendBody(nil, body)
 	return encodedJSON(b), err
 }
+
+// isOneLine reports whether a document has a form that can be sent as it is.
+func isOneLine(d document) bool { return bytes.IndexByte(d, '\n') < 0 && bytes.IndexByte(d, '\r') < 0 }
 
 // appendBody appends a Go value as JSON. An error means that the value has no JSON form.
 func appendBody(dst []byte, v any) (out []byte, err error) {
