@@ -10,6 +10,7 @@
 //	memory.go    what processes hold
 //	stage.go     starting the programs of a side
 //	programs.go  the programs that this one plays itself: servers, callers, a provider
+//	parts.go     those of them that send and read the parts of answers
 //	report.go    what is printed
 //
 // One more thing to compare is one more row of sides.
@@ -29,9 +30,10 @@ import (
 	"time"
 )
 
-// A side is one way to make a call. Its programs are started afresh for each round.
+// A side is one way to make a call, or to have parts of its answer. Its programs are started afresh for each round.
 type side struct {
 	name  string
+	kind  kind
 	base  string // the side that its ratio is to
 	needs string // a program that has to be installed
 	serve func(*stage) error
@@ -39,33 +41,45 @@ type side struct {
 }
 
 var sides = []side{
-	{"stock-gob", "", "", stock("gob"), caller("gob", "Echo.Say")},
-	{"stock-json", "", "", stock("json"), caller("json", "Echo.Say")},
-	{"raw", "stock-gob", "", stock("raw"), caller("raw", "")},
-	{"node-fork", "stock-json", "node", nobody, nodeCaller(forkJS)},
-	{"ipcd-gob", "stock-gob", "", daemon(), caller("gob", "Echo.Say")},
-	{"ipcd-json", "stock-json", "", daemon(), caller("json", "Echo.Say")},
-	{"provider-gob", "ipcd-gob", "", provider, caller("gob", "Far.Say")},
-	{"provider-json", "ipcd-json", "", provider, caller("json", "Far.Say")},
-	{"worker-rpc-json", "ipcd-json", "", worker(1, "work", ""), caller("json", "Far.Say")},
-	{"worker-go-gob", "ipcd-gob", "", worker(1, "loop", ""), caller("gob", "Far.Say")},
-	{"worker-go-json", "ipcd-json", "", worker(1, "loop", ""), caller("json", "Far.Say")},
-	{"worker-go-4-json", "worker-go-json", "", worker(4, "loop", ""), caller("json", "Far.Say")},
-	{"worker-node-json", "ipcd-json", "node", worker(1, "", workerJS), caller("json", "Far.Say")},
+	{"stock-gob", calls, "", "", stock("gob"), caller("gob", "Echo.Say")},
+	{"stock-json", calls, "", "", stock("json"), caller("json", "Echo.Say")},
+	{"raw", calls, "stock-gob", "", stock("raw"), caller("raw", "")},
+	{"node-fork", calls, "stock-json", "node", nobody, nodeCaller(forkJS)},
+	{"ipcd-gob", calls, "stock-gob", "", daemon(), caller("gob", "Echo.Say")},
+	{"ipcd-json", calls, "stock-json", "", daemon(), caller("json", "Echo.Say")},
+	{"provider-gob", calls, "ipcd-gob", "", provider, caller("gob", "Far.Say")},
+	{"provider-json", calls, "ipcd-json", "", provider, caller("json", "Far.Say")},
+	{"worker-rpc-json", calls, "ipcd-json", "", worker(1, "work", ""), caller("json", "Far.Say")},
+	{"worker-go-gob", calls, "ipcd-gob", "", worker(1, "loop", ""), caller("gob", "Far.Say")},
+	{"worker-go-json", calls, "ipcd-json", "", worker(1, "loop", ""), caller("json", "Far.Say")},
+	{"worker-go-4-json", calls, "worker-go-json", "", worker(4, "loop", ""), caller("json", "Far.Say")},
+	{"worker-node-json", calls, "ipcd-json", "node", worker(1, "", workerJS), caller("json", "Far.Say")},
+	{"raw-relay", parts, "", "", relay, caller("raw-parts", "")},
+	{"worker-parts", parts, "raw-relay", "", worker(1, "stream", ""), caller("parts", "Far.Say")},
 }
 
-// A load is how many call at once on one connection, and what each sends and gets back.
+// What a side is measured by: calls and their answers, or the parts of answers, each of which counts as one.
+type kind int
+
+const (
+	calls kind = iota
+	parts
+)
+
+// A load is how many call at once on one connection, and what each sends and gets back, or gets in a part.
 type load struct {
 	name    string
+	kind    kind
 	callers int
 	bytes   int
 }
 
 var loads = []load{
-	{"16 B, 1 caller", 1, 16},
-	{"16 B, 64 callers on one connection", 64, 16},
-	{"4 KiB, 1 caller", 1, 4 << 10},
-	{"1 MiB, 1 caller", 1, 1 << 20},
+	{"16 B, 1 caller", calls, 1, 16},
+	{"16 B, 64 callers on one connection", calls, 64, 16},
+	{"4 KiB, 1 caller", calls, 1, 4 << 10},
+	{"1 MiB, 1 caller", calls, 1, 1 << 20},
+	{"parts of 64 KiB", parts, 1, 64 << 10},
 }
 
 // A holding is memory that is resident: a process, or what it has more of something than without.
@@ -81,6 +95,7 @@ var holdings = []holding{
 	{"the daemon, for each process of a worker", workersMemory},
 	{"a worker in Go, after a call or two", workerMemory("loop", "")},
 	{"a worker in Node.js, after a call or two", workerMemory("", workerJS)},
+	{"the daemon, for each open stream of a worker's", streamMemory},
 }
 
 // options are the flags.
@@ -141,7 +156,10 @@ func bench(ctx context.Context, o options) error {
 	r := newReport()
 	end := time.Now().Add(time.Duration(o.minutes * float64(time.Minute)))
 	for i, l := range loads {
-		m := &match{house: h, sides: sides, load: l}
+		m := &match{house: h, load: l, sides: slices.DeleteFunc(slices.Clone(sides), func(s side) bool { return s.kind != l.kind })}
+		if len(m.sides) == 0 {
+			continue
+		}
 		until := time.Now().Add(time.Until(end) / time.Duration(len(loads)-i)) // what one leaves the others have
 		if err := m.play(o, until); err != nil {
 			return fmt.Errorf("%s: %w", l.name, err)

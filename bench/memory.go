@@ -3,6 +3,7 @@ package main
 // This file owns the memory that processes hold.
 
 import (
+	"bufio"
 	"fmt"
 	"net"
 	"net/rpc"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -159,4 +161,44 @@ func registrationMemory(st *stage) (int, error) {
 	}
 	after, err := st.started[0].resident()
 	return (after - before) / many, err
+}
+
+// streamMemory is what the daemon has more of for each stream that is open: one part of each has come.
+func streamMemory(st *stage) (int, error) {
+	const conns, each = 10, 100
+	if err := worker(1, "stream", "")(st); err != nil {
+		return 0, err
+	}
+	open := func(many int) error {
+		for range conns {
+			conn, err := net.Dial("unix", st.socket)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			in := bufio.NewReader(conn)
+			for i := range many {
+				// The window has room for one part, and the other one waits in the daemon.
+				if _, err := fmt.Fprintf(conn, `{"jsonrpc":"2.0","id":%d,"method":"Far.Say","params":[[2,100]],"parts":%d,"window":1}`, i, i); err != nil {
+					return err
+				}
+				if line, err := in.ReadString('\n'); err != nil || !strings.Contains(line, "$/progress") {
+					return fmt.Errorf("instead of a part there comes %q, %w", line, err)
+				}
+			}
+		}
+		return nil
+	}
+	if err := open(0); err != nil {
+		return 0, err
+	}
+	before, err := st.started[0].resident()
+	if err != nil {
+		return 0, err
+	}
+	if err := open(each); err != nil {
+		return 0, err
+	}
+	after, err := st.started[0].resident()
+	return (after - before) / (conns * each), err
 }

@@ -21,7 +21,9 @@ import (
 
 // programs are reached by the first argument.
 var programs = map[string]func(args []string) error{
-	"serve":   serveProgram,   // PROTOCOL SOCKET
+	"serve":   serveProgram, // PROTOCOL SOCKET
+	"relay":   relayProgram, // SOCKET FROM
+	"stream":  streamProgram,
 	"call":    callProgram,    // PROTOCOL SOCKET METHOD
 	"provide": provideProgram, // SOCKET
 	"work":    workProgram,
@@ -63,6 +65,8 @@ func serveProgram(args []string) error {
 			go server.ServeCodec(jsonrpc.NewServerCodec(conn))
 		case "raw":
 			go io.Copy(conn, conn)
+		case "raw-parts":
+			go sendRawParts(conn)
 		}
 	}
 }
@@ -153,8 +157,11 @@ func serveFar(conn net.Conn) error {
 }
 
 // register registers a method at a daemon. What comes next over the connection are calls.
-func register(conn net.Conn, method string) error {
-	if _, err := fmt.Fprintf(conn, `{"jsonrpc":"2.0","id":1,"method":"Ipcd.Register","params":[{"methods":[%q]}]}`+"\n", method); err != nil {
+func register(conn net.Conn, method string) error { return registerWith(conn, "", method) }
+
+// registerWith is register with these members more.
+func registerWith(conn net.Conn, members, method string) error {
+	if _, err := fmt.Fprintf(conn, `{"jsonrpc":"2.0","id":1,"method":"Ipcd.Register","params":[{%s"methods":[%q]}]}`+"\n", members, method); err != nil {
 		return err
 	}
 	var answer []byte
@@ -184,6 +191,10 @@ func callProgram(args []string) error {
 		c = rpcTurner{jsonrpc.NewClient(conn), args[2]}
 	case "raw":
 		c = rawTurner{conn, bufio.NewReaderSize(conn, socketRoom)}
+	case "raw-parts":
+		c = &partsTurner{conn: conn, r: bufio.NewReaderSize(conn, socketRoom), raw: true}
+	case "parts":
+		c = &partsTurner{conn: conn, r: bufio.NewReaderSize(conn, 4*socketRoom)}
 	}
 	for in := bufio.NewReader(os.Stdin); ; {
 		var callers, bytes int

@@ -31,7 +31,7 @@ type loadReport struct {
 
 type sideReport struct {
 	Name  string   `json:"name"`
-	Calls float64  `json:"callsPerSecond"`
+	Calls float64  `json:"callsPerSecond"`  // or parts
 	Base  string   `json:"base,omitempty"`  // the side that the ratio is to
 	Ratio *summary `json:"ratio,omitempty"` // 2: twice as many calls a second as the base
 }
@@ -95,7 +95,7 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 	fmt.Fprintf(t, "%s, %s, %d CPUs, %s\n", r.Go, r.System, r.CPUs, r.Time)
 	for _, l := range r.Loads {
 		fmt.Fprintf(t, "\n%s: %d rounds in %.0f s\n", l.Name, l.Rounds, l.Seconds)
-		fmt.Fprintln(t, "side\tcalls/s\tratio\tinterval of 95 %\teight rounds of ten\tto")
+		fmt.Fprintln(t, "side\ta second\tratio\tinterval of 95 %\teight rounds of ten\tto")
 		for _, s := range l.Sides {
 			fmt.Fprintf(t, "%s\t%.0f", s.Name, s.Calls)
 			if x := s.Ratio; x != nil {

@@ -213,6 +213,16 @@ func worker(instances int, program, source string) func(*stage) error {
 	}
 }
 
+// relay copies between the caller and a program that sends parts as they are: two sockets, without a protocol.
+func relay(st *stage) error {
+	behind := st.socket + "2"
+	if _, err := st.start(st.command(st.self, "serve", "raw-parts", behind)); err != nil {
+		return err
+	}
+	_, err := st.start(st.command(st.self, "relay", st.socket, behind))
+	return err
+}
+
 // caller calls a method of what listens at the stage's socket, with the standard library's client.
 func caller(protocol, method string) func(*stage) *exec.Cmd {
 	return func(st *stage) *exec.Cmd { return st.command(st.self, "call", protocol, st.socket, method) }
