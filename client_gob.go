@@ -41,6 +41,9 @@ func (c *client) callGob(ctx context.Context, name string, arg, result any) erro
 		}
 	}
 	err := c.session.ask(ctx, name, arg, result, nil)
+	if err == nil {
+		return nil
+	}
 	var f *fault
 	if !said && errors.As(err, &f) && strings.HasPrefix(f.Text, "gob: ") {
 		return f.withHint("the server does not say what %s takes; over gob 5 is an integer and 5.0 is not", shorten(name, 100))

@@ -406,6 +406,9 @@ func edits(a, b string, most int) int {
 
 // isTimeout reports whether err means that a deadline has passed.
 func isTimeout(err error) bool {
+	if err == nil {
+		return false // without an allocation
+	}
 	var t net.Error
 	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &t) && t.Timeout()
 }

@@ -16,6 +16,7 @@ import (
 type pendingCall struct {
 	seq      uint64 // its number at the peer
 	method   string
+	request  message // of ask: as it is sent
 	result   any
 	err      error
 	finished bool
@@ -53,11 +54,11 @@ func (s *session) ask(ctx context.Context, name string, arg, result any, part fu
 	if err != nil {
 		return err
 	}
-	m := message{kind: request, id: callID{seq: seq}, method: name}
+	a.request = message{kind: request, id: callID{seq: seq}, method: name}
 	if part != nil {
-		m.parts = strconv.FormatUint(seq, 10)
+		a.request.parts = strconv.FormatUint(seq, 10)
 	}
-	if err := s.send(ctx, &m, arg); err != nil {
+	if err := s.send(ctx, &a.request, arg); err != nil {
 		s.update(func(st *sessionState) { st.take(seq) })
 		return err
 	}

@@ -105,15 +105,15 @@ func (c *gobCodec) read(m *message) error {
 	c.drop()
 	*m = message{kind: notification} // before the header is read, an error belongs to no call
 	id, b, err := c.next(false)
-	var long *badMessage
-	if errors.As(err, &long) { // the call is known, and the connection ends with its answer
-		*m = long.m
-		return long.fault
-	}
-	if err == nil {
-		err = c.readHeader(m, id, b)
-	}
 	if err != nil {
+		var long *badMessage
+		if errors.As(err, &long) { // the call is known, and the connection ends with its answer
+			*m = long.m
+			return long.fault
+		}
+		return err
+	}
+	if err := c.readHeader(m, id, b); err != nil {
 		return err
 	}
 	c.drop()
@@ -328,11 +328,11 @@ func (t *gobType) hasFields(fields []gobField) bool {
 // readBody reads and checks the body of m. It stays on the input.
 func (c *gobCodec) readBody(m *message) error {
 	id, b, err := c.next(true)
-	var bad *badMessage
-	if errors.As(err, &bad) {
-		bad.m = *m
-	}
 	if err != nil {
+		var bad *badMessage
+		if errors.As(err, &bad) {
+			bad.m = *m
+		}
 		return err
 	}
 	if id == c.headID {

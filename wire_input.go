@@ -53,7 +53,8 @@ func borrow(n int) []byte {
 // giveBack returns a buffer that may have been borrowed. Nobody may use it any more.
 func giveBack(b []byte) {
 	if cap(b) >= inputLarge && cap(b) <= inputLend {
-		largeBuffers.Put(&b)
+		lent := b // b itself would be allocated for every caller
+		largeBuffers.Put(&lent)
 	}
 }
 
