@@ -153,7 +153,7 @@ var settingTable = []setting{
 	{key: "limits.max_waiting", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxWaiting }, min: 1, max: 1_000_000,
 		doc: "Calls that may wait for the providers of one method, while those have as many as they take."},
 	{key: "limits.max_subscriptions", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxSubscriptions }, min: 1, max: 1_000_000,
-		doc: "Subscriptions of one user."},
+		doc: "Topics that one user has subscribed to, wherever and however often."},
 	{key: "limits.max_kept", kind: ofSize, at: func(s *settings) any { return &s.Limits.MaxKept }, min: oneKiB, max: oneGiB,
 		doc: "The events that are kept of one [[topic]], for those who ask for them later."},
 	{key: "limits.stream_window", kind: ofSize, at: func(s *settings) any { return &s.Limits.StreamWindow }, min: oneKiB, max: oneGiB,

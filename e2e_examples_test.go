@@ -168,6 +168,7 @@ func TestServerOfEvents(t *testing.T) {
 	}{
 		{"GET", page.Path, 200, nil},
 		{"GET", "/", 404, nil},
+		{"GET", "//", 404, nil},
 		{"GET", "/events?" + page.RawQuery, 404, nil},
 		{"GET", page.Path + "rpc", 404, nil},
 		{"GET", page.Path + "../healthz", 404, nil},
@@ -213,7 +214,7 @@ func TestServerOfEvents(t *testing.T) {
 // The checksums of a tree come from four processes, with their progress; whoever has seen enough ends the work of all.
 func TestChecksumsOfATree(t *testing.T) {
 	needTool(t, "node")
-	const few, many = 40, 3000
+	const few, many = 40, 10000
 	small, large := t.TempDir(), t.TempDir()
 	sums := map[string]string{}
 	for i := range many {

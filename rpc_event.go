@@ -44,7 +44,7 @@ type hub struct {
 	last   uint64     // the number of the last event
 	sinks  topicTree
 	found  []sink         // of match, for the next time
-	users  map[string]int // how many subscriptions each has, by peer.key
+	users  map[string]int // how many patterns each has subscribed to, by peer.key
 	kept   []*archive
 	limits limits
 }
@@ -137,7 +137,8 @@ type subscription struct {
 	hub   *hub
 	user  string // by whom it is counted
 	where []string
-	start uint64        // the place behind which it begins
+	start uint64        // the number behind which it begins
+	place string        // the id behind which it begins
 	ready chan struct{} // holds one: something waits
 	most  int           // bytes that may wait
 
@@ -166,10 +167,10 @@ func (h *hub) subscribe(who peer, patterns []string, after string) (*subscriptio
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	user := who.key()
-	if most := h.limits.MaxSubscriptions; h.users[user] >= most {
-		return nil, busy("max_subscriptions", int64(most), "too many subscriptions of this user")
+	if most := h.limits.MaxSubscriptions; h.users[user]+len(patterns) > most {
+		return nil, busy("max_subscriptions", int64(most), "too many topics that this user has subscribed to")
 	}
-	h.users[user]++
+	h.users[user] += len(patterns)
 	s := &subscription{hub: h, user: user, where: patterns, start: h.last, ready: make(chan struct{}, 1), most: h.limits.StreamWindow}
 	if after != "" {
 		number, known := h.numberOf(after)
@@ -178,6 +179,10 @@ func (h *hub) subscribe(who peer, patterns []string, after string) (*subscriptio
 			s.past.behind, s.past.told = 0, 0
 		}
 		s.start = s.past.behind
+	}
+	s.place = h.id(s.start)
+	if s.past.strange {
+		s.place = after // whoever resumes there, before it has heard that something is missing, has to hear it then
 	}
 	for _, p := range patterns {
 		h.sinks.add(p, s)
@@ -193,7 +198,7 @@ func (s *subscription) close() {
 	for _, p := range s.where {
 		h.sinks.remove(p, s)
 	}
-	if h.users[s.user]--; h.users[s.user] == 0 {
+	if h.users[s.user] -= len(s.where); h.users[s.user] == 0 {
 		delete(h.users, s.user)
 	}
 }

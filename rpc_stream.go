@@ -46,7 +46,7 @@ func (s *stream) add(value document, workDone bool) error {
 		if sent || err != nil {
 			return err
 		}
-	case s.held+len(value) > 2*s.window:
+	case s.held > 0 && s.held+len(value) > 2*s.window:
 		s.over = true
 		return busy("stream_window", int64(s.window), "the provider of "+s.c.method+" sends parts faster than they are read; it has to wait for $/credit")
 	}
@@ -97,8 +97,8 @@ func (s *stream) move() {
 			return
 		}
 		if err := s.c.deliver(value, workDone); err != nil {
+			s.c.fail(err) // first, since add says something else once nothing is taken any more
 			s.drop()
-			s.c.fail(err)
 			return
 		}
 		s.mu.Lock()

@@ -99,7 +99,7 @@ func (s *server) subscribe(ctx context.Context, arg document) error {
 		return f
 	}
 	defer events.close()
-	first, err := json.Marshal(Subscribed{what.Topics, events.hub.id(events.start)})
+	first, err := json.Marshal(Subscribed{what.Topics, events.place})
 	for value, last := document(first), events.start; err == nil && value != nil; value, last = events.next(ctx) {
 		if err = c.deliver(value, false); errors.Is(err, &fault{Code: codeTooLarge}) { // by a limit of before a reload
 			err = c.deliver(events.hub.missed("1", last), false)

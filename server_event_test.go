@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -325,5 +326,37 @@ func TestSubscriberThatDoesNotRead(t *testing.T) {
 	}
 	if missed == 0 || got < 10 {
 		t.Errorf("a subscriber that does not read has got %d events and missed %d", got, missed)
+	}
+}
+
+// A subscriber that does not read holds up no stop, however it is connected.
+func TestStopWithSubscriberThatDoesNotRead(t *testing.T) {
+	for name, request := range map[string]string{
+		"JSON-RPC": `{"jsonrpc":"2.0","id":"s","method":"Ipcd.Subscribe","params":{"topics":["a"]},"parts":"t"}`,
+		"HTTP":     "GET /events?topic=a HTTP/1.1\r\nHost: localhost\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startServer(t, localEndpoint(t).String())
+			slow := noDeadline(s.connect())
+			narrow(slow)
+			send(t, slow, request)
+			waitFor(t, func() error {
+				s.router.events.mu.Lock()
+				defer s.router.events.mu.Unlock()
+				if len(s.router.events.users) == 0 {
+					return errors.New("nobody has subscribed")
+				}
+				return nil
+			})
+			c := dialOurs(protoJSON)(t, s.endpoints[0])
+			for range 50 {
+				publishOver(t, c, "a", `"`+strings.Repeat("x", 64<<10)+`"`)
+			}
+			must(t, c.close())
+			if err := s.stop(t.Context()); err != nil {
+				t.Errorf("the stop is a forced one: %v", err)
+			}
+		})
 	}
 }

@@ -182,9 +182,10 @@ func (a *answerStream) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// begin and hurry are for the patientWriter below net/http: see there.
+// begin, hurry and end are for the patientWriter below net/http: see there.
 func (a *answerStream) begin(urgent bool) { a.conn.out.begin(urgent) }
 func (a *answerStream) hurry()            { a.conn.out.hurry() }
+func (a *answerStream) end()              { a.conn.out.end() }
 
 // await waits until s has answered everything. Meanwhile it sends from time to time what keeps the stream open.
 func (a *answerStream) await(s *session) {

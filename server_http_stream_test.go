@@ -91,7 +91,7 @@ func TestWhoReadsNoPartsIsPatientlyWaitedFor(t *testing.T) {
 			s.idle()
 		})
 		t.Run(f.name+", an answer waits", func(t *testing.T) {
-			s, far, _ := flooded(t, func(l *limits) { l.Write, l.StreamIdle = 50*time.Millisecond, time.Hour }, f.ask(100*time.Millisecond))
+			s, far, _ := flooded(t, func(l *limits) { l.Write, l.StreamIdle = 50*time.Millisecond, time.Hour }, f.ask(time.Second)) // by then it is full
 			receive(t, far.left)
 			wantLog(t, s, "limit write")
 			s.idle()

@@ -276,6 +276,9 @@ func (s *session) leave() {
 				endless = append(endless, c)
 			}
 		}
+		if len(endless) > 0 && len(endless) == len(st.theirs) {
+			s.out.dst.end()
+		}
 	})
 	for _, c := range endless {
 		s.background(func() { s.giveUp(c, context.Canceled, errLeaving) })

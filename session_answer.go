@@ -207,7 +207,7 @@ func (s *session) inherit(c *call) *fault {
 // admitLocked adds c to the calls in flight, if no limit or token is in the way.
 func (s *session) admitLocked(c *call) bool {
 	st := &s.state
-	if len(st.theirs) >= s.limits.MaxCalls || st.takenToken(c) != "" {
+	if max(len(st.theirs), st.owed) >= s.limits.MaxCalls || st.takenToken(c) != "" {
 		return false
 	}
 	st.theirs[c] = struct{}{}
@@ -331,11 +331,16 @@ func (s *session) finish(c *call, settled bool) (others bool) {
 			st.settle(c)
 		}
 	})
+	s.madeRoom()
+	return others
+}
+
+// madeRoom lets a call begin that waits for room.
+func (s *session) madeRoom() {
 	select {
 	case s.room <- struct{}{}:
 	default:
 	}
-	return others
 }
 
 // settle notes that the answer to c has been sent.
@@ -518,4 +523,5 @@ func (s *session) excuse(c *call, f *fault) {
 		return
 	}
 	s.update(func(st *sessionState) { st.settle(c) })
+	s.madeRoom()
 }

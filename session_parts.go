@@ -139,7 +139,7 @@ func (s *session) takePart(params document) {
 	case to != nil:
 		if err := to.add(value, workDone); err != nil {
 			to.c.fail(err)
-		} else if to.credit != nil {
+		} else if to.heeded {
 			s.credits.Store(true)
 		}
 	}

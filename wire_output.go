@@ -37,7 +37,7 @@ type output struct {
 	batch   []byte // what is being written; guarded by writing, as are the next two
 	sent    int    // bytes of batch that the peer has taken
 	owed    int    // bytes of batch that the account knows of
-	stalled int    // appends that wait for the peer to read
+	stalled int    // appends of more than parts that wait for the peer to read
 	err     error  // the first error; nothing is written after it
 	cause   error  // of err; set before broken is called, so that whom that stops finds out why
 }
@@ -70,7 +70,10 @@ func (o *output) makeRoom(urgent bool) {
 }
 
 func (o *output) makeRoomLocked(urgent bool) {
-	o.stalled++
+	if urgent {
+		o.stalled++
+		defer func() { o.stalled-- }()
+	}
 	for len(o.buf) > outputFull && o.err == nil {
 		if urgent {
 			o.hurryLocked()
@@ -81,7 +84,6 @@ func (o *output) makeRoomLocked(urgent bool) {
 			o.flushLocked()
 		}
 	}
-	o.stalled--
 }
 
 // offer adds one message and never blocks: it returns false if more than most bytes are waiting already.
@@ -297,6 +299,7 @@ type patientWriter struct {
 	limits *limits
 	armed  time.Time   // when the write deadline was set
 	calm   atomic.Bool // nothing urgent is being written
+	soon   atomic.Bool // what is urgent has no more than lastWrite
 	mu     sync.Mutex  // held while the deadline is set, so that the last one is that of calm
 }
 
@@ -307,7 +310,11 @@ type deadliner interface{ SetWriteDeadline(time.Time) error }
 type patient interface {
 	begin(urgent bool) // what is written from now on is urgent, or not; the writer says so
 	hurry()            // something urgent waits behind what is being written; anybody says so
+	end()              // what is urgent from now on is the end, for which nobody waits long
 }
+
+// lastWrite takes the place of the limit write where only the end of subscriptions is left to say, while the daemon stops.
+const lastWrite = time.Second
 
 // patientPart is how many bytes are written under one deadline: with a limit of 10 s a peer has to read 26 KB/s.
 const patientPart = 256 << 10
@@ -340,10 +347,21 @@ func (w *patientWriter) hurry() {
 	}
 }
 
+// end implements patient.
+func (w *patientWriter) end() {
+	if w.below != nil {
+		w.below.end()
+	}
+	w.soon.Store(true)
+}
+
 // limit returns the limit in force, and its name.
 func (w *patientWriter) limit() (time.Duration, string) {
-	if w.calm.Load() {
+	switch {
+	case w.calm.Load():
 		return w.limits.StreamIdle, "stream_idle"
+	case w.soon.Load():
+		return min(w.limits.Write, lastWrite), "write"
 	}
 	return w.limits.Write, "write"
 }

@@ -12,7 +12,7 @@ while :; do
 	if output=$("$@" 2>&1); then
 		ipcd pub build.done command="$*" >/dev/null
 	else
-		ipcd pub build.failed code:=$? output="$output" >/dev/null
+		ipcd pub build.failed code:=$? output="$(printf %s "$output" | tail -c 65536)" >/dev/null
 	fi
 	until find . -type f -newer "$stamp" | grep -q .; do sleep 1; done
 done

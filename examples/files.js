@@ -18,8 +18,8 @@ const methods = {
   // The files are hashed by calls of Files.Hash, which ipcd gives to whichever process has the fewest.
   async 'Files.Sum' (call, { dir }) {
     const files = []
-    for await (const file of walk(dir)) files.push(path.relative(dir, file))
     let next = 0, done = 0, unreadable = 0
+    for await (const file of walk(dir, () => unreadable++)) files.push(path.relative(dir, file))
     const work = async () => {
       while (next < files.length) {
         const file = files[next++]
@@ -36,12 +36,17 @@ const methods = {
   }
 }
 
-async function * walk (dir) {
-  const entries = await fs.readdir(dir, { withFileTypes: true })
+// walk finds the files of a tree. What it may not read below its root is passed over, and skipped is called.
+async function * walk (dir, skipped, below = false) {
+  const entries = await fs.readdir(dir, { withFileTypes: true }).catch((err) => {
+    if (!below) throw err
+    skipped()
+    return []
+  })
   for (const entry of entries.sort((a, b) => a.name < b.name ? -1 : 1)) {
     const name = path.join(dir, entry.name)
     if (entry.isFile()) yield name
-    if (entry.isDirectory()) yield * walk(name)
+    if (entry.isDirectory()) yield * walk(name, skipped, true)
   }
 }
 
@@ -53,6 +58,7 @@ let lastID = 0
 class Call extends EventEmitter {
   constructor ({ id, parts, window, context }) {
     super()
+    this.setMaxListeners(0) // one for each part that waits
     Object.assign(this, { id, token: parts, window, context })
     this.controller = new AbortController()
     this.signal = this.controller.signal

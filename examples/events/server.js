@@ -16,9 +16,10 @@ function isForeign ({ host, origin, 'sec-fetch-site': site = 'none' }) {
 
 const server = http.createServer((request, response) => {
   const refuse = (status) => response.writeHead(status).end()
-  const { pathname, search } = new URL(request.url, 'http://localhost')
   if (isForeign(request.headers)) return refuse(403)
   if (request.method !== 'GET') return refuse(405)
+  if (!URL.canParse(request.url, 'http://localhost')) return refuse(404)
+  const { pathname, search } = new URL(request.url, 'http://localhost')
   if (pathname === `/${key}/`) {
     response.writeHead(200, { 'Content-Type': 'text/html; charset=utf-8', 'Referrer-Policy': 'no-referrer', 'Cache-Control': 'no-store' })
     return fs.createReadStream(path.join(__dirname, 'page.html')).pipe(response)
