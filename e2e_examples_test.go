@@ -214,7 +214,7 @@ func TestServerOfEvents(t *testing.T) {
 // The checksums of a tree come from four processes, with their progress; whoever has seen enough ends the work of all.
 func TestChecksumsOfATree(t *testing.T) {
 	needTool(t, "node")
-	const few, many = 40, 10000
+	const few, many = 40, 10_000 // many more than fit into what is on its way to a caller that does not read
 	small, large := t.TempDir(), t.TempDir()
 	sums := map[string]string{}
 	for i := range many {
