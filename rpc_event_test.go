@@ -286,7 +286,7 @@ func TestWhoMayPublish(t *testing.T) {
 func BenchmarkPublish(b *testing.B) {
 	for _, n := range []int{0, 1, 10_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			h := newTestHub(func(l *limits) { l.MaxSubscriptions = n + 1 })
+			h := newTestHub(func(l *limits) { l.MaxSubscriptions = 2*n + 1 })
 			for i := range n {
 				subscribeTo(b, h, "", fmt.Sprintf("a.%d.>", i), "a.b.c")
 			}
