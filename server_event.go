@@ -33,20 +33,22 @@ type Subscribed struct {
 	ID         string   `json:"id"` // what follows was published behind that event
 }
 
-// subscriptionPart describes the parts of the answer of Ipcd.Subscribe.
-var subscriptionPart = schema{"anyOf": []any{
-	schema{"type": "object", "required": []any{"subscribed", "id"}, "properties": schema{
-		"subscribed": schema{"type": "array", "items": schema{"type": "string"}}, "id": schema{"type": "string"}}},
-	schema{"type": "object", "required": []any{"topic", "id", "time", "data"}, "properties": schema{
-		"topic": schema{"type": "string"}, "id": schema{"type": "string"}, "time": schema{"type": "string", "format": "date-time"}, "data": schema{}}},
-	schema{"type": "object", "required": []any{"missed", "id"}, "properties": schema{
-		"missed": schema{"type": []any{"integer", "null"}, "minimum": 1}, "id": schema{"type": "string"}}},
-}}
+// subscriptionPart describes the parts of the answer of Ipcd.Subscribe. As a variable it would be made at each start of a client.
+func subscriptionPart() schema {
+	return schema{"anyOf": []any{
+		schema{"type": "object", "required": []any{"subscribed", "id"}, "properties": schema{
+			"subscribed": schema{"type": "array", "items": schema{"type": "string"}}, "id": schema{"type": "string"}}},
+		schema{"type": "object", "required": []any{"topic", "id", "time", "data"}, "properties": schema{
+			"topic": schema{"type": "string"}, "id": schema{"type": "string"}, "time": schema{"type": "string", "format": "date-time"}, "data": schema{}}},
+		schema{"type": "object", "required": []any{"missed", "id"}, "properties": schema{
+			"missed": schema{"type": []any{"integer", "null"}, "minimum": 1}, "id": schema{"type": "string"}}},
+	}}
+}
 
 // addEvents adds the two methods to the service Ipcd. They are not methods of a Go type, since they pass JSON on as it is.
 func (s *server) addEvents(to *receiver) {
 	publish, subscribe := describes[Publication, Published](), describes[Subscription, struct{}]()
-	subscribe.Result, subscribe.Part = resultSchema(nil), subscriptionPart
+	subscribe.Result, subscribe.Part = resultSchema(nil), subscriptionPart()
 	for _, d := range []*Description{publish, subscribe} {
 		d.forms = newGobForms(d.Argument.read(), d.Result.read())
 	}
