@@ -247,17 +247,22 @@ func TestDaemonPublishesItsLife(t *testing.T) {
 	must(t, err)
 	next := func(want string) {
 		t.Helper()
-		want = strings.NewReplacer("OWN", own.name(), "URL", s.endpoints[0].String()).Replace(want)
+		want = strings.NewReplacer("OWN", strings.ReplaceAll(own.name(), `\`, `\\`), "URL", s.endpoints[0].String()).Replace(want)
 		if got := readEvent(t, events); got != want {
 			t.Fatalf("there comes %s; want %s", got, want)
 		}
 	}
-	one := s.connect()
+	speaking := func() net.Conn { // on Windows a peer is known once it has said something
+		conn := s.connect()
+		send(t, conn, `{"jsonrpc":"2.0","method":"$/hello"}`)
+		return conn
+	}
+	one := speaking()
 	next(`ipcd.connection.opened {"connection":2,"endpoint":"URL","peer":"OWN"}`)
 	registration(t, one, `{"methods":["Far.Say","Far.Echo"],"share":true,"version":"1.2"}`)
 	next(`ipcd.service.Far.up {"service":"Far","name":"OWN"}`)
 	next(`ipcd.provider.registered {"provider":"p1","name":"OWN","version":"1.2","methods":["Far.Echo","Far.Say"]}`)
-	two := s.connect()
+	two := speaking()
 	next(`ipcd.connection.opened {"connection":3,"endpoint":"URL","peer":"OWN"}`)
 	registration(t, two, `{"methods":["Far.Say","Near.Say"],"share":true}`)
 	next(`ipcd.service.Near.up {"service":"Near","name":"OWN"}`)
@@ -273,13 +278,13 @@ func TestDaemonPublishesItsLife(t *testing.T) {
 	next(`ipcd.provider.left {"provider":"p2","name":"OWN","methods":["Far.Say"]}`)
 	send(t, two, `{"jsonrpc":"2.0","id":1,"method":"Trial.Big","params":[5000]}`)
 	next(`ipcd.limit.max_message {"limit":"max_message","max":4096,"method":"Trial.Big","peer":"OWN"}`)
-	three := s.connect()
+	three := speaking()
 	defer three.Close()
 	next(`ipcd.connection.opened {"connection":4,"endpoint":"URL","peer":"OWN"}`)
-	four := s.connect()
+	four := speaking()
 	defer four.Close()
 	next(`ipcd.connection.opened {"connection":5,"endpoint":"URL","peer":"OWN"}`)
-	five := s.connect()
+	five := speaking()
 	defer five.Close()
 	if got := readEvent(t, events); !strings.HasPrefix(got, `ipcd.connection.refused {"connection":6,"endpoint":`) || !strings.Contains(got, `"code":-32002`) {
 		t.Errorf("there comes %s; want a connection that is refused", got)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"net"
@@ -177,8 +178,9 @@ func TestProviderThatKnowsOfNoWindow(t *testing.T) {
 	wantLines(t, provider, `"method":"$/cancelRequest","params":{"id":1}`) // and no $/credit before
 	close(flood)
 	receive(t, over)
-	for {
-		if got := readLine(t, c); !strings.Contains(got, `"token":"w"`) {
+	for lines := bufio.NewReader(c); ; {
+		got, err := lines.ReadString('\n')
+		if must(t, err); !strings.Contains(got, `"token":"w"`) {
 			if !strings.Contains(got, `"id":1,"error":{"code":-32002,`) || !strings.Contains(got, `"limit":"stream_window"`) {
 				t.Errorf("the stream ends with %s; want the error of the limit", got)
 			}
