@@ -1,7 +1,7 @@
 package main
 
-// This file owns the search for those who want the events of a topic. It takes as long as the topic has tokens and as there
-// are patterns that match, however many others there are.
+// This file owns the search for those who want the events of a topic. It follows those patterns alone that begin as the topic
+// does, token by token, however many others there are.
 
 import "strings"
 

@@ -228,9 +228,9 @@ func (s *session) admitLocked(c *call) bool {
 // answer.
 func (s *session) refusalLocked(c *call) *fault {
 	st := &s.state
-	switch {
-	case st.takenToken(c) != "":
-		return &fault{Code: codeInvalid, Text: "the token " + shorten(st.takenToken(c), 40) + " belongs to another call of this connection"}
+	switch token := st.takenToken(c); {
+	case token != "":
+		return &fault{Code: codeInvalid, Text: "the token " + shorten(token, 40) + " belongs to another call of this connection"}
 	case st.full || len(st.ours) > 0:
 		s.log.warn("too many calls in flight", "limit", "max_calls")
 		return busy("max_calls", int64(s.limits.MaxCalls), "too many calls in flight on this connection")
@@ -244,13 +244,21 @@ func (st *sessionState) takenToken(c *call) string {
 		return ""
 	}
 	for _, token := range []string{c.parts, c.workDone} {
-		for other := range st.theirs {
-			if token != "" && other.hasToken(token) {
-				return token
-			}
+		if token != "" && st.byToken(token) != nil {
+			return token
 		}
 	}
 	return ""
+}
+
+// byToken returns the call in flight whose parts bear the token, or nil.
+func (st *sessionState) byToken(token string) *call {
+	for c := range st.theirs {
+		if c.hasToken(token) {
+			return c
+		}
+	}
+	return nil
 }
 
 // hasToken reports whether parts of the answer to c bear the token: none do once it has been answered, though its method may

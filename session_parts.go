@@ -64,14 +64,11 @@ func (s *session) takeCredit(argument document) {
 		return
 	}
 	s.mu.Lock()
-	var flow *flow
-	for c := range s.state.theirs {
-		if c.hasToken(token) {
-			flow = c.flow
-		}
-	}
+	c := s.state.byToken(token)
 	s.mu.Unlock()
-	flow.heardOf(parts)
+	if c != nil {
+		c.flow.heardOf(parts)
+	}
 }
 
 // newStream returns the stream of the parts of the answer to a, which is about to be forwarded. heeded says that the peer
