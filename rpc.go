@@ -465,16 +465,26 @@ const methodForms = `
 
 // newReceiver returns a service with the exported methods of v, and its name, which is that of v's type. Each of them has
 // to have one of the forms above. docs has a line of documentation by the name of the method, for any of them.
+//
+// A method that is found by reflection is called by it, too. Where that is too slow, v has a method bound, which returns the
+// method values by their names.
 func newReceiver(v any, docs map[string]string) (name string, s *receiver, err error) {
 	value := reflect.ValueOf(v)
 	name = reflect.Indirect(value).Type().Name()
 	s = &receiver{methods: map[string]*method{}}
+	var bound map[string]any
+	if b, ok := v.(interface{ bound() map[string]any }); ok {
+		bound = b.bound()
+	}
 	var others []string
 	for i := range value.NumMethod() {
-		short := value.Type().Method(i).Name
-		m := newGoMethod(value.Method(i))
+		short, fn := value.Type().Method(i).Name, value.Method(i)
+		if f := bound[short]; f != nil {
+			fn = reflect.ValueOf(f)
+		}
+		m := newGoMethod(fn)
 		if m == nil {
-			others = append(others, fmt.Sprintf("%s.%s is a %s", name, short, value.Method(i).Type()))
+			others = append(others, fmt.Sprintf("%s.%s is a %s", name, short, fn.Type()))
 			continue
 		}
 		m.name, m.doc = name+"."+short, docs[short]

@@ -60,11 +60,12 @@ func (s *session) handle(c *call) (reader bool, err error) {
 	}
 	f := s.prepare(c)
 	if f == nil {
-		var mine *fault
-		if err := s.codec.body(c.target()); errors.As(err, &mine) {
-			f = mine
-		} else if err != nil {
-			return true, err
+		if err := s.codec.body(c.target()); err != nil {
+			var bad *fault // here, since it is allocated
+			if !errors.As(err, &bad) {
+				return true, err
+			}
+			f = bad
 		}
 	}
 	if f == nil {
