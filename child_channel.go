@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,11 +24,15 @@ const (
 	handleAck  = `{"cmd":"NODE_HANDLE_ACK"}` + "\n" // for a handle that was accepted, or dropped
 
 	queuedMessages = 4 // times max_message may be queued before the other end has to wait
+
+	// nodeBegin is how many bytes of a line show whether it is internal to Node, which writes cmd first.
+	nodeBegin = 4 << 10
 )
 
 // A channel is one end: a stream of lines without those that are internal to Node. What is wrong with any other is for
-// the reader to find, who can answer. Read collects them, until the other end has no room for what is written: from then on
-// a goroutine does, so that two ends that both write first do not wait for each other for ever.
+// the reader to find, who can answer. Read reads from the connection itself, until the other end has no room for what is
+// written: from then on a goroutine collects what comes, so that two ends that both write first do not wait for each other
+// for ever.
 type channel struct {
 	raw    net.Conn
 	limits limits
@@ -44,23 +47,17 @@ type channel struct {
 	// mu guards the fields below; change is broadcast when one of them has changed.
 	mu         sync.Mutex
 	change     *sync.Cond
-	queue      [][]byte
+	queue      [][]byte    // lines that have been collected
 	queued     int         // bytes of queue
 	ended      bool        // nothing more comes, however the other end went
 	late       bool        // the deadline of Read has passed
 	timer      *time.Timer // sets late
 	closed     bool
 	ahead      bool // a goroutine of ours collects, or will once Read does not
-	collecting bool // some goroutine does; collected is its own
+	collecting bool // some goroutine reads from raw; lines is its own
 	reading    bool // that one is in Read
 	kicked     bool // raw has a deadline that has passed, which Read has to see
-	collected  collected
-}
-
-// collected is what has been read of a line that has not ended.
-type collected struct {
-	buf            []byte
-	long, internal bool // it is longer than a message may be; and it is Node's
+	lines      nodeLines
 }
 
 func newChannel(raw net.Conn, l limits, log *logger) *channel {
@@ -81,8 +78,10 @@ func (c *channel) Read(b []byte) (n int, err error) {
 			c.change.Wait()
 		} else {
 			c.reading = true
-			c.collectLocked()
-			c.reading = false
+			n := c.collectLocked(b, false)
+			if c.reading = false; n > 0 {
+				return n, nil
+			}
 		}
 	}
 	switch {
@@ -268,23 +267,38 @@ func (c *channel) readAhead() {
 		for c.collecting {
 			c.change.Wait()
 		}
-		for !c.ended {
+		for b := make([]byte, inputKeep); !c.ended; {
 			for c.queued > queuedMessages*c.limits.MaxMessage && !c.closed {
 				c.change.Wait()
 			}
-			c.collectLocked()
+			c.collectLocked(b, true)
 		}
 	})
 }
 
-// collectLocked reads once from the channel, and queues the lines that have come. It releases the lock meanwhile.
-func (c *channel) collectLocked() {
+// collectLocked reads once from the connection, into b. It returns how many bytes of lines are there, unless those are
+// queued: aside says that they have to be. It releases the lock meanwhile.
+func (c *channel) collectLocked(b []byte, aside bool) (n int) {
 	c.collecting = true
 	c.mu.Unlock()
-	lines, err := c.collect()
+	// We do not ask for descriptors that come along, so the kernel closes them: unix(7).
+	got, err := c.raw.Read(b)
+	lines := b[:got]
+	if len(c.lines.held) > 0 {
+		lines, aside = append(c.lines.held, lines...), true
+	}
+	if lines = c.lines.pass(lines, c.isInternal); aside {
+		lines = bytes.Clone(lines)
+	}
+	if broken := (*fault)(nil); errors.As(err, &broken) {
+		c.log.error("the channel cannot be read any further; it counts as disconnected", "error", err)
+	}
 	c.mu.Lock()
 	c.collecting = false
-	if len(lines) > 0 {
+	switch {
+	case !aside:
+		n = len(lines)
+	case len(lines) > 0:
 		c.queue = append(c.queue, lines)
 		c.queued += len(lines)
 	}
@@ -294,50 +308,47 @@ func (c *channel) collectLocked() {
 		c.raw.SetReadDeadline(time.Time{})
 	}
 	c.change.Broadcast()
+	return n
 }
 
-// collect reads once, and returns the lines that have come, or what has come of one that is too long.
-func (c *channel) collect() (lines []byte, err error) {
-	l := &c.collected
-	if len(l.buf) == cap(l.buf) {
-		l.buf = slices.Grow(l.buf, max(cap(l.buf), inputSmall))
-	}
-	// We do not ask for descriptors that come along, so the kernel closes them: unix(7).
-	n, err := c.raw.Read(l.buf[len(l.buf):cap(l.buf)])
-	fresh, begin := len(l.buf), 0
-	l.buf = l.buf[:fresh+n]
-	for {
-		end := bytes.IndexByte(l.buf[fresh:], '\n')
-		if end < 0 {
-			break
-		}
-		fresh += end + 1
-		if line := l.buf[begin:fresh]; l.long && !l.internal || !l.long && !c.isInternal(line) {
-			lines = append(lines, line...)
-		}
-		l.long, l.internal, begin = false, false, fresh
-	}
-	if rest := l.buf[begin:]; begin > 0 && cap(l.buf) > inputLarge && len(rest) < inputSmall {
-		l.buf = append(make([]byte, 0, inputSmall), rest...) // a long line has ended
-	} else {
-		l.buf = l.buf[:copy(l.buf, rest)]
-	}
-	if !l.long && len(l.buf) > c.limits.MaxMessage {
-		l.long, l.internal = true, c.isInternal(l.buf)
-	}
-	if l.long && len(l.buf) > 0 { // the reader gets it as it comes, and keeps no more of it than it likes
-		if !l.internal {
-			lines = append(lines, l.buf...)
-		}
-		l.buf = l.buf[:0]
-	}
-	if broken := (*fault)(nil); errors.As(err, &broken) {
-		c.log.error("the channel cannot be read any further; it counts as disconnected", "error", err)
-	}
-	return lines, err
+// nodeLines takes the lines that are internal to Node out of a stream.
+type nodeLines struct {
+	held  []byte // the beginning of a line, as long as it does not show whether it is internal
+	begun bool   // the stream is inside of a line that showed it
+	drop  bool   // that one is internal
 }
 
-// isInternal reports whether a line, or the beginning of a long one, is internal to Node. A handle that comes with it is
+// pass returns what is left of b, moved together. b begins with what was held.
+func (l *nodeLines) pass(b []byte, isInternal func(begin []byte) bool) []byte {
+	l.held = nil
+	for from, at := 0, 0; ; {
+		line := b[from:]
+		end := bytes.IndexByte(line, '\n') + 1
+		if end > 0 {
+			line = line[:end]
+		}
+		switch {
+		case len(line) == 0:
+			return b[:at]
+		case l.begun:
+		case end == 0 && len(line) < nodeBegin:
+			l.held = bytes.Clone(line)
+			return b[:at]
+		default:
+			l.drop = isInternal(line[:min(len(line), nodeBegin)])
+		}
+		if !l.drop {
+			if at < from {
+				copy(b[at:], line)
+			}
+			at += len(line)
+		}
+		from += len(line)
+		l.begun = end == 0
+	}
+}
+
+// isInternal reports whether a line, which begins so, is internal to Node. A handle that comes with it is
 // acknowledged.
 func (c *channel) isInternal(line []byte) bool {
 	cmd, ours := nodeCommand(line)

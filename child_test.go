@@ -407,3 +407,26 @@ func TestChannelDropsNothingButWhatIsNodes(t *testing.T) {
 		c.Close()
 	}
 }
+
+// However a stream comes, its lines are the same.
+func TestNodeLinesInPieces(t *testing.T) {
+	long := strings.Repeat("x", nodeBegin)
+	text := "1\n" + `{"cmd":"NODE_A"}` + "\n\n" + `{"x":"` + long + `","cmd":"NODE_A"}` + "\n" + long + "\n" + `{"id":2}` + "\n" + `{"cmd":"NODE_B","x":"` + long + long + `"}` + "\n3\n" + `{"cmd":"NODE_C` // which nobody ends
+	want := "1\n\n" + `{"x":"` + long + `","cmd":"NODE_A"}` + "\n" + long + "\n" + `{"id":2}` + "\n3\n"
+	for _, size := range []int{1, 2, 3, 7, 100, nodeBegin - 1, nodeBegin, nodeBegin + 1, 2*nodeBegin + 10, len(text)} {
+		var l nodeLines
+		got, internal := "", 0
+		for part := range slices.Chunk([]byte(text), size) {
+			got += string(l.pass(append(l.held, part...), func(begin []byte) bool {
+				_, ours := nodeCommand(begin)
+				if ours {
+					internal++
+				}
+				return ours
+			}))
+		}
+		if got != want || internal != 2 {
+			t.Errorf("in pieces of %d: %.60q…, of %d bytes, without %d lines; want %.60q…, of %d, without 2", size, got, len(got), internal, want, len(want))
+		}
+	}
+}
