@@ -22,11 +22,11 @@ func services() []builtin {
 // argument and one result, and a line in services. "ipcd call Echo.Say hello" calls it.
 type Echo struct{}
 
-// bound has the methods that are called without reflection, which may cost more than what a method does; see newReceiver. A
-// service can do without.
-func (e Echo) bound() map[string]any { return map[string]any{"Say": e.Say} }
-
 // Say returns the text that it was given.
 func (Echo) Say(ctx context.Context, text string) (string, error) {
 	return text, nil
 }
+
+// bound has the methods that are called without reflection, which may cost more than what a method does; see newReceiver. A
+// service can do without.
+func (e Echo) bound() map[string]any { return map[string]any{"Say": e.Say} }
