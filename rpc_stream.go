@@ -65,13 +65,22 @@ func (s *stream) keepLocked(value document, workDone bool) {
 	if last < 0 || cap(s.queue[last])-len(s.queue[last]) < n {
 		b := s.spare
 		if s.spare = nil; cap(b) < n {
-			b = make([]byte, 0, max(n, min(s.held, s.window/4)))
+			giveBack(b)
+			b = newBlock(max(n, min(s.held, s.window/4)))
 		}
 		s.queue = append(s.queue, b[:0])
 		last++
 	}
 	s.queue[last] = append(binary.AppendUvarint(s.queue[last], headOf(value, workDone)), value...)
 	s.held += len(value)
+}
+
+// newBlock returns an empty block of at least n bytes.
+func newBlock(n int) []byte {
+	if n >= inputLarge {
+		return borrow(n)
+	}
+	return make([]byte, 0, n)
 }
 
 // finish calls end, which answers the call, once the caller has all parts.
@@ -123,9 +132,11 @@ func (s *stream) next() (value document, workDone bool, end func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.queue) > 0 && s.at == len(s.queue[0]) {
+		giveBack(s.spare)
 		s.spare, s.queue, s.at = s.queue[0], s.queue[1:], 0
 	}
 	if len(s.queue) == 0 {
+		giveBack(s.spare)
 		s.moving, s.queue, s.spare = false, nil, nil
 		s.tellLocked()
 		return nil, false, s.end

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"io"
+	"math/bits"
 	"sync"
 	"time"
 )
@@ -16,6 +17,7 @@ type input struct {
 	buf   []byte
 	own   []byte           // the buffer to use while nothing large arrives
 	start int              // buf[start:] has been read from src and not been taken
+	large int              // bytes of the last message, if that was a large one; the next is likely to be
 	flush func(begun bool) // called before a read that may block, so that no answer waits for the next request
 
 	account *account // the sender's
@@ -32,22 +34,27 @@ type input struct {
 }
 
 const (
-	inputSmall = 4 << 10  // a fresh buffer: most messages are smaller
-	inputKeep  = 16 << 10 // a larger buffer is borrowed from largeBuffers until everything in it has been taken
-	inputLarge = 64 << 10 // the smallest buffer to borrow, and the largest that a gob encoder or decoder keeps
-	inputLend  = 4 << 20  // the largest buffer that is kept for lending
+	inputSmall = 4 << 10   // a fresh buffer: most messages are smaller
+	inputKeep  = 16 << 10  // a larger buffer is borrowed from largeBuffers until everything in it has been taken
+	inputLarge = 64 << 10  // the smallest buffer to borrow, and the largest that a gob encoder or decoder keeps
+	inputFirst = 256 << 10 // the largest buffer to borrow for a message of which little has arrived
+	inputLend  = 4 << 20   // the largest buffer that is kept for lending
 )
 
 // largeBuffers lends buffers to connections that are busy with large messages or with many at once. An idle connection
 // holds none; the garbage collector frees those that nobody needs.
 var largeBuffers sync.Pool // of *[]byte
 
-// borrow returns an empty buffer of at least n bytes.
+// borrow returns an empty buffer of at least n bytes. The sizes of new ones are powers of two, so that a little more is no
+// reason for another one.
 func borrow(n int) []byte {
-	if b, ok := largeBuffers.Get().(*[]byte); ok && cap(*b) >= n {
-		return (*b)[:0]
+	if b, ok := largeBuffers.Get().(*[]byte); ok {
+		if cap(*b) >= n {
+			return (*b)[:0]
+		}
+		largeBuffers.Put(b)
 	}
-	return make([]byte, 0, max(n, inputLarge))
+	return make([]byte, 0, 1<<bits.Len(uint(max(n, inputLarge)-1)))
 }
 
 // giveBack returns a buffer that may have been borrowed. Nobody may use it any more.
@@ -79,7 +86,10 @@ func (in *input) advance(n int) {
 // reads again.
 func (in *input) taken(n int) {
 	in.advance(n)
-	if rest := in.bytes(); n > inputKeep && len(rest) <= inputSmall {
+	if in.large = 0; n > inputKeep {
+		in.large = n
+	}
+	if rest := in.bytes(); in.large > 0 && len(rest) <= inputSmall {
 		if in.own == nil {
 			in.own = make([]byte, 0, inputSmall)
 		}
@@ -151,14 +161,15 @@ func (in *input) room() {
 	in.start = 0
 }
 
-// grow moves the bytes to a larger buffer.
+// grow moves the bytes to a larger buffer: of twice the size, or at once of that of a message like the last one.
 func (in *input) grow(rest []byte) {
-	if n := 2 * len(rest); in.start == 0 && n <= inputKeep {
+	n := max(2*len(rest), min(2*in.large, inputFirst))
+	if in.start == 0 && n <= inputKeep {
 		in.own = make([]byte, 0, n)
 		in.replace(in.own, rest)
 		return
 	}
-	in.replace(borrow(max(2*len(rest), inputLarge)), rest)
+	in.replace(borrow(n), rest)
 }
 
 // replace switches to the buffer b and appends rest to it.

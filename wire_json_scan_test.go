@@ -61,6 +61,24 @@ func TestJSONScan(t *testing.T) {
 	}
 }
 
+// TestJSONScanLooksAtEachByte has each byte stand at each place of a string of which several bytes are looked at at once.
+func TestJSONScanLooksAtEachByte(t *testing.T) {
+	for c := range 256 {
+		plain := c >= 0x20 && c != '"' && c != '\\' && c < utf8.RuneSelf
+		for at := range 48 {
+			text := []byte(strings.Repeat("x", 48))
+			text[at] = byte(c)
+			if n := plainText(text); plain && n != len(text) || !plain && n > at {
+				t.Errorf("plainText of %q = %d", text, n)
+			}
+			quoted := fmt.Appendf(nil, `"%s"`, text)
+			if err := scanPieces(quoted, len(quoted)); (err == nil) != json.Valid(quoted) && c < utf8.RuneSelf || c >= utf8.RuneSelf && err == nil {
+				t.Errorf("%q: %v", quoted, err)
+			}
+		}
+	}
+}
+
 // What follows a value is left alone, and is the next value where it has a beginning of its own.
 func TestJSONScanStopsBehindAValue(t *testing.T) {
 	values := []string{`{"a":[1,2]}`, `[]`, `"x\""`, `{}`, `[[0],{"a":null}]`, `""`, `[1]`}

@@ -236,8 +236,10 @@ func prepareJSON(body any) (any, error) {
 	return encodedJSON(b), err
 }
 
-// isOneLine reports whether a document has a form that can be sent as it is.
-func isOneLine(d document) bool { return bytes.IndexByte(d, '\n') < 0 && bytes.IndexByte(d, '\r') < 0 }
+// isOneLine reports whether a document has a form that can be sent as it is. There is no line end in a string.
+func isOneLine(d document) bool {
+	return len(d) > 0 && d[0] == '"' || bytes.IndexByte(d, '\n') < 0 && bytes.IndexByte(d, '\r') < 0
+}
 
 // appendBody appends a Go value as JSON. An error means that the value has no JSON form.
 func appendBody(dst []byte, v any) (out []byte, err error) {

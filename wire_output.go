@@ -32,7 +32,7 @@ type output struct {
 	told    int    // bytes of buf that the account knows of
 	urgent  bool   // more than the parts of answers is in buf, or waits for room there
 	spare   []byte // the buffer that is not in use
-	large   bool   // the last write was longer than outputKeep
+	large   int    // bytes of the last write, if it was longer than outputKeep
 	writing bool   // some goroutine writes, or has claimed it
 	batch   []byte // what is being written; guarded by writing, as are the next two
 	sent    int    // bytes of batch that the peer has taken
@@ -104,8 +104,8 @@ func (o *output) addLocked(c codec, m *message, body any) error {
 	if o.err != nil {
 		return o.err
 	}
-	if o.buf == nil && o.large {
-		o.buf = borrow(inputLarge)
+	if o.buf == nil && o.large > 0 {
+		o.buf = borrow(min(o.large, outputFull))
 	}
 	if m.isUrgent() {
 		o.hurryLocked()
@@ -261,7 +261,10 @@ func (o *output) writtenLocked(err error) {
 		o.mu.Lock()
 	}
 	o.account.release(o.owed)
-	if o.large = len(o.batch) > outputKeep; cap(o.batch) <= outputKeep {
+	if o.large = 0; len(o.batch) > outputKeep {
+		o.large = len(o.batch)
+	}
+	if cap(o.batch) <= outputKeep {
 		o.spare = o.batch
 	} else {
 		giveBack(o.batch)
