@@ -37,7 +37,7 @@ const (
 	inputSmall = 4 << 10   // a fresh buffer: most messages are smaller
 	inputKeep  = 16 << 10  // a larger buffer is borrowed from largeBuffers until everything in it has been taken
 	inputLarge = 64 << 10  // the smallest buffer to borrow, and the largest that a gob encoder or decoder keeps
-	inputFirst = 256 << 10 // the largest buffer to borrow for a message of which little has arrived
+	inputGuess = 256 << 10 // the largest buffer to borrow for a message of which little has arrived
 	inputLend  = 4 << 20   // the largest buffer that is kept for lending
 )
 
@@ -163,7 +163,7 @@ func (in *input) room() {
 
 // grow moves the bytes to a larger buffer: of twice the size, or at once of that of a message like the last one.
 func (in *input) grow(rest []byte) {
-	n := max(2*len(rest), min(2*in.large, inputFirst))
+	n := max(2*len(rest), min(2*in.large, inputGuess))
 	if in.start == 0 && n <= inputKeep {
 		in.own = make([]byte, 0, n)
 		in.replace(in.own, rest)
