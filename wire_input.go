@@ -45,16 +45,16 @@ const (
 // holds none; the garbage collector frees those that nobody needs.
 var largeBuffers sync.Pool // of *[]byte
 
-// borrow returns an empty buffer of at least n bytes. The sizes of new ones are powers of two, so that a little more is no
-// reason for another one.
+// borrow returns an empty buffer of at least n bytes. Small ones have few sizes, so that one that was given back is soon of
+// use again.
 func borrow(n int) []byte {
-	if b, ok := largeBuffers.Get().(*[]byte); ok {
-		if cap(*b) >= n {
-			return (*b)[:0]
-		}
-		largeBuffers.Put(b)
+	if b, ok := largeBuffers.Get().(*[]byte); ok && cap(*b) >= n {
+		return (*b)[:0]
 	}
-	return make([]byte, 0, 1<<bits.Len(uint(max(n, inputLarge)-1)))
+	if n = max(n, inputLarge); n < inputGuess {
+		n = 1 << bits.Len(uint(n-1))
+	}
+	return make([]byte, 0, n)
 }
 
 // giveBack returns a buffer that may have been borrowed. Nobody may use it any more.
