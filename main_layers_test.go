@@ -80,7 +80,7 @@ var soleImporters = map[string][]string{
 	"github.com/rogpeppe/go-internal/diff":        {"svc_install"},
 	"net/rpc":                                     {"wire_gob"},
 	"encoding/gob":                                {"wire_gob"},
-	"reflect":                                     {"rpc", "rpc_schema", "wire_gob", "wire_json_type", "wire_json_value", "client_gob"},
+	"reflect":                                     {"rpc", "rpc_receiver", "rpc_schema", "wire_gob", "wire_json_type", "wire_json_value", "client_gob"},
 	"html/template":                               {"server_http"},
 	"text/tabwriter":                              {"cmd"},
 	"os/user":                                     {"sys_users_unix", "svc_launchd"}, // what it knows depends on cgo
