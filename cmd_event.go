@@ -39,12 +39,12 @@ With --json an id is {"id": ...}.`,
 		Example: `  ipcd pub build.done ok:=true commit=$(git rev-parse HEAD)
   ipcd pub build.done '{"ok": true}'
   tail -f access.json | ipcd pub --lines web.access -`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usagef("%s needs a topic", cmd.CommandPath()).withHint("ipcd pub build.done ok:=true")
+		Args: needTopic("ipcd pub build.done ok:=true", func(args []string) error {
+			if f := checkTopic(args[0]); f != nil {
+				return usagef("%w", f)
 			}
 			return nil
-		},
+		}),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			set, _, err := settingsFrom(cmd)
@@ -52,9 +52,6 @@ With --json an id is {"id": ...}.`,
 				return err
 			}
 			p.topic, p.set, p.out, p.asJSON = args[0], set, cmd.OutOrStdout(), wantsJSON(cmd)
-			if f := checkTopic(p.topic); f != nil {
-				return usagef("%w", f)
-			}
 			words := given.parser(cmd, set)
 			words.asJSON = true
 			if dash := cmd.ArgsLenAtDash(); dash > 0 {
@@ -194,12 +191,7 @@ the timeout has passed; 2 bad usage; 3 no daemon reached; as after any program t
   ipcd sub 'build.>' 'deploy.*' | while read -r event; do echo "$event"; done
   ipcd sub --count 1 --timeout 1m build.done
   ipcd sub --after k3-17 --wait 1m 'build.>'`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usagef("%s needs a topic", cmd.CommandPath()).withHint("ipcd sub 'build.>'")
-			}
-			return checkTyped(args)
-		},
+		Args:              needTopic("ipcd sub 'build.>'", checkTyped),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			set, _, err := settingsFrom(cmd)
@@ -236,6 +228,16 @@ the timeout has passed; 2 bad usage; 3 no daemon reached; as after any program t
 	cmd.Flags().StringVar(&s.After, "after", "", "begin behind the event of this `id`")
 	cmd.Flags().IntVarP(&s.count, "count", "n", 0, "end after so many `events`")
 	return cmd
+}
+
+// needTopic refuses a command line without a topic, and then what check says of it.
+func needTopic(example string, check func(args []string) error) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return usagef("%s needs a topic", cmd.CommandPath()).withHint("%s", example)
+		}
+		return check(args)
+	}
 }
 
 // checkTyped refuses topics that are none, and says what a shell may have made of them.

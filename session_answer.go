@@ -24,11 +24,16 @@ func (s *session) isLate(c *call) bool {
 	return !s.state.words.IsZero() && time.Now().After(s.state.words)
 }
 
-// notices has the messages that are not calls of a service, by method. They keep nothing of the argument. If one of them is a request, its answer is null.
-var notices map[string]func(s *session, argument document)
+// notices has the messages that are not calls of a service, by method, with what takes the argument, and keeps nothing of it.
+// If one of them is a request, its answer is null.
+var notices map[string]func(s *session) any
 
 func init() { // a literal would be an initialization cycle
-	notices = map[string]func(s *session, argument document){cancelMethod: (*session).cancel, progressMethod: (*session).takePart, creditMethod: (*session).takeCredit}
+	notices = map[string]func(s *session) any{
+		cancelMethod:   func(s *session) any { return lent(s.cancel) },
+		creditMethod:   func(s *session) any { return lent(s.takeCredit) },
+		progressMethod: func(s *session) any { return lentParams(s.takePart) },
+	}
 }
 
 const noticePrefix = "$/" // of notifications that a peer may ignore: LSP 3.17, "$ Notifications and Requests"
@@ -38,12 +43,7 @@ const noticePrefix = "$/" // of notifications that a peer may ignore: LSP 3.17, 
 func (s *session) handle(c *call) (reader bool, err error) {
 	if strings.HasPrefix(c.method, noticePrefix) {
 		if notice := notices[c.method]; notice != nil {
-			give := func(argument document) { notice(s, argument) }
-			var to any = lent(give)
-			if c.method == progressMethod {
-				to = lentParams(give)
-			}
-			err := s.codec.body(to)
+			err := s.codec.body(notice(s))
 			f, isFault := err.(*fault)
 			if err != nil && !isFault {
 				return true, err
