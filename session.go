@@ -108,6 +108,7 @@ type sessionState struct {
 	first  any                // the batch of the first request
 	full   bool               // max_calls are in flight, and none has ended for roomWait
 	theirs map[*call]struct{} // the peer's calls that have begun and not finished
+	tokens map[string]*call   // of these, by canonicalID, the last one whose parts bear the token
 	owed   int                // how many of them have yet to be answered
 
 	seq    uint64

@@ -212,6 +212,7 @@ func (s *session) admitLocked(c *call) bool {
 		return false
 	}
 	st.theirs[c] = struct{}{}
+	st.noteTokens(c)
 	if c.timeout > 0 { // before anybody else can see the call
 		c.deadline = time.Now().Add(c.timeout)
 		c.timer = time.AfterFunc(c.timeout, func() { s.giveUp(c, context.DeadlineExceeded, errDeadline) })
@@ -241,31 +242,47 @@ func (s *session) refusalLocked(c *call) *fault {
 
 // takenToken returns a token of c that a call in flight uses for its parts, or nothing.
 func (st *sessionState) takenToken(c *call) string {
-	if c.parts == "" {
-		return ""
-	}
-	for _, token := range []string{c.parts, c.workDone} {
-		if token != "" && st.byToken(token) != nil {
+	for token := range c.tokens {
+		if st.byToken(token) != nil {
 			return token
 		}
 	}
 	return ""
 }
 
-// byToken returns the call in flight whose parts bear the token, or nil.
+// byToken returns the call in flight whose parts bear the token, or nil: none do once it has been answered, though its method
+// may not have returned.
 func (st *sessionState) byToken(token string) *call {
-	for c := range st.theirs {
-		if c.hasToken(token) {
-			return c
-		}
+	if c := st.tokens[canonicalID(token)]; c != nil && !c.answered.Load() {
+		return c
 	}
 	return nil
 }
 
-// hasToken reports whether parts of the answer to c bear the token: none do once it has been answered, though its method may
-// not have returned.
-func (c *call) hasToken(token string) bool {
-	return c.parts != "" && !c.answered.Load() && (sameID(c.parts, token) || c.workDone != "" && sameID(c.workDone, token))
+// noteTokens notes the tokens of a call that begins.
+func (st *sessionState) noteTokens(c *call) {
+	for token := range c.tokens {
+		if st.tokens == nil {
+			st.tokens = map[string]*call{}
+		}
+		st.tokens[canonicalID(token)] = c
+	}
+}
+
+// dropTokens drops those of a call that ends, save what another one has taken since its answer.
+func (st *sessionState) dropTokens(c *call) {
+	for token := range c.tokens {
+		if token = canonicalID(token); st.tokens[token] == c {
+			delete(st.tokens, token)
+		}
+	}
+}
+
+// tokens yields those that the parts of the answer to c bear.
+func (c *call) tokens(yield func(token string) bool) {
+	if c.parts != "" && yield(c.parts) && c.workDone != "" {
+		yield(c.workDone)
+	}
 }
 
 // roomWait is how long a call waits for another one of its connection to end while max_calls are in flight.
@@ -334,6 +351,7 @@ func (s *session) finish(c *call, settled bool) (others bool) {
 			c.timer.Stop()
 		}
 		delete(st.theirs, c)
+		st.dropTokens(c)
 		others = len(st.theirs) > 0
 		st.full = false
 		if settled {

@@ -188,3 +188,39 @@ func TestProviderThatKnowsOfNoWindow(t *testing.T) {
 		}
 	}
 }
+
+// A token is free once its call has been answered. Who takes it then keeps it when the method of the first call returns.
+func TestTokensOfCallsInFlight(t *testing.T) {
+	var st sessionState
+	begin := func(parts, workDone string) *call {
+		c := &call{message: message{parts: parts}, workDone: workDone}
+		if taken := st.takenToken(c); taken != "" {
+			t.Fatalf("the token %s is taken", taken)
+		}
+		st.noteTokens(c)
+		return c
+	}
+	wantTaken := func(want *call, tokens ...string) {
+		t.Helper()
+		for _, token := range tokens {
+			if st.byToken(token) != want {
+				t.Errorf("the token %s is not with the call that it is to be with", token)
+			}
+		}
+	}
+	begin("", "") // a call without parts has none
+	first := begin(`"p"`, `1.50`)
+	wantTaken(first, `"p"`, `"\u0070"`, `1.5`, `15e-1`)
+	if taken := st.takenToken(&call{message: message{parts: `"q"`}, workDone: `150e-2`}); taken != `150e-2` {
+		t.Errorf("of the tokens q and 150e-2, %q is taken; want the second", taken)
+	}
+	first.answered.Store(true)
+	wantTaken(nil, `"p"`, `1.5`)
+	second := begin(`15e-1`, "")
+	st.dropTokens(first)
+	wantTaken(second, `1.5`)
+	wantTaken(nil, `"p"`)
+	if st.dropTokens(second); len(st.tokens) != 0 {
+		t.Errorf("of calls that are over %v is left", st.tokens)
+	}
+}
