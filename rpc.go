@@ -119,7 +119,7 @@ type router struct {
 	pools    map[string]*pool   // by what is offered: Service.Method or Service.*
 	lastID   int                // of a provider
 	events   *hub
-	up       map[string]string // services that have been announced, and the first provider of each
+	up       map[string]int // how many of offers have a service, have been announced, and can be called
 
 	index   atomic.Pointer[map[string]*method] // by Service.Method or Service.*; replaced, never changed
 	waiting atomic.Int64                       // calls in all pools that wait for a provider to have room
@@ -127,7 +127,7 @@ type router struct {
 }
 
 func newRouter() *router {
-	r := &router{services: map[string]service{}, pools: map[string]*pool{}, events: newHub(defaultLimits())}
+	r := &router{services: map[string]service{}, pools: map[string]*pool{}, up: map[string]int{}, events: newHub(defaultLimits())}
 	r.index.Store(&map[string]*method{})
 	r.obey(defaultLimits())
 	return r
@@ -168,7 +168,7 @@ func (r *router) offer(o, old *offer) *fault {
 func (r *router) open(o *offer) {
 	o.opened.Store(true)
 	r.fill(o)
-	r.announce()
+	r.announce(o)
 }
 
 // A ServiceEvent is the data of the events that are published of a service.
@@ -177,33 +177,36 @@ type ServiceEvent struct {
 	Name    string `json:"name,omitempty"` // of the first provider
 }
 
-// announce publishes which services have got their first provider that can be called, or lost their last.
-func (r *router) announce() {
+// announce publishes which services have got their first provider that can be called, or lost their last, by what has become
+// of o.
+func (r *router) announce(o *offer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := map[string]string{}
-	for _, o := range r.offers {
-		if !o.isUp() {
-			continue
-		}
+	now := map[string]bool{}
+	if o.listed && o.isUp() {
 		for _, d := range o.methods {
 			service, _, _ := strings.Cut(d.Method, ".")
-			if _, is := now[service]; !is {
-				now[service] = o.who.name()
-			}
+			now[service] = true
 		}
 	}
-	for service := range r.up {
-		if _, is := now[service]; !is {
+	for service := range o.announced {
+		if now[service] {
+			continue
+		}
+		if r.up[service]--; r.up[service] == 0 {
+			delete(r.up, service)
 			r.events.tell("service."+service+".down", func() any { return ServiceEvent{Service: service} })
 		}
 	}
-	for service, name := range now {
-		if _, was := r.up[service]; !was {
-			r.events.tell("service."+service+".up", func() any { return ServiceEvent{service, name} })
+	for service := range now {
+		if o.announced[service] {
+			continue
+		}
+		if r.up[service]++; r.up[service] == 1 {
+			r.events.tell("service."+service+".up", func() any { return ServiceEvent{service, o.who.name()} })
 		}
 	}
-	r.up = now
+	o.announced = now
 }
 
 func (r *router) offerLocked(o, old *offer) *fault {
@@ -227,13 +230,16 @@ func (r *router) offerLocked(o, old *offer) *fault {
 	}
 	if at := slices.Index(r.offers, old); at >= 0 {
 		o.id, o.busy, o.replaces = old.id, old.busy, old.opened.Load()
+		o.announced, old.announced = old.announced, nil
 		r.offers[at] = o
+		o.listed, old.listed = true, false
 		old.pools = nil
 		return nil
 	}
 	r.lastID++
 	o.id = "p" + strconv.Itoa(r.lastID)
 	r.offers = append(r.offers, o)
+	o.listed = true
 	return nil
 }
 
@@ -241,9 +247,9 @@ func (r *router) offerLocked(o, old *offer) *fault {
 func (r *router) withdraw(o *offer) {
 	r.change(func() {
 		r.offers = slices.DeleteFunc(r.offers, func(other *offer) bool { return other == o })
-		o.pools = nil
+		o.listed, o.pools = false, nil
 	})
-	r.announce()
+	r.announce(o)
 }
 
 // change changes the offers, and does what follows for the calls that wait.

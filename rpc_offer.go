@@ -142,7 +142,11 @@ type offer struct {
 	replaces bool          // they came to the offer in place of which this one is
 	lost     *atomic.Bool  // the provider cannot be reached any more, and will be withdrawn; nil if that is not known of it
 	busy     *atomic.Int64 // calls that the provider has, by this offer or one that this has replaced
-	pools    []*pool       // those that it is in; guarded by the router
+
+	// The router's mu guards the fields below.
+	pools     []*pool         // those that it is in
+	listed    bool            // the router has it: it was neither withdrawn nor replaced
+	announced map[string]bool // services for which it counts; see router.announce
 }
 
 // A registrar takes offers: the router, or for a process of a worker that worker.

@@ -745,6 +745,78 @@ func TestPoolsOfManyProviders(t *testing.T) {
 	}
 }
 
+// A worker without a process that is ready cannot be called, though what it offers stays.
+type processes struct {
+	slowProvider
+	ready []string
+}
+
+func (p *processes) instances() []string { return p.ready }
+
+// A service is up while anybody who can be called offers one of its methods.
+func TestServicesAreAnnounced(t *testing.T) {
+	r := newRouter()
+	heard := subscribeTo(t, r.events, "", ownTopic+".>")
+	add := func(old *offer, p provider, methods ...string) *offer {
+		t.Helper()
+		o := &offer{provider: p, share: true, who: peer{Known: true}, busy: new(atomic.Int64)}
+		for _, name := range methods {
+			o.methods = append(o.methods, Description{Method: name})
+		}
+		if f := r.offer(o, old); f != nil {
+			t.Fatal(f)
+		}
+		return o
+	}
+	want := func(after string, events ...string) {
+		t.Helper()
+		var got []string
+		for _, e := range waits(heard) {
+			topic, _, _ := strings.Cut(e, `"`)
+			got = append(got, topic)
+		}
+		if slices.Sort(got); !slices.Equal(got, events) {
+			t.Errorf("after %s there is published %q; want %q", after, got, events)
+		}
+	}
+	one := add(nil, &slowProvider{}, "Far.Echo", "Far.Say")
+	want("an offer that is not open")
+	r.open(one)
+	want("that is opened", "ipcd.service.Far.up")
+	two := add(nil, &slowProvider{}, "Far.Say", "Near.*")
+	r.open(two)
+	want("a second one", "ipcd.service.Near.up")
+	r.open(two)
+	want("that is opened again")
+	three := add(two, &slowProvider{}, "Far.Say", "New.Say")
+	want("a replacement that is not open")
+	r.open(three)
+	want("a replacement", "ipcd.service.Near.down", "ipcd.service.New.up")
+	r.withdraw(one)
+	want("the end of the first")
+	r.open(one)
+	want("what comes too late for one that has ended")
+	r.withdraw(two)
+	want("the end of one that was replaced")
+	r.withdraw(three)
+	want("the end of the last", "ipcd.service.Far.down", "ipcd.service.New.down")
+	worker := &processes{}
+	four := add(nil, worker, "Far.Say")
+	r.open(four)
+	want("a worker without a process")
+	for range 2 {
+		worker.ready = []string{"w/1"}
+		r.announce(four)
+		want("its process", "ipcd.service.Far.up")
+		worker.ready = nil
+		r.announce(four)
+		want("the end of the process", "ipcd.service.Far.down")
+	}
+	if r.withdraw(four); len(r.up) > 0 {
+		t.Errorf("without providers %v is left", r.up)
+	}
+}
+
 // A halfGone takes nothing any more once it is dead. What the other end has said can still be read.
 type halfGone struct {
 	net.Conn

@@ -363,8 +363,10 @@ func (w *worker) serving() {
 	}
 	w.mu.Unlock()
 	w.calls.setProviders(offers)
+	if w.offer != nil {
+		w.server.router.announce(w.offer)
+	}
 	w.offering.Unlock()
-	w.server.router.announce()
 	w.change(func() {})
 }
 
