@@ -163,7 +163,7 @@ func (c *programConn) isGone() bool {
 	defer c.mu.Unlock()
 	if c.over && !c.gone {
 		var err error
-		if c.left, err = unread(c.Conn); err != nil {
+		if c.left, err = unread(c); err != nil {
 			c.left = math.MaxInt // nobody holds the other end; the stream ends by itself
 		}
 		c.gone = true

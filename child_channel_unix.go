@@ -81,12 +81,6 @@ func startForked(cmd *exec.Cmd, s *childSpec) (net.Conn, error) {
 	return &programConn{Conn: ours}, nil
 }
 
-// unread returns how many bytes conn has to read without waiting.
-func unread(conn net.Conn) (n int, err error) {
-	err = withFD(conn, func(fd int) error { n, err = unix.IoctlGetInt(fd, bytesToRead); return err })
-	return n, err
-}
-
 // socketPair returns a pair of sockets that other children do not inherit.
 func socketPair() ([2]int, error) {
 	syscall.ForkLock.RLock() // there is no SOCK_CLOEXEC on macOS

@@ -166,19 +166,6 @@ func connOf(h windows.Handle) (net.Conn, error) {
 	return channelPipe{f}, nil
 }
 
-// unread returns how many bytes conn has to read without waiting.
-func unread(conn net.Conn) (n int, err error) {
-	raw, err := conn.(channelPipe).SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var info pipeInfo
-	if e := raw.Control(func(fd uintptr) { info, err = pipeInfoOf(windows.Handle(fd)) }); e != nil {
-		err = e
-	}
-	return int(info.bytesToRead), err
-}
-
 // startSockets initialises Winsock: nothing else in this process may have done so yet.
 var startSockets = sync.OnceValue(func() error {
 	var data windows.WSAData

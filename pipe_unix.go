@@ -366,7 +366,7 @@ func identifyUnix(conn net.Conn) (peer, error) {
 }
 
 // withFD calls f with the descriptor of conn.
-func withFD(conn net.Conn, f func(fd int) error) error {
+func withFD(conn any, f func(fd int) error) error {
 	s, ok := conn.(syscall.Conn)
 	if !ok {
 		return fmt.Errorf("a %T has no descriptor", conn)
@@ -380,6 +380,12 @@ func withFD(conn net.Conn, f func(fd int) error) error {
 		return err
 	}
 	return inner
+}
+
+// unread returns how many bytes conn has to read without waiting.
+func unread(conn syscall.Conn) (n int, err error) {
+	err = withFD(conn, func(fd int) error { n, err = unix.IoctlGetInt(fd, bytesToRead); return err })
+	return n, err
 }
 
 // peerGone reports, after the end of the input, whether the peer has closed the connection, or only shut down its

@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/Microsoft/go-winio"
@@ -347,4 +348,17 @@ func (p *peer) impersonate(pipe windows.Handle) (err error) {
 func peerGone(conn net.Conn) bool {
 	_, tcp := conn.LocalAddr().(*net.TCPAddr)
 	return !tcp
+}
+
+// unread returns how many bytes conn has to read without waiting.
+func unread(conn syscall.Conn) (n int, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var info pipeInfo
+	if e := raw.Control(func(fd uintptr) { info, err = pipeInfoOf(windows.Handle(fd)) }); e != nil {
+		err = e
+	}
+	return int(info.bytesToRead), err
 }

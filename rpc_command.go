@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"strings"
@@ -196,8 +197,9 @@ func (s *commandSpec) valueOf(text []byte, what string) (any, error) {
 // room, so that the program waits when its pipe is full.
 type lineSender struct {
 	out  *os.File
-	sent int           // lines
-	done chan struct{} // closed once no more are sent
+	rest io.LimitedReader // reads out, of the run's goroutine alone
+	sent int              // lines
+	done chan struct{}    // closed once no more are sent
 }
 
 // newLineSender gives cmd a pipe for its output. Whoever starts cmd closes the end that it is given.
@@ -207,12 +209,16 @@ func newLineSender(cmd *exec.Cmd) (*lineSender, error) {
 		return nil, err
 	}
 	cmd.Stdout = w
-	return &lineSender{out: r, done: make(chan struct{})}, nil
+	return &lineSender{out: r, rest: io.LimitedReader{R: r, N: math.MaxInt64}, done: make(chan struct{})}, nil
 }
 
-// await waits for the end of the output when the program has ended: what that has left behind may hold it open.
+// await waits for the end of the output when the program has ended. What that has left behind may hold it open, for no longer
+// than commandGrace: then its group is killed, and of whoever has left the group nothing more is read.
 func (l *lineSender) await(ctx context.Context, group *processGroup) {
-	late := time.AfterFunc(commandGrace, group.kill)
+	late := time.AfterFunc(commandGrace, func() {
+		group.kill()
+		l.out.SetReadDeadline(time.Unix(1, 0)) // on Windows there is none, and no way out of the group
+	})
 	defer late.Stop()
 	select {
 	case <-l.done:
@@ -220,12 +226,28 @@ func (l *lineSender) await(ctx context.Context, group *processGroup) {
 	}
 }
 
+// Read implements io.Reader. Once the deadline of await has passed it reads what waits in the pipe: the caller may have had no
+// room for it until now.
+func (l *lineSender) Read(b []byte) (int, error) {
+	n, err := l.rest.Read(b)
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return n, err
+	}
+	left, err := unread(l.out)
+	if err != nil {
+		return 0, err
+	}
+	l.rest.N = int64(left)
+	l.out.SetReadDeadline(time.Time{})
+	return l.rest.Read(b)
+}
+
 // run sends until the output ends. An error stops the program. It may wait for the caller when the program has been ended,
 // but no longer than the call lasts.
 func (l *lineSender) run(ctx context.Context, s *commandSpec, stop context.CancelCauseFunc) {
 	defer close(l.done)
 	c, _ := ctx.Value(callKey).(*call)
-	lines := bufio.NewScanner(l.out)
+	lines := bufio.NewScanner(l)
 	lines.Buffer(nil, s.limits.MaxMessage)
 	for lines.Scan() {
 		if s.asJSON && len(bytes.TrimSpace(lines.Bytes())) == 0 {
