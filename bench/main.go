@@ -1,4 +1,5 @@
-// Bench measures what a call through ipcd costs, beside its like: stock net/rpc, a raw socket, Node.js's own fork channel.
+// Bench measures what a call through ipcd costs, beside its like: stock net/rpc, a raw socket, Node.js's own fork channel; and what
+// an event costs, beside NATS.
 //
 //	cd bench && go run .            40 minutes at most, on an idle machine
 //	cd bench && go run . --quick    seconds: is every answer right?
@@ -11,6 +12,8 @@
 //	stage.go     starting the programs of a side
 //	programs.go  the programs that this one plays itself: servers, callers, a provider
 //	parts.go     those of them that send and read the parts of answers
+//	events.go    those that publish events and get them
+//	nats.go      the server and the client of NATS, in a program of its own
 //	report.go    what is printed
 //
 // One more thing to compare is one more row of sides.
@@ -56,21 +59,25 @@ var sides = []side{
 	{"worker-node-json", calls, "ipcd-json", "node", worker(1, "", workerJS), caller("json", "Far.Say")},
 	{"raw-relay", parts, "", "", relay, caller("raw-parts", "")},
 	{"worker-parts", parts, "raw-relay", "", worker(1, "stream", ""), caller("parts", "Far.Say")},
+	{"nats-events", events, "", "", natsServer, caller("nats-events", "")},
+	{"ipcd-events", events, "nats-events", "", daemon("--set", fmt.Sprintf("limits.max_calls=%d", 4*eventsAtOnce)), caller("events", "")},
 }
 
-// What a side is measured by: calls and their answers, or the parts of answers, each of which counts as one.
+// What a side is measured by: calls and their answers, or the parts of answers, or events, each of which counts as one.
 type kind int
 
 const (
 	calls kind = iota
 	parts
+	events
 )
 
-// A load is how many call at once on one connection, and what each sends and gets back, or gets in a part.
+// A load is how many call at once on one connection, or subscribe over one each, and what each sends and gets back, or gets in a part
+// or an event.
 type load struct {
 	name    string
 	kind    kind
-	callers int
+	callers int // or subscribers
 	bytes   int
 }
 
@@ -80,6 +87,9 @@ var loads = []load{
 	{"4 KiB, 1 caller", calls, 1, 4 << 10},
 	{"1 MiB, 1 caller", calls, 1, 1 << 20},
 	{"parts of 64 KiB", parts, 1, 64 << 10},
+	{"events of 100 B, 1 subscriber", events, 1, 100},
+	{"events of 100 B, 10 subscribers", events, 10, 100},
+	{"events of 100 B, 100 subscribers", events, 100, 100},
 }
 
 // A holding is memory that is resident: a process, or what it has more of something than without.

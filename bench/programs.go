@@ -1,6 +1,6 @@
 package main
 
-// This file owns the programs that bench plays itself, with nothing but the standard library: servers, callers, a provider.
+// This file owns the programs that bench plays itself, with nothing but the standard library (but nats.go): servers, callers, a provider.
 
 import (
 	"bufio"
@@ -179,22 +179,9 @@ func registerWith(conn net.Conn, members, method string) error {
 // callProgram takes turns. For each line "CALLERS BYTES NANOSECONDS" of its input it makes calls for so long, and prints
 // "CALLS NANOSECONDS". It ends with the first answer that is wrong.
 func callProgram(args []string) error {
-	conn, err := dial(args[1])
+	c, err := newTurner(args[0], args[1], args[2])
 	if err != nil {
 		return err
-	}
-	var c turner
-	switch args[0] {
-	case "gob":
-		c = rpcTurner{rpc.NewClient(conn), args[2]}
-	case "json":
-		c = rpcTurner{jsonrpc.NewClient(conn), args[2]}
-	case "raw":
-		c = rawTurner{conn, bufio.NewReaderSize(conn, socketRoom)}
-	case "raw-parts":
-		c = &partsTurner{conn: conn, r: bufio.NewReaderSize(conn, socketRoom), raw: true}
-	case "parts":
-		c = &partsTurner{conn: conn, r: bufio.NewReaderSize(conn, 4*socketRoom)}
 	}
 	for in := bufio.NewReader(os.Stdin); ; {
 		var callers, bytes int
@@ -211,6 +198,31 @@ func callProgram(args []string) error {
 		}
 		fmt.Println(calls, time.Since(began).Nanoseconds())
 	}
+}
+
+// newTurner returns the caller of a method of the server at a socket, or a URL.
+func newTurner(protocol, server, method string) (turner, error) {
+	if connect := buses[protocol]; connect != nil {
+		b, err := connect(server)
+		return &eventsTurner{bus: b}, err
+	}
+	conn, err := dial(server)
+	if err != nil {
+		return nil, err
+	}
+	switch protocol {
+	case "gob":
+		return rpcTurner{rpc.NewClient(conn), method}, nil
+	case "json":
+		return rpcTurner{jsonrpc.NewClient(conn), method}, nil
+	case "raw":
+		return rawTurner{conn, bufio.NewReaderSize(conn, socketRoom)}, nil
+	case "raw-parts":
+		return &partsTurner{conn: conn, r: bufio.NewReaderSize(conn, socketRoom), raw: true}, nil
+	case "parts":
+		return &partsTurner{conn: conn, r: bufio.NewReaderSize(conn, 4*socketRoom)}, nil
+	}
+	return nil, fmt.Errorf("%q is no protocol", protocol)
 }
 
 // dial waits for the server, which may just be starting.

@@ -31,7 +31,7 @@ type loadReport struct {
 
 type sideReport struct {
 	Name  string   `json:"name"`
-	Calls float64  `json:"callsPerSecond"`  // or parts
+	Calls float64  `json:"callsPerSecond"`  // or parts, or events
 	Base  string   `json:"base,omitempty"`  // the side that the ratio is to
 	Ratio *summary `json:"ratio,omitempty"` // 2: twice as many calls a second as the base
 }

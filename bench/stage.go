@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 )
 
@@ -29,6 +31,7 @@ type house struct {
 	dir  string
 	self string // this program
 	ipcd string
+	nats func() (string, error) // builds this program with NATS in it, once
 }
 
 // newHouse builds ipcd from the folder above.
@@ -42,14 +45,26 @@ func newHouse(ctx context.Context) (*house, error) {
 		return nil, err
 	}
 	h := &house{ctx: ctx, dir: dir, self: self, ipcd: filepath.Join(dir, "ipcd")}
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", h.ipcd, ".")
-	build.Dir = ".."
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
+	h.nats = sync.OnceValues(func() (string, error) {
+		path := filepath.Join(dir, "nats")
+		return path, h.build(path, ".", "-tags", "nats")
+	})
+	if err := h.build(h.ipcd, ".."); err != nil {
 		h.close()
-		return nil, fmt.Errorf("build ipcd from the folder above, which works in the folder bench alone: %w\n%s", err, out)
+		return nil, err
 	}
 	return h, nil
+}
+
+// build builds the program in a folder.
+func (h *house) build(to, folder string, flags ...string) error {
+	build := exec.CommandContext(h.ctx, "go", append(append([]string{"build", "-trimpath", "-o", to}, flags...), ".")...)
+	build.Dir = folder
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the program in %s, which works in the folder bench alone: %w\n%s", folder, err, out)
+	}
+	return nil
 }
 
 func (h *house) close() { os.RemoveAll(h.dir) }
@@ -58,7 +73,8 @@ func (h *house) close() { os.RemoveAll(h.dir) }
 type stage struct {
 	*house
 	dir     string
-	socket  string // where the side's server listens, if it has one
+	program string // of ours
+	socket  string // where the side's server listens, if it has one; of NATS its URL
 	started []*process
 	caller  *process
 }
@@ -72,7 +88,7 @@ type process struct {
 
 func (h *house) empty() (*stage, error) {
 	dir, err := os.MkdirTemp(h.dir, "")
-	return &stage{house: h, dir: dir, socket: filepath.Join(dir, "s")}, err
+	return &stage{house: h, dir: dir, program: h.self, socket: filepath.Join(dir, "s")}, err
 }
 
 // open starts the programs of a side.
@@ -223,9 +239,25 @@ func relay(st *stage) error {
 	return err
 }
 
+// natsServer serves with NATS, which the stage's program has in it from then on.
+func natsServer(st *stage) error {
+	program, err := st.nats()
+	if err != nil {
+		return err
+	}
+	st.program = program
+	p, err := st.start(st.command(program, "nats"))
+	if err != nil {
+		return err
+	}
+	url, err := p.out.ReadString('\n')
+	st.socket = strings.TrimSpace(url)
+	return err
+}
+
 // caller calls a method of what listens at the stage's socket, with the standard library's client.
 func caller(protocol, method string) func(*stage) *exec.Cmd {
-	return func(st *stage) *exec.Cmd { return st.command(st.self, "call", protocol, st.socket, method) }
+	return func(st *stage) *exec.Cmd { return st.command(st.program, "call", protocol, st.socket, method) }
 }
 
 // nodeCaller is a program in Node.js that takes turns as caller's does.
