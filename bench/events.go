@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"net"
 	"time"
 )
@@ -163,8 +164,8 @@ func (b *ipcdBus) subscribe(take func([]byte, error)) error {
 	if err != nil {
 		return err
 	}
-	in, err := subscribeTo(conn, eventsTopic, 1)
-	if err != nil {
+	in := bufio.NewReaderSize(conn, socketRoom)
+	if err := subscribe(conn, in, eventsTopic, 1); err != nil {
 		return err
 	}
 	go func() {
@@ -179,17 +180,16 @@ func (b *ipcdBus) subscribe(take func([]byte, error)) error {
 	return nil
 }
 
-// subscribeTo subscribes to a topic by the call with that id, and returns where the events come from.
-func subscribeTo(conn net.Conn, topic string, id int) (*bufio.Reader, error) {
-	in := bufio.NewReaderSize(conn, socketRoom)
+// subscribe subscribes to a topic by the call with that id.
+func subscribe(conn io.Writer, in *bufio.Reader, topic string, id int) error {
 	if _, err := fmt.Fprintf(conn, `{"jsonrpc":"2.0","id":%d,"method":"Ipcd.Subscribe","params":[{"topics":[%q]}],"parts":%d}`, id, topic, id); err != nil {
-		return nil, err
+		return err
 	}
 	line, err := in.ReadSlice('\n')
 	if err == nil && !bytes.Contains(line, []byte(`"value":{"subscribed":`)) {
 		err = fmt.Errorf("the subscription is answered with %.200s", line)
 	}
-	return in, err
+	return err
 }
 
 // nextEvent returns the data of the next event.

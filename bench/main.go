@@ -106,6 +106,8 @@ var holdings = []holding{
 	{"a worker in Go, after a call or two", workerMemory("loop", "")},
 	{"a worker in Node.js, after a call or two", workerMemory("", workerJS)},
 	{"the daemon, for each open stream of a worker's", streamMemory},
+	{"the daemon, for each connection with a subscription", subscriberMemory},
+	{"the daemon, for each further subscription", subscriptionMemory},
 }
 
 // options are the flags.

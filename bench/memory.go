@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/rand"
 	"fmt"
 	"net"
 	"net/rpc"
@@ -163,42 +164,112 @@ func registrationMemory(st *stage) (int, error) {
 	return (after - before) / many, err
 }
 
-// streamMemory is what the daemon has more of for each stream that is open: one part of each has come.
+// A talk is a connection, and what comes over it.
+type talk struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+// connect connects to the stage's daemon, until the stage ends.
+func (st *stage) connect() (*talk, error) {
+	conn, err := net.Dial("unix", st.socket)
+	if err != nil {
+		return nil, err
+	}
+	st.conns = append(st.conns, conn)
+	return &talk{conn, bufio.NewReaderSize(conn, socketRoom)}, nil
+}
+
+// subscriberMemory is what the daemon has more of for each connection that has subscribed to a topic, and got an event of it.
+func subscriberMemory(st *stage) (int, error) {
+	const many = 500
+	before, err := daemonMemory(st)
+	if err != nil {
+		return 0, err
+	}
+	for range many {
+		t, err := st.connect()
+		if err != nil {
+			return 0, err
+		}
+		if err := t.getEvent(1); err != nil {
+			return 0, err
+		}
+	}
+	after, err := st.started[0].resident()
+	return (after - before) / many, err
+}
+
+// subscriptionMemory is what the daemon has more of for each further topic that a connection has subscribed to, by a call of its own.
+func subscriptionMemory(st *stage) (int, error) {
+	if err := daemon()(st); err != nil {
+		return 0, err
+	}
+	return furtherMemory(st, (*talk).getEvent)
+}
+
+// streamMemory is what the daemon has more of for each further stream of a connection that is open: one part of it has come.
 func streamMemory(st *stage) (int, error) {
-	const conns, each = 10, 100
 	if err := worker(1, "stream", "")(st); err != nil {
 		return 0, err
 	}
-	open := func(many int) error {
-		for range conns {
-			conn, err := net.Dial("unix", st.socket)
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			in := bufio.NewReader(conn)
-			for i := range many {
-				// The window has room for one part, and the other one waits in the daemon.
-				if _, err := fmt.Fprintf(conn, `{"jsonrpc":"2.0","id":%d,"method":"Far.Say","params":[[2,100]],"parts":%d,"window":1}`, i, i); err != nil {
-					return err
-				}
-				if line, err := in.ReadString('\n'); err != nil || !strings.Contains(line, "$/progress") {
-					return fmt.Errorf("instead of a part there comes %q, %w", line, err)
-				}
-			}
+	return furtherMemory(st, (*talk).getPart)
+}
+
+// furtherMemory has connections make calls that do not end, and divides what the daemon has more of after the first call of each.
+func furtherMemory(st *stage, call func(t *talk, id int) error) (int, error) {
+	const conns, each = 10, 100
+	var talks []*talk
+	for range conns {
+		t, err := st.connect()
+		if err != nil {
+			return 0, err
 		}
-		return nil
-	}
-	if err := open(0); err != nil {
-		return 0, err
+		if err := call(t, 0); err != nil {
+			return 0, err
+		}
+		talks = append(talks, t)
 	}
 	before, err := st.started[0].resident()
 	if err != nil {
 		return 0, err
 	}
-	if err := open(each); err != nil {
-		return 0, err
+	for _, t := range talks {
+		for id := 1; id <= each; id++ {
+			if err := call(t, id); err != nil {
+				return 0, err
+			}
+		}
 	}
 	after, err := st.started[0].resident()
 	return (after - before) / (conns * each), err
+}
+
+// getEvent subscribes to a topic that nobody else has, by the call with that id, publishes to it and gets that.
+func (t *talk) getEvent(id int) error {
+	topic := "bench." + rand.Text()
+	if err := subscribe(t, t.in, topic, id); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(t, `{"jsonrpc":"2.0","method":"Ipcd.Publish","params":[{"topic":%q,"data":"hello"}]}`, topic); err != nil {
+		return err
+	}
+	event, err := nextEvent(t.in)
+	if err == nil && string(event) != `"hello"` {
+		err = errWrong
+	}
+	return err
+}
+
+// getPart asks for two parts by the call with that id, and gets one. The window has room for no more, and the other one waits in the
+// daemon.
+func (t *talk) getPart(id int) error {
+	if _, err := fmt.Fprintf(t, `{"jsonrpc":"2.0","id":%d,"method":"Far.Say","params":[[2,100]],"parts":%d,"window":1}`, id, id); err != nil {
+		return err
+	}
+	line, err := t.in.ReadString('\n')
+	if err == nil && !strings.Contains(line, "$/progress") {
+		err = fmt.Errorf("instead of a part there comes %.200s", line)
+	}
+	return err
 }

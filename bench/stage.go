@@ -8,6 +8,7 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,6 +77,7 @@ type stage struct {
 	program string // of ours
 	socket  string // where the side's server listens, if it has one; of NATS its URL
 	started []*process
+	conns   []net.Conn // of this program's own
 	caller  *process
 }
 
@@ -114,6 +116,10 @@ func (st *stage) close() {
 
 // end ends callers before what they call, and lets a daemon end what it has started.
 func (st *stage) end() {
+	for _, c := range st.conns {
+		c.Close()
+	}
+	st.conns = nil
 	for _, p := range slices.Backward(st.started) {
 		if p.Process.Signal(os.Interrupt) != nil {
 			p.Process.Kill()
