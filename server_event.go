@@ -4,6 +4,7 @@ package main
 // parts are the events, and which goes on until it is cancelled.
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -68,9 +69,11 @@ func (s *server) publish(ctx context.Context, arg document) (any, error) {
 	if err := p.mayPublish(); err != nil {
 		return nil, err
 	}
-	var what Publication
-	if err := decodeBody(arg, &what); err != nil {
-		return nil, err
+	what, plain := plainPublication(arg)
+	if !plain {
+		if err := decodeBody(arg, &what); err != nil {
+			return nil, err
+		}
 	}
 	if isOwnTopic(what.Topic) {
 		return nil, faultf(codeDenied, "access denied: %s is a topic of the daemon's own", shorten(what.Topic, 100))
@@ -82,8 +85,30 @@ func (s *server) publish(ctx context.Context, arg document) (any, error) {
 	if f != nil {
 		return nil, f
 	}
-	answer, err := json.Marshal(Published{ID: id})
-	return document(answer), err
+	return document(`{"id":"` + id + `"}`), nil // Published
+}
+
+// plainPublication reads an argument that is as nearly all are: its members have their exact names, and the topic is a string
+// without escapes. By decodeBody, which reads all others, one event takes a third longer.
+func plainPublication(arg document) (what Publication, ok bool) {
+	if len(arg) == 0 || arg[0] != '{' {
+		return what, false
+	}
+	var topic []byte
+	for w := enter(arg); ; {
+		name, value, more := w.member()
+		switch {
+		case !more:
+			what.Topic = string(topic)
+			return what, topic != nil
+		case string(name) == "topic" && value[0] == '"' && bytes.IndexByte(value, '\\') < 0:
+			topic = value[1 : len(value)-1]
+		case string(name) == "data":
+			what.Data = json.RawMessage(value)
+		default:
+			return Publication{}, false
+		}
+	}
 }
 
 // subscribe sends the caller the events of topics.

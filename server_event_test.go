@@ -159,9 +159,17 @@ func TestPublishing(t *testing.T) {
 	}
 	c := dialOurs(protoJSON)(t, s.endpoints[0])
 	defer c.close()
-	must(t, ask(c, "Ipcd.Publish", map[string]any{"topic": "a"}, nil))
-	if got := readEvent(t, conn); got != `a null` {
-		t.Errorf("without data comes %s", got)
+	for arg, want := range map[string]string{
+		`{"topic":"a"}`:                                       `a null`,
+		`{"topic":"a","data":null}`:                           `a null`,
+		`{ "data" : [1, "2"] , "topic" : "a" }`:               `a [1,"2"]`,
+		`{"t\u006fpic":"\u0061","data":"\u0061"}`:             `a "\u0061"`,
+		`{"topic":"a","more":{"topic":"a.b"},"data":{"a":1}}`: `a {"a":1}`,
+	} {
+		must(t, ask(c, "Ipcd.Publish", json.RawMessage(arg), nil))
+		if got := readEvent(t, conn); got != want {
+			t.Errorf("published by %s comes %s; want %s", arg, got, want)
+		}
 	}
 	for arg, want := range map[string]string{
 		`{"topic":"a.*","data":1}`: "has a wildcard",
