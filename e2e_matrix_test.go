@@ -26,8 +26,10 @@ func init() {
 	testPrograms["work"] = workService
 }
 
-// trio are the methods that each kind of service has: three ways to end, with parts and without.
-type trio struct{}
+// trio are the methods that each kind of service has: three ways to end, with parts and without, and an event.
+type trio struct {
+	publish func(ctx context.Context, e Publication) error // as the service is connected
+}
 
 // Echo returns its argument.
 func (trio) Echo(ctx context.Context, text string) (string, error) { return text, nil }
@@ -67,6 +69,16 @@ func (trio) Pour(ctx context.Context, address string, part func(int) error) (int
 	}
 }
 
+// Tell publishes an event with that data.
+func (o trio) Tell(ctx context.Context, data json.RawMessage) error {
+	return o.publish(ctx, Publication{"matrix.told", data})
+}
+
+// publishBy is how what calls over s publishes, once there is one.
+func publishBy(s **session) func(ctx context.Context, e Publication) error {
+	return func(ctx context.Context, e Publication) error { return (*s).ask(ctx, publishMethod, e, nil, nil) }
+}
+
 // waitAt connects to an address and stays until the other end closes the connection, or ctx ends.
 func waitAt(ctx context.Context, address string) error {
 	conn, err := net.Dial("tcp", address)
@@ -79,10 +91,10 @@ func waitAt(ctx context.Context, address string) error {
 	return ctx.Err()
 }
 
-// trioOf is a router with the trio as a service.
-func trioOf(service string) (*router, error) {
+// trioOf is a router with the trio as a service, which publishes over s.
+func trioOf(service string, s **session) (*router, error) {
 	r := newRouter()
-	_, methods, err := newReceiver(trio{}, nil)
+	_, methods, err := newReceiver(trio{publishBy(s)}, nil)
 	if err == nil {
 		err = r.add(service, methods)
 	}
@@ -104,7 +116,8 @@ func provideService() {
 		if err != nil {
 			return err
 		}
-		r, err := trioOf(os.Args[2])
+		var s *session
+		r, err := trioOf(os.Args[2], &s)
 		if err != nil {
 			return err
 		}
@@ -112,8 +125,9 @@ func provideService() {
 		if err != nil {
 			return err
 		}
+		s = h.session
 		offered := map[string]any{"methods": describedBy(r), "share": true, "extensions": []string{"timeout", "parts"}}
-		if err := h.session.ask(context.Background(), "Ipcd.Register", offered, nil, nil); err != nil {
+		if err := s.ask(context.Background(), "Ipcd.Register", offered, nil, nil); err != nil {
 			return err
 		}
 		<-h.over
@@ -130,11 +144,12 @@ func workService() {
 		complain(os.Stderr, err)
 		os.Exit(exitFailed)
 	}
-	r, err := trioOf(os.Args[1])
+	var s *session
+	r, err := trioOf(os.Args[1], &s)
 	if err != nil {
 		panic(err)
 	}
-	s := newJSONSession(conn, r, "worker")
+	s = newJSONSession(conn, r, "worker")
 	s.ended = func(error) { s.cut(nil) }
 	over := make(chan error, 1)
 	go func() { over <- s.serve() }()
@@ -158,7 +173,10 @@ type serviceKind struct {
 
 var serviceKinds = []serviceKind{
 	{"BuiltIn", func(t *testing.T, s *testServer) {
-		_, methods, err := newReceiver(trio{}, nil)
+		_, methods, err := newReceiver(trio{func(_ context.Context, e Publication) error {
+			_, f := s.router.events.publish(e.Topic, document(e.Data))
+			return asError(f)
+		}}, nil)
 		must(t, err)
 		must(t, s.router.add("BuiltIn", methods))
 	}},
@@ -174,6 +192,7 @@ var serviceKinds = []serviceKind{
 		serve(t, s, "Command.Wait", "--", "probe", "wait")
 		serve(t, s, "--lines", "Command.Words", "--", "probe", "words")
 		serve(t, s, "--lines", "Command.Pour", "--", "probe", "pour")
+		serve(t, s, "Command.Tell", "--", "ipcd", "pub", "-e", s.endpoints[0].String(), "matrix.told", "-")
 	}},
 }
 
@@ -183,7 +202,7 @@ func startServices(t *testing.T, kinds []serviceKind) *testServer {
 	s := startServer(t, localEndpoint(t).String())
 	for _, kind := range kinds {
 		kind.start(t, s)
-		for _, method := range []string{".Echo", ".Fail", ".Wait", ".Words", ".Pour"} {
+		for _, method := range []string{".Echo", ".Fail", ".Wait", ".Words", ".Pour", ".Tell"} {
 			waitFor(t, func() error { return s.offers(kind.name + method) })
 		}
 	}
@@ -360,6 +379,30 @@ var outcomes = []struct {
 			defer c.close()
 		}
 		w.ended(receive(t, w.conns))
+	}},
+	{"event", func(t *testing.T, s *testServer, k clientKind, service string) {
+		if !k.parts() {
+			return
+		}
+		c, other := k.dial(t, s.endpoints[0]), k.dial(t, s.endpoints[0])
+		defer c.close()
+		defer other.close()
+		enough := errors.New("enough")
+		told := []string{`{"z":1.50,"a":"\u00e4"}`, `1.0`, `[null]`}
+		next := 0
+		err := c.askParts(t.Context(), subscribeMethod, Subscription{Topics: []string{"matrix.told"}}, nil, func(value document) error {
+			if next > 0 && !strings.HasSuffix(string(value), `,"data":`+told[next-1]+`}`) {
+				return fmt.Errorf("there comes %s; want %s", value, told[next-1])
+			}
+			if next == len(told) {
+				return enough
+			}
+			next++ // what was there first is that the subscription is
+			return ask(other, service+".Tell", json.RawMessage(told[next-1]), nil)
+		})
+		if err != enough {
+			t.Errorf("after %d events: %v", next-1, err)
+		}
 	}},
 	{"deadline", func(t *testing.T, s *testServer, k clientKind, service string) {
 		usual := s.inForce.Load()
