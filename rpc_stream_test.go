@@ -259,7 +259,9 @@ func TestStopInTheMiddleOfAStream(t *testing.T) {
 		if err := s.stop(t.Context()); err == nil {
 			t.Error("a stop that had to cut a stream says nothing of it")
 		}
-		f.hears(f.caller, `"id":"a","error":{"code":-3200`) // -32003, or -32006 if the provider was cut first
+		if line := f.next(f.caller); !strings.Contains(line, `"id":"a","error":{"code":-32003,`) || strings.Contains(line, "data") {
+			t.Errorf("the stream ends with %s; want -32003, and no word of trying again", line)
+		}
 		for _, end := range []*lineEnd{f.caller, f.provider} {
 			if rest, _ := io.ReadAll(end.lines); strings.Contains(string(rest), `"value"`) {
 				t.Errorf("behind the answer there comes %s", rest)
@@ -267,6 +269,33 @@ func TestStopInTheMiddleOfAStream(t *testing.T) {
 			end.Close()
 		}
 		s.halt()
+	}
+}
+
+// When drain has passed, all callers hear that the daemon stopped, and none that its provider has gone, although that leaves as soon as
+// it can.
+func TestStopTellsCallersBeforeProviders(t *testing.T) {
+	s := startServerWith(t, func(l *limits) { l.Drain = 50 * time.Millisecond }, localEndpoint(t))
+	f := streamingAt(t, s, "")
+	callers := []*lineEnd{f.caller}
+	for range 300 {
+		f.caller = newLineEnd(s.connect())
+		f.ask("a", "")
+		f.hears(f.provider, `"method":"Far.Say"`)
+		callers = append(callers, f.caller)
+	}
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		io.Copy(io.Discard, f.provider)
+		f.provider.Close()
+	}()
+	if err := s.stop(t.Context()); err == nil {
+		t.Error("a stop that had to cut streams says nothing of it")
+	}
+	receive(t, left)
+	for _, c := range callers {
+		f.hears(c, `"id":"a","error":{"code":-32003,`)
 	}
 }
 

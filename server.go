@@ -330,40 +330,43 @@ func (s *server) stopConnections(ctx context.Context) error {
 	return errForced
 }
 
-// cut ends all connections. It tells the callers why, but waits no longer than lastWords for them to read it.
+// cut ends all connections, those of providers last: a caller is to hear that the daemon stopped, not that its provider has gone.
+// It tells the callers why, but waits no longer than lastWords for them to read it.
 func (s *server) cut() {
 	s.mu.Lock()
-	stages := map[*connection]stage{}
-	for c := range s.conns {
-		if c.stage != nil {
-			stages[c] = c.stage
-		}
-	}
 	conns := slices.Collect(maps.Keys(s.conns))
+	callers, providers := s.stagesLocked()
 	s.mu.Unlock()
 	late := time.AfterFunc(lastWords, func() { closeAll(conns) })
-	var cuts sync.WaitGroup
-	for c, st := range stages {
-		cuts.Go(func() {
-			st.cut(errCutShort)
-			c.part()
-		})
+	var parted sync.WaitGroup
+	for _, stages := range []map[*connection]stage{callers, providers} {
+		var cut sync.WaitGroup
+		for c, st := range stages {
+			cut.Add(1)
+			parted.Go(func() {
+				st.cut(errCutShort)
+				cut.Done()
+				c.part()
+			})
+		}
+		cut.Wait()
 	}
-	cuts.Wait()
+	parted.Wait()
 	late.Stop()
 	closeAll(conns)
 	s.http.cut()
 }
 
 // stagesLocked lists the stages of all connections: those of providers, and all others.
-func (s *server) stagesLocked() (callers, providers []stage) {
+func (s *server) stagesLocked() (callers, providers map[*connection]stage) {
+	callers, providers = map[*connection]stage{}, map[*connection]stage{}
 	for c := range s.conns {
 		switch {
 		case c.stage == nil:
 		case s.isProviderLocked(c):
-			providers = append(providers, c.stage)
+			providers[c] = c.stage
 		default:
-			callers = append(callers, c.stage)
+			callers[c] = c.stage
 		}
 	}
 	return callers, providers
