@@ -58,7 +58,13 @@ type testDaemon struct {
 // startTestDaemon starts trial-daemon and waits until it answers.
 func startTestDaemon(t testing.TB, drain time.Duration, descriptors int) *testDaemon {
 	t.Helper()
-	d := &testDaemon{endpoint: at(tempSocket(t)), log: &logBuffer{}, ended: make(chan struct{})}
+	return startTestDaemonAt(t, at(tempSocket(t)), drain, descriptors)
+}
+
+// startTestDaemonAt is startTestDaemon at a place where there may have been another one.
+func startTestDaemonAt(t testing.TB, e endpoint, drain time.Duration, descriptors int) *testDaemon {
+	t.Helper()
+	d := &testDaemon{endpoint: e, log: &logBuffer{}, ended: make(chan struct{})}
 	d.cmd = exec.Command("trial-daemon", d.endpoint.String(), drain.String(), strconv.Itoa(descriptors))
 	d.cmd.Stderr = d.log
 	must(t, d.cmd.Start())

@@ -116,6 +116,75 @@ func TestDaemonFinishesWhatItHasBegun(t *testing.T) {
 	d.checkNothingLeft(t)
 }
 
+// What becomes of subscriptions and of a stream when the daemon is stopped, or killed, and another one comes.
+func TestRestartInTheMiddleOfStreams(t *testing.T) {
+	const leaving = `{"code":-32003,"message":"the daemon is shutting down, and this ends with it; call again","data":{"retry":true}}`
+	for _, row := range []struct {
+		name   string
+		sig    syscall.Signal
+		drain  time.Duration
+		answer bool     // the provider answers behind the signal
+		hears  []string // what the caller of a stream reads then
+		ends   string   // the error of a subscription; none if the connection just ends
+		says   string   // what "ipcd sub" complains of
+		exit   int
+	}{
+		{"the stream ends within drain", syscall.SIGTERM, time.Minute, true, []string{`"value":1`, `"id":"a","result":true`}, leaving, `{"error":{"code":-32003,`, exitDone},
+		{"the stream is cut", syscall.SIGTERM, 50 * time.Millisecond, false, []string{`"id":"a","error":{"code":-32003,"message":"the daemon stopped while the call ran`}, leaving, `{"error":{"code":-32003,`, exitForced},
+		{"the daemon is killed", syscall.SIGKILL, time.Minute, false, nil, "", `{"error":{"code":-32011,`, -1},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			d := startTestDaemon(t, row.drain, 1024)
+			e := d.endpoint.String()
+			raw, web := subscribeOver(t, d.endpoint, `{"topics":["a"]}`), rawDial(t, d.endpoint)
+			send(t, web, "GET /events?topic=a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+			readLineWith(t, web, `"subscribed"`)
+			stays, comes := subscribe(t, "-e", e, "a"), subscribe(t, "-e", e, "--wait", "1m", "-n", "2", "a")
+			f := &streaming{t: t, caller: newLineEnd(rawDial(t, d.endpoint)), provider: newLineEnd(rawDial(t, d.endpoint))}
+			f.begin("")
+			f.parts("0")
+			f.hears(f.caller, `"value":0`)
+			publishOver(t, d.client(t), "a", "1")
+			for _, s := range []*subProcess{stays, comes} {
+				s.want(`"data":1\}$`)
+			}
+			for _, conn := range []net.Conn{raw, web} {
+				readLineWith(t, conn, `"data":1}`)
+			}
+			must(t, d.cmd.Process.Signal(row.sig))
+			for conn, want := range map[net.Conn]string{raw: `{"jsonrpc":"2.0","id":"s","error":%s}` + "\n", web: "event: failure\ndata: %s\n\n"} {
+				if want = fmt.Sprintf(want, row.ends); row.ends == "" {
+					want = ""
+				}
+				rest, err := io.ReadAll(conn)
+				if isTimeout(err) || !strings.Contains(string(rest), want) || want == "" && strings.Contains(string(rest), "message") {
+					t.Errorf("a subscription ends with %q, %v; want %q", rest, err, want)
+				}
+			}
+			stays.ends(exitFailed, row.says)
+			if row.answer {
+				f.parts("1")
+				send(t, f.provider, `{"jsonrpc":"2.0","id":1,"result":true}`)
+			}
+			f.hears(f.caller, row.hears...)
+			if rest, _ := io.ReadAll(f.caller.lines); len(rest) > 0 {
+				t.Errorf("behind that there comes %s", rest)
+			}
+			f.provider.Close()
+			if code := d.end(t); code != row.exit {
+				t.Errorf("exit code %d; want %d", code, row.exit)
+			}
+
+			d = startTestDaemonAt(t, d.endpoint, time.Second, 1024)
+			comes.want(`^\{"subscribed":`)
+			comes.want(`^\{"missed":null,`)
+			publishOver(t, d.client(t), "a", "2")
+			comes.want(`"data":2\}$`)
+			comes.ends(exitDone, "")
+		})
+	}
+}
+
 // TestDaemonThatDrainsIsNotThere wants a client that comes during the drain to find nobody, so
 // that it can start or find another one at the same place.
 func TestDaemonThatDrainsIsNotThere(t *testing.T) {
