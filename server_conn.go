@@ -97,9 +97,7 @@ type ConnectionEvent struct {
 func (c *connection) tell(what string, number int64, why *fault) {
 	c.server.events.tell("connection."+what, func() any { return ConnectionEvent{number, c.endpoint.String(), c.peer.name(), why} })
 	if why != nil {
-		if d := why.data(); d.Limit != "" {
-			c.server.events.tell("limit."+d.Limit, func() any { return LimitEvent{Limit: d.Limit, Max: d.Max, Peer: c.peer.name()} })
-		}
+		tellLimit(c.server.events, "", c.peer, why)
 	}
 }
 

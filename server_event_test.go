@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 )
 
 // subscribeOver subscribes over a connection of its own, and returns that once the subscription is there.
@@ -298,6 +299,88 @@ func TestDaemonPublishesItsLife(t *testing.T) {
 		t.Errorf("there comes %s; want a connection that is refused", got)
 	}
 	next(`ipcd.limit.max_connections {"limit":"max_connections","max":4,"peer":"OWN"}`)
+}
+
+// Each limit for which something is refused is told when it is, whatever the protocol.
+func TestLimitsAreTold(t *testing.T) {
+	const call = `{"jsonrpc":"2.0","id":1,"method":"%s","params":[%s]%s}`
+	echo := func(arg string) string { return fmt.Sprintf(call, "Echo.Say", arg, "") }
+	long := `"` + strings.Repeat("x", 5000) + `"`
+	post := func(header, body string) string {
+		return "POST /call/Echo.Say HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" + header + "\r\n\r\n" + body
+	}
+	provided := func(answers func(provider net.Conn), requests ...string) func(t *testing.T, s *testServer) {
+		return func(t *testing.T, s *testServer) {
+			provider, c := s.connect(), s.connect()
+			registration(t, provider, `{"methods":["Far.Say"],"max_calls":1,"extensions":["parts","context"]}`)
+			for i, r := range requests {
+				if send(t, c, r); i == 0 {
+					readLine(t, provider)
+				}
+			}
+			if answers != nil {
+				answers(provider)
+			}
+		}
+	}
+	says := func(text string) func(t *testing.T, s *testServer) {
+		return func(t *testing.T, s *testServer) { send(t, s.connect(), text) }
+	}
+	part := `{"jsonrpc":"2.0","method":"$/progress","params":{"token":1,"value":` + long + `}}`
+	far := fmt.Sprintf(call, "Far.Say", "1", `,"parts":1,"window":1`)
+	for _, row := range []struct {
+		name, want string // of the event
+		limit      func(l *limits)
+		does       func(t *testing.T, s *testServer)
+	}{
+		{"a request", "max_message 4096", nil, says(echo(long))},
+		{"a request of an unknown method", "max_message 4096", nil, says(fmt.Sprintf(call, "No.Such", long, ""))},
+		{"a body of a length", "max_message 4096", nil, says(post("Content-Length: 5002", ""))},
+		{"a body in chunks", "max_message 4096", nil, says(post("Transfer-Encoding: chunked", "138a\r\n"+long+"\r\n0\r\n\r\n"))},
+		{"JSON-RPC in a body of a length", "max_message 4096", nil, says("POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n")},
+		{"an event", "max_message 4096", nil, says(fmt.Sprintf(call, "Ipcd.Publish", `{"topic":"a","data":"`+long[1900:]+`}`, ""))},
+		{"gob", "max_message 4096", nil, func(t *testing.T, s *testServer) {
+			c := dialOurs(protoGob)(t, s.endpoints[0])
+			checkCode(t, "a long text", ask(c, "Echo.Say", long, nil), codeTooLarge, "max_message")
+			c.close()
+		}},
+		{"nesting", "max_depth 8", func(l *limits) { l.MaxDepth = 8 }, says(echo(strings.Repeat("[", 9) + strings.Repeat("]", 9)))},
+		{"nesting in a body", "max_depth 8", func(l *limits) { l.MaxDepth = 8 }, says(post("Content-Length: 18", strings.Repeat("[", 9)+strings.Repeat("]", 9)))},
+		{"a batch", "max_batch 1", func(l *limits) { l.MaxBatch = 1 }, says("[" + echo(`"a"`) + "," + echo(`"a"`) + "]")},
+		{"calls", "max_calls 1", func(l *limits) { l.MaxCalls = 1 }, says(fmt.Sprintf(call, "Trial.Block", `"a"`, "") + echo(`"a"`))},
+		{"methods", "max_methods 1", func(l *limits) { l.MaxMethods = 1 }, says(fmt.Sprintf(call, "Ipcd.Register", `{"methods":["A.B","A.C"]}`, ""))},
+		{"subscriptions", "max_subscriptions 2", func(l *limits) { l.MaxSubscriptions = 2 }, says(fmt.Sprintf(call, "Ipcd.Subscribe", `{"topics":["a","b"]}`, `,"parts":1`))},
+		{"waiting calls", "max_waiting 1", func(l *limits) { l.MaxWaiting = 1 }, provided(nil, far, fmt.Sprintf(call, "Far.Say", "2", ""), fmt.Sprintf(call, "Far.Say", "3", ""))},
+		{"a provider that does not wait", "stream_window 10", func(l *limits) { l.StreamWindow, l.MaxMessage = 10, 1<<20 }, provided(func(provider net.Conn) { fmt.Fprint(provider, part, part, part) }, far)},
+		{"a caller that acknowledges nothing", "stream_idle 20", func(l *limits) { l.StreamIdle, l.MaxMessage = 20*time.Millisecond, 1<<20 }, provided(func(provider net.Conn) { fmt.Fprint(provider, part, part) }, far)},
+		{"hops", "max_hops 1", func(l *limits) { l.MaxHops = 1 }, func(t *testing.T, s *testServer) {
+			provider, c := s.connect(), s.connect()
+			registration(t, provider, `{"methods":["Far.Say"],"extensions":["context"]}`)
+			send(t, c, far)
+			for range 2 { // its own call may have passed one provider
+				var m struct{ Context string }
+				must(t, json.Unmarshal([]byte(readLine(t, provider)), &m))
+				send(t, provider, fmt.Sprintf(call, "Far.Say", "1", `,"context":"`+m.Context+`"`))
+			}
+		}},
+		{"half a message", "message 20", func(l *limits) { l.Message = 20 * time.Millisecond }, says(`{"jsonrpc":`)},
+		{"half a body", "message 20", func(l *limits) { l.Message = 20 * time.Millisecond }, says(post("Content-Length: 5", `"a`))},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := startServerWith(t, func(l *limits) {
+				l.MaxMessage = 4 << 10
+				if row.limit != nil {
+					row.limit(l)
+				}
+			}, localEndpoint(t))
+			events := subscribeOver(t, s.endpoints[0], `{"topics":["ipcd.limit.>"]}`)
+			row.does(t, s)
+			limit, most, _ := strings.Cut(row.want, " ")
+			if got, want := readEvent(t, events), `ipcd.limit.`+limit+` {"limit":"`+limit+`","max":`+most; !strings.HasPrefix(got, want) {
+				t.Errorf("there comes %s; want %s", got, want)
+			}
+		})
+	}
 }
 
 // A subscriber that does not read misses events, hears of it in their place, and holds up neither the publisher nor others.

@@ -485,6 +485,7 @@ func (c *httpConn) wrongMethod(rw http.ResponseWriter, r *http.Request, allowed 
 // refuse answers a request that starts no call.
 func (c *httpConn) refuse(rw http.ResponseWriter, r *http.Request, status int, f *fault) {
 	c.c.shared.meter.rejected.Add(1)
+	tellLimit(c.c.server.events, "", c.c.peer, f)
 	c.problem(rw, r, status, f)
 }
 

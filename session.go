@@ -406,6 +406,7 @@ func (s *session) stopReading(m *message, err error) {
 	cause := err
 	if errors.As(err, &f) && m != nil && s.finder != nil {
 		s.log.warn("the peer broke the protocol", "error", f)
+		s.tellLimit(m.method, f)
 		s.meter.rejected.Add(1)
 		s.respond(m, nil, f)
 		err = nil

@@ -425,12 +425,14 @@ func (s *session) record(c *call, f *fault) {
 	}
 }
 
+func (s *session) tellLimit(method string, f *fault) { tellLimit(s.events, method, *s.peer, f) }
+
 // tellLimit publishes that a limit of ours was reached, if f says so.
-func (s *session) tellLimit(method string, f *fault) {
+func tellLimit(events *hub, method string, p peer, f *fault) {
 	switch f.Code {
 	case codeTooLarge, codeBusy, codeHops:
 		if d := f.data(); d.Limit != "" {
-			s.events.tell("limit."+d.Limit, func() any { return LimitEvent{d.Limit, d.Max, shorten(method, 100), s.peer.name()} })
+			events.tell("limit."+d.Limit, func() any { return LimitEvent{d.Limit, d.Max, shorten(method, 100), p.name()} })
 		}
 	}
 }
