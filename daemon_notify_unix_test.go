@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -255,6 +256,86 @@ func TestReloadRefusesWhatIsWrong(t *testing.T) {
 	checkSay(t, m.dial(), strings.Repeat("a", 2000))
 	must(t, m.cmd.Process.Signal(syscall.SIGTERM))
 	m.exits(exitDone)
+}
+
+// What is kept of topics follows the configuration: what goes on being kept of one stays, and whoever subscribed before hears
+// of everything.
+func TestReloadChangesWhatIsKept(t *testing.T) {
+	config := func(topics ...string) string {
+		text := "[[topic]]\nname = \"mark\"\nkeep = 100\n"
+		for _, topic := range topics {
+			name, keep, _ := strings.Cut(topic, " ")
+			text += fmt.Sprintf("[[topic]]\nname = %q\nkeep = %s\n", name, keep)
+		}
+		return text
+	}
+	m := manage(t, config("a 2"))
+	c := m.dial()
+	publish := func(topic string, data int) (id string) {
+		t.Helper()
+		var answer Published
+		must(t, ask(c, publishMethod, map[string]any{"topic": topic, "data": data}, &answer))
+		return answer.ID
+	}
+	began, marks := publish("mark", 0), 0
+	keeps := func(want ...string) { // what comes to a new subscriber
+		t.Helper()
+		conn := subscribeOver(t, m.endpoint, `{"topics":["a","mark"],"after":"`+began+`"}`)
+		defer conn.Close()
+		marks++
+		publish("mark", marks)
+		var got []string
+		for text := ""; text != fmt.Sprint("mark ", marks); text = readEvent(t, conn) {
+			if strings.HasPrefix(text, `{"missed":null,`) {
+				text = "missed"
+			}
+			if text != "" && !strings.HasPrefix(text, "mark ") {
+				got = append(got, text)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("there is kept %q; want %q", got, want)
+		}
+	}
+	all, settings := subscribeOver(t, m.endpoint, `{"topics":["a"]}`), subscribeOver(t, m.endpoint, `{"topics":["ipcd.config.*"]}`)
+	last := 0
+	publishes := func(n int) {
+		t.Helper()
+		for range n {
+			last++
+			publish("a", last)
+			if got, want := readEvent(t, all), fmt.Sprint("a ", last); got != want {
+				t.Errorf("whoever was there hears %s; want %s", got, want)
+			}
+		}
+	}
+	reload := func(config, want string) {
+		t.Helper()
+		m.reload(config)
+		if got := readEvent(t, settings); got != want {
+			t.Errorf("there comes %s; want %s", got, want)
+		}
+	}
+	const loaded, refused = "ipcd.config.loaded null", "ipcd.config.refused null"
+	publishes(3)
+	keeps("missed", "a 2", "a 3")
+	reload(config("a 4"), loaded) // raised
+	keeps("missed", "a 2", "a 3")
+	publishes(2)
+	keeps("missed", "a 2", "a 3", "a 4", "a 5")
+	reload(config("a 1", "b 0"), refused)
+	keeps("missed", "a 2", "a 3", "a 4", "a 5")
+	reload(config("a 3"), loaded) // lowered
+	keeps("missed", "a 3", "a 4", "a 5")
+	reload(config("b 3"), loaded) // removed
+	publishes(1)
+	keeps("missed")
+	reload(config("b 3", "a 3"), loaded) // there again
+	publishes(1)
+	keeps("missed", "a 7")
+	reload(config("a 3", "*.> 9"), loaded)
+	publishes(1)
+	keeps("missed", "a 7", "a 8")
 }
 
 func TestReloadChangesTheGroup(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -214,6 +215,45 @@ func workersOf(t *testing.T, dir, config string) []workerSettings {
 	set, _, err := loadSettings(file, true, noEnv, nil)
 	must(t, err)
 	return set.Workers
+}
+
+// Whoever subscribes to a worker hears each state that it comes into.
+func TestWorkersTellTheirStates(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	dir := workplace(t, s)
+	states := map[string]net.Conn{}
+	for _, name := range []string{"hand", "early", "absent"} {
+		states[name] = subscribeOver(t, s.endpoints[0], `{"topics":["ipcd.worker.`+name+`.*"]}`)
+	}
+	next := func(worker string, want ...string) {
+		t.Helper()
+		for _, want := range want {
+			state, more, _ := strings.Cut(want, ",")
+			want = regexp.QuoteMeta(`ipcd.worker.`+worker+`.`+state+` {"worker":"`+worker+`","state":"`+state+`",`) + more + `"restarts":\d+}$`
+			if got := readEvent(t, states[worker]); !regexp.MustCompile("^" + want).MatchString(got) {
+				t.Errorf("there comes %s; want %s", got, want)
+			}
+		}
+	}
+	s.force.employ(workersOf(t, dir, oneHand+`lazy = true
+[[worker]]
+name = "early"
+command = ["clumsy", "early"]
+services = ["Clumsy"]
+restart = "never"
+[[worker]]
+name = "absent"
+command = ["clumsy-is-not-there"]
+`))
+	next("hand", "waiting")
+	answered[int](t, s, "Hand.Pid", nil)
+	next("hand", "starting", "running")
+	answered[WorkerStatus](t, s, "Ipcd.WorkerStop", "hand")
+	next("hand", "stopping", "stopped")
+	answered[WorkerStatus](t, s, "Ipcd.WorkerStart", "hand")
+	next("hand", "starting", "running")
+	next("early", "starting", `ended,"why":"it ended with exit code 7.*",`)
+	next("absent", `parked,"why":".+",`)
 }
 
 // handMethods is the argument of a hand that offers all that it has.

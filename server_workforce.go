@@ -204,8 +204,12 @@ func (w *worker) begin() {
 	}
 	if err != nil {
 		w.log.error("a worker is parked", "why", err, "hint", hintFor(err))
-		w.change(func() { w.parked = err.Error() })
 	}
+	w.change(func() { // which also tells the state of one that waits for its first call
+		if err != nil {
+			w.parked = err.Error()
+		}
+	})
 	w.hire()
 }
 
