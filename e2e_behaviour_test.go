@@ -458,10 +458,8 @@ func (s *testServer) beginToStop() {
 	s.stopping = true
 	callers, providers := s.stagesLocked()
 	s.mu.Unlock()
-	for _, stages := range []map[*connection]stage{callers, providers} {
-		for _, st := range stages {
-			st.leave()
-		}
+	for _, stage := range append(callers, providers...) {
+		stage.leave()
 	}
 }
 

@@ -143,6 +143,38 @@ func TestStopWithProviderThatNeverAnswers(t *testing.T) {
 	readAll(t, mute) // its connection has ended
 }
 
+// Who is cut by a stop hears it from the daemon, even if the provider is gone before all callers have been told: it may have the
+// call, or have no room for it.
+func TestForcedStopIsSaidByTheDaemon(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	mute, c := s.connect(), s.connect()
+	registration(t, mute, `{"methods":["Mute.Say"],"max_calls":1}`)
+	send(t, c, `{"jsonrpc":"2.0","id":1,"method":"Mute.Say"}`)
+	readLine(t, mute)
+	send(t, c, `{"jsonrpc":"2.0","id":2,"method":"Mute.Say"}{"jsonrpc":"2.0","id":3,"method":"Trial.Block","params":["a"]}`)
+	s.begun(1)
+	s.server.mu.Lock()
+	callers, _ := s.server.stagesLocked()
+	s.server.mu.Unlock()
+	if len(callers) != 1 {
+		t.Fatalf("%d connections are no providers; want 1", len(callers))
+	}
+	tell := callers[0].seize(errCutShort)
+	mute.Close()
+	waitFor(t, func() error {
+		if n := s.server.meter.connections.Load(); n > 1 {
+			return fmt.Errorf("there are %d connections", n)
+		}
+		return nil
+	})
+	tell()
+	for range 3 {
+		if got := readLine(t, c); !strings.Contains(got, `"error":{"code":-32003,"message":"the daemon stopped while the call ran`) {
+			t.Errorf("a call that was cut is answered with %s", got)
+		}
+	}
+}
+
 // A provider that reads nothing, or not what it is answered, holds up its own callers and no others, and not for longer than
 // the limit write.
 func TestProviderThatReadsNothing(t *testing.T) {

@@ -274,8 +274,8 @@ func (s *server) stop(ctx context.Context) error {
 	return err
 }
 
-// stopConnections ends all connections but those of workers. Nothing more is accepted, calls in flight may finish within the drain limit, and new ones
-// are refused. A peer that was accepted and has not called yet could not know, so its first call is answered if it comes
+// stopConnections ends all connections but those of workers. Nothing more is accepted, calls in flight may finish within the
+// drain limit, and new ones are refused. A peer that was accepted and has not called yet could not know, so its first call is answered if it comes
 // within firstWords. Providers are asked to the end, and leave when all others have left. When the limit passes or ctx ends, the
 // remaining calls are cut, and the error is errForced.
 func (s *server) stopConnections(ctx context.Context) error {
@@ -303,7 +303,8 @@ func (s *server) stopConnections(ctx context.Context) error {
 	go func() {
 		select {
 		case <-s.callersGone:
-		case <-ctx.Done():
+		case <-ctx.Done(): // they are cut like all others
+			return
 		}
 		for _, st := range providers {
 			st.leave()
@@ -330,43 +331,45 @@ func (s *server) stopConnections(ctx context.Context) error {
 	return errForced
 }
 
-// cut ends all connections, those of providers last: a caller is to hear that the daemon stopped, not that its provider has gone.
-// It tells the callers why, but waits no longer than lastWords for them to read it.
+// cut ends all connections. It tells the callers why, but waits no longer than lastWords for them to read it. The calls of all
+// are taken before any connection ends: that of a provider would answer those of others.
 func (s *server) cut() {
 	s.mu.Lock()
+	stages := map[*connection]stage{}
+	for c := range s.conns {
+		if c.stage != nil {
+			stages[c] = c.stage
+		}
+	}
 	conns := slices.Collect(maps.Keys(s.conns))
-	callers, providers := s.stagesLocked()
 	s.mu.Unlock()
 	late := time.AfterFunc(lastWords, func() { closeAll(conns) })
-	var parted sync.WaitGroup
-	for _, stages := range []map[*connection]stage{callers, providers} {
-		var cut sync.WaitGroup
-		for c, st := range stages {
-			cut.Add(1)
-			parted.Go(func() {
-				st.cut(errCutShort)
-				cut.Done()
-				c.part()
-			})
-		}
-		cut.Wait()
+	tells := map[*connection]func(){}
+	for c, st := range stages {
+		tells[c] = st.seize(errCutShort)
 	}
-	parted.Wait()
+	var cuts sync.WaitGroup
+	for c, tell := range tells {
+		cuts.Go(func() {
+			tell()
+			c.part()
+		})
+	}
+	cuts.Wait()
 	late.Stop()
 	closeAll(conns)
 	s.http.cut()
 }
 
 // stagesLocked lists the stages of all connections: those of providers, and all others.
-func (s *server) stagesLocked() (callers, providers map[*connection]stage) {
-	callers, providers = map[*connection]stage{}, map[*connection]stage{}
+func (s *server) stagesLocked() (callers, providers []stage) {
 	for c := range s.conns {
 		switch {
 		case c.stage == nil:
 		case s.isProviderLocked(c):
-			providers[c] = c.stage
+			providers = append(providers, c.stage)
 		default:
-			callers[c] = c.stage
+			callers = append(callers, c.stage)
 		}
 	}
 	return callers, providers

@@ -35,8 +35,8 @@ type connection struct {
 // A stage is what owns a connection at the moment: the detection of its protocol, an echo, HTTP, a session, or the
 // parting. A new kind of stage implements this and calls enter.
 type stage interface {
-	leave()       // the daemon stops: finish what is owed to the peer, then end
-	cut(f *fault) // end now; callers get f, as far as they still read
+	leave()                       // the daemon stops: finish what is owed to the peer, then end
+	seize(f *fault) (tell func()) // end now: nobody else answers its calls any more; tell does, with f, as far as callers still read
 }
 
 // enter makes next the stage of the connection. If the daemon is stopping, next leaves at once; so no stage needs to
@@ -281,7 +281,7 @@ func (d *detection) leave() {
 	d.in.hurry(min(firstWords, d.c.limits.FirstBytes))
 }
 
-func (d *detection) cut(*fault) { d.c.Conn.Close() }
+func (d *detection) seize(*fault) func() { return func() { d.c.Conn.Close() } }
 
 // detect waits for the first bytes and returns the protocol to speak. If the endpoint names one, that is it, whatever
 // the bytes are; only TLS is still recognised, except on an endpoint for gob. If the wait is cut short because the
@@ -419,7 +419,7 @@ func (p *parting) leave() {
 	p.await()
 }
 
-func (p *parting) cut(*fault) { p.c.Conn.Close() }
+func (p *parting) seize(*fault) func() { return func() { p.c.Conn.Close() } }
 
 // await sets how long the peer may be silent.
 func (p *parting) await() {
@@ -476,7 +476,7 @@ func (e *echo) hurry() {
 	}
 }
 
-func (e *echo) cut(*fault) { e.c.Conn.Close() }
+func (e *echo) seize(*fault) func() { return func() { e.c.Conn.Close() } }
 
 // serveEcho sends every byte back and logs what it does, like the server of the article that ipcd started from. A peer
 // may be silent for as long as it likes.

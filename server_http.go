@@ -101,15 +101,17 @@ func (c *httpConn) leave() {
 	}
 }
 
-// cut answers the request in progress with f, and returns once the connection is closed.
-func (c *httpConn) cut(f *fault) {
+// seize takes the request in progress. Its answer is f, and returns once the connection is closed.
+func (c *httpConn) seize(f *fault) (tell func()) {
 	s := c.session.Load()
 	if s == nil {
-		c.Conn.Close()
-		return
+		return func() { c.Conn.Close() }
 	}
-	s.cut(f)
-	<-c.closed
+	answer := s.seize(f)
+	return func() {
+		answer()
+		<-c.closed
+	}
 }
 
 // setWaiting notes whether it is the peer's turn to send.

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -97,9 +98,10 @@ const (
 // sessionState is everything that decides when a session ends.
 type sessionState struct {
 	phase   phase
-	reading bool // there is a reader, or will be
-	steady  bool // a goroutine reads to the end of the stream, or will as soon as it can
-	waiting bool // that goroutine is to start once nobody else reads
+	cutBy   *fault // the answer to what comes in phaseCut; nil if the peer is gone
+	reading bool   // there is a reader, or will be
+	steady  bool   // a goroutine reads to the end of the stream, or will as soon as it can
+	waiting bool   // that goroutine is to start once nobody else reads
 	readErr error
 	linger  lingering // in force
 
@@ -287,19 +289,30 @@ func (s *session) leave() {
 }
 
 // cut cancels every call of the peer, including those still to come. f is their answer, or nil if the peer is gone.
-func (s *session) cut(f *fault) {
+func (s *session) cut(f *fault) { s.seize(f)() }
+
+// seize is cut without the answers, which are sent by the function that it returns and may have to wait for the peer to read: at
+// once nobody else can answer the calls any more.
+func (s *session) seize(f *fault) (tell func()) {
 	var calls []*call
 	s.update(func(st *sessionState) {
-		st.phase = phaseCut
+		st.phase, st.cutBy = phaseCut, f
 		for c := range st.theirs {
 			calls = append(calls, c)
 		}
 	})
-	for _, c := range calls {
-		s.giveUp(c, context.Canceled, f)
+	if f == nil {
+		for _, c := range calls {
+			s.giveUp(c, context.Canceled, nil)
+		}
+		return func() {}
 	}
-	if f != nil { // whoever cuts closes the connection then
-		s.out.drain()
+	calls = slices.DeleteFunc(calls, func(c *call) bool { return !c.claim(context.Canceled) })
+	return func() {
+		for _, c := range calls {
+			s.excuse(c, f)
+		}
+		s.out.drain() // whoever cuts closes the connection then
 	}
 }
 

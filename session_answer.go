@@ -143,7 +143,8 @@ func (s *session) begin(c *call) *fault {
 	if c.parts != "" && s.canAsk() { // over HTTP no acknowledgement can come
 		c.flow = newFlow(c.credit, s.limits.StreamWindow)
 	}
-	isCut := false
+	var isCut bool
+	var cutBy *fault
 	for begun := false; !begun; {
 		var f *fault
 		s.update(func(st *sessionState) {
@@ -151,7 +152,7 @@ func (s *session) begin(c *call) *fault {
 			case c.m.endless && st.phase == phaseLeaving:
 				f = errShuttingDown
 			case s.admitLocked(c):
-				begun, isCut = true, st.phase == phaseCut
+				begun, isCut, cutBy = true, st.phase == phaseCut, st.cutBy
 			default:
 				f = s.refusalLocked(c)
 			}
@@ -168,7 +169,7 @@ func (s *session) begin(c *call) *fault {
 		c.parent.adopt(c, func() { s.giveUp(c, context.Canceled, errCancelled) })
 	}
 	if isCut {
-		s.giveUp(c, context.Canceled, nil)
+		s.giveUp(c, context.Canceled, cutBy)
 	}
 	return nil
 }
