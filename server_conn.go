@@ -71,18 +71,19 @@ func (s *server) handle(l *listener, raw net.Conn) {
 		c.refusal = errDenied
 	} else {
 		c.refusal = s.admit(c)
+		if c.refusal == nil {
+			c.log.debug("connect")
+			c.tell("opened", number, nil)
+			c.converse()
+			c.log.debug("disconnect")
+			s.dismiss(c)
+			c.tell("closed", number, nil) // nothing of it is there any more
+			return
+		}
 		defer s.dismiss(c)
 	}
-	if c.refusal != nil {
-		c.tell("refused", number, c.refusal)
-		s.refuse(c)
-		return
-	}
-	c.log.debug("connect")
-	c.tell("opened", number, nil)
-	c.converse()
-	c.log.debug("disconnect")
-	c.tell("closed", number, nil)
+	c.tell("refused", number, c.refusal)
+	s.refuse(c)
 }
 
 // A ConnectionEvent is the data of the events that are published of connections.

@@ -383,6 +383,31 @@ func TestLimitsAreTold(t *testing.T) {
 	}
 }
 
+// A look takes the place of a subscriber that looks at the daemon the moment it hears of an event.
+type look struct{ at func() }
+
+func (l *look) take(*event) { l.at() }
+
+// Whoever hears that a connection was closed finds nothing of it.
+func TestClosedConnectionsAreGone(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	seen := make(chan string, 1)
+	s.router.events.mu.Lock()
+	s.router.events.sinks.add("ipcd.connection.closed", &look{func() {
+		_, f := s.router.find("Far.Say", nil)
+		seen <- fmt.Sprint(s.server.meter.connections.Load(), f != nil)
+	}})
+	s.router.events.mu.Unlock()
+	for range 20 {
+		conn := s.connect()
+		registration(t, conn, `{"methods":["Far.Say"]}`)
+		conn.Close()
+		if got := receive(t, seen); got != "0 true" {
+			t.Fatalf("of a connection that was closed there is left: connections, and whether its service is gone: %s", got)
+		}
+	}
+}
+
 // A subscriber that does not read misses events, hears of it in their place, and holds up neither the publisher nor others.
 func TestSubscriberThatDoesNotRead(t *testing.T) {
 	s := startServer(t, localEndpoint(t).String())

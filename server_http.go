@@ -190,6 +190,7 @@ func (c *connection) serveHTTP(in *input) {
 	in.close()
 	h := &httpConn{c: c, Conn: c.Conn, early: early, log: c.log, local: c.endpoint.isLocal(), closed: make(chan struct{})}
 	h.out = newPatientWriter(c.Conn, c.limits)
+	h.out.late = c.shared.tellLate(&c.peer)
 	h.waiting.Store(true)
 	c.enter(h)
 	if c.refusal != nil {

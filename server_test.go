@@ -165,12 +165,26 @@ func TestLimits(t *testing.T) {
 
 // TestSlowReader has one caller that never reads, which holds up only itself.
 func TestSlowReader(t *testing.T) {
-	s := startServerWith(t, func(l *limits) { l.Write = 50 * time.Millisecond }, localEndpoint(t))
+	s := startServerWith(t, func(l *limits) { l.Write = 50 * time.Millisecond }, localEndpoint(t), mustParse(t, "http://127.0.0.1:0?auth=none"))
+	events := subscribeOver(t, s.endpoints[0], `{"topics":["ipcd.limit.>"]}`)
 	conn := s.connect()
 	for i := range 8 {
 		send(t, conn, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"Trial.Big","params":[4000000]}`, i))
 	}
 	checkServes(t, s)
+	wantLimit := func() {
+		t.Helper()
+		if got := readEvent(t, events); !strings.HasPrefix(got, `ipcd.limit.write {"limit":"write","max":50`) {
+			t.Errorf("of a peer that is given up there is published %s", got)
+		}
+	}
+	wantLimit()
+	browser := rawDial(t, s.endpoints[1])
+	defer browser.Close()
+	body := `{"jsonrpc":"2.0","id":1,"method":"Trial.Big","params":[16000000]}`
+	send(t, browser, fmt.Sprintf("POST /rpc HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", s.endpoints[1].Host, len(body), body))
+	wantLimit()
+	events.Close()
 	waitFor(t, func() error {
 		if !strings.Contains(s.log.String(), "limit write") {
 			return errors.New("the log does not say that a write was given up")

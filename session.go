@@ -118,6 +118,7 @@ type sessionState struct {
 	unsent int                     // calls handed on that wait to be sent
 	missed bool                    // the answer to a call that was withdrawn may still come
 	onGone []func()                // see whenGone
+	going  int                     // updates that run some of these: the session is not over before
 	passes bool                    // the peer has been a provider
 	parked int                     // how many of ours wait and could read
 }
@@ -134,6 +135,7 @@ func newSession(sh *shared, p *peer, c codec, in *input, w io.Writer, l *limits,
 			theirs: map[*call]struct{}{}, ours: map[uint64]*pendingCall{},
 		},
 	}
+	out.dst.late = sh.tellLate(p)
 	out.broken = func() {
 		s.deaf.Store(true)
 		in.stopAt(time.Now().Add(deafSweep))
@@ -150,7 +152,9 @@ func (s *session) update(change func(st *sessionState)) {
 	var orphans map[uint64]*pendingCall
 	var gone []func()
 	if st.readErr != nil {
-		gone, st.onGone = st.onGone, nil
+		if gone, st.onGone = st.onGone, nil; gone != nil {
+			st.going++
+		}
 		if len(st.ours) > 0 {
 			orphans, st.ours = st.ours, map[uint64]*pendingCall{}
 		}
@@ -167,7 +171,7 @@ func (s *session) update(change func(st *sessionState)) {
 	if st.phase == phaseLeaving {
 		s.lingerLocked()
 	}
-	if st.readErr != nil && !st.reading && st.owed == 0 {
+	if st.readErr != nil && !st.reading && st.owed == 0 && st.going == 0 {
 		shut(s.answered)
 		if len(st.theirs) == 0 {
 			shut(s.done)
@@ -180,6 +184,9 @@ func (s *session) update(change func(st *sessionState)) {
 	}
 	for _, a := range orphans {
 		s.orphan(a, readErr)
+	}
+	if gone != nil {
+		s.update(func(st *sessionState) { st.going-- })
 	}
 }
 

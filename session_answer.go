@@ -438,6 +438,13 @@ func tellLimit(events *hub, method string, p peer, f *fault) {
 	}
 }
 
+// tellLate returns what publishes that a peer is given up that has not read for as long as a limit says.
+func (sh *shared) tellLate(p *peer) func(limit string, most time.Duration) {
+	return func(limit string, most time.Duration) {
+		sh.events.tell("limit."+limit, func() any { return LimitEvent{Limit: limit, Max: most.Milliseconds(), Peer: p.name()} })
+	}
+}
+
 // A LimitEvent is the data of the events that are published when a limit is reached.
 type LimitEvent struct {
 	Limit  string `json:"limit"`

@@ -304,6 +304,8 @@ type patientWriter struct {
 	calm   atomic.Bool // nothing urgent is being written
 	soon   atomic.Bool // what is urgent has no more than lastWrite
 	mu     sync.Mutex  // held while the deadline is set, so that the last one is that of calm
+
+	late func(limit string, most time.Duration) // hears that the peer is given up; may be nil
 }
 
 // A deadliner is what has a write deadline.
@@ -459,6 +461,9 @@ func (w *patientWriter) Write(b []byte) (n int, err error) {
 		n += part
 		if isTimeout(err) {
 			limit, name := w.limit()
+			if w.late != nil {
+				w.late(name, limit)
+			}
 			return n, fmt.Errorf("the peer did not read for %v (limit %s): %w", limit, name, err)
 		}
 		if err != nil {
