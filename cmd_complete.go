@@ -1,7 +1,7 @@
 package main
 
-// This file owns what a shell completes from a daemon that runs: methods, services, the members of an argument,
-// workers, and endpoints. If there is no daemon, it offers nothing and stays silent, since the user is in the middle of typing.
+// This file owns what a shell completes from a daemon that runs, methods, services, the members of an argument, workers and
+// endpoints, and from the configuration: topics. If there is no daemon, it offers nothing and stays silent, since the user is in the middle of typing.
 
 import (
 	"context"
@@ -128,6 +128,27 @@ func completeWorker(f *clientFlags) cobra.CompletionFunc {
 				names = append(names, oneLine(w.Name)+"\t"+oneLine(w.State))
 			}
 			return names, err
+		}), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completeTopic completes the topics that the configuration keeps, for a subscription with wildcards and the daemon's own. The
+// daemon knows of others only as long as somebody subscribes to them, and does not say who that is.
+func completeTopic(subscribing bool) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+		set, _, err := settingsFrom(cmd)
+		if err != nil || !subscribing && len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var topics []string
+		for _, t := range set.Topics {
+			topics = append(topics, t.Name)
+		}
+		if subscribing {
+			topics = append(topics, ownTopic+"."+anyRest)
+		}
+		return slices.DeleteFunc(topics, func(t string) bool {
+			return !strings.HasPrefix(t, word) || slices.Contains(args, t) || !subscribing && checkTopic(t) != nil
 		}), cobra.ShellCompDirectiveNoFileComp
 	}
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -32,6 +34,27 @@ func TestCompletionKnowsProviders(t *testing.T) {
 		must(t, err)
 		if got := strings.ReplaceAll(strings.TrimSpace(string(out)), "\n", "|"); got != test.want {
 			t.Errorf("%q is completed by %q; want %q", test.words, got, test.want)
+		}
+	}
+}
+
+// Topics that the configuration keeps are completed, without a daemon.
+func TestCompletionKnowsTopics(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.toml")
+	must(t, os.WriteFile(file, []byte("[[topic]]\nname = \"build.done\"\n[[topic]]\nname = \"build.log.>\"\n[[topic]]\nname = \"web.access\"\n"), 0o600))
+	for words, want := range map[string]string{
+		"sub ":                 "build.done|build.log.>|web.access|ipcd.>|:4",
+		"sub build":            "build.done|build.log.>|:4",
+		"sub build.done build": "build.log.>|:4",
+		"pub ":                 "build.done|web.access|:4",
+		"pub build.done ":      ":4",
+	} {
+		cmd := exec.Command("ipcd", append([]string{"__complete"}, strings.Split(words, " ")...)...)
+		cmd.Env = append(os.Environ(), "IPCD_CONFIG="+file)
+		out, err := cmd.Output()
+		must(t, err)
+		if got := strings.ReplaceAll(strings.TrimSpace(string(out)), "\n", "|"); got != want {
+			t.Errorf("%q is completed by %q; want %q", words, got, want)
 		}
 	}
 }

@@ -45,7 +45,7 @@ With --json an id is {"id": ...}.`,
 			}
 			return nil
 		}),
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: completeTopic(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			set, _, err := settingsFrom(cmd)
 			if err != nil {
@@ -192,7 +192,7 @@ the timeout has passed; 2 bad usage; 3 no daemon reached; as after any program t
   ipcd sub --count 1 --timeout 1m build.done
   ipcd sub --after k3-17 --wait 1m 'build.>'`,
 		Args:              needTopic("ipcd sub 'build.>'", checkTyped),
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: completeTopic(true),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			set, _, err := settingsFrom(cmd)
 			if err != nil {

@@ -17,14 +17,18 @@ import (
 // example returns a line that calls the method and can be pasted into a shell. It returns what the line is: an example,
 // or the form of the call, where what is in capitals stands for something.
 func (f *clientFlags) example(d *Description) (what, line string) {
+	call := []string{d.Method}
+	if d.Part != nil { // which are seen no other way
+		call = []string{"--stream", d.Method}
+	}
 	if d.Argument == nil {
-		return "example", f.line("call", d.Method)
+		return "example", f.line("call", call...)
 	}
 	s := shapeOf(d.Argument)
 	if words := s.exampleWords(); words != nil {
-		return "example", f.line("call", d.Method, joinWords(words))
+		return "example", f.line("call", append(call, joinWords(words))...)
 	}
-	return "form", f.line("call", d.Method, s.form())
+	return "form", f.line("call", append(call, s.form())...)
 }
 
 // exampleWords returns how an argument of the shape may be typed, or nil if there is no example. They mean the same whether the

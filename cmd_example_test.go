@@ -60,6 +60,16 @@ var exampleTests = []struct{ schema, words, argument string }{
 	{`{"type":"array","items":{"type":"integer"},"minItems":2,"uniqueItems":true}`, `--arg '[...]'`, ""},
 }
 
+// Of a method with parts the example shows them.
+func TestExampleOfParts(t *testing.T) {
+	for _, argument := range []schema{nil, {"type": "string"}, {"type": "string", "not": schema{}}} {
+		d := Description{Method: "T.M", Argument: argument, Part: schema{}}
+		if _, line := (&clientFlags{cmd: newCallCmd()}).example(&d); !strings.HasPrefix(line+" ", "ipcd call --stream T.M ") {
+			t.Errorf("the example is %s; want --stream", line)
+		}
+	}
+}
+
 func TestExampleMeansItsArgument(t *testing.T) {
 	l := defaultLimits()
 	for _, test := range exampleTests {
