@@ -43,13 +43,17 @@ func attend(parent context.Context, out io.Writer) (ctx context.Context, end fun
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		defer signal.Stop(signals)
-		for {
+		closed := make(chan bool, 1)
+		for next := look; ; {
 			select {
 			case sig := <-signals:
 				cancel(&interruption{sig})
 				return
-			case <-look:
-				if outputClosed(f) {
+			case <-next: // Windows has it wait for a write that waits for the reader: neither may keep us from a signal
+				next = nil
+				go func() { closed <- outputClosed(f) }()
+			case is := <-closed:
+				if next = look; is {
 					cancel(&fs.PathError{Op: "write", Path: f.Name(), Err: errOutputClosed})
 					return
 				}
