@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -447,6 +448,57 @@ func TestSubscriberThatDoesNotRead(t *testing.T) {
 	}
 	if missed == 0 || got < 10 {
 		t.Errorf("a subscriber that does not read has got %d events and missed %d", got, missed)
+	}
+}
+
+// Ten thousand subscribers have each event once and in order, and cost little.
+func TestManySubscribers(t *testing.T) {
+	conns, each := 40, 250 // within max_calls, and together within max_subscriptions
+	if testing.Short() {
+		conns = 4
+	}
+	s := startServer(t, localEndpoint(t).String())
+	before := heapInUse()
+	subscribed, over := make(chan bool, conns), make(chan error, conns)
+	want := []string{`{"subscribed":["all.*"]`, `{"topic":"all.0"`, `{"topic":"all.1"`, `{"topic":"all.2"`}
+	for range conns {
+		conn := s.connect()
+		go func() {
+			for i := range each {
+				fmt.Fprintf(conn, `{"jsonrpc":"2.0","id":%d,"method":"Ipcd.Subscribe","params":[{"topics":["all.*"]}],"parts":%d}`, i, i)
+			}
+		}()
+		go func() {
+			next := make([]int, each)
+			lines := bufio.NewScanner(conn)
+			for n := 0; n < each*len(want) && lines.Scan(); n++ {
+				_, rest, _ := strings.Cut(lines.Text(), `"params":{"token":`)
+				digits, value, _ := strings.Cut(rest, `,"value":`)
+				token, err := strconv.Atoi(digits)
+				if err != nil || next[token] == len(want) || !strings.HasPrefix(value, want[next[token]]) {
+					over <- fmt.Errorf("there comes %s", lines.Text())
+					return
+				}
+				if next[token]++; n == each-1 {
+					subscribed <- true
+				}
+			}
+			over <- lines.Err()
+		}()
+	}
+	for range conns {
+		receive(t, subscribed)
+	}
+	c := dialOurs(protoJSON)(t, s.endpoints[0])
+	defer c.close()
+	for i := range len(want) - 1 {
+		publishOver(t, c, fmt.Sprint("all.", i), `"x"`)
+	}
+	for range conns {
+		must(t, receive(t, over))
+	}
+	if more := int64(heapInUse()) - int64(before); more > int64(conns*each)<<13 {
+		t.Errorf("%d subscribers take %d bytes; want no more than 8 KiB each", conns*each, more)
 	}
 }
 
