@@ -1,13 +1,17 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // serve runs "ipcd serve" for a server of the test, and returns what ends it and says how.
@@ -107,6 +111,10 @@ func TestServeDirectory(t *testing.T) {
 	must(t, err)
 	must(t, os.Link(path, filepath.Join(dir, "Probe"+filepath.Ext(path))))
 	must(t, os.WriteFile(filepath.Join(dir, "Probe.json"), []byte(`{"doc":"a probe","argument":{"type":"string"}}`), 0o600))
+	path, err = exec.LookPath("Words")
+	must(t, err)
+	must(t, os.Link(path, filepath.Join(dir, filepath.Base(path))))
+	must(t, os.WriteFile(filepath.Join(dir, "Words.json"), []byte(`{"doc":"words","part":{"type":"string","minLength":1}}`), 0o600))
 	must(t, os.WriteFile(filepath.Join(dir, "notes"), []byte("no program"), 0o600))
 	_, log := serve(t, s, "--as", "Dir", "--dir", dir)
 	var described []Description
@@ -125,7 +133,62 @@ func TestServeDirectory(t *testing.T) {
 	if !strings.HasPrefix(names.String(), "Dir.Probe\ta probe\n") {
 		t.Errorf("a shell is offered %s", &names)
 	}
-	if len(described) != 1 || described[0].Method != "Dir.Probe" || described[0].Doc != "a probe" || described[0].Argument["type"] != "string" {
+	if len(described) != 2 || described[0].Method != "Dir.Probe" || described[0].Doc != "a probe" || described[0].Argument["type"] != "string" {
 		t.Errorf("there are %+v; it says %s", described, log)
+	}
+	if words := described[1]; words.Doc != "words" || words.Part["minLength"] != 1.0 || words.Result["type"] != "integer" {
+		t.Errorf("what has parts is described as %+v", words)
+	}
+	var got []string
+	count := 0
+	err = c.askParts(t.Context(), "Dir.Words", "one two", &count, func(value document) error {
+		got = append(got, string(value))
+		return nil
+	})
+	if want := []string{`"one"`, `"two"`}; err != nil || count != 2 || !slices.Equal(got, want) {
+		t.Errorf("what has parts sends %q, and then %d, %v; want %q and their number", got, count, err, want)
+	}
+}
+
+// A program whose lines the caller does not take waits, at a bounded number of them, and goes on when it does.
+func TestLinesWaitForTheirCaller(t *testing.T) {
+	const most = 100 // lines of 4 KiB: in a window, a pipe and the buffers of two readers
+	s := startServerWith(t, func(l *limits) { l.StreamWindow = 64 << 10 }, localEndpoint(t))
+	serve(t, s, "--lines", "--parallel", "2", "Lines.Meter", "--", "probe", "meter")
+	waitFor(t, func() error { return s.offers("Lines.Meter") })
+	w, slow := newWaiting(t), s.connect()
+	send(t, slow, `{"jsonrpc":"2.0","id":1,"method":"Lines.Meter","params":["`+w.Addr().String()+`"],"parts":"t","window":1}`)
+	readLineWith(t, slow, `"$/progress"`)
+	told := receive(t, w.conns)
+	// Meanwhile another one, whose caller takes them, has far more to say.
+	c := dialOurs(protoJSON)(t, s.endpoints[0])
+	defer c.close()
+	go func() {
+		conn := <-w.conns
+		io.Copy(io.Discard, conn)
+		conn.Close()
+	}()
+	enough, taken := errors.New("enough"), 0
+	err := c.askParts(t.Context(), "Lines.Meter", w.Addr().String(), nil, func(document) error {
+		if taken++; taken == 20*most {
+			return enough
+		}
+		return nil
+	})
+	if err != enough {
+		t.Errorf("after %d lines: %v", taken, err)
+	}
+	for n := range 3 {
+		send(t, slow, fmt.Sprintf(`{"jsonrpc":"2.0","method":"$/credit","params":{"token":"t","parts":%d}}`, n+1))
+		readLineWith(t, slow, `"$/progress"`)
+	}
+	send(t, slow, `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":1}}`)
+	if got := readLine(t, slow); !strings.Contains(got, `"id":1,"error":{"code":-32800`) {
+		t.Errorf("it is cancelled with %s", got)
+	}
+	told.SetReadDeadline(time.Now().Add(testPatience))
+	lines, err := io.ReadAll(told)
+	if told.Close(); err != nil || len(lines) < 4 || len(lines) > most {
+		t.Errorf("it has printed %d lines, %v; want some more than the 4 that were taken, but at most %d", len(lines), err, most)
 	}
 }

@@ -14,7 +14,13 @@ import (
 	"time"
 )
 
-func init() { testPrograms["probe"] = probe }
+func init() {
+	testPrograms["probe"] = probe
+	testPrograms["Words"] = func() { // is a method by its own name
+		os.Args = []string{"probe", "words"}
+		probe()
+	}
+}
 
 // probe is a program that is served as a method; its first argument says what it does.
 func probe() {
@@ -55,6 +61,18 @@ func probe() {
 				_, err := fmt.Println(n)
 				return err
 			})
+		}
+		complain(os.Stderr, err)
+	case "meter": // long lines, each of which it has told the address on its standard input of
+		address, err := io.ReadAll(os.Stdin)
+		var conn net.Conn
+		if err == nil {
+			conn, err = net.Dial("tcp", string(address))
+		}
+		for line := strings.Repeat("a", 4<<10); err == nil; {
+			if _, err = conn.Write([]byte{'.'}); err == nil {
+				_, err = fmt.Println(line)
+			}
 		}
 		complain(os.Stderr, err)
 	case "deaf": // to its standard input
