@@ -108,7 +108,7 @@ type sessionState struct {
 	words  time.Time          // until when a session that leaves waits for the first request
 	asked  bool               // a request has come
 	first  any                // the batch of the first request
-	full   bool               // max_calls are in flight, and none has ended for roomWait
+	stuck  time.Duration      // for how long max_calls have been in flight, and none has ended; in steps of roomWait
 	theirs map[*call]struct{} // the peer's calls that have begun and not finished
 	tokens map[string]*call   // of these, by canonicalID, the last one whose parts bear the token
 	owed   int                // how many of them have yet to be answered

@@ -234,7 +234,7 @@ func (s *session) refusalLocked(c *call) *fault {
 	switch token := st.takenToken(c); {
 	case token != "":
 		return &fault{Code: codeInvalid, Text: "the token " + shorten(token, 40) + " belongs to another call of this connection"}
-	case st.full || len(st.ours) > 0:
+	case st.stuck >= c.mostWait() || len(st.ours) > 0:
 		s.log.warn("too many calls in flight", "limit", "max_calls")
 		return busy("max_calls", int64(s.limits.MaxCalls), "too many calls in flight on this connection")
 	}
@@ -286,8 +286,20 @@ func (c *call) tokens(yield func(token string) bool) {
 	}
 }
 
-// roomWait is how long a call waits for another one of its connection to end while max_calls are in flight.
-const roomWait = 50 * time.Millisecond
+// A call waits for roomWait for another one of its connection to end while max_calls are in flight, and a notification for
+// unheardWait, since nobody hears that it was refused.
+const (
+	roomWait    = 50 * time.Millisecond
+	unheardWait = time.Second
+)
+
+// mostWait returns how long c may wait for room.
+func (c *call) mostWait() time.Duration {
+	if c.kind == notification {
+		return unheardWait
+	}
+	return roomWait
+}
 
 // waitForRoom waits for a call to end. A peer that sends faster than quick methods run, or than it reads, is thereby slowed
 // down, not refused.
@@ -299,7 +311,11 @@ func (s *session) waitForRoom() {
 	case <-s.room:
 	case <-late.C:
 		deaf := s.out.isFull() // then the calls wait for their caller, which the limit write bounds
-		s.update(func(st *sessionState) { st.full = !deaf })
+		s.update(func(st *sessionState) {
+			if st.stuck += roomWait; deaf {
+				st.stuck = 0
+			}
+		})
 	}
 }
 
@@ -354,7 +370,7 @@ func (s *session) finish(c *call, settled bool) (others bool) {
 		delete(st.theirs, c)
 		st.dropTokens(c)
 		others = len(st.theirs) > 0
-		st.full = false
+		st.stuck = 0
 		if settled {
 			st.settle(c)
 		}

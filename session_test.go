@@ -205,6 +205,44 @@ func TestSlowReaderIsSlowedDown(t *testing.T) {
 	}
 }
 
+// A notification waits for room longer than a call, which is told when there is none; what is behind them is read all the same.
+func TestNotificationsWaitForRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		e := newEnd(t, ours, func(in *input, l limits) codec { return newJSONCodec(in, l, framingValue) }, 1)
+		e.limits.MaxCalls = 1
+		says := func(text string) { go io.WriteString(theirs, text) }
+		const block = `{"jsonrpc":"2.0","method":"Both.Block","params":["%s"]}`
+		lines := bufio.NewReader(theirs)
+		says(`{"jsonrpc":"2.0","id":1,"method":"Both.Block","params":["a"]}` + fmt.Sprintf(block, "b"))
+		if got := receive(t, e.both.entered); got != "a" {
+			t.Fatalf("%s has begun; want a", got)
+		}
+		<-time.After(unheardWait / 2)
+		e.both.release <- struct{}{}
+		if line, err := lines.ReadString('\n'); err != nil || !strings.Contains(line, `"result":"a"`) {
+			t.Fatalf("a is answered with %s, %v", line, err)
+		}
+		if got := receive(t, e.both.entered); got != "b" {
+			t.Fatalf("%s has begun; want b, which has waited", got)
+		}
+		says(fmt.Sprintf(block, "c") + `{"jsonrpc":"2.0","id":2,"method":"Both.Quick","params":["d"]}`)
+		if line, err := lines.ReadString('\n'); err != nil || !strings.Contains(line, `"id":2,"error":{"code":-32002,`) {
+			t.Errorf("behind a notification that had no room there comes %s, %v; want -32002 for a call", line, err)
+		}
+		e.both.release <- struct{}{}
+		theirs.Close()
+		receive(t, e.over)
+		ours.Close()
+		select {
+		case got := <-e.both.entered:
+			t.Errorf("%s has begun, a second too late", got)
+		default:
+		}
+		<-time.After(2 * foremanRest * foremanTick) // the foreman's last rounds
+	})
+}
+
 // The same for many, with callers that read for each other.
 func TestManyCallersMeet(t *testing.T) {
 	s := startServerWith(t, nil, localEndpoint(t))
