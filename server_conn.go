@@ -186,6 +186,9 @@ func (s *server) refuse(c *connection) {
 	if many {
 		return
 	}
+	told := *c.shared
+	told.events = nil // the refusal has been published
+	c.shared = &told
 	in := c.newInput(c.Conn)
 	defer in.close()
 	name, err := c.detect(in)

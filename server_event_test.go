@@ -300,6 +300,12 @@ func TestDaemonPublishesItsLife(t *testing.T) {
 		t.Errorf("there comes %s; want a connection that is refused", got)
 	}
 	next(`ipcd.limit.max_connections {"limit":"max_connections","max":4,"peer":"OWN"}`)
+	send(t, five, `{"jsonrpc":"2.0","id":1,"method":"Echo.Say"}`)
+	if line := readLine(t, five); !strings.Contains(line, `"max_connections"`) {
+		t.Errorf("a call on that connection is answered with %s", line)
+	}
+	three.Close() // what has been refused is not told again
+	next(`ipcd.connection.closed {"connection":4,"endpoint":"URL","peer":"OWN"}`)
 }
 
 // Each limit for which something is refused is told when it is, whatever the protocol.

@@ -101,7 +101,7 @@ func (c *httpConn) leave() {
 	}
 }
 
-// seize takes the request in progress. Its answer is f, and returns once the connection is closed.
+// seize takes the request in progress. tell answers it with f, and returns once the connection is closed.
 func (c *httpConn) seize(f *fault) (tell func()) {
 	s := c.session.Load()
 	if s == nil {
@@ -488,7 +488,7 @@ func (c *httpConn) wrongMethod(rw http.ResponseWriter, r *http.Request, allowed 
 // refuse answers a request that starts no call.
 func (c *httpConn) refuse(rw http.ResponseWriter, r *http.Request, status int, f *fault) {
 	c.c.shared.meter.rejected.Add(1)
-	tellLimit(c.c.server.events, "", c.c.peer, f)
+	tellLimit(c.c.shared.events, "", c.c.peer, f)
 	c.problem(rw, r, status, f)
 }
 

@@ -13,7 +13,7 @@ import (
 
 // eventsAtOnce is how many events are published without a look at what has arrived. Twice as many are on their way at most, so that
 // none is lost: they have room in the queue of every subscriber, and limits.max_calls is set to more. What is beyond that is dropped
-// without a word, as notifications have no answer.
+// after a second, without a word, as notifications have no answer.
 const eventsAtOnce = 256
 
 // A bus takes events and brings them to all who have subscribed.
