@@ -243,6 +243,25 @@ func TestNotificationsWaitForRoom(t *testing.T) {
 	})
 }
 
+// A long line on a channel has to be complete in time, as any message has.
+func TestLongLineOfAChannelIsComplete(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		raw, theirs := net.Pipe()
+		l := defaultLimits()
+		ours := newChannel(raw, l, newLogger(&logBuffer{}, formatText, levelError))
+		e := newEnd(t, ours, func(in *input, l limits) codec { return newJSONCodec(in, l, framingLine) }, 1)
+		go io.WriteString(theirs, `{"jsonrpc":"2.0","id":7,"method":"Both.Quick","params":["`+strings.Repeat("x", nodeBegin))
+		began := time.Now()
+		line, err := bufio.NewReader(theirs).ReadString('\n')
+		if late := time.Since(began); err != nil || late != l.Message || !strings.Contains(line, `"id":7,"error":{"code":-32001,`) || !strings.Contains(line, `"limit":"message"`) {
+			t.Errorf("after %v there comes %s, %v; want -32001 for the call after %v", late, line, err, l.Message)
+		}
+		receive(t, e.over)
+		theirs.Close()
+		ours.Close()
+	})
+}
+
 // The same for many, with callers that read for each other.
 func TestManyCallersMeet(t *testing.T) {
 	s := startServerWith(t, nil, localEndpoint(t))
