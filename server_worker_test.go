@@ -176,7 +176,7 @@ func clumsy() {
 		case "unasked":
 			say(conn, `{"jsonrpc":"2.0","id":99999,"result":1}`, `{"jsonrpc":"2.0","id":"x","result":1}`, answer)
 		case "flood":
-			for range 10_000 {
+			for range 3_000 {
 				say(conn, `{"jsonrpc":"2.0","method":"Nobody.Cares","params":["x"]}`)
 			}
 			say(conn, answer)
