@@ -100,16 +100,18 @@ func TestConsoleStopsTheDaemon(t *testing.T) {
 // Ctrl-C takes the call back before it ends the client, which then ends as programs do that do not handle it.
 func TestConsoleCancelsACall(t *testing.T) {
 	p := provide(t, localEndpoint(t))
-	cmd := exec.Command("ipcd", "call", "-e", p.endpoints[0].String(), "Far.Block", "a")
-	must(t, cmd.Start())
-	receive(t, p.far.entered)
-	tellConsole(t, cmd.Process, windows.CTRL_C_EVENT)
-	if err := receive(t, p.far.left); err != context.Canceled {
-		t.Errorf("the context of the method ended with %v; want %v", err, context.Canceled)
-	}
-	cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != int(windows.STATUS_CONTROL_C_EXIT) {
-		t.Errorf("the client ended with %#x; want %#x", code, int(windows.STATUS_CONTROL_C_EXIT))
+	for _, flags := range [][]string{{}, {"--stream"}} {
+		cmd := exec.Command("ipcd", append([]string{"call", "-e", p.endpoints[0].String(), "Far.Block", "a"}, flags...)...)
+		must(t, cmd.Start())
+		receive(t, p.far.entered)
+		tellConsole(t, cmd.Process, windows.CTRL_C_EVENT)
+		if err := receive(t, p.far.left); err != context.Canceled {
+			t.Errorf("with %q the context of the method ended with %v; want %v", flags, err, context.Canceled)
+		}
+		cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != int(windows.STATUS_CONTROL_C_EXIT) {
+			t.Errorf("with %q the client ended with %#x; want %#x", flags, code, int(windows.STATUS_CONTROL_C_EXIT))
+		}
 	}
 }
 
