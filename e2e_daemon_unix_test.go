@@ -376,7 +376,9 @@ func TestCtrlCInACallCancelsIt(t *testing.T) {
 	})
 	cmd = exec.Command("ipcd", "call", "-e", e.String(), "Some.Method", "a")
 	must(t, cmd.Start())
-	receive(t, lines)
+	if line, want := receive(t, lines), `{"jsonrpc":"2.0","id":1,"method":"Some.Method","params":["a"]}`+"\n"; line != want { // and no parts without --stream
+		t.Errorf("the server is sent %s; want %s", line, want)
+	}
 	interrupt(cmd)
 	if line := receive(t, lines); !strings.Contains(line, `"method":"$/cancelRequest","params":{"id":1}`) {
 		t.Errorf("the server is sent %s; want a cancellation", line)
