@@ -26,8 +26,10 @@ func newPubCmd() *cobra.Command {
 		Use:   "pub TOPIC [JSON | key=text | key:=JSON ...]",
 		Short: "publish an event",
 		Long: `Publish an event to whoever has subscribed to its topic, and print its id. Nobody waits for a subscriber.
+Publishing takes the user that the daemon runs as, root (on Windows an administrator) or a worker.
 
-A topic is tokens of letters, digits, - and _ with dots between them. What the event says is one of
+A topic is tokens of letters, digits, - and _ with dots between them; those that begin with ipcd are the daemon's own, and
+refused. What the event says is one of
   JSON                      a string needs its quotes: '"done"'
   key=text key:=JSON ...    an object
   @FILE, -                  JSON from a file, or from standard input; with --lines each line of standard input is an
@@ -181,6 +183,11 @@ comes {"subscribed": [...], "id": ...}: from then on nothing is missed in silenc
 In a topic * stands for one token, and > at the end for all that follow. A shell takes both for its own: 'build.>'.
 The daemon's own events are those of 'ipcd.>'.
 
+Who does not read holds up nobody and misses events; one that goes on so for the daemon's limits.stream_idle (5m unless it
+is configured) is ended.
+
+To wait for a service that may be there already, of which no event comes, take 'ipcd call --wait'.
+
 With --after ID it begins behind that event, as far as events of the topic are kept ([[topic]] of the configuration). With
 --wait it connects again when the daemon goes, within that time, and goes on behind the last event; otherwise that is an
 error. --timeout bounds the whole; there is none by default.
@@ -190,6 +197,7 @@ the timeout has passed; 2 bad usage; 3 no daemon reached; as after any program t
 		Example: `  ipcd sub build.done
   ipcd sub 'build.>' 'deploy.*' | while read -r event; do echo "$event"; done
   ipcd sub --count 1 --timeout 1m build.done
+  ipcd sub -n 1 ipcd.service.Greeter.up
   ipcd sub --after k3-17 --wait 1m 'build.>'`,
 		Args:              needTopic("ipcd sub 'build.>'", checkTyped),
 		ValidArgsFunction: completeTopic(true),

@@ -164,11 +164,14 @@ func TestSubEnds(t *testing.T) {
 		t.Run(proto, func(t *testing.T) {
 			at := localEndpoint(t)
 			s := startServer(t, at.String())
+			s.router.events.keep([]topicSettings{{"build.done", 9}})
 			e := at.String() + "?proto=" + proto
-			pub := func(data string) { printed(t, exec.Command("ipcd", "pub", "-e", at.String(), "build.done", data)) }
+			pub := func(data string) (id string) {
+				return strings.TrimSpace(printed(t, exec.Command("ipcd", "pub", "-e", at.String(), "build.done", data)))
+			}
 
 			leaves := subscribe(t, "-e", e, "build.done") // as head -1 does
-			pub("1")
+			first := pub("1")
 			leaves.want(`"data":1\}$`)
 			leaves.out.Close()
 			leaves.cmd.Wait()
@@ -180,6 +183,9 @@ func TestSubEnds(t *testing.T) {
 			pub("2")
 			stays.want(`"data":2\}$`)
 			comes.want(`"data":2\}$`)
+			behind := subscribe(t, "-e", e, "--after", first, "-n", "1", "build.done")
+			behind.want(`"data":2\}$`)
+			behind.ends(exitDone, "")
 			must(t, s.stop(t.Context()))
 			stays.ends(exitFailed, `{"error":{"code":-32003,`)
 			startServer(t, at.String())
@@ -190,4 +196,14 @@ func TestSubEnds(t *testing.T) {
 			comes.ends(exitDone, "")
 		})
 	}
+}
+
+// Whoever subscribes first and looks then misses no service that comes.
+func TestSubWaitsForAService(t *testing.T) {
+	e := localEndpoint(t)
+	startServer(t, e.String())
+	s := subscribe(t, "-e", e.String(), "-n", "1", "ipcd.service.Far.up")
+	register(t, rawDial(t, e), `["Far.Say"]`)
+	s.want(`^\{"topic":"ipcd.service.Far.up",.*"data":\{"service":"Far",`)
+	s.ends(exitDone, "")
 }
