@@ -165,11 +165,14 @@ func complainTo(w io.Writer, cmd *cobra.Command, err error) {
 }
 
 // outputOf returns where a command that does something says what it has done. With --json each line is {"text": LINE}.
-func outputOf(cmd *cobra.Command) io.Writer {
+func outputOf(cmd *cobra.Command) io.Writer { return linesOf(cmd, cmd.OutOrStdout()) }
+
+// linesOf is w for lines of cmd, in the form that it was asked for.
+func linesOf(cmd *cobra.Command, w io.Writer) io.Writer {
 	if wantsJSON(cmd) {
-		return jsonLines{cmd.OutOrStdout()}
+		return jsonLines{w}
 	}
-	return cmd.OutOrStdout()
+	return w
 }
 
 // jsonLines writes each line as an object of JSON. What is written to it ends with a line feed.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -70,7 +71,8 @@ print of each mistake the line, the key, what is wrong and what was expected. Th
 environment is ignored. Of the system it looks at what the file names: that allow_group is a
 group, that run_as of a worker is a user, that its program can be run and its directory is
 there, and that nobody else could change those. No program is started, and whether a port or
-a socket is free is not looked at.
+a socket is free is not looked at. Workers without run_as, which are as trusted as the daemon,
+are named on standard error.
 
 Without FILE it checks everything that "ipcd run" with the same flags would read: its
 file, the environment and the flags.`,
@@ -85,8 +87,7 @@ file, the environment and the flags.`,
 				if err := gather(err, checkWorkers(set)); err != nil {
 					return err
 				}
-				_, err = fmt.Fprintln(outputOf(cmd), "the settings: ok")
-				return err
+				return passed(cmd, "the settings", set)
 			}
 			none := func(string) (string, bool) { return "", false }
 			set, from, err := loadSettings(args[0], true, none, nil)
@@ -94,13 +95,27 @@ file, the environment and the flags.`,
 			if err := gather(err, set.resolve(from), unservable, checkWorkers(set)); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(outputOf(cmd), "%s: ok\n", oneLine(args[0]))
-			return err
+			return passed(cmd, args[0], set)
 		},
 	}
 	addSettingFlags(cmd, "listen", "allow_group", "idle")
 	addInstanceFlags(cmd)
 	return cmd
+}
+
+// passed says that nothing is wrong with the settings, and which workers are trusted as the daemon is.
+func passed(cmd *cobra.Command, what string, set settings) error {
+	var trusted []string
+	for i := range set.Workers {
+		if w := &set.Workers[i]; w.RunAs == "" {
+			trusted = append(trusted, w.Name)
+		}
+	}
+	if len(trusted) > 0 {
+		fmt.Fprintf(linesOf(cmd, cmd.ErrOrStderr()), "ipcd: note: a worker without run_as can do whatever the daemon can, and is as trusted: %s\n", strings.Join(trusted, ", "))
+	}
+	_, err := fmt.Fprintf(outputOf(cmd), "%s: ok\n", oneLine(what))
+	return err
 }
 
 // configArgs refuses a wrong number of arguments as bad usage.
