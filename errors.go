@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -368,8 +369,9 @@ func isControl(r rune) bool {
 // nearest returns the name that was probably meant: the one with the fewest edits, at most two; or "".
 func nearest(name string, names []string) string {
 	best, most := "", 3
+	name = strings.ToLower(name)
 	for _, n := range names {
-		if d := edits(strings.ToLower(name), strings.ToLower(n), most); d < most {
+		if d := edits(name, strings.ToLower(n), most); d < most {
 			best, most = n, d
 		}
 	}
@@ -399,6 +401,9 @@ func edits(a, b string, most int) int {
 			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
 				row[j+1] = min(row[j+1], before[j-1]+1)
 			}
+		}
+		if slices.Min(row) >= most && slices.Min(last) >= most { // what follows is no less
+			return most
 		}
 	}
 	return min(row[len(b)], most)
