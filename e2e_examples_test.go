@@ -269,8 +269,10 @@ func TestChecksumsOfATree(t *testing.T) {
 	if _, err := out.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	out.Close()
-	must(t, cmd.Wait())
+	if cmd.Process.Signal(os.Interrupt) != nil { // as on Windows, which sends none
+		out.Close()
+	}
+	cmd.Wait() // though nobody reads
 	waitFor(t, func() error {
 		for _, p := range s.force.status()[0].Processes {
 			if p.Calls > 0 {
