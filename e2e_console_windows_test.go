@@ -261,7 +261,8 @@ func TestConsoleTextIsUTF8(t *testing.T) {
 }
 
 // consoleText is a program with a console of its own and a code page that has few letters. It
-// prints what "ipcd call" writes to a pipe, and what is to be seen when it writes to the console.
+// prints what "ipcd call" writes to a pipe, and what is to be seen when it writes to the console; then the line of progress there,
+// and whether the console obeys what erases that.
 func consoleText() {
 	err := func() error {
 		if err := errors.Join(windows.SetConsoleOutputCP(437), windows.SetConsoleCP(437)); err != nil {
@@ -282,12 +283,19 @@ func consoleText() {
 		if err := cmd.Run(); err != nil {
 			return err
 		}
-		cells, n := make([]uint16, 40), uint32(0)
-		if ok, _, err := readScreen.Call(screen.Fd(), uintptr(unsafe.Pointer(&cells[0])), uintptr(len(cells)), 0, uintptr(unsafe.Pointer(&n))); ok == 0 {
-			return err
+		live := newLiveLine(screen)
+		live.show(" 40% ümlaut")
+		for row := range uintptr(2) {
+			cells, n := make([]uint16, 40), uint32(0)
+			if ok, _, err := readScreen.Call(screen.Fd(), uintptr(unsafe.Pointer(&cells[0])), uintptr(len(cells)), row<<16, uintptr(unsafe.Pointer(&n))); ok == 0 {
+				return err
+			}
+			fmt.Println(strings.TrimSpace(windows.UTF16ToString(cells[:n])))
 		}
-		fmt.Println(strings.TrimSpace(windows.UTF16ToString(cells[:n])))
-		return nil
+		var mode uint32
+		err = windows.GetConsoleMode(windows.Handle(screen.Fd()), &mode)
+		fmt.Println(mode&windows.ENABLE_VIRTUAL_TERMINAL_PROCESSING != 0)
+		return err
 	}()
 	complain(os.Stderr, err)
 	os.Exit(exitCode(err))
@@ -296,13 +304,16 @@ func consoleText() {
 func TestConsoleShowsWhatItsCodePageLacks(t *testing.T) {
 	cmd := exec.Command("console-text")
 	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.CREATE_NO_WINDOW}
-	got := strings.SplitN(printed(t, cmd), "\n", 2)
+	got := strings.Split(printed(t, cmd), "\n")
 	if got[0] != someText {
 		t.Errorf("to a pipe went %q; want %q", got[0], someText)
 	}
 	// A screen has cells, of which a wide character takes two.
 	if shown := strings.TrimSpace(got[1]); !strings.HasPrefix(shown, "ümlaut Ж ") {
 		t.Errorf("on the console is %q; want %q", shown, someText)
+	}
+	if line, obeys := got[2], got[3]; !strings.HasPrefix(line, "40% ümlaut") || obeys != "true" { // Wine shows what it should obey
+		t.Errorf("the line of progress is %q, and that escape sequences are obeyed is %s; want 40%% and true", line, obeys)
 	}
 }
 
