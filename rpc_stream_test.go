@@ -245,6 +245,35 @@ func TestStreamsAtFault(t *testing.T) {
 	}
 }
 
+// A caller that acknowledges nothing is told so behind what it had room for, whoever sends the parts, and its connection goes on.
+func TestWhoAcknowledgesNothingIsGivenUp(t *testing.T) {
+	const given = `"error":{"code":-32002,"message":"no part of the answer was acknowledged for too long (limit stream_idle = 20)"`
+	const subscription = `{"jsonrpc":"2.0","id":"s","method":"Ipcd.Subscribe","params":{"topics":["a"]},"parts":"t","window":1}`
+	s := startServerWith(t, func(l *limits) { l.StreamIdle = 20 * time.Millisecond }, localEndpoint(t))
+	f := streamingAt(t, s, `,"window":1`)
+	f.parts("0", "1")
+	f.hears(f.caller, `"value":0`, `"id":"a",`+given)
+	f.hears(f.provider, `$/cancelRequest","params":{"id":1}`)
+	f.isServed()
+	send(t, f.caller, subscription)
+	f.hears(f.caller, `"value":{"subscribed"`)
+	send(t, f.caller, fmt.Sprintf(credit1, 1))
+	f.isServed()
+	publishTo(t, s.router.events, "a", "a")
+	f.hears(f.caller, `"topic":"a"`, `"id":"s",`+given)
+	f.isServed()
+	s = startServer(t, localEndpoint(t).String()) // has the usual limit
+	f.caller = newLineEnd(s.connect())
+	send(t, f.caller, subscription)
+	f.hears(f.caller, `"value":{"subscribed"`)
+	publishTo(t, s.router.events, "a", "a")
+	for i := range 2 {
+		f.isServed()
+		send(t, f.caller, fmt.Sprintf(credit1, i+1))
+		f.hears(f.caller, `"topic":"a"`)
+	}
+}
+
 // A daemon that stops in the middle of a stream ends it, whatever either end does, and the next one begins afresh.
 func TestStopInTheMiddleOfAStream(t *testing.T) {
 	at := localEndpoint(t)

@@ -127,9 +127,12 @@ func (s *server) subscribe(ctx context.Context, arg document) error {
 	}
 	defer events.close()
 	first, err := json.Marshal(Subscribed{what.Topics, events.place})
-	for value, last := document(first), events.start; err == nil && value != nil; value, last = events.next(ctx) {
+	for value, last := document(first), events.start; err == nil && value != nil; {
 		if err = c.deliver(value, false); errors.Is(err, &fault{Code: codeTooLarge}) { // by a limit of before a reload
 			err = c.deliver(events.hub.missed("1", last), false)
+		}
+		if err == nil { // otherwise the caller would hear of it with the next event alone
+			value, last = events.next(ctx)
 		}
 	}
 	return cmp.Or(err, ctx.Err())
