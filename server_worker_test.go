@@ -44,7 +44,7 @@ func hand() {
 	over := make(chan error, 1)
 	go func() { over <- h.session.serve() }()
 	if len(os.Args) > 1 {
-		argument := map[string]any{"extensions": []string{"timeout"}}
+		argument := map[string]any{"extensions": []string{"timeout", "parts"}}
 		if err := json.Unmarshal([]byte(os.Args[1]), &argument); err != nil {
 			panic(err)
 		}
@@ -72,11 +72,12 @@ func (h *Hand) Die(ctx context.Context, code int) (bool, error) {
 	return false, nil
 }
 
-// Once dies if the file is not there yet, which it makes.
-func (h *Hand) Once(ctx context.Context, file string) (int, error) {
+// Once dies if the file is not there yet, which it makes: in the middle of its answer, to callers that want parts.
+func (h *Hand) Once(ctx context.Context, file string, part func(string) error) (int, error) {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL, 0o600)
 	if err == nil {
 		f.Close()
+		part("first")
 		os.Exit(1)
 	}
 	return os.Getpid(), nil
@@ -439,6 +440,9 @@ func TestWorkerThatDiesIsStartedAgain(t *testing.T) {
 	if got := workerStatus(t, s, "hand"); got.Restarts != 2 {
 		t.Errorf("%d restarts are counted; want 2", got.Restarts)
 	}
+	conn := s.connect() // whoever has some of its parts does not get them twice
+	send(t, conn, fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":"Hand.Once","params":[%q],"parts":1}`, filepath.Join(dir, "parted")))
+	wantLines(t, conn, partLine("1", `"first"`), `"id":1,"error":{"code":-32006,"message":"the provider of Hand.Once has gone; it is not known whether it carried out the call"}`)
 }
 
 func TestInstancesShareCalls(t *testing.T) {
