@@ -146,6 +146,8 @@ func clumsy() {
 		say(conn, strings.Replace(offer, `"method"`, `"id":1,"method"`, 1))
 		bufio.NewReader(conn).ReadString('\n')
 		os.Exit(7)
+	case "pour":
+		say(conn, strings.Replace(offer, `"methods"`, `"extensions":["parts"],"methods"`, 1))
 	case "mute":
 	default:
 		say(conn, offer)
@@ -156,8 +158,8 @@ func clumsy() {
 	in := json.NewDecoder(conn)
 	for {
 		var m struct {
-			ID     json.Number
-			Method string
+			ID, Parts json.Number
+			Method    string
 		}
 		if in.Decode(&m) != nil {
 			return
@@ -179,6 +181,11 @@ func clumsy() {
 		case "flood":
 			for range 3_000 {
 				say(conn, `{"jsonrpc":"2.0","method":"Nobody.Cares","params":["x"]}`)
+			}
+			say(conn, answer)
+		case "pour": // and waits for no credit
+			for range 10_000 {
+				say(conn, `{"jsonrpc":"2.0","method":"$/progress","params":{"token":`+m.Parts.String()+`,"value":"`+strings.Repeat("x", 1000)+`"}}`)
 			}
 			say(conn, answer)
 		case "both":
@@ -733,14 +740,16 @@ func checkLogged(t *testing.T, s *testServer, texts ...string) {
 // What is wrong with a worker is its callers' error, and nobody else's.
 func TestClumsyWorkers(t *testing.T) {
 	for _, row := range []struct {
-		does string
-		want string // the answer, or the code of the error
-		well bool   // the process goes on
-		log  string // has a warning that begins with this
+		does    string
+		want    string // the answer, or the code of the error
+		well    bool   // the process goes on
+		log     string // has a warning that begins with this
+		members string // of the request
 	}{
-		{"garbage", `"well"`, true, "what came is no message"}, {"twice", `"well"`, true, ""}, {"unasked", `"well"`, true, ""}, {"flood", `"well"`, true, ""},
-		{"both", "", true, ""}, {"neither", "-32603", true, "an answer could not be passed on"},
-		{"close", "-32006", false, "a worker has ended"}, {"exit", "-32006", false, "a worker has ended"}, {"never", "-32004", true, ""},
+		{"garbage", `"well"`, true, "what came is no message", ""}, {"twice", `"well"`, true, "", ""}, {"unasked", `"well"`, true, "", ""}, {"flood", `"well"`, true, "", ""},
+		{"both", "", true, "", ""}, {"neither", "-32603", true, "an answer could not be passed on", ""},
+		{"close", "-32006", false, "a worker has ended", ""}, {"exit", "-32006", false, "a worker has ended", ""}, {"never", "-32004", true, "", `,"timeout":20`},
+		{"pour", `-32002,"message":"the provider of Clumsy.Do sends parts faster than they are read; it has to wait for $/credit (limit stream_window`, true, "", `,"parts":1,"window":1`},
 	} {
 		t.Run(row.does, func(t *testing.T) {
 			t.Parallel()
@@ -751,12 +760,8 @@ func TestClumsyWorkers(t *testing.T) {
 			defer c.close()
 			conn := rawDial(t, s.endpoints[0])
 			defer conn.Close()
-			timeout := ""
-			if row.does == "never" {
-				timeout = `,"timeout":20`
-			}
-			send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Clumsy.Do"`+timeout+`}`)
-			if answer := readLine(t, conn); !strings.Contains(answer, row.want) {
+			send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Clumsy.Do"`+row.members+`}`)
+			if answer := readLineWith(t, conn, `"id":1`); !strings.Contains(answer, row.want) {
 				t.Errorf("it is answered with %s; want %s", answer, row.want)
 			}
 			if after := answered[string](t, s, "Clumsy.Well", nil); before != "well" || after != "well" {
