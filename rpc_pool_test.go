@@ -512,24 +512,37 @@ func TestAcceptDecidesOnAStream(t *testing.T) {
 	}
 }
 
-// A caller that does not read stops nobody else: neither the provider's other callers nor the daemon.
+// A caller that does not read stops nobody else: neither other callers of the provider, or of the one process of a worker, nor the daemon.
 func TestCallerThatReadsNoPartsHoldsUpNobody(t *testing.T) {
-	p := provide(t, localEndpoint(t))
-	conn := rawDial(t, p.endpoints[0])
-	defer conn.Close()
-	narrow(conn)
-	send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Far.Flood","parts":1}`)
-	c := dialOurs(protoJSON)(t, p.endpoints[0])
-	defer c.close()
-	for range 1000 {
-		var text string
-		must(t, ask(c, "Far.Echo", "still here", &text))
+	calls := 1000
+	if testing.Short() {
+		calls = 100
 	}
-	if got := p.far.flooded.Load(); got > 4<<20 { // the window, twice what an output holds, and what the sockets do
-		t.Errorf("the provider has sent %d bytes to a caller that does not read; want it to wait", got)
+	p, w := provide(t, localEndpoint(t)), newWaiting(t)
+	p.force.employ(workersOf(t, workplace(t, p.testServer), "[[worker]]\nname = \"worker\"\ncommand = [\"work\", \"Worker\"]\nservices = [\"Worker\"]\n"))
+	for _, row := range []struct {
+		flood, quick string
+		left         func()
+	}{
+		{`"method":"Far.Flood"`, "Far.Echo", func() { receive(t, p.far.left) }},
+		{`"method":"Worker.Pour","params":["` + w.Addr().String() + `"]`, "Worker.Echo", func() { w.ended(receive(t, w.conns)) }},
+	} {
+		conn := p.connect()
+		narrow(conn)
+		send(t, conn, `{"jsonrpc":"2.0","id":1,`+row.flood+`,"parts":1}`)
+		readLine(t, conn) // it has begun
+		c := dialOurs(protoJSON)(t, p.endpoints[0])
+		for range calls {
+			var text string
+			must(t, ask(c, row.quick, "still here", &text))
+		}
+		if got := p.far.flooded.Load(); got > 4<<20 { // the window, twice what an output holds, and what the sockets do
+			t.Errorf("the provider has sent %d bytes to a caller that does not read; want it to wait", got)
+		}
+		c.close()
+		conn.Close()
+		row.left()
 	}
-	conn.Close()
-	receive(t, p.far.left)
 }
 
 // The reader of a provider's connection does not wait for one caller to read that its time is over.
