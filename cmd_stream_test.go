@@ -43,17 +43,22 @@ func TestStreamPrintsPartsAndThenTheResult(t *testing.T) {
 	}
 }
 
-// Whoever reads the parts may have had enough, whether more come or not.
+// Whoever reads the parts may have had enough, whether more come or not, and the command may be killed.
 func TestStreamEndsWithItsReader(t *testing.T) {
 	p := provide(t, localEndpoint(t))
 	for _, test := range []struct {
-		args  string
-		lines int
+		args   string
+		lines  int
+		killed bool
 	}{
-		{"?proto=jsonrpc Far.Flood", 1},
-		{"?proto=jsonrpc Far.Block a", 0},
-		{"?proto=http Far.Flood", 1},
-		{"?proto=http Far.Block a", 0},
+		{"?proto=jsonrpc Far.Flood", 1, false},
+		{"?proto=jsonrpc Far.Block a", 0, false},
+		{"?proto=http Far.Flood", 1, false},
+		{"?proto=http Far.Block a", 0, false},
+		{"?proto=jsonrpc Far.Flood", 1, true},
+		{"?proto=jsonrpc Far.Block a", 0, true},
+		{"?proto=http Far.Flood", 1, true},
+		{"?proto=http Far.Block a", 0, true},
 	} {
 		cmd := exec.Command("ipcd", append([]string{"call", "--stream", "-e"}, strings.Fields(p.endpoints[0].String()+test.args)...)...)
 		var stderr bytes.Buffer
@@ -70,11 +75,15 @@ func TestStreamEndsWithItsReader(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		out.Close()
+		if test.killed {
+			must(t, cmd.Process.Kill())
+		} else {
+			out.Close()
+		}
 		if err := receive(t, p.far.left); err == nil {
 			t.Errorf("%s was not told to stop", test.args)
 		}
-		if err := cmd.Wait(); err != nil || stderr.Len() > 0 {
+		if err := cmd.Wait(); (err != nil) != test.killed || stderr.Len() > 0 {
 			t.Errorf("%s ends with %v, %q; want a silent end", test.args, err, &stderr)
 		}
 	}
