@@ -34,34 +34,33 @@ var flooders = []struct {
 	}},
 }
 
-// flooded starts a server of Far, and a caller of Far.Flood that does not read.
-func flooded(t *testing.T, l func(l *limits), ask string) (*testServer, *Far, net.Conn) {
+// flooded starts a server of Far, and a caller of Far.Flood that does not read. What becomes of it is told to told.
+func flooded(t *testing.T, l func(l *limits), ask string) (s *testServer, far *Far, conn net.Conn, told *subscription) {
 	t.Helper()
-	s := startServerWith(t, l, localEndpoint(t))
-	far := &Far{entered: make(chan string, 1), left: make(chan error, 1), release: make(chan struct{})}
+	s = startServerWith(t, l, localEndpoint(t))
+	told = subscribeTo(t, s.router.events, "", "ipcd.limit.>")
+	far = &Far{entered: make(chan string, 1), left: make(chan error, 1), release: make(chan struct{})}
 	must(t, addReceiver(s.router, far, nil))
-	conn := noDeadline(s.connect())
+	conn = noDeadline(s.connect())
 	t.Cleanup(func() { conn.Close() })
 	narrow(conn)
 	send(t, conn, ask)
-	return s, far, conn
+	return s, far, conn, told
 }
 
 // A caller that does not read the parts of an answer stops who produces them. It has stream_idle for that, and write
 // as soon as anything else waits for it.
 func TestWhoReadsNoPartsIsPatientlyWaitedFor(t *testing.T) {
-	wantLog := func(t *testing.T, s *testServer, text string) {
+	wantLimit := func(t *testing.T, s *testServer, told *subscription, limit string) {
 		t.Helper()
-		waitFor(t, func() error {
-			if !strings.Contains(s.log.String(), text) {
-				return errors.New("the log does not say: " + text)
-			}
-			return nil
-		})
+		checkLogged(t, s, "limit "+limit)
+		if got, _ := told.next(t.Context()); !strings.Contains(string(got), `"data":{"limit":"`+limit+`","max":50,"peer":`) {
+			t.Errorf("of the limit %s is told %s", limit, got)
+		}
 	}
 	for _, f := range flooders {
 		t.Run(f.name+", waited for", func(t *testing.T) {
-			s, far, conn := flooded(t, func(l *limits) { l.Write, l.StreamIdle = 50*time.Millisecond, time.Hour }, f.ask(time.Hour))
+			s, far, conn, told := flooded(t, func(l *limits) { l.Write, l.StreamIdle = 50*time.Millisecond, time.Hour }, f.ask(time.Hour))
 			slow := noDeadline(s.connect())
 			defer slow.Close()
 			narrow(slow)
@@ -74,7 +73,7 @@ func TestWhoReadsNoPartsIsPatientlyWaitedFor(t *testing.T) {
 			for range 8 {
 				send(t, slow, `{"jsonrpc":"2.0","id":1,"method":"Trial.Big","params":[4000000]}`)
 			}
-			wantLog(t, s, "limit write") // it has had no more time than the other
+			wantLimit(t, s, told, "write") // it has had no more time than the other
 			sent := far.flooded.Load()
 			if sent > 2<<20 { // an output holds 256 KiB twice, and the socket some more
 				t.Errorf("%d bytes of parts have been sent to a caller that does not read; want the method to wait", sent)
@@ -84,15 +83,15 @@ func TestWhoReadsNoPartsIsPatientlyWaitedFor(t *testing.T) {
 			}
 		})
 		t.Run(f.name+", cut", func(t *testing.T) {
-			s, far, _ := flooded(t, func(l *limits) { l.Write, l.StreamIdle = time.Hour, 50*time.Millisecond }, f.ask(time.Hour))
+			s, far, _, told := flooded(t, func(l *limits) { l.Write, l.StreamIdle = time.Hour, 50*time.Millisecond }, f.ask(time.Hour))
 			receive(t, far.left)
-			wantLog(t, s, "limit stream_idle")
+			wantLimit(t, s, told, "stream_idle")
 			s.idle()
 		})
 		t.Run(f.name+", an answer waits", func(t *testing.T) {
-			s, far, _ := flooded(t, func(l *limits) { l.Write, l.StreamIdle = 50*time.Millisecond, time.Hour }, f.ask(time.Second)) // by then it is full
+			s, far, _, told := flooded(t, func(l *limits) { l.Write, l.StreamIdle = 50*time.Millisecond, time.Hour }, f.ask(time.Second)) // by then it is full
 			receive(t, far.left)
-			wantLog(t, s, "limit write")
+			wantLimit(t, s, told, "write")
 			s.idle()
 		})
 	}
