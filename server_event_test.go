@@ -64,16 +64,18 @@ func publishOver(t *testing.T, c caller, topic, data string) {
 // Whoever may call subscribes, however it is connected, and has all events in their order and as they were published.
 func TestSubscribersGetEvents(t *testing.T) {
 	s := startServer(t, localEndpoint(t).String(), "tcp://127.0.0.1:0?auth=none")
-	c := dialOurs(protoJSON)(t, s.endpoints[0])
+	front := startFront(t, s.endpoints[0])
+	c, child := dialOurs(protoJSON)(t, s.endpoints[0]), dialOurs(protoJSON)(t, front)
 	defer c.close()
+	defer child.close()
 	one, all := subscribeOver(t, s.endpoints[0], `{"topics":["a.b"]}`), subscribeOver(t, s.endpoints[1], `{"topics":["a.>","a.b"]}`)
-	forked := subscribeOver(t, startFront(t, s.endpoints[0]), `{"topics":["*.b"]}`)
+	forked := subscribeOver(t, front, `{"topics":["*.b"]}`)
 	defer one.Close()
 	defer all.Close()
 	defer forked.Close()
 	for i := range 100 {
 		publishOver(t, c, "a.b", fmt.Sprintf(`{"z":%d.0,"a":"\u00e4"}`, i))
-		publishOver(t, c, "a.c", `null`)
+		publishOver(t, child, "a.c", `null`)
 	}
 	for i := range 100 {
 		want := fmt.Sprintf(`a.b {"z":%d.0,"a":"\u00e4"}`, i)
