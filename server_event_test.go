@@ -228,6 +228,21 @@ func TestLargeEvents(t *testing.T) {
 	}
 }
 
+// A subscription does not end by itself: neither its own deadline nor max_call holds for it, however it is connected.
+func TestMaxCallEndsNoSubscription(t *testing.T) {
+	s := startServerWith(t, func(l *limits) { l.MaxCall = 30 * time.Millisecond }, localEndpoint(t))
+	conn, http, c := subscribeOver(t, s.endpoints[0], `{"topics":["a"]}`), s.connect(), s.connect()
+	send(t, http, "GET /events?topic=a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	readLineWith(t, http, `"subscribed":["a"]`)
+	send(t, c, `{"jsonrpc":"2.0","id":1,"method":"Trial.Block","params":["a"]}`)
+	readLineWith(t, c, `"id":1,"error":{"code":-32004`) // which began after the two
+	publishTo(t, s.router.events, "a")
+	if got := readEvent(t, conn); got != "a 1" {
+		t.Errorf("there comes %s; want the event", got)
+	}
+	readLineWith(t, http, `"topic":"a"`)
+}
+
 // At a stop a subscription ends at once, and so does one that begins then.
 func TestStopEndsSubscriptions(t *testing.T) {
 	s := startServer(t, localEndpoint(t).String())
