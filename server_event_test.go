@@ -432,9 +432,10 @@ func TestClosedConnectionsAreGone(t *testing.T) {
 	}
 }
 
-// A subscriber that does not read misses events, hears of it in their place, and holds up neither the publisher nor others.
+// A subscriber that does not read misses events, hears of it in their place, and holds up neither the publisher nor others. The
+// limit write is not for it.
 func TestSubscriberThatDoesNotRead(t *testing.T) {
-	s := startServer(t, localEndpoint(t).String())
+	s := startServerWith(t, func(l *limits) { l.Write, l.StreamIdle = 50*time.Millisecond, time.Hour }, localEndpoint(t))
 	slow, quick := subscribeOver(t, s.endpoints[0], `{"topics":["a"]}`), subscribeOver(t, s.endpoints[0], `{"topics":["a","end"]}`)
 	defer slow.Close()
 	defer quick.Close()
@@ -450,6 +451,10 @@ func TestSubscriberThatDoesNotRead(t *testing.T) {
 			t.Fatalf("a subscriber that reads gets %.200s; want the event %d", line, i)
 		}
 	}
+	other := s.connect()
+	narrow(other)
+	send(t, other, strings.Repeat(`{"jsonrpc":"2.0","id":1,"method":"Trial.Big","params":[4000000]}`, 8))
+	checkLogged(t, s, "limit write") // it has had no more time than the subscriber
 	got, missed := 0, 0
 	for r := bufio.NewReader(slow); got+missed < n; {
 		line, err := r.ReadString('\n')
