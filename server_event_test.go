@@ -530,6 +530,38 @@ func TestManySubscribers(t *testing.T) {
 	}
 }
 
+// A thousand topics and a hundred subscribers: each has on the wire what TestManyTopics says.
+func TestManyTopicsOnTheWire(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	topicsOf := func(i int) [2]string { return [2]string{fmt.Sprintf("t%d.>", i), fmt.Sprintf("*.n%d", i)} }
+	var conns []net.Conn
+	for i := range 100 {
+		of := topicsOf(i)
+		conns = append(conns, subscribeOver(t, s.endpoints[0], fmt.Sprintf(`{"topics":[%q,%q,"end"]}`, of[0], of[1])))
+	}
+	var topics []string
+	for i := range 1000 {
+		topics = append(topics, fmt.Sprintf("t%d.n%d", i%100, i/10))
+	}
+	topics = append(topics, "end")
+	c := dialOurs(protoJSON)(t, s.endpoints[0])
+	defer c.close()
+	for _, topic := range topics {
+		publishOver(t, c, topic, "1")
+	}
+	for i, conn := range conns {
+		of := topicsOf(i)
+		for _, topic := range topics {
+			if !covers(of[0], topic) && !covers(of[1], topic) && topic != "end" {
+				continue
+			}
+			if got := readEvent(t, conn); got != topic+" 1" {
+				t.Fatalf("the subscriber %d gets %s; want %s", i, got, topic)
+			}
+		}
+	}
+}
+
 // A subscriber that does not read holds up no stop, however it is connected.
 func TestStopWithSubscriberThatDoesNotRead(t *testing.T) {
 	for name, request := range map[string]string{
