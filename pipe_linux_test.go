@@ -288,6 +288,15 @@ func TestGroupMayCall(t *testing.T) {
 	if got != sayAnswer {
 		t.Errorf("a member is answered with %q; want %q", got, sayAnswer)
 	}
+	for method, arg := range map[string]string{"Stop": "", "WorkerStart": `"a"`, "WorkerStop": `"a"`, "WorkerRestart": `"a"`, "WorkerReload": `"a"`, "WorkerLog": `{"name":"a"}`} {
+		must(t, asMember(t, theirGroup, func() (err error) {
+			got, err = exchangeAt(path, `{"jsonrpc":"2.0","id":1,"method":"Ipcd.`+method+`","params":[`+arg+`]}`)
+			return err
+		}))
+		if !strings.Contains(got, `"code":-32005,"message":"access denied: only the user that the daemon runs as`) {
+			t.Errorf("a member who calls %s is answered with %q", method, got)
+		}
+	}
 	err = asNobody(t, func() error { _, err := say(); return err })
 	if !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("a stranger connects: %v", err)

@@ -919,6 +919,9 @@ func TestStopIsForTheOwner(t *testing.T) {
 	for _, k := range clientKinds {
 		c := k.dial(t, s.endpoints[0])
 		checkCode(t, k.name+": Stop over TCP", ask(c, "Ipcd.Stop", nil, new(bool)), codeDenied, "may stop it")
+		for method, arg := range map[string]any{"WorkerStart": "a", "WorkerStop": "a", "WorkerRestart": "a", "WorkerReload": "a", "WorkerLog": WorkerLogQuery{Name: "a"}} {
+			checkCode(t, k.name+": "+method+" over TCP", ask(c, "Ipcd."+method, arg, nil), codeDenied, "may control its workers")
+		}
 		c.close()
 	}
 	c := dialOurs(protoJSON)(t, s.endpoints[1])
