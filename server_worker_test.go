@@ -197,6 +197,16 @@ func clumsy() {
 			select {}
 		case "exit":
 			os.Exit(0)
+		case "leave": // behind an heir outside of its group, which keeps the channel until the daemon closes that
+			heir := exec.Command("probe", "cat")
+			detach(heir)
+			if c, ok := conn.(interface{ File() (*os.File, error) }); ok {
+				heir.Stdin, _ = c.File()
+			}
+			complain(os.Stderr, heir.Start())
+			os.Exit(0)
+		case "stuck": // reads nothing any more
+			<-time.After(testPatience)
 		case "held": // until it is let go of at HELD_AT
 			if hand, err := net.Dial("tcp", os.Getenv("HELD_AT")); err == nil {
 				io.Copy(io.Discard, hand)
@@ -325,7 +335,7 @@ func waitPrinted(t *testing.T, s *testServer, name, text string) {
 func TestWorkerAnswers(t *testing.T) {
 	t.Setenv("SECRET", "of the daemon")
 	t.Setenv("SHARED", "with workers")
-	s, dir := hire(t, oneHand+"environment = [\"SHARED\", \"EXTRA=a=b\"]\nmax_calls = 4\n")
+	s, dir := hire(t, oneHand+"environment = [\"SHARED\", \"EXTRA=a=b\"]\nmax_calls = 4\nmax_message = \"4KiB\"\n")
 	const exact = `{"b":1e400,"a":0.10,"c":18446744073709551615,"d":"\u0041"}`
 	if got := answered[document](t, s, "Hand.Echo", document(exact)); string(got) != exact {
 		t.Errorf("%s comes back as %s", exact, got)
@@ -341,6 +351,8 @@ func TestWorkerAnswers(t *testing.T) {
 			t.Errorf("%q is in the environment of the worker: %v; want %v", entry, !want, want)
 		}
 	}
+	_, err = asked[document](t, s, "Hand.Echo", document(`"`+strings.Repeat("a", 5<<10)+`"`))
+	checkCode(t, "too long an answer", err, codeApplication, "max_message = 4096")
 	who := answered[peer](t, s, "Hand.Ask", map[string]any{"method": "Ipcd.Whoami"})
 	if who.Name != "worker:hand" || who.Transport != "fork" || !who.Known {
 		t.Errorf("the daemon knows the worker as %+v", who)
@@ -354,7 +366,7 @@ func TestWorkerAnswers(t *testing.T) {
 		}
 		return nil
 	})
-	if got := workerStatus(t, s, "hand"); got.State != "running" || got.Calls < 5 || got.Errors != 0 || len(got.Processes) != 1 || got.Processes[0].State != "ready" {
+	if got := workerStatus(t, s, "hand"); got.State != "running" || got.Calls < 5 || got.Errors != 1 || len(got.Processes) != 1 || got.Processes[0].State != "ready" || usageOf != nil && got.Processes[0].Memory == 0 {
 		t.Errorf("its status is %+v", got)
 	}
 	for _, row := range []struct{ question, want string }{
@@ -409,8 +421,8 @@ func TestWorkersCallEachOther(t *testing.T) {
 	s, _ := hire(t, oneHand+`
 [[worker]]
 name = "other"
-command = ["hand", '{"methods":["Other.Thing"]}']
-services = ["Other"]
+command = ["clumsy", "well"]
+services = ["Clumsy"]
 
 [[worker]]
 name = "greedy"
@@ -419,12 +431,14 @@ services = ["Greedy"]
 start_timeout = "1h"
 `)
 	waitPrinted(t, s, "greedy", "refused: access denied: the worker greedy may not offer Hand.Echo: services of its [[worker]] lacks Hand")
-	if got := answered[string](t, s, "Hand.Ask", map[string]any{"method": "Echo.Say", "arg": "hello"}); got != "hello" {
-		t.Errorf("the worker hears %q from Echo.Say; want hello", got)
+	for method, want := range map[string]string{"Echo.Say": "hello", "Clumsy.Well": "well"} {
+		if got := answered[string](t, s, "Hand.Ask", map[string]any{"method": method, "arg": "hello"}); got != want {
+			t.Errorf("the worker hears %q from %s; want %s", got, method, want)
+		}
 	}
 	conn := rawDial(t, s.endpoints[0])
 	defer conn.Close()
-	for _, name := range []string{"Hand.Echo", "Hand.Else", "Greedy.Any", "Other.*"} {
+	for _, name := range []string{"Hand.Echo", "Hand.Else", "Greedy.Any", "Clumsy.*"} {
 		if answer := registration(t, conn, `{"methods":["`+name+`"],"share":true}`); !strings.Contains(answer, `"code":-32005`) {
 			t.Errorf("a caller who offers %s, which a worker has, is answered with %s", name, answer)
 		}
@@ -706,6 +720,21 @@ func TestWorkerOrders(t *testing.T) {
 	if first == second || second == third {
 		t.Errorf("the processes are %d, %d, %d; want three", first, second, third)
 	}
+	command := func(args ...string) *exec.Cmd {
+		return exec.Command("ipcd", append([]string{"worker", "-e", s.endpoints[0].String()}, args...)...)
+	}
+	for _, row := range [][2]string{{"restart", "running"}, {"reload", "running"}, {"stop", "stopped"}, {"start", "running"}} {
+		if got, want := printed(t, command(row[0], "hand")), "hand: "+row[1]+"\n"; got != want {
+			t.Errorf("ipcd worker %s says %q; want %q", row[0], got, want)
+		}
+		if row[1] == "running" {
+			if now := answered[int](t, s, "Hand.Pid", nil); now == third {
+				t.Errorf("after ipcd worker %s the process is that of before", row[0])
+			} else {
+				third = now
+			}
+		}
+	}
 	answered[bool](t, s, "Hand.Print", "a line")
 	waitPrinted(t, s, "hand", "a line")
 	waitPrinted(t, s, "hand", "a line on stderr")
@@ -714,7 +743,29 @@ func TestWorkerOrders(t *testing.T) {
 	go func() {
 		more <- answered[WorkerLogAnswer](t, s, "Ipcd.WorkerLog", WorkerLogQuery{Name: "hand", After: log.Next})
 	}()
+	follow := command("logs", "-f", "hand")
+	out, err := follow.StdoutPipe()
+	must(t, err)
+	_, ended := startProgram(t, follow)
+	lines := bufio.NewScanner(out)
+	for want := range strings.Lines(printed(t, command("logs", "hand"))) { // the same begins what follows
+		if lines.Scan(); lines.Text()+"\n" != want {
+			t.Errorf("ipcd worker logs -f says %q; want %q", lines.Text(), want)
+		}
+	}
 	answered[bool](t, s, "Hand.Print", "another")
+	defer time.AfterFunc(testPatience, func() { follow.Process.Kill() }).Stop()
+	const another = " 1 stdout another"
+	for lines.Scan() && !strings.HasSuffix(lines.Text(), another) {
+	}
+	if !strings.HasSuffix(lines.Text(), another) {
+		t.Errorf("ipcd worker logs -f ends without %q", another)
+	}
+	if err := follow.Process.Signal(os.Interrupt); err == nil { // which Windows has not
+		if receive(t, ended); follow.ProcessState.ExitCode() != exitDone {
+			t.Errorf("at Ctrl-C ipcd worker logs -f ends with %v", follow.ProcessState)
+		}
+	}
 	if got := receive(t, more); len(log.Lines) < 2 || len(got.Lines) == 0 || !strings.HasPrefix(got.Lines[0].Text, "another") {
 		t.Errorf("its lines are %v, and then %v", log, got)
 	}
@@ -748,7 +799,8 @@ func TestClumsyWorkers(t *testing.T) {
 	}{
 		{"garbage", `"well"`, true, "what came is no message", ""}, {"twice", `"well"`, true, "", ""}, {"unasked", `"well"`, true, "", ""}, {"flood", `"well"`, true, "", ""},
 		{"both", "", true, "", ""}, {"neither", "-32603", true, "an answer could not be passed on", ""},
-		{"close", "-32006", false, "a worker has ended", ""}, {"exit", "-32006", false, "a worker has ended", ""}, {"never", "-32004", true, "", `,"timeout":20`},
+		{"close", "-32006", false, "a worker has ended", ""}, {"exit", "-32006", false, "a worker has ended", ""}, {"leave", "-32006", false, "a worker has ended", ""},
+		{"never", "-32004", true, "", `,"timeout":20`}, {"stuck", "-32004", true, "", `,"timeout":20`},
 		{"pour", `-32002,"message":"the provider of Clumsy.Do sends parts faster than they are read; it has to wait for $/credit (limit stream_window`, true, "", `,"parts":1,"window":1`},
 	} {
 		t.Run(row.does, func(t *testing.T) {
@@ -763,6 +815,9 @@ func TestClumsyWorkers(t *testing.T) {
 			send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Clumsy.Do"`+row.members+`}`)
 			if answer := readLineWith(t, conn, `"id":1`); !strings.Contains(answer, row.want) {
 				t.Errorf("it is answered with %s; want %s", answer, row.want)
+			}
+			if row.does == "stuck" {
+				answered[WorkerStatus](t, s, "Ipcd.WorkerRestart", "clumsy")
 			}
 			if after := answered[string](t, s, "Clumsy.Well", nil); before != "well" || after != "well" {
 				t.Errorf("before it answers %q, after it %q", before, after)
@@ -989,6 +1044,25 @@ func TestNeverIsNever(t *testing.T) {
 			t.Fatalf("it was started again: %+v", got)
 		}
 		if got.State != "ended" {
+			return fmt.Errorf("it is %+v", got)
+		}
+		return nil
+	})
+}
+
+// restart = "on-failure" holds for what has failed, and exit code 0 is no failure.
+func TestOnFailureIsOnFailure(t *testing.T) {
+	s, _ := hire(t, oneHand+"restart = \"on-failure\"\n")
+	before := answered[int](t, s, "Hand.Pid", nil)
+	for _, code := range []int{3, 0} {
+		_, err := asked[bool](t, s, "Hand.Die", code)
+		checkCode(t, "a call whose worker ends", err, codeGone, "")
+		if code != 0 && answered[int](t, s, "Hand.Pid", nil) == before {
+			t.Error("a process that has failed answers")
+		}
+	}
+	waitFor(t, func() error {
+		if got := workerStatus(t, s, "hand"); got.State != "ended" || got.Restarts != 1 {
 			return fmt.Errorf("it is %+v", got)
 		}
 		return nil
