@@ -192,3 +192,28 @@ func TestLinesWaitForTheirCaller(t *testing.T) {
 		t.Errorf("it has printed %d lines, %v; want some more than the 4 that were taken, but at most %d", len(lines), err, most)
 	}
 }
+
+// A daemon that comes back is offered the methods again.
+func TestServeSurvivesTheDaemon(t *testing.T) {
+	e := localEndpoint(t)
+	first := startServer(t, e.String())
+	_, log := serve(t, first, "Probe.Cat", "--", "probe", "cat")
+	call := func() string {
+		t.Helper()
+		return printed(t, exec.Command("ipcd", "call", "--wait", "20s", "-e", e.String(), "Probe.Cat", "--text", "a"))
+	}
+	if got := call(); got != "a\n" {
+		t.Errorf("the first daemon says %q", got)
+	}
+	must(t, first.stop(t.Context()))
+	startServer(t, e.String())
+	if got := call(); got != "a\n" {
+		t.Errorf("the second daemon says %q", got)
+	}
+	waitFor(t, func() error {
+		if strings.Count(log.String(), "as the provider p1") != 2 {
+			return fmt.Errorf("it has said\n%s", log)
+		}
+		return nil
+	})
+}

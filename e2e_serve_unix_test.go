@@ -94,10 +94,13 @@ func TestServeOfLinesOutlivesNoGroup(t *testing.T) {
 	}
 }
 
-// Ctrl-C takes the methods back and lets calls finish; a second one ends them.
+// Ctrl-C and SIGTERM take the methods back and let calls finish; a second one ends them.
 func TestServeFinishesWhatRuns(t *testing.T) {
-	for _, second := range []bool{false, true} {
-		t.Run(fmt.Sprintf("second signal %t", second), func(t *testing.T) {
+	for _, row := range []struct {
+		signal syscall.Signal
+		second bool
+	}{{syscall.SIGINT, false}, {syscall.SIGTERM, false}, {syscall.SIGINT, true}} {
+		t.Run(fmt.Sprintf("%v, second signal %t", row.signal, row.second), func(t *testing.T) {
 			s := startServer(t, localEndpoint(t).String())
 			l, err := net.Listen("unix", filepath.Join(filepath.Dir(s.endpoints[0].Path), "in"))
 			must(t, err)
@@ -114,14 +117,14 @@ func TestServeFinishesWhatRuns(t *testing.T) {
 			must(t, err)
 			defer conn.Close()
 			ended := make(chan int, 1)
-			go func() { ended <- end(syscall.SIGINT) }()
+			go func() { ended <- end(row.signal) }()
 			waitFor(t, func() error {
 				if _, f := s.router.find("Probe.Meet", nil); f == nil {
 					return errors.New("the method is still there")
 				}
 				return nil
 			})
-			if second {
+			if row.second {
 				if code := end(syscall.SIGINT); code != exitForced || receive(t, ended) != exitForced {
 					t.Errorf("the exit code is %d; want %d", code, exitForced)
 				}
@@ -137,27 +140,5 @@ func TestServeFinishesWhatRuns(t *testing.T) {
 				t.Errorf("the exit code is %d", code)
 			}
 		})
-	}
-}
-
-// A daemon that comes back is offered the methods again.
-func TestServeSurvivesTheDaemon(t *testing.T) {
-	e := localEndpoint(t)
-	first := startServer(t, e.String())
-	end, log := serve(t, first, "Probe.Cat", "--", "probe", "cat")
-	call := func() string {
-		t.Helper()
-		return printed(t, exec.Command("ipcd", "call", "--wait", "20s", "-e", e.String(), "Probe.Cat", "--text", "a"))
-	}
-	if got := call(); got != "a\n" {
-		t.Errorf("the first daemon says %q", got)
-	}
-	must(t, first.stop(t.Context()))
-	startServer(t, e.String())
-	if got := call(); got != "a\n" {
-		t.Errorf("the second daemon says %q", got)
-	}
-	if code := end(syscall.SIGTERM); code != exitDone || strings.Count(log.String(), "as the provider p1") != 2 {
-		t.Errorf("the exit code is %d, and it has said\n%s", code, log)
 	}
 }
