@@ -568,6 +568,12 @@ for line in channel:
 `
 	const nodeWorker = "[[worker]]\nname = \"greeter\"\ncommand = [\"node\", \"greeter.js\"]\nservices = [\"Greeter\"]\nready = \"start\"\n"
 	const pythonWorker = "[[worker]]\nname = \"reporter\"\ncommand = [\"python3\", \"report.py\"]\nservices = [\"Report\"]\nneeds = []\n"
+	c.write("/etc/ipcd/config.toml", pythonWorker+"directory = \"/srv/open\"\n[[worker]]\nname = \"open\"\ncommand = [\"/srv/open/true\"]\n")
+	c.run("sh", "-c", "mkdir /srv/open && cp /bin/true /srv/open && chmod 0777 /srv/open")
+	for _, key := range []string{"worker.directory", "worker.command"} {
+		c.refused(2, "", key+": others can write to /srv/open (mode 0777)", "ipcd", "install")
+	}
+	c.run("rm", "/etc/ipcd/config.toml")
 	c.run("ipcd", "install")
 	c.hello()
 	c.write("/etc/ipcd/greeter.js", greeter)
@@ -616,12 +622,15 @@ for line in channel:
 
 	c.run("systemctl", "start", fmt.Sprintf("user@%d.service", c.uid("ada")))
 	c.exits(0, "ada", "mkdir", "-p", "/home/ada/.config/ipcd")
-	for name, text := range map[string]string{"config.toml": nodeWorker, "greeter.js": greeter} {
+	for name, text := range map[string]string{"config.toml": nodeWorker + pythonWorker, "greeter.js": greeter, "report.py": reporter} {
 		c.write("/tmp/"+name, text)
 		c.exits(0, "ada", "cp", "/tmp/"+name, "/home/ada/.config/ipcd/"+name)
 	}
 	c.exits(0, "ada", "ipcd", "install", "--user")
 	if got := c.exits(0, "ada", "ipcd", "call", "--wait", "10s", "Greeter.Hello", "eve"); got != "hello, eve from node" {
 		t.Errorf("the worker of a user's service answers %q", got)
+	}
+	if got := c.exits(0, "ada", "ipcd", "call", "Report.Uid"); got != strconv.Itoa(c.uid("ada")) {
+		t.Errorf("the Python worker of a user's service runs as the user %s; want %d", got, c.uid("ada"))
 	}
 }
