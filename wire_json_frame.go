@@ -315,7 +315,12 @@ func (c *jsonCodec) skipSpace() error {
 const byteOrderMark = "\ufeff"
 
 // trimFront returns b without what may precede a message. RFC 8259, section 8.1, lets a parser ignore the mark.
-func trimFront(b []byte) []byte { return bytes.TrimLeft(b, jsonSpace+byteOrderMark) }
+func trimFront(b []byte) []byte {
+	if len(b) > 0 && b[0] > ' ' && b[0] < byteOrderMark[0] {
+		return b // as nearly always; TrimLeft looks for characters
+	}
+	return bytes.TrimLeft(b, jsonSpace+byteOrderMark)
+}
 
 // header takes the headers of a message off the input and returns its length.
 func (c *jsonCodec) header() (int, error) {
