@@ -75,10 +75,7 @@ func (s *session) handle(c *call) (reader bool, err error) {
 	case f != nil:
 		s.note(&c.message, f)
 		s.respondHere(&c.message, f)
-	case c.answered.Load(): // it was cut as it began
-		if c.m.forward == nil {
-			s.finish(c, false)
-		}
+	case c.m.forward != nil && c.answered.Load(): // it was cut as it began
 	case c.m.forward != nil:
 		c.m.forward(c)
 	case c.m.slow.Load() > 0 || s.asking.Load() || c.parts != "": // the next message may be an acknowledgement of parts
