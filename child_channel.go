@@ -284,12 +284,10 @@ func (c *channel) collectLocked(b []byte, aside bool) (n int) {
 	// We do not ask for descriptors that come along, so the kernel closes them: unix(7).
 	got, err := c.raw.Read(b)
 	lines := b[:got]
-	if len(c.lines.held) > 0 {
-		lines, aside = append(c.lines.held, lines...), true
+	if aside = aside || len(c.lines.held) > 0; aside {
+		lines = append(c.lines.held, lines...) // a copy, since b is used again
 	}
-	if lines = c.lines.pass(lines, c.isInternal); aside {
-		lines = bytes.Clone(lines)
-	}
+	lines = c.lines.pass(lines, c.isInternal)
 	if broken := (*fault)(nil); errors.As(err, &broken) {
 		c.log.error("the channel cannot be read any further; it counts as disconnected", "error", err)
 	}
