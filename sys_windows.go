@@ -123,21 +123,38 @@ func newGroup() (*processGroup, error) {
 	return g, nil
 }
 
-// start starts cmd in the job. What cmd starts in the instant before it is in the job is not.
+// ntResumeProcess runs a process that was created suspended. ResumeThread, which is documented, needs the handle of its thread,
+// and os/exec closes that.
+var ntResumeProcess = windows.NewLazySystemDLL("ntdll.dll").NewProc("NtResumeProcess")
+
+// start starts cmd in the job. It does not run before it is there: what it starts would not be in the job, and one that has
+// ended cannot be put into it.
 func (g *processGroup) start(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.CREATE_NEW_PROCESS_GROUP}
+	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.CREATE_NEW_PROCESS_GROUP | windows.CREATE_SUSPENDED}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
 	g.id = uint32(cmd.Process.Pid)
-	process, err := windows.OpenProcess(windows.PROCESS_SET_QUOTA|windows.PROCESS_TERMINATE, false, uint32(cmd.Process.Pid))
-	if err == nil {
-		err = g.take(process)
-		windows.CloseHandle(process)
-	}
-	if err != nil && cmd.Process.Kill() == nil {
+	err := g.run(g.id)
+	if err != nil {
+		cmd.Process.Kill()
 		cmd.Wait()
+	}
+	return err
+}
+
+// run puts a process that is suspended into the job, and resumes it.
+func (g *processGroup) run(pid uint32) error {
+	process, err := windows.OpenProcess(windows.PROCESS_SET_QUOTA|windows.PROCESS_TERMINATE|windows.PROCESS_SUSPEND_RESUME, false, pid)
+	if err != nil {
 		return err
+	}
+	defer windows.CloseHandle(process)
+	if err := g.take(process); err != nil {
+		return err
+	}
+	if status, _, _ := ntResumeProcess.Call(uintptr(process)); status != 0 {
+		return fmt.Errorf("let it run: %w", windows.NTStatus(status))
 	}
 	return nil
 }
