@@ -60,12 +60,12 @@ func (u *uplink) find(name string, who *peer) (*method, *fault) {
 		return m, f
 	}
 	return &method{name: name, argument: documentType, result: documentType, part: documentType, endless: name == subscribeMethod,
-		forward: func(c *call) { u.forward(upcall{c, f}) }}, nil
+		forward: func(c *call, late *unflushed) { u.forward(upcall{c, f}, late) }}, nil
 }
 
 // forward passes c on, now or once there is a connection. It never blocks, since the reader of the caller's connection
 // runs it.
-func (u *uplink) forward(c upcall) {
+func (u *uplink) forward(c upcall, late *unflushed) {
 	u.mu.Lock()
 	to, over := u.daemon, u.context.Err() != nil
 	if to == nil && !over && c.hook(func() { u.forget(c.call) }) {
@@ -78,7 +78,7 @@ func (u *uplink) forward(c upcall) {
 	u.mu.Unlock()
 	switch {
 	case to != nil:
-		u.pass(c.call, to)
+		u.pass(c.call, to, late)
 	case over:
 		c.reply(nil, errShuttingDown)
 	}
@@ -92,8 +92,8 @@ func (u *uplink) forget(c *call) {
 }
 
 // pass hands c to the daemon, whose deadlines and parts are ours.
-func (u *uplink) pass(c *call, to *client) {
-	remote{session: to.session, takes: extensions{timeout: true, parts: true}}.ask(c, func(bool) {})
+func (u *uplink) pass(c *call, to *client, late *unflushed) {
+	remote{session: to.session, takes: extensions{timeout: true, parts: true}}.ask(c, late, func(bool) {})
 }
 
 // stay connects, passes on the calls that have waited for that, and stays until either end leaves.
@@ -118,7 +118,7 @@ func (u *uplink) stay() {
 	})
 	for _, c := range calls {
 		if c.Err() == nil {
-			u.pass(c.call, to)
+			u.pass(c.call, to, nil)
 		}
 	}
 	select {

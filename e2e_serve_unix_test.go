@@ -48,9 +48,9 @@ type slowResponder struct {
 }
 
 func (r *slowResponder) encode(_ *call, result any) (any, *fault) { return result, nil }
-func (r *slowResponder) answer(*call, any, *fault)                {}
+func (r *slowResponder) answer(*call, any, *fault, *unflushed)    {}
 func (r *slowResponder) awaitRoom(*call) error                    { <-r.ready; return nil }
-func (r *slowResponder) part(_ *call, value document, _ bool) (sent bool, err error) {
+func (r *slowResponder) part(_ *call, value document, _ bool, _ *unflushed) (sent bool, err error) {
 	select {
 	case <-r.ready:
 		r.parts = append(r.parts, string(value))

@@ -53,7 +53,7 @@ type method struct {
 
 	// forward passes the call to a provider and returns at once, so that pipelined calls are all in flight together.
 	// c.reply answers it, at any time and from any goroutine. c.arg is a *document.
-	forward func(c *call)
+	forward func(c *call, u *unflushed)
 
 	// slow is how many more quick calls it takes until the method may run in the reading goroutine again, see
 	// session.handle. A call that held up the reader sets it; each quick call decrements it.

@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,14 +49,45 @@ type call struct {
 type responder interface {
 	// encode encodes the result of c, or returns what is sent in its place. It runs foreign code, which may never return.
 	encode(c *call, result any) (any, *fault)
-	// answer sends the answer to c, with the result as encode has returned it.
-	answer(c *call, result any, f *fault)
+	// answer sends the answer to c, with the result as encode has returned it. u is that of the reader that runs it, or nil.
+	answer(c *call, result any, f *fault, u *unflushed)
 	// part sends a part of the answer to c, whose caller has asked for parts, without blocking: it returns false if the
 	// caller has no room for it. workDone says that it goes to that token, if there is one of its own. It keeps nothing of
-	// value.
-	part(c *call, value document, workDone bool) (sent bool, err error)
+	// value. u is as in answer.
+	part(c *call, value document, workDone bool, u *unflushed) (sent bool, err error)
 	// awaitRoom waits until the caller has room for a part. An error says why no more are wanted.
 	awaitRoom(c *call) error
+}
+
+// An unflushed is the outputs to which the reader of a connection has added something and which it has to flush, at the latest
+// before it waits for more: so what it reads at once shares the writes, and no goroutine is needed for them. Whoever is no
+// reader has a nil one, and flushes what it adds to.
+type unflushed struct{ outputs []flusher }
+
+// A flusher sends what was added to it, without blocking.
+type flusher interface{ flushNow() }
+
+// mostUnflushed is how many outputs may wait for the reader to flush them.
+const mostUnflushed = 64
+
+// add notes that o has to be flushed.
+func (u *unflushed) add(o flusher) {
+	if slices.Contains(u.outputs, o) {
+		return
+	}
+	if len(u.outputs) == mostUnflushed {
+		u.flush()
+	}
+	u.outputs = append(u.outputs, o)
+}
+
+// flush flushes the outputs.
+func (u *unflushed) flush() {
+	for i, o := range u.outputs {
+		u.outputs[i] = nil
+		o.flushNow()
+	}
+	u.outputs = u.outputs[:0]
 }
 
 // target returns what the codec decodes the argument into: c.arg, and its form if a provider has declared one.
@@ -69,7 +101,10 @@ func (c *call) target() any {
 
 // reply answers the call, unless it has been answered. It reports whether this was the answer. Until the result is encoded
 // the call can still be given up: its caller need not wait for that, nor the daemon when it stops.
-func (c *call) reply(result any, f *fault) bool {
+func (c *call) reply(result any, f *fault) bool { return c.replyBy(nil, result, f) }
+
+// replyBy is reply by the reader of another connection, whose u is.
+func (c *call) replyBy(u *unflushed, result any, f *fault) bool {
 	if f == nil && !c.answered.Load() {
 		if f = c.checkResult(result); f == nil {
 			result, f = c.from.encode(c, result)
@@ -78,7 +113,8 @@ func (c *call) reply(result any, f *fault) bool {
 	if !c.own() {
 		return false
 	}
-	c.send(result, f)
+	c.lastPart()
+	c.from.answer(c, result, f, u)
 	return true
 }
 
@@ -87,7 +123,7 @@ func (c *call) reply(result any, f *fault) bool {
 func (c *call) lost(f *fault) {
 	if d := c.m.described; !c.repeated && d != nil && d.Idempotent && c.parts == "" {
 		c.repeated = true
-		c.m.forward(c)
+		c.m.forward(c, nil)
 		return
 	}
 	c.reply(nil, f)
@@ -114,7 +150,7 @@ func (c *call) own() bool { return c.answered.CompareAndSwap(false, true) }
 // send sends the answer to a call that the caller of send owns.
 func (c *call) send(result any, f *fault) {
 	c.lastPart()
-	c.from.answer(c, result, f)
+	c.from.answer(c, result, f, nil)
 }
 
 // lastPart waits for the part that is on its way, so that none follows the answer: later ones find the call answered. The
@@ -155,7 +191,7 @@ func (c *call) tellsProgress(value document) bool { return c.workDone != "" && i
 // deliver gives the caller a part, once there is room for it. workDone is as in responder.
 func (c *call) deliver(value document, workDone bool) error {
 	for {
-		sent, err := c.from.part(c, value, workDone)
+		sent, err := c.from.part(c, value, workDone, nil)
 		if sent || err != nil {
 			return err
 		}

@@ -95,7 +95,7 @@ func TestCheckRefusesSchemas(t *testing.T) {
 // An answering is a provider that gives back the argument.
 type answering struct{}
 
-func (answering) ask(c *call, done func(bool)) {
+func (answering) ask(c *call, _ *unflushed, done func(bool)) {
 	done(false)
 	c.reply(*c.arg.(*document), nil)
 }

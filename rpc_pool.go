@@ -12,8 +12,8 @@ import (
 type provider interface {
 	// ask forwards c and returns at once. It answers c, even if the provider is gone, unless c ends before: then
 	// the call is withdrawn from the provider. It calls done once the provider is through with c; failed says that
-	// it has answered with an error, or not at all.
-	ask(c *call, done func(failed bool))
+	// it has answered with an error, or not at all. u is the reader's that runs it, or nil.
+	ask(c *call, u *unflushed, done func(failed bool))
 }
 
 // A pool is the providers of one method, or of one service, which share its calls. Calls that come while none of them has
@@ -36,7 +36,8 @@ type waitingCall struct {
 
 // newForwarder returns a method that hands its calls to the pool. Arguments and results are passed on verbatim.
 func (p *pool) newForwarder(d *Description) *method {
-	m := &method{name: d.Method, doc: d.Doc, described: d, argument: documentType, result: documentType, forward: func(c *call) { p.forward(c, func(bool) {}) }}
+	m := &method{name: d.Method, doc: d.Doc, described: d, argument: documentType, result: documentType,
+		forward: func(c *call, u *unflushed) { p.forward(c, u, func(bool) {}) }}
 	if d.Part != nil {
 		m.part = documentType
 	}
@@ -65,8 +66,8 @@ func (p *pool) whyNot(c *call) *fault {
 	return goneFault("the service of "+c.method+" has no provider any more", true)
 }
 
-// forward passes c to the provider with the fewest calls; providers with equally many take turns. done is as in provider.
-func (p *pool) forward(c *call, done func(failed bool)) {
+// forward passes c to the provider with the fewest calls; providers with equally many take turns. u and done are as in provider.
+func (p *pool) forward(c *call, u *unflushed, done func(failed bool)) {
 	p.mu.Lock()
 	var o *offer
 	var f *fault
@@ -80,7 +81,7 @@ func (p *pool) forward(c *call, done func(failed bool)) {
 	p.mu.Unlock()
 	switch {
 	case o != nil:
-		p.hand(w, o)
+		p.hand(w, u, o)
 	case f != nil:
 		p.refuse(w, f)
 	}
@@ -91,7 +92,7 @@ func (p *pool) forward(c *call, done func(failed bool)) {
 func (p *pool) refuse(w waitingCall, f *fault) {
 	if p.lacks == nil {
 		if now := p.router.poolOf(w.method); now != nil && now != p {
-			now.forward(w.call, w.done)
+			now.forward(w.call, nil, w.done)
 			return
 		}
 	}
@@ -127,7 +128,7 @@ func (p *pool) joinLocked(c waitingCall) (*offer, *fault) {
 }
 
 // hand gives c to a provider, at which a place is reserved for it, unless its argument is not what the provider takes.
-func (p *pool) hand(c waitingCall, o *offer) {
+func (p *pool) hand(c waitingCall, u *unflushed, o *offer) {
 	done := func(failed bool) {
 		p.router.release(o)
 		c.done(failed)
@@ -141,7 +142,7 @@ func (p *pool) hand(c waitingCall, o *offer) {
 			return
 		}
 	}
-	o.provider.ask(c.call, done)
+	o.provider.ask(c.call, u, done)
 }
 
 // reserveLocked takes a place at the provider with the fewest calls, or returns nil if none has room.
@@ -176,7 +177,7 @@ func (p *pool) next() bool {
 	c, o, f := p.take()
 	switch {
 	case o != nil:
-		p.hand(c, o)
+		p.hand(c, nil, o)
 	case f != nil:
 		p.refuse(c, f)
 	}

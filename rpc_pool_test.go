@@ -427,7 +427,7 @@ func TestProviderThatDoesNotReadHoldsNoMore(t *testing.T) {
 			t.Fatal("more calls wait for the provider than may")
 		}
 		c := &call{message: message{method: "Far.Echo"}, m: &method{}, arg: &big, from: faultsOf(answers)}
-		r.ask(c, func(bool) {})
+		r.ask(c, nil, func(bool) {})
 		select {
 		case refused = <-answers:
 		default:
@@ -443,10 +443,10 @@ func TestProviderThatDoesNotReadHoldsNoMore(t *testing.T) {
 // faultsOf takes the answers to calls.
 type faultsOf chan *fault
 
-func (f faultsOf) encode(_ *call, result any) (any, *fault) { return result, nil }
-func (f faultsOf) answer(_ *call, _ any, e *fault)          { f <- e }
-func (f faultsOf) part(*call, document, bool) (bool, error) { return true, nil }
-func (f faultsOf) awaitRoom(*call) error                    { return nil }
+func (f faultsOf) encode(_ *call, result any) (any, *fault)             { return result, nil }
+func (f faultsOf) answer(_ *call, _ any, e *fault, _ *unflushed)        { f <- e }
+func (f faultsOf) part(*call, document, bool, *unflushed) (bool, error) { return true, nil }
+func (f faultsOf) awaitRoom(*call) error                                { return nil }
 
 // Every client that there is gets parts by the protocols that carry them, more of them than a message may be long, and
 // whoever has had enough stops the provider. The others say that there are none.
@@ -553,7 +553,7 @@ func TestPartForACallThatIsOverHoldsUpNobody(t *testing.T) {
 	in := newInput(ours, l)
 	s := newSession(&shared{finder: newRouter(), meter: &meter{}}, &peer{}, newJSONCodec(in, l, framingValue), in, ours, &l, nil)
 	must(t, s.out.append(s.codec, &message{kind: notification}, strings.Repeat("a", 2*outputFull)))
-	c := &call{message: message{kind: request, parts: "1"}, m: &method{forward: func(*call) {}}, from: s}
+	c := &call{message: message{kind: request, parts: "1"}, m: &method{forward: func(*call, *unflushed) {}}, from: s}
 	over, sent := make(chan struct{}), make(chan error, 1)
 	go func() {
 		defer close(over)
@@ -686,7 +686,7 @@ type slowProvider struct {
 	done  []func()
 }
 
-func (s *slowProvider) ask(c *call, done func(bool)) {
+func (s *slowProvider) ask(c *call, _ *unflushed, done func(bool)) {
 	s.calls, s.done = append(s.calls, c), append(s.done, func() { done(false) })
 }
 
@@ -713,7 +713,7 @@ func forwarded(t *testing.T, r *router, name string) (c *call, answers chan *fau
 	}
 	answers = make(chan *fault, 1)
 	c = &call{message: message{method: name}, m: m, arg: new(document), from: faultsOf(answers)}
-	m.forward(c)
+	m.forward(c, nil)
 	return c, answers
 }
 
@@ -892,7 +892,7 @@ func TestPoolThatIsReplaced(t *testing.T) {
 	}
 	r.open(instead)
 	answers := make(chan *fault, 1)
-	ask := func() { m.forward(&call{message: message{method: "Far.Say"}, m: m, from: faultsOf(answers)}) }
+	ask := func() { m.forward(&call{message: message{method: "Far.Say"}, m: m, from: faultsOf(answers)}, nil) }
 	if ask(); len(a.calls) != 1 {
 		t.Errorf("the provider has %d calls; want the one that was looked up before", len(a.calls))
 	}

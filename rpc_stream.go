@@ -13,9 +13,9 @@ import (
 // the provider's connection: others wait for their answers there.
 type stream struct {
 	c      *call
-	window int                  // bytes of parts that the provider may send ahead
-	heeded bool                 // the provider knows of parts: it has one token, and heeds acknowledgements
-	credit func(parts int) bool // tells the provider how many parts have been taken in all, unless too much waits for it; nil if it does not want to know
+	window int                                // bytes of parts that the provider may send ahead
+	heeded bool                               // the provider knows of parts: it has one token, and heeds acknowledgements
+	credit func(parts int, u *unflushed) bool // tells the provider how many parts have been taken in all, unless too much waits for it; nil if it does not want to know
 
 	mu     sync.Mutex
 	queue  [][]byte // what waits, oldest first, in blocks: each value behind a head, since a slice for each would be larger than it; see headOf
@@ -29,9 +29,9 @@ type stream struct {
 	untold int      // bytes of those that the provider has not been told of
 }
 
-// add takes the next part from the provider. It never blocks, and keeps nothing of value. An error ends the call. workDone is
-// as in responder.
-func (s *stream) add(value document, workDone bool) error {
+// add takes the next part from the provider. It never blocks, and keeps nothing of value. An error ends the call. workDone
+// and u are as in responder.
+func (s *stream) add(value document, workDone bool, u *unflushed) error {
 	workDone = workDone || s.heeded && s.c.tellsProgress(value)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -39,9 +39,9 @@ func (s *stream) add(value document, workDone bool) error {
 	case s.over:
 		return s.c.overBy()
 	case !s.moving:
-		sent, err := s.c.from.part(s.c, value, workDone)
+		sent, err := s.c.from.part(s.c, value, workDone, u)
 		if sent {
-			s.takenLocked(len(value))
+			s.takenLocked(len(value), u)
 		}
 		if sent || err != nil {
 			return err
@@ -112,7 +112,7 @@ func (s *stream) move() {
 		}
 		s.mu.Lock()
 		s.held -= len(value)
-		s.takenLocked(len(value))
+		s.takenLocked(len(value), nil)
 		s.mu.Unlock()
 	}
 }
@@ -138,7 +138,7 @@ func (s *stream) next() (value document, workDone bool, end func()) {
 	if len(s.queue) == 0 {
 		giveBack(s.spare)
 		s.moving, s.queue, s.spare = false, nil, nil
-		s.tellLocked()
+		s.tellLocked(nil)
 		return nil, false, s.end
 	}
 	head, n := binary.Uvarint(s.queue[0][s.at:])
@@ -154,23 +154,23 @@ func (s *stream) drop() {
 	s.over, s.queue, s.spare, s.at, s.held = true, nil, nil, 0, 0
 }
 
-// takenLocked notes that the caller has taken a part of n bytes.
-func (s *stream) takenLocked(n int) {
+// takenLocked notes that the caller has taken a part of n bytes. u is as in responder.
+func (s *stream) takenLocked(n int, u *unflushed) {
 	s.taken++
 	if s.untold += n; s.untold >= s.window/4 {
-		s.tellLocked()
+		s.tellLocked(u)
 	}
 }
 
-// tell tells the provider what has been taken since it was told last.
-func (s *stream) tell() {
+// tell tells the provider what has been taken since it was told last. u is as in responder.
+func (s *stream) tell(u *unflushed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tellLocked()
+	s.tellLocked(u)
 }
 
-func (s *stream) tellLocked() {
-	if s.untold > 0 && s.credit != nil && !s.credit(s.taken) {
+func (s *stream) tellLocked(u *unflushed) {
+	if s.untold > 0 && s.credit != nil && !s.credit(s.taken, u) {
 		return
 	}
 	s.untold = 0

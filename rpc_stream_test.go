@@ -502,15 +502,15 @@ func TestCreditThatHasNoRoomIsSentLater(t *testing.T) {
 	var told []int
 	st := &stream{
 		c: &call{from: faultsOf(nil)}, window: 4,
-		credit: func(parts int) bool {
+		credit: func(parts int, _ *unflushed) bool {
 			told = append(told, parts)
 			return room
 		},
 	}
-	must(t, st.add(document("1"), false))
+	must(t, st.add(document("1"), false, nil))
 	room = true
-	st.tell()
-	st.tell()
+	st.tell(nil)
+	st.tell(nil)
 	if want := []int{1, 1}; !slices.Equal(told, want) {
 		t.Errorf("the provider is told of %v; want %v", told, want)
 	}

@@ -19,7 +19,7 @@ func (s *server) addRegistration(to *receiver) {
 }
 
 // register makes a provider of the session that c came from. The provider has its answer before its first call.
-func (s *server) register(c *call) {
+func (s *server) register(c *call, _ *unflushed) {
 	if !c.own() {
 		return
 	}
@@ -126,7 +126,7 @@ func newRemoteOffer(from *session, c *call) (*offer, *fault) {
 }
 
 // unregister takes back what the session that c came from offers.
-func (s *server) unregister(c *call) {
+func (s *server) unregister(c *call, _ *unflushed) {
 	from, ok := c.from.(*session)
 	if !ok || !s.withdraw(from) {
 		c.reply(nil, faultf(codeApplication, "this connection offers nothing"))

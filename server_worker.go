@@ -96,11 +96,11 @@ func (w *worker) wakeLocked() {
 }
 
 // ask implements provider.
-func (w *worker) ask(c *call, done func(failed bool)) {
+func (w *worker) ask(c *call, u *unflushed, done func(failed bool)) {
 	w.mu.Lock()
 	w.asked++
 	w.mu.Unlock()
-	w.calls.forward(c, func(failed bool) {
+	w.calls.forward(c, u, func(failed bool) {
 		w.mu.Lock()
 		w.lastCall = time.Now()
 		if failed {
@@ -379,11 +379,11 @@ type handing struct {
 }
 
 // ask implements provider.
-func (h handing) ask(c *call, done func(failed bool)) {
+func (h handing) ask(c *call, u *unflushed, done func(failed bool)) {
 	if h.offer.describes(c.method) == nil && !h.offer.isWhole(c.method) {
 		done(true)
 		c.reply(nil, &fault{Code: codeNoMethod, Text: fmt.Sprintf("there is no method %s: the worker %s does not offer it", shorten(c.method, 100), h.worker)})
 		return
 	}
-	h.to.ask(c, done)
+	h.to.ask(c, u, done)
 }

@@ -59,15 +59,16 @@ type session struct {
 	registrar registrar             // takes what the peer offers; nil for the router
 	explain   func(err error) error // words an error of the connection for our callers; may be nil
 
-	spare   *call                // of the reader: for the next message
-	inline  atomic.Pointer[call] // what the reader runs; nil once another goroutine has become the reader
-	deaf    atomic.Bool          // the peer takes nothing any more
-	served  atomic.Uint32        // calls run by the reader; shows the foreman that the session is busy
-	watched atomic.Bool          // the foreman has the session on its list
-	asking  atomic.Bool          // calls of ours are in flight
-	credits atomic.Bool          // parts of answers to us have been taken; see acknowledge
-	closing atomic.Bool          // phase is no longer phaseOpen
-	room    chan struct{}        // holds one: a call of theirs has ended; see waitForRoom
+	spare     *call                // of the reader: for the next message
+	unflushed unflushed            // of the reader
+	inline    atomic.Pointer[call] // what the reader runs; nil once another goroutine has become the reader
+	deaf      atomic.Bool          // the peer takes nothing any more
+	served    atomic.Uint32        // calls run by the reader; shows the foreman that the session is busy
+	watched   atomic.Bool          // the foreman has the session on its list
+	asking    atomic.Bool          // calls of ours are in flight
+	credits   atomic.Bool          // parts of answers to us have been taken; see acknowledge
+	closing   atomic.Bool          // phase is no longer phaseOpen
+	room      chan struct{}        // holds one: a call of theirs has ended; see waitForRoom
 
 	wg sync.WaitGroup // goroutines that read or write in the background
 
@@ -367,6 +368,7 @@ func (s *session) read(mine *pendingCall) {
 		}
 		if mine != nil && over == mine {
 			c.message = message{} // it may be long until somebody reads again
+			s.unflushed.flush()
 			return
 		}
 	}
@@ -422,6 +424,7 @@ func (s *session) note(m *message, f *fault) {
 
 // stopReading ends the reading side. If err is a fault and m is not nil, a serving end answers m with it.
 func (s *session) stopReading(m *message, err error) {
+	s.unflushed.flush()
 	var f *fault
 	cause := err
 	if errors.As(err, &f) && m != nil && s.finder != nil {
@@ -449,6 +452,7 @@ func (s *session) beforeRead(begun bool) {
 	if !begun {
 		s.acknowledge()
 	}
+	s.unflushed.flush()
 	s.flush()
 }
 
@@ -491,10 +495,14 @@ func (s *session) flushAside() {
 }
 
 // flushSoon is flushAside if other calls are in flight, for which more is to be appended soon, and flushNow otherwise.
-func (s *session) flushSoon(others bool) {
-	if others {
+// A reader leaves it for later.
+func (s *session) flushSoon(u *unflushed, others bool) {
+	switch {
+	case u != nil:
+		u.add(s)
+	case others:
 		s.flushAside()
-	} else {
+	default:
 		s.flushNow()
 	}
 }

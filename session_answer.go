@@ -77,7 +77,7 @@ func (s *session) handle(c *call) (reader bool, err error) {
 		s.respondHere(&c.message, f)
 	case c.m.forward != nil && c.answered.Load(): // it was cut as it began
 	case c.m.forward != nil:
-		c.m.forward(c)
+		c.m.forward(c, &s.unflushed)
 	case c.m.slow.Load() > 0 || s.asking.Load() || c.parts != "": // the next message may be an acknowledgement of parts
 		go s.runAside(c)
 	default:
@@ -304,6 +304,7 @@ func (c *call) mostWait() time.Duration {
 // waitForRoom waits for a call to end. A peer that sends faster than quick methods run, or than it reads, is thereby slowed
 // down, not refused.
 func (s *session) waitForRoom() {
+	s.unflushed.flush()
 	s.flush()
 	late := time.NewTimer(roomWait)
 	defer late.Stop()
@@ -321,6 +322,7 @@ func (s *session) waitForRoom() {
 
 // runInline runs the call in the reader and reports whether this goroutine is still the reader afterwards.
 func (s *session) runInline(c *call) bool {
+	s.unflushed.flush()
 	s.served.Add(1)
 	s.inline.Store(c)
 	if !s.watched.Load() {
@@ -410,7 +412,7 @@ func (s *session) encode(c *call, result any) (any, *fault) {
 // answer implements responder. A method that ran here answers from its own goroutine, which may block on a peer that does
 // not read. A forwarded call is answered by the reader of another connection, which must not block: others wait for
 // their answers there.
-func (s *session) answer(c *call, result any, f *fault) {
+func (s *session) answer(c *call, result any, f *fault, u *unflushed) {
 	s.record(c, f)
 	if c.m.forward == nil {
 		s.respond(&c.message, result, f)
@@ -424,7 +426,7 @@ func (s *session) answer(c *call, result any, f *fault) {
 		})
 		return
 	}
-	s.flushSoon(s.finish(c, true))
+	s.flushSoon(u, s.finish(c, true))
 }
 
 // record counts and logs the outcome of a call that is over.
@@ -511,6 +513,7 @@ func (s *session) respondHere(m *message, f *fault) {
 			return
 		}
 	}
+	s.unflushed.flush()
 	s.respond(m, nil, f)
 }
 

@@ -12,7 +12,7 @@ import (
 
 // part implements responder. What a method of this process sends goes at once; a provider may have sent more, and of events there
 // may be more, which then shares the write.
-func (s *session) part(c *call, value document, workDone bool) (sent bool, err error) {
+func (s *session) part(c *call, value document, workDone bool, u *unflushed) (sent bool, err error) {
 	token := c.parts
 	if workDone && c.workDone != "" {
 		token = c.workDone
@@ -29,7 +29,7 @@ func (s *session) part(c *call, value document, workDone bool) (sent bool, err e
 		return sent && err == nil, err
 	})
 	if sent {
-		s.flushSoon(c.m.forward != nil || c.m.endless)
+		s.flushSoon(u, c.m.forward != nil || c.m.endless)
 	}
 	return sent, err
 }
@@ -76,11 +76,11 @@ func (s *session) takeCredit(argument document) {
 func (s *session) newStream(a *pendingCall, heeded bool) *stream {
 	st := &stream{c: a.passed, window: s.limits.StreamWindow, heeded: heeded}
 	if heeded {
-		st.credit = func(parts int) bool {
+		st.credit = func(parts int, u *unflushed) bool {
 			m := message{kind: credit, parts: strconv.FormatUint(a.seq, 10), credit: parts}
 			sent, err := s.out.offer(s.codec, &m, nil, s.limits.MaxMessage+outputMost)
 			if sent && err == nil {
-				s.flushAside()
+				s.flushSoon(u, true)
 			} else {
 				s.credits.Store(true) // again, once it has read something and answered
 			}
@@ -104,7 +104,7 @@ func (s *session) acknowledge() {
 	}
 	s.mu.Unlock()
 	for _, st := range streams {
-		st.tell()
+		st.tell(&s.unflushed)
 	}
 }
 
@@ -132,9 +132,10 @@ func (s *session) takePart(params document) {
 	})
 	switch {
 	case full != nil: // the peer is not read until they have been handled
+		s.unflushed.flush()
 		<-full
 	case to != nil:
-		if err := to.add(value, workDone); err != nil {
+		if err := to.add(value, workDone, &s.unflushed); err != nil {
 			to.c.fail(err)
 		} else if to.heeded {
 			s.credits.Store(true)

@@ -30,7 +30,7 @@ func extensionsOf(names []string) (e extensions) {
 }
 
 // ask implements provider. It never blocks, since the reader of the caller's connection runs it.
-func (r remote) ask(c *call, done func(failed bool)) {
+func (r remote) ask(c *call, u *unflushed, done func(failed bool)) {
 	a := &pendingCall{method: c.method, passed: c, done: done}
 	if c.parts != "" {
 		a.stream = r.newStream(a, r.takes.parts)
@@ -52,7 +52,7 @@ func (r remote) ask(c *call, done func(failed bool)) {
 	case err != nil:
 		r.takeBack(seq, c)
 	case sent:
-		r.flushSoon(others)
+		r.flushSoon(u, others)
 		r.watch(seq, c)
 	default:
 		r.sendLater(&m, arg, seq, c)
@@ -83,7 +83,7 @@ func (r remote) extend(m *message, seq uint64, c *call) {
 		m.parts, m.credit = strconv.FormatUint(seq, 10), r.limits.StreamWindow
 	}
 	d := *c.arg.(*document)
-	var p passage
+	p := passage{object: r.object && len(d) > 0 && d[0] == '{'}
 	if r.takes.context {
 		p.context = contextPrefix + strconv.FormatUint(seq, 10)
 	}
@@ -93,9 +93,9 @@ func (r remote) extend(m *message, seq uint64, c *call) {
 	if r.takes.hops {
 		p.hops = c.hops
 	}
-	p.object = r.object && len(d) > 0 && d[0] == '{'
 	if p.context != "" || p.caller != nil || p.hops > 0 || p.object {
-		m.passage = &p
+		said := p // p itself would be allocated for every call
+		m.passage = &said
 	}
 }
 
@@ -199,7 +199,11 @@ func (s *session) deliverPassed(a *pendingCall, m *message) error {
 		a.behindParts(func() { c.reply(nil, f) })
 		return err
 	}
-	a.behindParts(func() { c.reply(result, nil) })
+	if a.stream == nil {
+		c.replyBy(&s.unflushed, result, nil)
+		return nil
+	}
+	a.stream.finish(func() { c.reply(result, nil) })
 	return nil
 }
 
