@@ -83,6 +83,12 @@ func (u *unflushed) add(o flusher) {
 
 // flush flushes the outputs.
 func (u *unflushed) flush() {
+	if len(u.outputs) > 0 { // as seldom
+		u.flushAll()
+	}
+}
+
+func (u *unflushed) flushAll() {
 	for i, o := range u.outputs {
 		u.outputs[i] = nil
 		o.flushNow()
