@@ -1,48 +1,259 @@
 package main
 
-// This file owns the decision who may call a daemon, and who may offer it services.
+// This file is the door of the room access, which decides who may do what. It owns rights, rules and the decision.
+// access_person.go has the people that rules name, access_topic.go the names of topics and the patterns that match them. A new
+// right is a row of rights, and a question where it is used; a new kind of people is a row of kinds in access_person.go.
 
-// mayConnect returns nil if p may call on the endpoint e at all: the user that the daemon runs as, those who could
-// become that user, and the members of allow. A peer without a known user is admitted only where e waives proof.
-func (p peer) mayConnect(e endpoint, allow group) error {
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A right is what a rule allows or denies.
+type right int
+
+const (
+	rightCall right = iota
+	rightRegister
+	rightPublish
+	rightSubscribe
+	rightAdmin // to control the daemon: its workers, its status, its end
+)
+
+// rights says of each right how it is written, and what its patterns match.
+var rights = [...]struct {
+	key    string                          // in a [[rule]]
+	does   string                          // what whoever has it may do, before the name of what
+	covers func(pattern, what string) bool // whether the pattern has all that what has, which may be a pattern, too
+	check  func(pattern string) *fault     // what is wrong with a pattern
+	want   string                          // what check takes, for people
+	doc    string                          // one line
+}{
+	rightCall: {"call", "call", coversMethod, checkMethodPattern, `methods, such as ["Greeter.*", "Clock.Now"] or ["*"]`,
+		"The methods that they may call: Service.Method, Service.* or *. Those of Ipcd that all callers have need no rule."},
+	rightRegister: {"register", "offer", coversService, checkServicePattern, `services, such as ["Greeter"] or ["*"]`,
+		"The services that they may offer by Ipcd.Register: their names, or *."},
+	rightPublish: {"publish", "publish to", covers, checkTopicName, `topics, such as ["build.>"]`,
+		"The topics to which they may publish: build.done, or patterns such as build.*, build.> and >."},
+	rightSubscribe: {"subscribe", "subscribe to", covers, checkTopicName, `topics, such as ["build.>"]`,
+		"The topics to which they may subscribe: build.done, or patterns such as build.*, build.> and >."},
+	rightAdmin: {"admin", "control the daemon", func(_, _ string) bool { return true }, nil, "",
+		"Whether they may control the daemon: its workers, the whole of its status, its end."},
+}
+
+// anything is the pattern of all methods, or of all services.
+const anything = "*"
+
+// coversMethod is covers for methods: *, Service.* and Service.Method.
+func coversMethod(pattern, method string) bool {
+	if pattern == anything || pattern == method {
+		return true
+	}
+	service, all := strings.CutSuffix(pattern, ".*")
+	return all && strings.HasPrefix(method, service) && strings.HasPrefix(method[len(service):], ".")
+}
+
+// coversService is covers for services: * and Service.
+func coversService(pattern, service string) bool { return pattern == anything || pattern == service }
+
+// checkMethodPattern returns what is wrong with the pattern of a method, or nil.
+func checkMethodPattern(text string) *fault {
+	service, short, dotted := strings.Cut(text, ".")
+	switch {
+	case text == anything:
+		return nil
+	case service == ownService:
+		return usagef("%q is of the daemon's own service: what all callers need of it they have, and admin, register, publish and subscribe give the rest", shorten(text, 100))
+	case !dotted || !isServiceName(service) || short != anything && !isServiceName(short):
+		return usagef("%q names no method", shorten(text, 100))
+	}
+	return nil
+}
+
+// checkServicePattern returns what is wrong with the pattern of a service, or nil.
+func checkServicePattern(text string) *fault {
+	switch {
+	case text == anything:
+		return nil
+	case text == ownService:
+		return usagef("%s is the daemon's own", ownService)
+	case !isServiceName(text):
+		return usagef("%q is no name of a service", shorten(text, 100))
+	}
+	return nil
+}
+
+// A rule allows some people something, or denies it to them.
+type rule struct {
+	place    string // "rule[2] at FILE:LINE"
+	deny     bool
+	people   []person
+	on       []string             // the keys of the endpoints where it holds; nil for all
+	patterns [rightAdmin][]string // of each right but the last
+	admin    bool
+}
+
+// deniesAll reports whether the rule is a denial that names no right, and so has them all.
+func (r *rule) deniesAll() bool {
+	return r.deny && !r.admin && !slices.ContainsFunc(r.patterns[:], func(list []string) bool { return list != nil })
+}
+
+// isAbout reports whether the rule is about p, where p has connected.
+func (r *rule) isAbout(p *peer) bool {
+	if r.on != nil && !slices.Contains(r.on, p.on) {
+		return false
+	}
+	for i := range r.people {
+		if r.people[i].is(p) {
+			return true
+		}
+	}
+	return false
+}
+
+// fits reports whether the rule decides about the right to what.
+func (r *rule) fits(need right, what string) bool {
+	switch {
+	case r.deniesAll():
+		return true
+	case need == rightAdmin:
+		return r.admin
+	}
+	for _, pattern := range r.patterns[need] {
+		if rights[need].covers(pattern, what) {
+			return true
+		}
+		if r.deny && need == rightSubscribe && overlap(pattern, what) { // part of what is asked for is denied
+			return true
+		}
+	}
+	return false
+}
+
+// A policy decides who may do what. Without rules, it is for the user that the daemon runs as, for those who could become that
+// user, for workers, and for the members of the group.
+type policy struct {
+	group group  // whose members may call and subscribe
+	rules []rule // the first that is about somebody, and fits, decides
+}
+
+// A basis is why a decision is as it is.
+type basis int
+
+const (
+	byNothing basis = iota // no rule fits, and nothing else speaks for it
+	byOwner                // the user that the daemon runs as, or one who could become that user
+	byRule
+	byWorker // what workers may without any rule
+	byGroup
+	byNoAuth // of an endpoint that is for everybody who reaches it
+)
+
+// A decision says whether somebody may do something, and why.
+type decision struct {
+	allowed bool
+	by      basis
+	rule    *rule // of byRule
+}
+
+// decide says whether p may do what it takes a right for: what is the name of a method, a service or a topic, or a pattern of
+// topics.
+func (pol *policy) decide(p *peer, need right, what string) decision {
+	if p.owns {
+		return decision{allowed: true, by: byOwner}
+	}
+	for i := range pol.rules {
+		if r := &pol.rules[i]; r.isAbout(p) && r.fits(need, what) {
+			return decision{!r.deny, byRule, r}
+		}
+	}
+	by := pol.without(p)
+	return decision{allowed: by == byWorker && need != rightAdmin || by != byNothing && (need == rightCall || need == rightSubscribe), by: by}
+}
+
+// without is what speaks for p where no rule does.
+func (pol *policy) without(p *peer) basis {
+	switch {
+	case p.worker != "":
+		return byWorker
+	case p.isMember(pol.group):
+		return byGroup
+	case p.noAuth:
+		return byNoAuth
+	}
+	return byNothing
+}
+
+// mayEnter reports whether p may have any right at all: if so it may connect, and call what is everybody's.
+func (pol *policy) mayEnter(p *peer) bool {
+	if p.owns {
+		return true
+	}
+	for i := range pol.rules {
+		switch r := &pol.rules[i]; {
+		case !r.isAbout(p):
+		case !r.deny:
+			return true
+		case r.deniesAll():
+			return false
+		}
+	}
+	return pol.without(p) != byNothing
+}
+
+// check returns nil if p may do what it takes a right for; see decide.
+func (pol *policy) check(p *peer, need right, what string) *fault {
+	d := pol.decide(p, need, what)
+	if d.allowed {
+		return nil
+	}
+	return d.refusal(p, need, what)
+}
+
+// refusal is what p is told who may not do something.
+func (d decision) refusal(p *peer, need right, what string) *fault {
+	f := faultf(codeDenied, "access denied: %s may not %s", p.who(), rights[need].does)
+	if what != "" {
+		f.Text += " " + shorten(what, 100)
+	}
+	switch {
+	case d.by == byRule:
+		f.Text += "; a [[rule]] of the daemon denies it"
+	case !p.Known:
+		f.Text += "; that is for callers at a local endpoint, where the system says who they are"
+	default:
+		f.Text += "; the user that the daemon runs as and " + masters + " may, and whom a [[rule]] of its configuration lets"
+	}
+	return f
+}
+
+// enter notes what decides about p, which has connected at e, apart from rules: whether it is the user that the daemon runs as, or
+// could become that user. It returns an error if p may not connect at all.
+func (pol *policy) enter(p *peer, e endpoint) error {
+	p.noAuth = e.NoAuth
 	if !p.Known {
-		if e.NoAuth {
+		if p.noAuth && pol.mayEnter(p) {
 			return nil
 		}
 		return faultf(codeDenied, "access denied: the system does not say who calls on %s", e).
 			withHint("call on a local endpoint, or add auth=none to the endpoint of the daemon")
 	}
 	own, is, err := p.isOwner()
-	if err != nil || is || p.isMember(allow) {
+	if err != nil {
 		return err
+	}
+	if p.owns = is; pol.mayEnter(p) {
+		return nil
 	}
 	f := faultf(codeDenied, "access denied: %s may not call the daemon of %s", p.who(), own.who())
-	if allow.id != "" {
-		f.Text += " and is not a member of the group " + allow.name
+	if pol.group.id != "" {
+		f.Text += " and is not a member of the group " + pol.group.name
 	}
-	return f.withHint("let a group of theirs call with --allow-group, or have them run a daemon of their own")
-}
-
-// mayRegister returns nil if p may offer services to all callers of the daemon: its owner, or a worker, which may offer what
-// its settings say.
-func (p peer) mayRegister() error {
-	if p.worker != "" {
-		return nil
+	if len(pol.rules) > 0 {
+		f.Text += ", and no rule lets them"
 	}
-	own, is, err := p.isOwner()
-	if err != nil || is {
-		return err
-	}
-	return faultf(codeDenied, "access denied: %s may not offer services to the callers of %s", p.who(), own.who()).
-		withHint("offer it as %s, or as %s", own.who(), masters)
-}
-
-// mayPublish returns nil if p may publish events, which all callers of the daemon can get: whoever may offer services to them.
-func (p peer) mayPublish() error {
-	if p.mayRegister() == nil {
-		return nil
-	}
-	return faultf(codeDenied, "access denied: %s may not publish events to the callers of the daemon; the user that it runs as, %s and workers may", p.who(), masters)
+	return f.withHint("let a group of theirs call with --allow-group, let a [[rule]] of the configuration allow it, or have them run a daemon of their own")
 }
 
 // isOwner reports whether p is the user that the daemon runs as, own, or could become that user. A worker is neither,
@@ -52,4 +263,34 @@ func (p peer) isOwner() (own peer, is bool, err error) {
 		return own, false, faultf(codeDenied, "access denied: the daemon cannot tell who it is: %w", err)
 	}
 	return own, p.worker == "" && (p.isUser(own) || isMaster(p)), nil
+}
+
+// audienceOf returns the audience of the endpoint with that key: everybody, if a rule names people that a group does not say.
+func (pol *policy) audienceOf(on string) audience {
+	a := audience{group: pol.group}
+	for i := range pol.rules {
+		r := &pol.rules[i]
+		if r.deny || r.on != nil && !slices.Contains(r.on, on) {
+			continue
+		}
+		a.all = a.all || slices.ContainsFunc(r.people, func(who person) bool { return who.isLocal() && !who.isGroup(pol.group) })
+	}
+	return a
+}
+
+// explain says for people why a decision about p is as it is.
+func (d decision) explain(p *peer, pol *policy, need right) string {
+	switch d.by {
+	case byOwner:
+		return "it is the user that the daemon runs as, or one of " + masters + ", who may all"
+	case byRule:
+		return d.rule.place + " says so"
+	case byWorker:
+		return "no rule is about it, and workers may call, publish, subscribe and offer their services"
+	case byGroup:
+		return fmt.Sprintf("no rule is about it, and members of allow_group, %s, may call and subscribe", pol.group.name)
+	case byNoAuth:
+		return "no rule is about it, and whoever reaches an endpoint with auth=none may call and subscribe"
+	}
+	return "no rule allows it"
 }

@@ -267,6 +267,10 @@ func (r *report) print(w io.Writer) error {
 		}
 		fmt.Fprintf(t, "version\t%s (protocol %d)%s\n", oneLine(s.Version), s.Protocol, r.compareVersion(s))
 		fmt.Fprintf(t, "process\t%d, up %s\n", s.PID, (time.Duration(s.Uptime) * time.Second).String())
+		if s.Started == "" {
+			fmt.Fprintln(t, "more\tis for those who may control the daemon")
+			return
+		}
 		for _, e := range s.Endpoints {
 			fmt.Fprintf(t, "endpoint\t%s\n", oneLine(e))
 		}

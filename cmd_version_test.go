@@ -15,7 +15,7 @@ import (
 func serveRelease(t *testing.T, status map[string]any) endpoint {
 	t.Helper()
 	e := localEndpoint(t)
-	l, err := transports[e.Scheme].listen(e, group{})
+	l, err := transports[e.Scheme].listen(e, audience{})
 	must(t, err)
 	first, err := settle(e)
 	must(t, err)

@@ -27,12 +27,14 @@ type settings struct {
 
 	Workers []workerSettings // see config_record.go
 	Topics  []topicSettings
+	Rules   []ruleSettings
 
 	// These cannot be configured.
 	instance instance // decides some defaults; see instanceFrom
 	file     string   // that they were read from, absolute; empty if there is none
 	named    bool     // --config has named the file
 	allow    group    // AllowGroup, once resolve has looked it up
+	policy   policy   // likewise, of that and of Rules
 }
 
 // A reloader holds a copy of some settings. prepare checks new ones without changing anything, and returns the
@@ -299,18 +301,19 @@ func (st *settings) clientEndpoint() (endpoint, error) {
 	return own.called(), nil
 }
 
-// resolve looks up the names in the settings that only this system knows: the group.
-func (st *settings) resolve(from origins) error {
+// resolve looks up the names in the settings that only this system knows: those of the group, and of the people in rules.
+func (st *settings) resolve(from origins) (err error) {
 	st.allow = group{}
-	if st.AllowGroup == "" {
-		return nil
+	if st.AllowGroup != "" {
+		st.allow, err = findGroup(st.AllowGroup)
 	}
-	g, err := findGroup(st.AllowGroup)
 	if wrong := (*fault)(nil); errors.As(err, &wrong) {
 		s := findSetting("allow_group")
 		return s.refuse(s.place(from[s.key]), wrong)
 	}
-	st.allow = g
+	if err == nil {
+		st.policy, err = st.policyOf()
+	}
 	return err
 }
 

@@ -1,7 +1,7 @@
 package main
 
 // This file owns the settings that there may be any number of: the records of the configuration file. Those of [[worker]]
-// are here, those of [[topic]] in config_topic.go.
+// are here, those of [[topic]] in config_topic.go, and those of [[rule]] in config_rule.go.
 
 import (
 	"cmp"
@@ -88,6 +88,12 @@ var records = []record{{
 	count:  func(s *settings) int { return len(s.Topics) },
 	only:   func(s *settings, i int) settings { return settings{Topics: s.Topics[i : i+1 : i+1]} },
 	finish: finishTopics,
+}, {
+	key: "rule", doc: "Who may do what; the first rule that is about a caller and fits decides: docs/security.md.", fields: ruleTable,
+	begin:  func(s *settings) { s.Rules = append(s.Rules, ruleSettings{}) },
+	count:  func(s *settings) int { return len(s.Rules) },
+	only:   func(s *settings, i int) settings { return settings{Rules: s.Rules[i : i+1 : i+1]} },
+	finish: finishRules,
 }}
 
 func defaultWorker() workerSettings {
@@ -286,14 +292,6 @@ func (w *workerSettings) refuse(key string, wrong error) error {
 func checkWorkerName(text string) *fault {
 	if !isInstanceName(text) {
 		return usagef("%q is none", shorten(text, 100))
-	}
-	return nil
-}
-
-// checkArgument refuses what no argument, path or name can have.
-func checkArgument(text string) *fault {
-	if strings.ContainsRune(text, 0) {
-		return usagef("%q has a zero byte", shorten(text, 100))
 	}
 	return nil
 }

@@ -128,7 +128,7 @@ func (d *daemon) run(ctx context.Context) (err error) {
 func newDaemonServer(r *router, set settings, log *logger) (*server, error) {
 	s := newServer(r, set.Limits, log)
 	s.router.events.keep(set.Topics)
-	s.openTo(set.allow)
+	s.obey(&set.policy)
 	return s, s.addOwnService()
 }
 

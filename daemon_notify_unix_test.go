@@ -164,7 +164,7 @@ func TestCallItselfCountsNowhere(t *testing.T) {
 	must(t, err)
 	defer c.close()
 	checkSay(t, c, "hello")
-	ping, f := s.router.find("Ipcd.Ping", nil)
+	ping, f := s.router.find("Ipcd.Ping", theOwner)
 	if f != nil {
 		t.Fatal(f)
 	}

@@ -92,7 +92,7 @@ func TestLongestPath(t *testing.T) {
 	long := longest
 	long.Path += "x"
 	words := fmt.Sprintf("has %d bytes; a socket's may have %d", len(long.Path), len(longest.Path))
-	_, err := listenUnix(long, group{})
+	_, err := listenUnix(long, audience{})
 	checkRefused(t, "listen", err, words, "choose a shorter one")
 	_, err = dialUnix(t.Context(), long, dialOptions{})
 	checkRefused(t, "dial", err, words, "choose a shorter one")
@@ -104,7 +104,7 @@ func TestLongestPath(t *testing.T) {
 // TestSocketInTmp is the article's own place for a socket, which everybody can write to.
 func TestSocketInTmp(t *testing.T) {
 	e := at(filepath.Join("/tmp", fmt.Sprintf("ipcd-test-%d.sock", os.Getpid())))
-	_, err := listenUnix(e, group{})
+	_, err := listenUnix(e, audience{})
 	checkRefused(t, "without ?dir=shared", err, "everybody can put files into the directory", e.Path+"?dir=shared")
 	s := startServerWith(t, nil, e.withShared())
 	info, err := os.Lstat(e.Path)

@@ -172,7 +172,7 @@ func TestDaemonThatDiesWhileACallWaits(t *testing.T) {
 		t.Errorf("%v has exit code %d and the hint %q; want %d and what to type", f, exitCode(f), hintFor(f), exitFailed)
 	}
 	d.end(t)
-	next, err := listenUnix(d.endpoint, group{}) // at once, whatever the dead one has left
+	next, err := listenUnix(d.endpoint, audience{}) // at once, whatever the dead one has left
 	must(t, err)
 	must(t, next.Close())
 }

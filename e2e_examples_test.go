@@ -64,7 +64,7 @@ func checkProvider(t *testing.T, command ...string) {
 
 // checkGone wants a method not to be there.
 func checkGone(s *testServer, name string) error {
-	_, f := s.router.find(name, nil)
+	_, f := s.router.find(name, theOwner)
 	if f == nil {
 		return faultf(codeInternal, "%s is still there", name)
 	}

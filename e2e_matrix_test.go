@@ -211,7 +211,7 @@ func startServices(t *testing.T, kinds []serviceKind) *testServer {
 
 // offers wants a method to be there.
 func (s *testServer) offers(method string) error {
-	_, f := s.router.find(method, nil)
+	_, f := s.router.find(method, theOwner)
 	return asError(f)
 }
 

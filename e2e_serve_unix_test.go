@@ -109,7 +109,7 @@ func TestServeFinishesWhatRuns(t *testing.T) {
 			c := dialOurs(protoJSON)(t, s.endpoints[0])
 			defer c.close()
 			waitFor(t, func() error {
-				_, f := s.router.find("Probe.Meet", nil)
+				_, f := s.router.find("Probe.Meet", theOwner)
 				return asError(f)
 			})
 			done := inBackground(t.Context(), c, "Probe.Meet", "a")
@@ -119,7 +119,7 @@ func TestServeFinishesWhatRuns(t *testing.T) {
 			ended := make(chan int, 1)
 			go func() { ended <- end(row.signal) }()
 			waitFor(t, func() error {
-				if _, f := s.router.find("Probe.Meet", nil); f == nil {
+				if _, f := s.router.find("Probe.Meet", theOwner); f == nil {
 					return errors.New("the method is still there")
 				}
 				return nil

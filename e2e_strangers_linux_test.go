@@ -126,7 +126,7 @@ func TestListenRefusesADirectoryThatItCannotWriteTo(t *testing.T) {
 	needRoot(t)
 	dir := openDir(t, 0o755)
 	err := asNobody(t, func() error {
-		l, err := listenUnix(at(dir+"/s"), group{})
+		l, err := listenUnix(at(dir+"/s"), audience{})
 		if err == nil {
 			l.Close()
 		}

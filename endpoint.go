@@ -464,6 +464,15 @@ func same(a, b endpoint) bool {
 	return a.Path == b.Path && a.Host == b.Host && slices.Equal(a.Command, b.Command)
 }
 
+// key names the place of e, whatever is spoken there, where rules name it.
+func (e endpoint) key() string {
+	place := e.Path + strings.ReplaceAll(e.Host, ".:", ":")
+	if e.Scheme == "npipe" {
+		place = strings.ToLower(place)
+	}
+	return e.Scheme + ":" + place
+}
+
 // escape encodes s for a URL. Readable characters beyond ASCII stay as they are: RFC 3986 would encode them,
 // but RFC 3987 §3.1 allows them.
 func escape(s string) string {

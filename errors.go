@@ -318,7 +318,7 @@ func hintFor(err error) string {
 		if f.Text != errDenied.Text { // of a caller who is let in, and was told who may
 			return ""
 		}
-		return "the daemon serves its own user and " + masters + "; its --allow-group lets the members of a group call, too"
+		return "the daemon serves its own user and " + masters + "; its --allow-group lets the members of a group call, too, and a [[rule]] of its configuration whom it names"
 	case codeDeadline:
 		return "give it longer with --timeout"
 	case codeInternal:

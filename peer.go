@@ -3,6 +3,7 @@ package main
 // This file owns identity: what the kernel says about a peer.
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 )
@@ -26,6 +27,9 @@ type peer struct {
 	// report no more than 16.
 	Groups []string `json:"groups,omitempty"`
 
+	on     string // the key of the endpoint at which it has connected; empty on a channel
+	noAuth bool   // that one is for everybody who reaches it
+	owns   bool   // it is the user that the daemon runs as, or could become that user
 	owner  string // the key of Owner; empty if there is none
 	worker string // the name of the worker that this is, by which it is known rather than by its user; empty for all others
 }
@@ -34,6 +38,23 @@ type peer struct {
 type group struct {
 	name string // as it was configured
 	id   string // as in peer.Groups
+}
+
+// An audience is to whom the system has to open a local endpoint, besides the user that the daemon runs as: what it keeps out, no
+// rule lets in.
+type audience struct {
+	group group
+	all   bool // everybody on this machine; the daemon decides at connect
+}
+
+// isNobody reports whether there is no audience.
+func (a audience) isNobody() bool { return a.group.id == "" && !a.all }
+
+func (a audience) String() string {
+	if a.all {
+		return "all users"
+	}
+	return cmp.Or(a.group.name, "nobody else")
 }
 
 // isMember reports whether the kernel counts p among the members of g.

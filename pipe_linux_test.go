@@ -94,7 +94,7 @@ func TestSocketIsNeverWiderThanItWillBe(t *testing.T) {
 	defer unix.Close(fd)
 	_, err = unix.InotifyAddWatch(fd, dir, unix.IN_CREATE|unix.IN_ATTRIB|unix.IN_MOVED_TO)
 	must(t, err)
-	l, err := listenUnix(at(dir+"/s"), group{})
+	l, err := listenUnix(at(dir+"/s"), audience{})
 	must(t, err)
 	defer l.Close()
 	buf := make([]byte, 64<<10)
@@ -197,13 +197,13 @@ func TestListenRefusesWhatIsAnotherUsers(t *testing.T) {
 		return at(filepath.Join(dir, name)).withShared()
 	}
 	listenAsNobody(t, dir+"/live")
-	_, err := listenUnix(shared("live"), group{})
+	_, err := listenUnix(shared("live"), audience{})
 	checkRefused(t, "a socket", err, "a socket of user nobody (uid 65534) is in its place", "directory of your own")
 	must(t, asNobody(t, func() error { return os.WriteFile(dir+"/locked.lock", nil, 0o666) }))
-	_, err = listenUnix(shared("locked"), group{})
+	_, err = listenUnix(shared("locked"), audience{})
 	checkRefused(t, "a lock", err, "belongs to user nobody", "directory of your own")
 	must(t, asNobody(t, func() error { return os.Mkdir(dir+"/theirs", 0o755) }))
-	_, err = listenUnix(at(dir+"/theirs/s"), group{})
+	_, err = listenUnix(at(dir+"/theirs/s"), audience{})
 	checkRefused(t, "a directory", err, "theirs belongs to user nobody (uid 65534), who could replace the socket", "directory of your own")
 }
 
@@ -248,7 +248,7 @@ func startForGroup(t testing.TB, e endpoint) *testServer {
 	g, err := findGroup(strconv.Itoa(theirGroup))
 	must(t, err)
 	s := startServerWith(t, nil)
-	s.group.Store(&g)
+	s.obey(&policy{group: g})
 	l, err := s.listen(e)
 	must(t, err)
 	s.endpoints = append(s.endpoints, l.endpoint)
@@ -293,7 +293,7 @@ func TestGroupMayCall(t *testing.T) {
 			got, err = exchangeAt(path, `{"jsonrpc":"2.0","id":1,"method":"Ipcd.`+method+`","params":[`+arg+`]}`)
 			return err
 		}))
-		if !strings.Contains(got, `"code":-32005,"message":"access denied: only the user that the daemon runs as`) {
+		if !strings.Contains(got, `"code":-32005,"message":"access denied: user nobody (uid 65534) may not control the daemon; the user that the daemon runs as and root may`) {
 			t.Errorf("a member who calls %s is answered with %q", method, got)
 		}
 	}
@@ -339,7 +339,7 @@ func TestGroupIsLetInAtNoOtherInstant(t *testing.T) {
 		}
 	}()
 	for range 200 {
-		l, err := listenUnix(at(dir+"/s"), group{name: "theirs", id: strconv.Itoa(theirGroup)})
+		l, err := listenUnix(at(dir+"/s"), audience{group: group{name: "theirs", id: strconv.Itoa(theirGroup)}})
 		must(t, err)
 		must(t, l.Close())
 	}
@@ -355,8 +355,12 @@ func TestGroupCanEnterADirectoryThatWeMake(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", dir)
 	e, err := userEndpoint("other")
 	must(t, err)
-	for _, allow := range []group{{}, {name: "theirs", id: strconv.Itoa(theirGroup)}, {}} { // the directory stays
-		l, err := listenUnix(e, allow)
+	theirs := group{name: "theirs", id: strconv.Itoa(theirGroup)}
+	for _, test := range []struct {
+		to   audience
+		want string // of the socket; empty if nobody else finds it
+	}{{}, {audience{group: theirs}, "Srw-rw----"}, {}, {audience{group: theirs, all: true}, "Srw-rw-rw-"}, {}} { // the directory stays
+		l, err := listenUnix(e, test.to)
 		must(t, err)
 		var got string
 		err = asMember(t, theirGroup, func() error {
@@ -366,8 +370,8 @@ func TestGroupCanEnterADirectoryThatWeMake(t *testing.T) {
 			}
 			return err
 		})
-		if want := "Srw-rw----"; allow.id != "" && (err != nil || got != want) {
-			t.Errorf("a member finds %q, %v; want %q", got, err, want)
+		if test.want != "" && (err != nil || got != test.want) {
+			t.Errorf("for %v a member finds %q, %v; want %q", test.to, got, err, test.want)
 		}
 		must(t, l.Close())
 	}
@@ -446,7 +450,7 @@ func TestServiceDirectory(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0o077))
 	must(t, inOwnRun(t, func() error {
 		e := serviceEndpoint(defaultName)
-		l, err := listenUnix(e, group{})
+		l, err := listenUnix(e, audience{})
 		if err != nil {
 			return err
 		}
@@ -464,7 +468,7 @@ func TestServiceDirectory(t *testing.T) {
 		if _, err := lockPath(e); !errors.Is(err, fs.ErrNotExist) { // for the next daemon, which makes the directory again
 			return fmt.Errorf("the lock where no directory is: %v; want %v", err, fs.ErrNotExist)
 		}
-		if l, err = listenUnix(e, group{}); err != nil {
+		if l, err = listenUnix(e, audience{}); err != nil {
 			return err
 		}
 		err = errors.Join(os.WriteFile(dir+"/other", nil, 0o600), l.Close())

@@ -66,16 +66,16 @@ func (l *unixListener) Close() error {
 	return l.err
 }
 
-// openTo opens the socket to the members of another group than before, or to no group.
-func (l *unixListener) openTo(allow group) error {
+// openTo opens the socket to another audience than before, or to none.
+func (l *unixListener) openTo(to audience) error {
 	if err := os.Chmod(l.addr.Name, 0o600); err != nil {
 		return err
 	}
-	if err := makeDefaultDir(l.endpoint, allow); err != nil {
+	if err := makeDefaultDir(l.endpoint, to); err != nil {
 		return err
 	}
-	if err := openTo(l.addr.Name, allow, 0o660); err != nil {
-		return openFault(l.endpoint, allow, err)
+	if err := openTo(l.addr.Name, to, socketModes); err != nil {
+		return openFault(l.endpoint, to, err)
 	}
 	return nil
 }
@@ -90,11 +90,11 @@ func (l *unixListener) lost() bool {
 // listenUnix listens on the socket at e.Path. It replaces a dead socket and refuses to replace a live one. A probe
 // cannot tell the two apart, since another daemon may bind right after it; holding the lock file next to the
 // path can.
-func listenUnix(e endpoint, allow group) (_ net.Listener, err error) {
+func listenUnix(e endpoint, to audience) (_ net.Listener, err error) {
 	if err := checkLength(e); err != nil {
 		return nil, err
 	}
-	lock, err := lockDir(e, allow)
+	lock, err := lockDir(e, to)
 	if err != nil {
 		return nil, err
 	}
@@ -111,10 +111,10 @@ func listenUnix(e endpoint, allow group) (_ net.Listener, err error) {
 	if err != nil {
 		return nil, listenFault(e, "%w", err).withHint("look at the directory: ls -la %s", filepath.Dir(e.Path))
 	}
-	if err := openTo(e.Path, allow, 0o660); err != nil {
+	if err := openTo(e.Path, to, socketModes); err != nil {
 		l.Close()
 		os.Remove(e.Path)
-		return nil, openFault(e, allow, err)
+		return nil, openFault(e, to, err)
 	}
 	info, err := os.Lstat(e.Path)
 	if err != nil {
@@ -126,9 +126,9 @@ func listenUnix(e endpoint, allow group) (_ net.Listener, err error) {
 
 // lockDir takes the lock of e, in a directory that is safe and, for a default endpoint, made if need be. A daemon that ends
 // may remove that directory in between.
-func lockDir(e endpoint, allow group) (lock *pathLock, err error) {
+func lockDir(e endpoint, to audience) (lock *pathLock, err error) {
 	for range 10 { // a link that leads nowhere stays one
-		if err = makeDefaultDir(e, allow); err == nil {
+		if err = makeDefaultDir(e, to); err == nil {
 			err = checkDir(e)
 		}
 		if err == nil {
@@ -170,30 +170,44 @@ func checkLength(e endpoint) error {
 	return nil
 }
 
-// openTo gives path, which only we can use so far, to the group, and then the mode that lets its members use it:
-// there is no instant at which anybody else can. Without a group it does nothing.
-func openTo(path string, allow group, mode fs.FileMode) error {
-	if allow.id == "" {
+// audienceModes are the modes of a file for its audience.
+type audienceModes struct{ group, all fs.FileMode }
+
+var (
+	socketModes = audienceModes{0o660, 0o666}
+	dirModes    = audienceModes{0o710, 0o711} // of the directory of a default endpoint
+)
+
+// openTo gives path, which only we can use so far, to the group of the audience, and then the mode that lets the audience use it:
+// there is no instant at which anybody else can. Without an audience it does nothing.
+func openTo(path string, to audience, modes audienceModes) error {
+	switch {
+	case to.all:
+		return os.Chmod(path, modes.all)
+	case to.isNobody():
 		return nil
 	}
-	gid, err := strconv.Atoi(allow.id)
+	gid, err := strconv.Atoi(to.group.id)
 	if err == nil {
 		err = os.Lchown(path, -1, gid)
 	}
 	if err != nil {
 		return err
 	}
-	return os.Chmod(path, mode)
+	return os.Chmod(path, modes.group)
 }
 
-func openFault(e endpoint, allow group, err error) *fault {
-	return listenFault(e, "open it to the group %s: %w", allow.name, err).
+func openFault(e endpoint, to audience, err error) *fault {
+	if to.all {
+		return listenFault(e, "open it to all users: %w", err).withHint("look at the directory: ls -la %s", filepath.Dir(e.Path))
+	}
+	return listenFault(e, "open it to the group %s: %w", to.group.name, err).
 		withHint("the daemon has to be a member of the group itself, or run as root")
 }
 
 // makeDefaultDir makes the directory of a default endpoint, and no other: a directory that the user named is theirs
 // to make, or a slip of the pen. Whether it is safe is for checkDir to say.
-func makeDefaultDir(e endpoint, allow group) error {
+func makeDefaultDir(e endpoint, to audience) error {
 	mode := fs.FileMode(0o700)
 	name, ok := instanceOf(e)
 	if own, err := userEndpoint(name); !ok || err != nil || own.Path != e.Path {
@@ -212,8 +226,8 @@ func makeDefaultDir(e endpoint, allow group) error {
 	}
 	// A directory that was there may be another user's. Then it is left alone, and checkDir complains.
 	if info, err := os.Lstat(dir); mode == 0o700 && err == nil && info.IsDir() && ownerOf(info) == os.Getuid() {
-		if err := openTo(dir, allow, 0o710); err != nil {
-			return openFault(e, allow, err)
+		if err := openTo(dir, to, dirModes); err != nil {
+			return openFault(e, to, err)
 		}
 	}
 	return nil
@@ -274,7 +288,7 @@ func distrust(e endpoint, p place) *fault {
 	case danger == riskAdded && p.end && !e.Shared:
 		return faultf(codeApplication, "everybody can put files into the directory %s", p.path).
 			withHint("choose a directory of your own, or say that you know: %s", e.withShared())
-	case danger == riskNone && p.end && isFallbackDir(e, p.path) && mode.Perm()&0o067 != 0: // a group that may call can enter it
+	case danger == riskNone && p.end && isFallbackDir(e, p.path) && mode.Perm()&0o066 != 0: // those who may call can enter it
 		return faultf(codeApplication, "the directory %s is open to others (mode %04o)", p.path, mode.Perm()).withHint("close it: chmod 700 %s", p.path)
 	}
 	return nil

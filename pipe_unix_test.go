@@ -28,7 +28,7 @@ func tempDir(t testing.TB) string { t.Helper(); return filepath.Dir(tempSocket(t
 func TestListenIsPrivateWhateverTheUmask(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	path := tempSocket(t)
-	l, err := listenUnix(at(path), group{})
+	l, err := listenUnix(at(path), audience{})
 	must(t, err)
 	defer l.Close()
 	for _, name := range []string{path, path + ".lock"} {
@@ -134,7 +134,7 @@ func TestListenRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			dir := tempDir(t)
 			e := test.make(t, dir)
-			l, err := listenUnix(e, group{})
+			l, err := listenUnix(e, audience{})
 			if err == nil {
 				l.Close()
 			}
@@ -150,11 +150,11 @@ func TestListenInASharedDirectoryThatWasAskedFor(t *testing.T) {
 	dir := tempDir(t)
 	must(t, os.Chmod(dir, 0o777|fs.ModeSticky))
 	e := at(dir + "/s").withShared()
-	l, err := listenUnix(e, group{})
+	l, err := listenUnix(e, audience{})
 	must(t, err)
 	must(t, l.Close())
 	must(t, os.Mkdir(dir+"/own", 0o700)) // one's own inside of it needs no word
-	l, err = listenUnix(at(dir+"/own/s"), group{})
+	l, err = listenUnix(at(dir+"/own/s"), audience{})
 	must(t, err)
 	must(t, l.Close())
 }
@@ -165,7 +165,7 @@ func TestListenMakesItsDefaultDirectoryPrivate(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", dir)
 	e, err := defaultEndpoint()
 	must(t, err)
-	l, err := listenUnix(e, group{})
+	l, err := listenUnix(e, audience{})
 	must(t, err)
 	info, err := os.Lstat(dir + "/ipcd")
 	if err != nil || info.Mode() != fs.ModeDir|0o700 {
@@ -173,7 +173,7 @@ func TestListenMakesItsDefaultDirectoryPrivate(t *testing.T) {
 	}
 	must(t, l.Close())
 	must(t, os.Chmod(dir+"/ipcd", 0o755))
-	_, err = listenUnix(e, group{})
+	_, err = listenUnix(e, audience{})
 	checkRefused(t, "one that others can look into", err, "is open to others (mode 0755)", "chmod 700")
 	t.Setenv("XDG_RUNTIME_DIR", "relative")
 	_, err = defaultEndpoint()
@@ -192,7 +192,7 @@ func TestListenReplacesTheSocketOfOneWhoIsGone(t *testing.T) {
 	must(t, os.WriteFile(path+".lock", []byte(`{"pid":1,"since":"2020-01-01T00:00:00Z"}`), 0o600)) // which nobody holds
 	_, err = dialUnix(t.Context(), at(path), dialOptions{})
 	checkRefused(t, "dial", err, "", "")
-	l, err := listenUnix(at(path), group{})
+	l, err := listenUnix(at(path), audience{})
 	must(t, err)
 	defer l.Close()
 	conn, err := dialUnix(t.Context(), at(path), dialOptions{})
@@ -202,7 +202,7 @@ func TestListenReplacesTheSocketOfOneWhoIsGone(t *testing.T) {
 
 func TestListenerLeavesWhatSomebodyElsePutThere(t *testing.T) {
 	path := tempSocket(t)
-	l, err := listenUnix(at(path), group{})
+	l, err := listenUnix(at(path), audience{})
 	must(t, err)
 	must(t, os.Remove(path))
 	other, err := net.Listen("unix", path)
@@ -229,7 +229,7 @@ func TestListenHasOneOwner(t *testing.T) {
 		for i := range 2 {
 			all.Go(func() {
 				<-start
-				listeners[i], errs[i] = listenUnix(at(path), group{})
+				listeners[i], errs[i] = listenUnix(at(path), audience{})
 			})
 		}
 		close(start)

@@ -50,14 +50,14 @@ func (l *pipeListener) Close() error {
 	return l.Listener.Close()
 }
 
-// openTo opens the pipe to the members of another group than before, or to no group. All instances of a pipe share
+// openTo opens the pipe to another audience than before, or to none. All instances of a pipe share
 // one security descriptor. go-winio does not give us its handles, so we connect to get one.
-func (l *pipeListener) openTo(allow group) error {
+func (l *pipeListener) openTo(to audience) error {
 	own, err := ownPeer()
 	if err != nil {
 		return err
 	}
-	sd, err := windows.SecurityDescriptorFromString(pipeSecurity(l.endpoint, own, allow))
+	sd, err := windows.SecurityDescriptorFromString(pipeSecurity(l.endpoint, own, to))
 	if err != nil {
 		return err
 	}
@@ -94,14 +94,14 @@ func (c *pipeConn) Read(b []byte) (int, error) {
 // listenPipe listens on the pipe e.Path. The first instance of a pipe decides who may create others and who may
 // connect, and go-winio creates the first one or fails. So there is no need of a lock file, and a daemon that
 // was killed leaves nothing behind.
-func listenPipe(e endpoint, allow group) (net.Listener, error) {
+func listenPipe(e endpoint, to audience) (net.Listener, error) {
 	own, err := ownPeer()
 	if err != nil {
 		return nil, listenFault(e, "%w", err)
 	}
 	// A stream of bytes, as on every other transport; go-winio always rejects remote clients.
 	config := &winio.PipeConfig{
-		SecurityDescriptor: pipeSecurity(e, own, allow),
+		SecurityDescriptor: pipeSecurity(e, own, to),
 		InputBufferSize:    pipeBuffer,
 		OutputBufferSize:   pipeBuffer,
 	}

@@ -36,7 +36,7 @@ func dialSoon(t testing.TB, e endpoint) net.Conn {
 // listenTest listens until the test ends.
 func listenTest(t testing.TB, e endpoint) net.Listener {
 	t.Helper()
-	l, err := listenPipe(e, group{})
+	l, err := listenPipe(e, audience{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestPipeKnowsItsCaller(t *testing.T) {
 	if !p.Known || p.SID != own.SID || p.PID != os.Getpid() {
 		t.Errorf("the caller is %+v; want %+v", p, own)
 	}
-	if err := p.mayConnect(e, group{}); err != nil {
+	if err := (&policy{}).enter(&p, e); err != nil {
 		t.Error(err)
 	}
 	buf := make([]byte, 10)
@@ -134,7 +134,7 @@ func TestPipeIsServedAgain(t *testing.T) {
 	}
 	listening := make(chan error)
 	go func() {
-		l, err := listenPipe(e, group{})
+		l, err := listenPipe(e, audience{})
 		if err == nil {
 			err = l.Close()
 		}
@@ -177,13 +177,13 @@ func TestPipeLetsAnotherGroupIn(t *testing.T) {
 	conn := dialSoon(t, e)
 	own, err := ownPeer()
 	must(t, err)
-	for _, allow := range []group{{name: "Users", id: "S-1-5-32-545"}, {}} {
-		must(t, l.(*pipeListener).openTo(allow))
+	for _, to := range []audience{{group: group{name: "Users", id: "S-1-5-32-545"}}, {all: true}, {}} {
+		must(t, l.(*pipeListener).openTo(to))
 		sd, err := windows.GetSecurityInfo(handleOf(conn), windows.SE_KERNEL_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
 		must(t, err)
-		const users = ";;;BU)" // as the last part of an entry in SDDL
-		if text := sd.String(); strings.Contains(text, users) != (allow.id != "") || !strings.Contains(text, own.SID+")") {
-			t.Errorf("with the group %q the pipe has %s", allow.name, text)
+		const users, all = ";;;BU)", ";;;AU)" // as the last part of an entry in SDDL
+		if text := sd.String(); strings.Contains(text, users) != (to.group.id != "") || strings.Contains(text, all) != to.all || !strings.Contains(text, own.SID+")") {
+			t.Errorf("for %v the pipe has %s", to, text)
 		}
 	}
 }

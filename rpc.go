@@ -122,6 +122,7 @@ type router struct {
 	up       map[string]int // how many of offers have a service, have been announced, and can be called
 
 	index   atomic.Pointer[map[string]*method] // by Service.Method or Service.*; replaced, never changed
+	policy  atomic.Pointer[policy]             // who may call what; replaced, never changed
 	waiting atomic.Int64                       // calls in all pools that wait for a provider to have room
 	most    atomic.Int64                       // max_waiting, for each pool
 }
@@ -129,6 +130,7 @@ type router struct {
 func newRouter() *router {
 	r := &router{services: map[string]service{}, pools: map[string]*pool{}, up: map[string]int{}, events: newHub(defaultLimits())}
 	r.index.Store(&map[string]*method{})
+	r.policy.Store(&policy{})
 	r.obey(defaultLimits())
 	return r
 }
@@ -360,8 +362,11 @@ func (r *router) poolOf(name string) *pool {
 	return r.pools[service+"."+anyMethod]
 }
 
-// find returns the method for a name such as "Echo.Say".
-func (r *router) find(name string, _ *peer) (*method, *fault) {
+// find returns the method for a name such as "Echo.Say", if who may call it.
+func (r *router) find(name string, who *peer) (*method, *fault) {
+	if f := r.mayCall(who, name); f != nil {
+		return nil, f
+	}
 	index := *r.index.Load()
 	if m := index[name]; m != nil {
 		return m, nil
@@ -372,10 +377,30 @@ func (r *router) find(name string, _ *peer) (*method, *fault) {
 		}
 	}
 	f := &fault{Code: codeNoMethod, Text: fmt.Sprintf("there is no method %s", shorten(name, 100))}
-	if near := nearest(shorten(name, 100), r.methods()); near != "" {
+	if near := nearest(shorten(name, 100), r.callable(who)); near != "" {
 		f.Data = faultData{Near: near}.json()
 	}
 	return nil, f
+}
+
+// mayCall returns nil if who may call the method. Those of Ipcd are for all who may connect: what takes a right of its own asks
+// for that itself.
+func (r *router) mayCall(who *peer, name string) *fault {
+	pol := r.policy.Load()
+	switch {
+	case who.owns:
+		return nil
+	case !strings.HasPrefix(name, ownService+"."):
+		return pol.check(who, rightCall, name)
+	case !pol.mayEnter(who):
+		return decision{}.refusal(who, rightCall, name)
+	}
+	return nil
+}
+
+// callable lists the names of the methods that who may call, in alphabetical order.
+func (r *router) callable(who *peer) []string {
+	return slices.DeleteFunc(r.methods(), func(name string) bool { return r.mayCall(who, name) != nil })
 }
 
 // answering names those who answer a method because they answer whatever its service is asked for.
@@ -396,12 +421,12 @@ func (r *router) answering(name string) (who []string) {
 // itself is the name of whoever answers what runs here.
 const itself = "ipcd"
 
-// list lists all methods in alphabetical order, and who answers them.
-func (r *router) list() []Listing {
+// list lists the methods that who may call, in alphabetical order, and who answers them.
+func (r *router) list(who *peer) []Listing {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	list := []Listing{}
-	for _, name := range r.methods() {
+	for _, name := range r.callable(who) {
 		l := Listing{Method: name, Doc: (*r.index.Load())[name].doc}
 		if p := r.pools[name]; p == nil {
 			l.Providers = []ProviderNote{{Name: itself}}
@@ -422,9 +447,9 @@ func (r *router) methods() []string {
 	return slices.Sorted(maps.Keys(*r.index.Load()))
 }
 
-// names lists the services in alphabetical order.
-func (r *router) names() (names []string) {
-	for _, full := range r.methods() {
+// servicesOf lists the services of methods that are in alphabetical order.
+func servicesOf(methods []string) (names []string) {
+	for _, full := range methods {
 		if service, _, _ := strings.Cut(full, "."); !slices.Contains(names, service) {
 			names = append(names, service)
 		}

@@ -265,24 +265,6 @@ func TestSubscriptionsOfAUserAreBounded(t *testing.T) {
 	}
 }
 
-func TestWhoMayPublish(t *testing.T) {
-	own, err := ownPeer()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if f := (peer{worker: "greeter"}).mayPublish(); f != nil {
-		t.Errorf("a worker may not: %v", f)
-	}
-	if f := own.mayPublish(); f != nil {
-		t.Errorf("the daemon's user may not: %v", f)
-	}
-	for _, stranger := range []peer{{Transport: "tcp"}, {Known: true, UID: own.UID + 12345, SID: own.SID + "-1", Groups: []string{"100"}}} {
-		if f := asFault(stranger.mayPublish()); f == nil || f.Code != codeDenied {
-			t.Errorf("%s may publish: %v", stranger.who(), f)
-		}
-	}
-}
-
 func BenchmarkPublish(b *testing.B) {
 	for _, n := range []int{0, 1, 10_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

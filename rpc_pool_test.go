@@ -122,7 +122,7 @@ func newJSONSession(conn net.Conn, f finder, name string) *session {
 	in := newInput(conn, l)
 	log := newLogger(&logBuffer{}, formatText, levelError)
 	sh := &shared{finder: f, log: log, meter: &meter{}, foreman: &foreman{}}
-	return newSession(sh, &peer{User: name}, newJSONCodec(in, l, framingValue), in, conn, &l, log)
+	return newSession(sh, &peer{User: name, owns: true}, newJSONCodec(in, l, framingValue), in, conn, &l, log)
 }
 
 func TestProviderHasAllPipelinedCallsAtOnce(t *testing.T) {
@@ -416,7 +416,7 @@ func TestProviderThatDoesNotReadHoldsNoMore(t *testing.T) {
 	l.MaxCalls = 3
 	in := newInput(ours, l)
 	sh := &shared{finder: newRouter(), meter: &meter{}, foreman: &foreman{}}
-	s := newSession(sh, &peer{}, newJSONCodec(in, l, framingValue), in, ours, &l, nil)
+	s := newSession(sh, theOwner, newJSONCodec(in, l, framingValue), in, ours, &l, nil)
 	served := make(chan error, 1)
 	go func() { served <- s.serve() }()
 	r, answers := remote{session: s}, make(chan *fault, 100)
@@ -551,7 +551,7 @@ func TestPartForACallThatIsOverHoldsUpNobody(t *testing.T) {
 	l := defaultLimits()
 	l.Write = time.Hour
 	in := newInput(ours, l)
-	s := newSession(&shared{finder: newRouter(), meter: &meter{}}, &peer{}, newJSONCodec(in, l, framingValue), in, ours, &l, nil)
+	s := newSession(&shared{finder: newRouter(), meter: &meter{}}, theOwner, newJSONCodec(in, l, framingValue), in, ours, &l, nil)
 	must(t, s.out.append(s.codec, &message{kind: notification}, strings.Repeat("a", 2*outputFull)))
 	c := &call{message: message{kind: request, parts: "1"}, m: &method{forward: func(*call, *unflushed) {}}, from: s}
 	over, sent := make(chan struct{}), make(chan error, 1)
@@ -707,7 +707,7 @@ func offering(t *testing.T, r *router, p provider, most int64, names ...string) 
 // forwarded has the providers of a name take a call.
 func forwarded(t *testing.T, r *router, name string) (c *call, answers chan *fault) {
 	t.Helper()
-	m, f := r.find(name, nil)
+	m, f := r.find(name, theOwner)
 	if f != nil {
 		t.Fatal(f)
 	}
@@ -882,7 +882,7 @@ func TestPoolThatIsReplaced(t *testing.T) {
 	r := newRouter()
 	var a slowProvider
 	whole := offering(t, r, &a, 0, "Far.*")
-	m, f := r.find("Far.Say", nil)
+	m, f := r.find("Far.Say", theOwner)
 	if f != nil {
 		t.Fatal(f)
 	}
@@ -936,7 +936,7 @@ func TestPoolHasCallsWait(t *testing.T) {
 		r.withdraw(o)
 	}
 	checkCode(t, "a call that waits for providers who have gone", receive(t, answer), codeGone, "no provider")
-	if _, f := r.find("Far.Say", nil); f == nil || r.waiting.Load() != 0 || len(r.pools) != 0 {
+	if _, f := r.find("Far.Say", theOwner); f == nil || r.waiting.Load() != 0 || len(r.pools) != 0 {
 		t.Errorf("of providers who have gone there are left %d waiting calls and %d pools", r.waiting.Load(), len(r.pools))
 	}
 }

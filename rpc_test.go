@@ -222,11 +222,11 @@ func TestRouter(t *testing.T) {
 	if err := r.add("Echo", echo); err == nil || !strings.Contains(err.Error(), "is there already") {
 		t.Errorf("a name that is taken: %v", err)
 	}
-	if m, f := r.find("Echo.Say", nil); f != nil || m != echo.method("Say") {
+	if m, f := r.find("Echo.Say", theOwner); f != nil || m != echo.method("Say") {
 		t.Errorf("find(Echo.Say) = %v, %v", m, f)
 	}
 	for name, near := range map[string]string{"Echo.Sya": "Echo.Say", "echo.say": "Echo.Say", "Eco.Sy": "Echo.Say", "Other.Thing": "", "": "", strings.Repeat("x", 1<<20): ""} {
-		_, f := r.find(name, nil)
+		_, f := r.find(name, theOwner)
 		got := ""
 		if f != nil && f.Data != nil {
 			got = f.data().Near

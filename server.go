@@ -33,11 +33,11 @@ type server struct {
 	http   *httpServer
 	life   life
 	force  *workforce
+	began  time.Time
 
 	inherited []net.Listener // opened by a service manager, and not yet claimed by an endpoint
 
 	inForce atomic.Pointer[limits]
-	group   atomic.Pointer[group] // see allowed
 
 	mu          sync.Mutex
 	stopping    bool
@@ -62,13 +62,15 @@ type userLoad struct {
 type listener struct {
 	net.Listener
 	endpoint  endpoint // with the actual port
+	on        string   // the key of the endpoint, as rules name it
 	transport transport
 	log       *logger
+	audience  audience // to whom it is open
 }
 
 func newServer(r *router, l limits, log *logger) *server {
 	s := &server{
-		shared: &shared{finder: r, log: log, meter: &meter{}, foreman: &foreman{}, events: r.events}, router: r,
+		began: time.Now(), shared: &shared{finder: r, log: log, meter: &meter{}, foreman: &foreman{}, events: r.events}, router: r,
 		listeners: map[*listener]struct{}{}, conns: map[*connection]struct{}{},
 		callersGone: make(chan struct{}), providers: map[*session]*offer{}, users: map[string]*userLoad{}, quiet: time.Now(),
 	}
@@ -84,13 +86,8 @@ func newServer(r *router, l limits, log *logger) *server {
 // began with.
 func (s *server) limits() *limits { return s.inForce.Load() }
 
-// allowed returns the group whose members may call, besides the users whom mayConnect always admits.
-func (s *server) allowed() group {
-	if g := s.group.Load(); g != nil {
-		return *g
-	}
-	return group{}
-}
+// policy returns the policy in force, which nobody modifies: a reload replaces it.
+func (s *server) policy() *policy { return s.router.policy.Load() }
 
 // listen opens an endpoint. Nothing is accepted before start.
 func (s *server) listen(e endpoint) (*listener, error) {
@@ -101,15 +98,16 @@ func (s *server) listen(e endpoint) (*listener, error) {
 	inner, err := s.claim(t, e)
 	claimed := inner != nil
 	if !claimed && err == nil {
-		inner, err = t.listen(e, s.allowed())
+		inner, err = t.listen(e, s.policy().audienceOf(e.key()))
 	}
 	if err != nil {
 		return nil, err
 	}
-	l := &listener{Listener: inner, endpoint: listenerEndpoint(e, inner), transport: t}
+	l := &listener{Listener: inner, endpoint: listenerEndpoint(e, inner), on: e.key(), transport: t}
+	l.audience = s.policy().audienceOf(e.key())
 	l.log = s.log.with("endpoint", l.endpoint.String())
 	if claimed {
-		l.openTo(s.allowed())
+		l.openTo(l.audience)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,24 +133,27 @@ func (s *server) claim(t transport, e endpoint) (net.Listener, error) {
 	return nil, nil
 }
 
-// openTo opens the sockets to the members of the group, and of no other. If that fails, the daemon goes on without
-// them.
-func (s *server) openTo(allow group) {
-	s.group.Store(&allow)
+// obey puts a policy into force, and opens the endpoints to those whom it may let in, and to no others. If that fails, the daemon
+// goes on without them.
+func (s *server) obey(pol *policy) {
+	s.router.policy.Store(pol)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for l := range s.listeners {
-		l.openTo(allow)
+		if now := pol.audienceOf(l.on); now != l.audience {
+			l.audience = now
+			l.openTo(now)
+		}
 	}
 }
 
-func (l *listener) openTo(allow group) {
-	inner, ok := l.Listener.(interface{ openTo(group) error })
+func (l *listener) openTo(a audience) {
+	inner, ok := l.Listener.(interface{ openTo(audience) error })
 	if !ok {
 		return
 	}
-	if err := inner.openTo(allow); err != nil {
-		l.log.warn("the group cannot call", "group", allow.name, "error", err, "hint", hintFor(err))
+	if err := inner.openTo(a); err != nil {
+		l.log.warn("those whom the configuration lets in cannot call", "audience", a.String(), "error", err, "hint", hintFor(err))
 	}
 }
 

@@ -19,14 +19,11 @@ import (
 const protocolVersion = 1
 
 // Ipcd is the daemon's own service.
-type Ipcd struct {
-	server *server
-	began  time.Time
-}
+type Ipcd struct{ server *server }
 
 var ipcdDocs = map[string]string{
 	"Ping":     `answers "pong"`,
-	"List":     "lists all methods, and who answers them",
+	"List":     "lists the methods that the caller may call, and who answers them",
 	"Describe": "describes a method, or each method of a service, as JSON Schema",
 	"Status":   "reports the daemon's status",
 	"Stop":     "stops the daemon; calls in flight may finish",
@@ -41,10 +38,11 @@ var ipcdDocs = map[string]string{
 
 // addOwnService adds the service Ipcd to the router.
 func (s *server) addOwnService() error {
-	name, own, err := newReceiver(&Ipcd{server: s, began: time.Now()}, ipcdDocs)
+	name, own, err := newReceiver(&Ipcd{s}, ipcdDocs)
 	if err != nil {
 		return err
 	}
+	s.shortenStatus(own)
 	s.addRegistration(own)
 	s.addEvents(own)
 	return s.router.add(name, own)
@@ -74,6 +72,27 @@ type Status struct {
 	Workers []WorkerStatus `json:"workers,omitempty"`
 }
 
+// A BriefStatus is the answer of Status to those who may not control the daemon.
+type BriefStatus struct {
+	Version  string  `json:"version"`
+	Protocol int     `json:"protocol"`
+	PID      int     `json:"pid"`
+	Uptime   float64 `json:"uptime"` // seconds
+}
+
+// shortenStatus has Status tell those who may not control the daemon no more than they need.
+func (s *server) shortenStatus(own *receiver) {
+	m := own.methods["Status"]
+	whole := m.invoke
+	m.invoke = func(ctx context.Context, arg any) (any, error) {
+		p, _ := callerOf(ctx) // nobody, without a call
+		if s.mayControl(&p) == nil {
+			return whole(ctx, arg)
+		}
+		return BriefStatus{Version: version(), Protocol: protocolVersion, PID: os.Getpid(), Uptime: time.Since(s.began).Seconds()}, nil
+	}
+}
+
 // A life is what the daemon says of its beginning, and how it can be ended.
 type life struct {
 	build   string // see Status
@@ -86,28 +105,33 @@ type life struct {
 // Ping answers "pong".
 func (i *Ipcd) Ping(ctx context.Context) (string, error) { return "pong", nil }
 
-// List lists all methods in alphabetical order, and who answers them.
-func (i *Ipcd) List(ctx context.Context) ([]Listing, error) { return i.server.router.list(), nil }
+// List lists the methods that the caller may call, in alphabetical order, and who answers them.
+func (i *Ipcd) List(ctx context.Context) ([]Listing, error) {
+	who, _ := callerOf(ctx) // nobody, without a call
+	return i.server.router.list(&who), nil
+}
 
 // Describe describes one method, or all methods of a service.
 func (i *Ipcd) Describe(ctx context.Context, name string) ([]Description, error) {
+	who, _ := callerOf(ctx) // nobody, without a call
 	var list []Description
-	for _, full := range i.server.router.methods() {
+	methods := i.server.router.callable(&who)
+	for _, full := range methods {
 		if full != name && !strings.HasPrefix(full, name+".") {
 			continue
 		}
-		m, f := i.server.router.find(full, nil)
+		m, f := i.server.router.find(full, &who)
 		if f != nil {
 			continue // it has just been removed
 		}
 		list = append(list, m.describe(full))
 	}
-	if who := i.server.router.answering(name); list == nil && who != nil {
-		return nil, faultf(codeApplication, "%s is answered by %s, and has not been described", name, strings.Join(who, ", "))
+	if by := i.server.router.answering(name); list == nil && by != nil && i.server.router.mayCall(&who, name) == nil {
+		return nil, faultf(codeApplication, "%s is answered by %s, and has not been described", name, strings.Join(by, ", "))
 	}
 	if list == nil {
 		f := &fault{Code: codeNoMethod, Text: fmt.Sprintf("there is no service or method %s", shorten(name, 100))}
-		if near := nearest(name, append(i.server.router.methods(), i.server.router.names()...)); near != "" {
+		if near := nearest(name, append(methods, servicesOf(methods)...)); near != "" {
 			f.Data = faultData{Near: near}.json()
 		}
 		return nil, f
@@ -122,17 +146,13 @@ func (i *Ipcd) Status(ctx context.Context) (Status, error) {
 	s := i.server
 	endpoints := s.endpoints()
 	slices.Sort(endpoints)
-	log, config := s.life.log, s.life.config
-	if p, known := callerOf(ctx); !known || !p.Known { // a path of ours is nothing for strangers
-		log, config = "", ""
-	}
 	return Status{
 		Version: version(), Protocol: protocolVersion, PID: os.Getpid(),
-		Started: i.began.Format(time.RFC3339), Uptime: time.Since(i.began).Seconds(),
+		Started: s.began.Format(time.RFC3339), Uptime: time.Since(s.began).Seconds(),
 		Endpoints: endpoints, Connections: s.meter.connections.Load(), Accepted: s.meter.accepted.Load(),
 		Refused: s.meter.refused.Load(), Calls: s.meter.calls.Load(), Errors: s.meter.errors.Load(), Rejected: s.meter.rejected.Load(),
 		Memory: memory.HeapInuse + memory.StackInuse, Goroutines: runtime.NumGoroutine(),
-		Build: s.life.build, Log: log, Config: config, Ending: s.force.ending().Seconds(), Workers: s.force.status(),
+		Build: s.life.build, Log: s.life.log, Config: s.life.config, Ending: s.force.ending().Seconds(), Workers: s.force.status(),
 	}, nil
 }
 
@@ -140,10 +160,10 @@ func (i *Ipcd) Status(ctx context.Context) (Status, error) {
 func (i *Ipcd) Stop(ctx context.Context) (bool, error) {
 	l := i.server.life
 	p, _ := callerOf(ctx) // nobody, without a call
-	_, is, err := p.isOwner()
+	f := i.server.mayControl(&p)
 	switch {
-	case err != nil || !is:
-		return false, faultf(codeDenied, "access denied: only the user that the daemon runs as, and %s, may stop it", masters)
+	case f != nil:
+		return false, f
 	case l.service.name != "":
 		return false, faultf(codeApplication, "the daemon is the service %s: ipcd stop --name %s%s", l.service.name, l.service.name, l.service.scope())
 	case l.stop == nil:
@@ -152,6 +172,9 @@ func (i *Ipcd) Stop(ctx context.Context) (bool, error) {
 	l.stop()
 	return true, nil
 }
+
+// mayControl returns nil if p may control the daemon.
+func (s *server) mayControl(p *peer) *fault { return s.policy().check(p, rightAdmin, "") }
 
 // Whoami reports the caller's identity as the kernel sees it.
 func (i *Ipcd) Whoami(ctx context.Context) (peer, error) {

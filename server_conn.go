@@ -57,14 +57,16 @@ func (s *server) handle(l *listener, raw net.Conn) {
 	number := s.meter.accepted.Add(1)
 	now := s.limits()
 	p, err := l.transport.identify(raw, now.FirstBytes)
+	silent := isTimeout(err)
+	if err == nil {
+		p.on = l.on
+		err = s.policy().enter(&p, l.endpoint)
+	}
 	c := &connection{Conn: raw, server: s, shared: s.shared, endpoint: l.endpoint, peer: p, limits: now}
 	c.log = l.log.with("conn", number, "peer", p.who())
-	switch {
-	case isTimeout(err):
+	if silent {
 		c.wasSilent()
 		return
-	case err == nil:
-		err = p.mayConnect(l.endpoint, s.allowed())
 	}
 	if err != nil {
 		c.log.warn("a connection was refused", "error", err)
@@ -102,8 +104,9 @@ func (c *connection) tell(what string, number int64, why *fault) {
 	}
 }
 
-// adopt serves JSON-RPC on a channel to a child. The result is closed when that ends.
+// adopt serves JSON-RPC on a channel to p, who has started us, and could do all that we do. The result is closed when that ends.
 func (s *server) adopt(ch *channel, p peer) <-chan struct{} {
+	p.owns = true
 	c := &connection{Conn: ch, server: s, shared: s.shared, peer: p, limits: s.limits(), log: s.log.with("endpoint", "fork", "peer", p.who())}
 	done := make(chan struct{})
 	s.wg.Go(func() {
@@ -127,6 +130,7 @@ func (s *server) attend(raw net.Conn) {
 	}
 	sh := *s.shared
 	sh.meter = &meter{}
+	own.owns = true
 	c := &connection{Conn: raw, server: s, shared: &sh, peer: own, limits: s.limits(), endpoint: endpoint{Proto: protoAuto}, log: s.log.with("conn", "our own")}
 	c.converse()
 }

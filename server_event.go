@@ -66,9 +66,6 @@ func (s *server) addEvents(to *receiver) {
 // publish publishes an event for the caller.
 func (s *server) publish(ctx context.Context, arg document) (any, error) {
 	p, _ := callerOf(ctx) // nobody, without a call
-	if err := p.mayPublish(); err != nil {
-		return nil, err
-	}
 	what, plain := plainPublication(arg)
 	if !plain {
 		if err := decodeBody(arg, &what); err != nil {
@@ -77,6 +74,9 @@ func (s *server) publish(ctx context.Context, arg document) (any, error) {
 	}
 	if isOwnTopic(what.Topic) {
 		return nil, faultf(codeDenied, "access denied: %s is a topic of the daemon's own", shorten(what.Topic, 100))
+	}
+	if f := s.policy().check(&p, rightPublish, what.Topic); f != nil {
+		return nil, f
 	}
 	if what.Data == nil {
 		what.Data = json.RawMessage(nullID)
@@ -120,6 +120,11 @@ func (s *server) subscribe(ctx context.Context, arg document) error {
 	var what Subscription
 	if err := decodeBody(arg, &what); err != nil {
 		return err
+	}
+	for _, pattern := range what.Topics[:min(len(what.Topics), maxPatterns)] {
+		if f := s.policy().check(c.peer, rightSubscribe, pattern); f != nil {
+			return f
+		}
 	}
 	events, f := s.router.events.subscribe(*c.peer, what.Topics, what.After)
 	if f != nil {

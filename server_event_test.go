@@ -418,7 +418,7 @@ func TestClosedConnectionsAreGone(t *testing.T) {
 	seen := make(chan string, 1)
 	s.router.events.mu.Lock()
 	s.router.events.sinks.add("ipcd.connection.closed", &look{func() {
-		_, f := s.router.find("Far.Say", nil)
+		_, f := s.router.find("Far.Say", theOwner)
 		seen <- fmt.Sprint(s.server.meter.connections.Load(), f != nil)
 	}})
 	s.router.events.mu.Unlock()

@@ -70,7 +70,7 @@ func (s *server) accept(c *call) (*session, *offer, *fault) {
 	if f != nil {
 		return nil, nil, f
 	}
-	o, f := newRemoteOffer(from, c)
+	o, f := newRemoteOffer(from, c, s.policy())
 	if f != nil {
 		return nil, nil, f
 	}
@@ -104,14 +104,11 @@ func (s *server) registrant(c *call) (*session, *fault) {
 	if !ok || !from.canAsk() {
 		return nil, faultf(codeInvalid, "nobody can be called over this connection; register over JSON-RPC, on a socket or a pipe")
 	}
-	if err := c.peer.mayRegister(); err != nil {
-		return nil, asFault(err)
-	}
 	return from, nil
 }
 
 // newRemoteOffer returns what the other end of a session offers with the registration c.
-func newRemoteOffer(from *session, c *call) (*offer, *fault) {
+func newRemoteOffer(from *session, c *call, pol *policy) (*offer, *fault) {
 	var r Registration
 	if err := decodeBody(*c.arg.(*document), &r); err != nil {
 		return nil, asFault(err)
@@ -119,6 +116,11 @@ func newRemoteOffer(from *session, c *call) (*offer, *fault) {
 	o, f := newOffer(&r, *c.peer, from.limits)
 	if f != nil {
 		return nil, f
+	}
+	for _, service := range servicesOf(o.names()) {
+		if f := pol.check(c.peer, rightRegister, service); f != nil {
+			return nil, f
+		}
 	}
 	o.lost = &from.deaf
 	o.provider = remote{session: from, takes: extensionsOf(r.Extensions), object: r.Params == "object"}

@@ -192,7 +192,7 @@ func TestRegistrationWithoutAnAnswer(t *testing.T) {
 	defer conn.Close()
 	send(t, conn, `{"method":"Ipcd.Register","params":[{"methods":["Far.Say"]}],"id":null}`)
 	waitFor(t, func() error {
-		if _, f := s.router.find("Far.Say", nil); f != nil {
+		if _, f := s.router.find("Far.Say", theOwner); f != nil {
 			return f
 		}
 		return nil

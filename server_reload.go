@@ -8,8 +8,6 @@ func (s *server) prepare(old, now settings) (commit func(), err error) {
 		s.inForce.Store(&now.Limits)
 		s.router.obey(now.Limits)
 		s.router.events.keep(now.Topics)
-		if now.allow != old.allow {
-			s.openTo(now.allow)
-		}
+		s.obey(&now.policy)
 	}, nil
 }

@@ -111,8 +111,8 @@ func (w *worker) stateLocked() string {
 // controlled returns a worker, if the caller may control it.
 func (i *Ipcd) controlled(ctx context.Context, name string) (*worker, error) {
 	p, _ := callerOf(ctx)
-	if _, is, err := p.isOwner(); err != nil || !is {
-		return nil, faultf(codeDenied, "access denied: only the user that the daemon runs as, and %s, may control its workers", masters)
+	if f := i.server.mayControl(&p); f != nil {
+		return nil, f
 	}
 	w, f := i.server.force.find(name)
 	if f != nil {

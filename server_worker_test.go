@@ -372,8 +372,8 @@ func TestWorkerAnswers(t *testing.T) {
 	}
 	for _, row := range []struct{ question, want string }{
 		{`{"method":"Hand.Nothing"}`, "there is no method Hand.Nothing"},
-		{`{"method":"Ipcd.Stop"}`, "access denied: only the user"},
-		{`{"method":"Ipcd.WorkerStop","arg":"hand"}`, "access denied: only the user"},
+		{`{"method":"Ipcd.Stop"}`, "access denied: the worker hand may not control the daemon"},
+		{`{"method":"Ipcd.WorkerStop","arg":"hand"}`, "access denied: the worker hand may not control the daemon"},
 	} {
 		if _, err := asked[document](t, s, "Hand.Ask", document(row.question)); err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("the worker calls %s: %v; want %s", row.question, err, row.want)

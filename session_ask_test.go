@@ -95,7 +95,7 @@ func newEnd(t *testing.T, conn net.Conn, speak func(in *input, l limits) codec, 
 	l := defaultLimits()
 	in := newInput(conn, l)
 	log := newLogger(&logBuffer{}, formatText, levelError)
-	e.session = newSession(&shared{finder: r, log: log, meter: &meter{}, foreman: &foreman{}}, &peer{}, speak(in, l), in, conn, &l, log)
+	e.session = newSession(&shared{finder: r, log: log, meter: &meter{}, foreman: &foreman{}}, theOwner, speak(in, l), in, conn, &l, log)
 	e.both.back = e.session
 	go func() { e.over <- e.serve() }()
 	return e
@@ -113,7 +113,7 @@ func overEndpoint(at func(t testing.TB) endpoint) func(t *testing.T) (net.Conn, 
 	return func(t *testing.T) (net.Conn, net.Conn) {
 		t.Helper()
 		e := at(t)
-		l, err := transports[e.Scheme].listen(e, group{})
+		l, err := transports[e.Scheme].listen(e, audience{})
 		must(t, err)
 		t.Cleanup(func() { l.Close() })
 		e = listenerEndpoint(e, l)
@@ -505,7 +505,7 @@ func TestEndThatCannotAskIsOver(t *testing.T) {
 	l := defaultLimits()
 	l.Write = 100 * time.Millisecond
 	in := newInput(ours, l)
-	s := newSession(&shared{finder: newRouter(), meter: &meter{}, foreman: &foreman{}}, &peer{}, newJSONCodec(in, l, framingValue), in, ours, &l, nil)
+	s := newSession(&shared{finder: newRouter(), meter: &meter{}, foreman: &foreman{}}, theOwner, newJSONCodec(in, l, framingValue), in, ours, &l, nil)
 	over := make(chan error, 1)
 	go func() { over <- s.serve() }()
 	if err := s.ask(context.Background(), "Some.Method", strings.Repeat("a", 4<<20), nil, nil); err == nil {
@@ -523,7 +523,7 @@ func TestWhoDoesNotReadIsNotRead(t *testing.T) {
 	l := defaultLimits()
 	l.Write = time.Millisecond
 	in := newInput(ours, l)
-	s := newSession(&shared{finder: newRouter(), meter: &meter{}, foreman: &foreman{}}, &peer{}, newJSONCodec(in, l, framingValue), in, ours, &l, nil)
+	s := newSession(&shared{finder: newRouter(), meter: &meter{}, foreman: &foreman{}}, theOwner, newJSONCodec(in, l, framingValue), in, ours, &l, nil)
 	served := make(chan error, 1)
 	go func() { served <- s.serve() }()
 	_, _, err := s.enlist(&pendingCall{method: "Far.Say", wake: make(chan struct{}, 1)})

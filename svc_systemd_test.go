@@ -119,3 +119,21 @@ func TestSystemdState(t *testing.T) {
 		}
 	}
 }
+
+// TestSystemdSocketOpensToWhomRulesLetIn wants the socket unit to let those reach the daemon about whom it decides itself.
+func TestSystemdSocketOpensToWhomRulesLetIn(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, test := range []struct{ rules, mode string }{
+		{"", "SocketMode=0600\n"},
+		{"[[rule]]\ndeny = [\"local\"]\ncall = [\"Secret.*\"]\n", "SocketMode=0600\n"},
+		{"[[rule]]\nallow = [\"local\"]\ncall = [\"Greeter.*\"]\n", "SocketMode=0666\n"},
+		{"[[rule]]\nallow = [\"local\"]\non = [\"unix:///run/ipcd/ipcd.sock\"]\ncall = [\"Greeter.*\"]\n", "SocketMode=0666\n"},
+		{"[[rule]]\nallow = [\"local\"]\non = [\"unix:///run/other.sock\"]\ncall = [\"Greeter.*\"]\n", "SocketMode=0600\n"},
+	} {
+		d := testDeployment(t, "ipcd")
+		d.Settings.policy = *policyFrom(t, test.rules)
+		if text, err := systemdSocket(d); err != nil || !strings.Contains(text, test.mode) {
+			t.Errorf("with %q the unit is %s, %v; want %s", test.rules, text, err, test.mode)
+		}
+	}
+}

@@ -31,11 +31,16 @@ func systemdSocket(d *deployment) (string, error) {
 	b.line("[Socket]")
 	b.line("# systemd listens, so that no call is refused while the service starts, or starts anew.")
 	b.lines(streams...)
+	mode := "0600"
 	if d.AllowGroup != "" {
-		b.line("SocketMode=0660")
+		mode = "0660"
+	}
+	if slices.ContainsFunc(d.Endpoints, func(e endpoint) bool { return d.Settings.policy.audienceOf(e.key()).all }) {
+		mode = "0666" // the daemon decides, when they connect
+	}
+	b.line("SocketMode=%s", mode)
+	if d.AllowGroup != "" {
 		b.line("SocketGroup=%s", systemdWord(d.AllowGroup))
-	} else {
-		b.line("SocketMode=0600")
 	}
 	b.line("DirectoryMode=%s", map[bool]string{false: "0755", true: "0700"}[d.user])
 	b.line("RemoveOnStop=yes")

@@ -100,8 +100,8 @@ func pipeService(e endpoint) (name string, ok bool) {
 // parent would hand down (P). Whoever serves the pipe has to be among them, or could create no second
 // instance. They also own it, since clients look at the owner, which the system would make the administrators
 // for some and the user for others. A service has its own SID own the pipe, as its token allows
-// (SE_GROUP_OWNER), rather than an account that others share. The group allow may call, but not serve.
-func pipeSecurity(e endpoint, own peer, allow group) string {
+// (SE_GROUP_OWNER), rather than an account that others share. The audience may call, but not serve.
+func pipeSecurity(e endpoint, own peer, to audience) string {
 	server := own.SID
 	if named := own.asService(); named != "" && own.SID != sidSystem {
 		server = named
@@ -118,8 +118,11 @@ func pipeSecurity(e endpoint, own peer, allow group) string {
 	for _, who := range full {
 		b.WriteString("(A;;GA;;;" + who + ")")
 	}
-	if allow.id != "" {
-		fmt.Fprintf(&b, "(A;;%#x;;;%s)", rightsCall, allow.id)
+	switch {
+	case to.all: // whoever has proved who they are, which anonymous callers and guests have not
+		fmt.Fprintf(&b, "(A;;%#x;;;AU)", rightsCall)
+	case to.group.id != "":
+		fmt.Fprintf(&b, "(A;;%#x;;;%s)", rightsCall, to.group.id)
 	}
 	return b.String()
 }

@@ -35,21 +35,22 @@ func TestPipeSecurity(t *testing.T) {
 	service := peer{SID: sidLocalService, Groups: []string{sidEveryone, "S-1-5-80-0", ipcd}}
 	system := peer{SID: sidSystem, Groups: []string{ipcd}}
 	user := endpoint{Scheme: "npipe", Path: pipePrefix + "ipcd-" + own.SID}
-	users := group{name: "Users", id: "S-1-5-32-545"}
+	users := audience{group: group{name: "Users", id: "S-1-5-32-545"}}
 	for _, test := range []struct {
-		e     endpoint
-		own   peer
-		allow group
-		want  string
+		e    endpoint
+		own  peer
+		to   audience
+		want string
 	}{
-		{user, own, group{}, "O:" + own.SID + "D:P(A;;GA;;;SY)(A;;GA;;;" + own.SID + ")"},
+		{user, own, audience{}, "O:" + own.SID + "D:P(A;;GA;;;SY)(A;;GA;;;" + own.SID + ")"},
 		{user, own, users, "O:" + own.SID + "D:P(A;;GA;;;SY)(A;;GA;;;" + own.SID + ")(A;;0x12019b;;;S-1-5-32-545)"},
-		{serviceEndpoint(defaultName), system, group{}, "O:S-1-5-18D:P(A;;GA;;;SY)(A;;GA;;;BA)"},
-		{serviceEndpoint(defaultName), service, group{}, "O:" + ipcd + "D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;" + ipcd + ")"},
+		{user, own, audience{group: users.group, all: true}, "O:" + own.SID + "D:P(A;;GA;;;SY)(A;;GA;;;" + own.SID + ")(A;;0x12019b;;;AU)"},
+		{serviceEndpoint(defaultName), system, audience{}, "O:S-1-5-18D:P(A;;GA;;;SY)(A;;GA;;;BA)"},
+		{serviceEndpoint(defaultName), service, audience{}, "O:" + ipcd + "D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;" + ipcd + ")"},
 		{user, service, users, "O:" + ipcd + "D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;" + ipcd + ")(A;;0x12019b;;;S-1-5-32-545)"},
-		{serviceEndpoint(defaultName), peer{SID: sidLocalService}, group{}, "O:S-1-5-19D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;S-1-5-19)"},
+		{serviceEndpoint(defaultName), peer{SID: sidLocalService}, audience{}, "O:S-1-5-19D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;S-1-5-19)"},
 	} {
-		got := pipeSecurity(test.e, test.own, test.allow)
+		got := pipeSecurity(test.e, test.own, test.to)
 		if got != test.want {
 			t.Errorf("pipeSecurity(%v, %s) = %s; want %s", test.e, test.own.SID, got, test.want)
 		}

@@ -37,6 +37,15 @@ type groupEntry struct {
 // findUser looks up a user by name. The error is fs.ErrNotExist if there is none; any other means that nobody knows.
 func findUser(name string) (userEntry, error) { return lookUpNamed("passwd", name, parseUser) }
 
+// userID returns the uid of a user, by name or by the uid itself, for which there need be no name.
+func userID(name string) (string, error) {
+	if uid, err := strconv.ParseUint(name, 10, 31); err == nil {
+		return strconv.FormatUint(uid, 10), nil
+	}
+	u, err := findUser(name)
+	return strconv.Itoa(u.uid), err
+}
+
 // groupNamed is findUser for groups.
 func groupNamed(name string) (groupEntry, error) { return lookUpNamed("group", name, parseGroup) }
 

@@ -54,6 +54,18 @@ func findUser(name string) (userEntry, error) {
 	return userEntry{name: name, uid: -1, gid: -1}, nil
 }
 
+// userID returns the SID of a user.
+func userID(name string) (string, error) {
+	sid, _, kind, err := windows.LookupSID("", name)
+	switch {
+	case isAny(err, windows.ERROR_NONE_MAPPED), err == nil && kind != windows.SidTypeUser:
+		return "", fs.ErrNotExist
+	case err != nil:
+		return "", fmt.Errorf("look up the user %s: %w", name, err)
+	}
+	return sid.String(), nil
+}
+
 // findGroup looks up a group by its name, such as Users or DOMAIN\Staff, or by its SID.
 func findGroup(name string) (group, error) {
 	sid, err := windows.StringToSid(name)

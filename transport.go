@@ -16,9 +16,9 @@ type transport struct {
 	// lacking says why this system cannot listen or dial here, and what to use instead. It answers for listen
 	// and for dial where the row has none; it is nil in a row that has both.
 	lacking func(e endpoint) *fault
-	// listen opens the endpoint for calls by the daemon's own user and the members of allow. Closing the
+	// listen opens the endpoint for calls by the daemon's own user and the audience. Closing the
 	// listener returns all that it took: the socket file, and the lock that says whose the endpoint is.
-	listen func(e endpoint, allow group) (net.Listener, error)
+	listen func(e endpoint, to audience) (net.Listener, error)
 	// check returns an error if e can never be served, whatever the state of the system, at which it does not
 	// look. It is nil if only listening can find that out.
 	check func(e endpoint) error
@@ -49,7 +49,7 @@ var transports = map[string]transport{}
 // need not know which system has which transport.
 func addTransport(scheme string, t transport) {
 	if t.listen == nil {
-		t.listen = func(e endpoint, _ group) (net.Listener, error) { return nil, t.lacking(e) }
+		t.listen = func(e endpoint, _ audience) (net.Listener, error) { return nil, t.lacking(e) }
 		t.check = func(e endpoint) error { return t.lacking(e) }
 	}
 	if t.dial == nil {

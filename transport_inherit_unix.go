@@ -65,9 +65,9 @@ func listenerOf(f *os.File) (net.Listener, error) {
 // An inheritedUnix is a socket in the file system that belongs to the service manager.
 type inheritedUnix struct{ *net.UnixListener }
 
-// openTo returns an error if members of the group cannot connect: the socket is not ours to open to them.
-func (l inheritedUnix) openTo(allow group) error {
-	if allow.id == "" {
+// openTo returns an error if some of the audience cannot connect: the socket is not ours to open to them.
+func (l inheritedUnix) openTo(to audience) error {
+	if to.isNobody() {
 		return nil
 	}
 	info, err := os.Stat(l.Addr().String())
@@ -75,11 +75,16 @@ func (l inheritedUnix) openTo(allow group) error {
 		return err
 	}
 	gid := strconv.FormatUint(uint64(info.Sys().(*syscall.Stat_t).Gid), 10)
-	if mode := info.Mode().Perm(); mode&0o006 == 0o006 || gid == allow.id && mode&0o060 == 0o060 {
+	mode := info.Mode().Perm()
+	switch {
+	case mode&0o006 == 0o006, !to.all && gid == to.group.id && mode&0o060 == 0o060:
 		return nil
+	case to.all:
+		return faultf(codeDenied, "the socket belongs to the service manager, which keeps those out whom a [[rule]] lets in").
+			withHint("ipcd install --force")
 	}
-	return faultf(codeDenied, "the socket belongs to the service manager, which keeps the members of the group %s out", allow.name).
-		withHint("ipcd install --allow-group %s --force", allow.name)
+	return faultf(codeDenied, "the socket belongs to the service manager, which keeps the members of the group %s out", to.group.name).
+		withHint("ipcd install --allow-group %s --force", to.group.name)
 }
 
 // inheritsUnix returns l if it is the socket of e. The manager may know its directory by another name.

@@ -17,7 +17,7 @@ import (
 func init() {
 	for _, scheme := range []string{"tcp", "http"} {
 		addTransport(scheme, transport{
-			listen:   func(e endpoint, _ group) (net.Listener, error) { return listenTCP(e) },
+			listen:   func(e endpoint, _ audience) (net.Listener, error) { return listenTCP(e) },
 			check:    checkTCP,
 			inherits: inheritsTCP,
 			dial:     dialTCP,

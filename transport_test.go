@@ -21,7 +21,7 @@ func TestEveryTransportAnswers(t *testing.T) {
 		if row.lacking == nil {
 			continue
 		}
-		_, err := row.listen(e, group{})
+		_, err := row.listen(e, audience{})
 		checkCode(t, "listen on "+scheme, err, codeUsage, "")
 		checkCode(t, "check "+scheme, row.check(e), codeUsage, "")
 		if scheme != "fork" {

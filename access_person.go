@@ -1,0 +1,134 @@
+package main
+
+// This file owns the people that rules name, and what makes a peer one of them.
+
+import (
+	"errors"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A person is whom a rule is about, or a group of them.
+type person struct {
+	text string // as it was written: user:ada
+	kind personKind
+	id   string // of a user: the uid or SID; of a group: as in peer.Groups; of a worker: its name
+}
+
+// A personKind is what is before the colon, or all there is.
+type personKind string
+
+const (
+	personUser   personKind = "user"
+	personGroup  personKind = "group"
+	personSID    personKind = "sid"
+	personWorker personKind = "worker"
+	personLocal  personKind = "local" // whoever the system names
+	personAny    personKind = "*"
+)
+
+// wantPerson is what people may be, for messages.
+const wantPerson = `people, such as ["user:ada", "group:dev", "worker:greeter", "local", "*"]`
+
+// parsePerson splits the text of a person. What only this system knows is for find.
+func parsePerson(text string) (person, *fault) {
+	kind, name, named := strings.Cut(text, ":")
+	p := person{text: text, kind: personKind(kind), id: name}
+	wrong := usagef("%q is nobody that a rule can name", shorten(text, 100))
+	switch p.kind {
+	case personLocal, personAny:
+		if named {
+			return p, wrong
+		}
+	case personUser, personGroup, personSID, personWorker:
+		if f := checkArgument(name); f != nil {
+			return p, f
+		}
+		if name == "" || p.kind == personWorker && !isInstanceName(name) || p.kind == personSID && !strings.HasPrefix(name, "S-1-") {
+			return p, wrong
+		}
+	case "cert", "token", "node":
+		return p, usagef("%q comes with a later release", shorten(text, 100))
+	default:
+		return p, wrong
+	}
+	return p, nil
+}
+
+// checkPerson returns what is wrong with the text of a person, or nil.
+func checkPerson(text string) *fault {
+	_, f := parsePerson(text)
+	return f
+}
+
+// checkArgument refuses what no argument, path or name can have.
+func checkArgument(text string) *fault {
+	if strings.ContainsRune(text, 0) {
+		return usagef("%q has a zero byte", shorten(text, 100))
+	}
+	return nil
+}
+
+// find looks up whom only this system knows.
+func (p *person) find() error {
+	switch p.kind {
+	case personGroup:
+		g, err := findGroup(p.id)
+		p.id = g.id
+		return err
+	case personUser:
+		id, err := userID(p.id)
+		if errors.Is(err, fs.ErrNotExist) {
+			f := usagef("there is no user %q", shorten(p.id, 100)).withHint("name one that the system has")
+			f.err = err
+			return f
+		}
+		if err != nil {
+			return usagef("%w", err)
+		}
+		p.id = id
+	}
+	return nil
+}
+
+// is reports whether the kernel says that who is the person, or one of them. A worker is what is at the other end of its own
+// channel, and nobody else: there the kernel names the daemon itself.
+func (p *person) is(who *peer) bool {
+	switch p.kind {
+	case personAny:
+		return true
+	case personWorker:
+		return who.worker == p.id
+	}
+	if who.worker != "" || !who.Known {
+		return false
+	}
+	switch p.kind {
+	case personLocal:
+		return true
+	case personGroup:
+		return slices.Contains(who.Groups, p.id)
+	case personSID:
+		return who.SID == p.id || slices.Contains(who.Groups, p.id)
+	}
+	return who.SID == p.id && p.id != "" || who.SID == "" && strconv.Itoa(who.UID) == p.id
+}
+
+// isLocal reports whether the person may come to a local endpoint.
+func (p *person) isLocal() bool { return p.kind != personWorker }
+
+// isGroup reports whether the person is the members of g.
+func (p *person) isGroup(g group) bool { return p.kind == personGroup && p.id == g.id }
+
+// includes reports whether everybody who is other is p as well, as far as can be told without the system.
+func (p *person) includes(other *person) bool {
+	switch p.kind {
+	case personAny:
+		return true
+	case personLocal:
+		return other.kind != personAny && other.kind != personWorker
+	}
+	return p.kind == other.kind && p.id == other.id
+}
