@@ -571,6 +571,35 @@ func TestPartForACallThatIsOverHoldsUpNobody(t *testing.T) {
 	ours.Close()
 }
 
+// What a provider has answered does not wait for it to read, though it cancels a call of its own in the same write, and leaves
+// unread what it is told.
+func TestAnswerDoesNotWaitForTheProviderToRead(t *testing.T) {
+	far, near := overEndpoint(localEndpoint)(t)
+	caller := newJSONSession(near, newRouter(), "caller")
+	ours, theirs := net.Pipe()
+	l := defaultLimits()
+	l.Write = time.Hour
+	in := newInput(ours, l)
+	s := newSession(&shared{finder: newRouter(), meter: &meter{}}, &peer{}, newJSONCodec(in, l, framingValue), in, ours, &l, nil)
+	passed := &method{forward: func(*call, *unflushed) {}}
+	asked := &call{message: message{kind: request, id: callID{json: "5"}}, m: passed, arg: new(document), from: caller}
+	remote{session: s}.ask(asked, nil, func(bool) {})
+	own := &call{message: message{kind: request, id: callID{json: "7"}}, m: passed, from: s}
+	s.update(func(st *sessionState) { st.theirs[own] = struct{}{} })
+	must(t, s.out.append(s.codec, &message{kind: notification}, strings.Repeat("a", 2*outputFull)))
+	served := make(chan error, 1)
+	go func() { served <- s.serve() }()
+	send(t, theirs, `{"jsonrpc":"2.0","id":1,"result":"b"}{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":7}}`)
+	if got, want := readLine(t, far), `"id":5,"result":"b"`; !strings.Contains(got, want) {
+		t.Errorf("the caller gets %s; want %s", got, want)
+	}
+	theirs.Close()
+	receive(t, served)
+	ours.Close()
+	near.Close()
+	far.Close()
+}
+
 // A deadline that has passed as the call begins ends it while its timer is still being noted: for the race detector.
 func TestDeadlineThatHasPassedAtOnce(t *testing.T) {
 	p := provide(t, localEndpoint(t))

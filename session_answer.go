@@ -169,6 +169,7 @@ func (s *session) begin(c *call) *fault {
 		c.parent.adopt(c, func() { s.giveUp(c, context.Canceled, errCancelled) })
 	}
 	if isCut {
+		s.unflushed.flush() // see cancel
 		s.giveUp(c, context.Canceled, cutBy)
 	}
 	return nil
@@ -545,6 +546,7 @@ func (s *session) cancel(argument document) {
 		case s.asking.Load() || c.parts != "": // the reader must not block
 			s.wg.Go(func() { s.excuse(c, errCancelled) })
 		default:
+			s.unflushed.flush() // first: the peer may leave unread what it is told, and others wait for what it has answered
 			s.excuse(c, errCancelled)
 		}
 	}
