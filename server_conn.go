@@ -343,11 +343,15 @@ func (c *connection) tellEnd(msg string, err error) {
 
 // wait decides what becomes of the calls in flight when the peer sends no more.
 func (c *connection) wait(s *session, err error) {
-	switch {
-	case err != nil && !errors.Is(err, io.EOF):
+	ended := errors.Is(err, io.EOF)
+	if err != nil && !ended {
 		if s.out.failed() == nil { // that ends the reading, too, and is told at the end
 			c.tellEnd("the connection was lost", err)
 		}
+		ended = errors.Is(err, io.ErrUnexpectedEOF) // whoever shuts its sending side in the middle of a message may wait for answers, too
+	}
+	switch {
+	case err != nil && !ended:
 		s.cut(nil)
 	case s.idle():
 	case err == nil:

@@ -288,6 +288,7 @@ func TestHalfClose(t *testing.T) {
 	block := `{"jsonrpc":"2.0","id":1,"method":"Trial.Block","params":["a"]}`
 	tests := []struct{ name, send, want, late string }{
 		{"JSON", block, `{"jsonrpc":"2.0","id":1,"result":"a"}` + "\n", `"error":{"code":-32800,`},
+		{"JSON, in the middle of a message", block + `{"jsonrpc":"2.0"`, `{"jsonrpc":"2.0","id":1,"result":"a"}` + "\n", `"error":{"code":-32800,`},
 		{"bare", postText("/call/Trial.Block", "", `"a"`), "\r\n\r\n\"a\"\n", "HTTP/1.1 503 "},
 		{"bare, HTTP/1.0", strings.Replace(postText("/call/Trial.Block", "", `"a"`), "/1.1", "/1.0", 1), "\r\n\r\n\"a\"\n", "HTTP/1.0 503 "},
 		{"JSON-RPC by POST", postText("/rpc", "", block), `"result":"a"}` + "\n", `"error":{"code":-32800,`},
