@@ -66,7 +66,7 @@ func TestGreeters(t *testing.T) {
 			if got := printed(t, call(`{"name":"Zoë"}`)); got != "hello, Zoë\n" {
 				t.Errorf("it says %q", got)
 			}
-			if out, err := call(`[]`).CombinedOutput(); err == nil {
+			if out, err := call(`[]`).CombinedOutput(); err == nil || strings.Contains(string(out), `\u000a`) { // the end of a line of Perl's
 				t.Errorf("of an argument that is none of its own it says %s", out)
 			}
 			if got := printed(t, call(`{"name":"Ada"}`)); got != "hello, Ada\n" {

@@ -20,6 +20,7 @@ while (my $line = <$in>) {    # to the end of the channel, when a worker has to 
     my $message = decode_json($line);
     next unless $message->{method} && defined $message->{id};    # an answer, or a $/cancelRequest
     my $result = eval { $methods{ $message->{method} }->(@{ $message->{params} // [] }) };
+    chomp $@;
     my @outcome = $@ ? (error => { code => -32602, message => $@ }) : (result => $result);
     send_message(id => $message->{id}, @outcome);
 }
