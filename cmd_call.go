@@ -368,8 +368,11 @@ func (words typedWords) check() error {
 			return usagef("%q is neither key=text nor key:=JSON", word).withHint("quote a text of several words")
 		}
 		key, _, _ := words.cut(word)
-		if key == "" || seen[key] {
-			return usagef("%q: the key is missing or a duplicate", word).withHint("a text with a = in it follows --text")
+		if key == "" {
+			return usagef("%q: the key is missing", word).withHint("a text with a = in it follows --text")
+		}
+		if seen[key] {
+			return usagef("%q: the key %s is there twice", word, key).withHint("several values are a list: %s:='[...]'", key)
 		}
 		seen[key] = true
 	}
