@@ -220,10 +220,14 @@ func (t *typedCall) describe(ctx context.Context, c caller) (*taking, error) {
 	return nil, err
 }
 
-// explain adds to an error about the argument how the call is typed.
+// explain adds to an error about the argument how the call is typed, where somebody has described that. The form for any
+// value at all would be what has just been refused, and "ipcd describe" would not say more.
 func (t *typedCall) explain(err error, takes *taking) error {
-	if takes == nil {
-		return err
+	if takes == nil || !takes.nothing && len(takes.at) == 0 {
+		if !errors.Is(err, &fault{Code: codeBadArgument}) {
+			return err
+		}
+		return asFault(err).withHint("%s has not described what it takes: look into its program", t.method)
 	}
 	line := t.line("call", t.method)
 	if !takes.nothing {

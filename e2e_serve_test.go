@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -80,6 +81,28 @@ func TestServeOfTakenNames(t *testing.T) {
 		text := regexp.MustCompile("^ipcd: error: " + want + "\nipcd: hint: choose another name; \"ipcd ls -e .*\" lists those that are taken\n$")
 		if err == nil || !text.Match(out) {
 			t.Errorf("%s: %v, %s; want %s", method, err, out, text)
+		}
+	}
+}
+
+// A refused argument of a method that has not described it has no form to show: any would be the one just refused.
+func TestRefusedArgumentThatNobodyHasDescribed(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	provider := rawDial(t, s.endpoints[0])
+	defer provider.Close()
+	register(t, provider, `["Far.Known","Near.*"]`)
+	for _, method := range []string{"Far.Known", "Near.Any"} {
+		got := make(chan string, 1)
+		go func() {
+			out, _ := exec.Command("ipcd", "call", "-e", s.endpoints[0].String(), method, "Ada").CombinedOutput()
+			got <- string(out)
+		}()
+		var call struct{ ID json.RawMessage }
+		must(t, json.Unmarshal([]byte(readLine(t, provider)), &call))
+		send(t, provider, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32602,"message":"no"}}`, call.ID))
+		want := "ipcd: error: no\nipcd: hint: " + method + " has not described what it takes: look into its program\n"
+		if out := receive(t, got); out != want {
+			t.Errorf("call %s: %q; want %q", method, out, want)
 		}
 	}
 }
