@@ -20,6 +20,7 @@ import (
 func init() {
 	testPrograms["flee"] = flee
 	testPrograms["chatter"] = func() {
+		io.Copy(io.Discard, os.Stdin) // until flee has ended: what that prints comes first
 		for {
 			if _, err := fmt.Println("still here"); err != nil {
 				return
@@ -36,7 +37,8 @@ func flee() {
 	heir, deserter := exec.Command("probe", "meet", os.Args[1]), exec.Command(os.Args[2], os.Args[3:]...)
 	deserter.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	heir.Stdout, deserter.Stdout = os.Stdout, os.Stdout
-	complain(os.Stderr, errors.Join(heir.Start(), deserter.Start()))
+	_, err := deserter.StdinPipe() // which ends with this program
+	complain(os.Stderr, errors.Join(err, heir.Start(), deserter.Start()))
 	fmt.Println(deserter.Process.Pid)
 	fmt.Print(strings.Repeat("a\n", fleeLines))
 }
