@@ -278,19 +278,19 @@ func (pol *policy) audienceOf(on string) audience {
 	return a
 }
 
-// explain says for people why a decision about p is as it is.
-func (d decision) explain(p *peer, pol *policy, need right) string {
+// explain says for people why a decision is as it is.
+func (d decision) explain(pol *policy) string {
 	switch d.by {
 	case byOwner:
-		return "it is the user that the daemon runs as, or one of " + masters + ", who may all"
+		return "the user that the daemon runs as, and " + masters + ", may all"
 	case byRule:
 		return d.rule.place + " says so"
 	case byWorker:
-		return "no rule is about it, and workers may call, publish, subscribe and offer their services"
+		return "no rule is about it; workers may call, publish, subscribe, and register their services"
 	case byGroup:
-		return fmt.Sprintf("no rule is about it, and members of allow_group, %s, may call and subscribe", pol.group.name)
+		return fmt.Sprintf("no rule is about it; members of allow_group, %s, may call and subscribe", pol.group.name)
 	case byNoAuth:
-		return "no rule is about it, and whoever reaches an endpoint with auth=none may call and subscribe"
+		return "no rule is about it; whoever reaches an endpoint with auth=none may call and subscribe"
 	}
 	return "no rule allows it"
 }

@@ -161,6 +161,9 @@ func (st *settings) loadFile(file string, data []byte, from origins) error {
 	var refused []string // a table that is refused is refused once, with all that is in it
 	for _, k := range keys {
 		name := k.String()
+		if k.array { // what was refused in the one before is not refused in this one
+			refused = slices.DeleteFunc(refused, func(inner string) bool { return strings.HasPrefix(inner, name+".") })
+		}
 		if slices.ContainsFunc(refused, func(outer string) bool { return name == outer || strings.HasPrefix(name, outer+".") }) {
 			continue
 		}

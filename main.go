@@ -10,6 +10,7 @@
 //	ipcd worker               the programs that the daemon starts and looks after
 //	ipcd child, fork          the two ends of the Node.js IPC channel
 //	ipcd config show, check   show the settings in force, check a file
+//	ipcd access explain, lint say which rule decides, find rules that decide nothing
 //	ipcd version, completion
 //
 // The README says how to use it, docs/protocol.md what goes over the wire.
@@ -56,6 +57,7 @@
 //	service manager   a type that implements supervisor of svc.go, in svc_*.go, and a line in svc_linux.go or its like
 //	command           a file cmd_*.go, and a line in newRootCmd below
 //	setting           a row of settingTable in config.go
+//	right             a row of rights in access.go, and a question where it is used
 //	error code        errors.go, its HTTP status in server_http.go, its row in docs/protocol.md
 //	figure of status  server_builtin.go; it is counted by the meter of session.go
 //
@@ -106,7 +108,7 @@ call with the standard library that they have: see the README and docs/protocol.
 	addJSONFlag(cmd)
 	cmd.AddCommand(newRunCmd(), newCallCmd(), newLsCmd(), newDescribeCmd(), newStatusCmd(), newWhoamiCmd(),
 		newInstallCmd(), newUninstallCmd(), newStartCmd(), newStopCmd(), newRestartCmd(), newLogsCmd(),
-		newForkCmd(), newChildCmd(), newPubCmd(), newSubCmd(), newServeCmd(), newWorkerCmd(), newConfigCmd(), newVersionCmd())
+		newForkCmd(), newChildCmd(), newPubCmd(), newSubCmd(), newServeCmd(), newWorkerCmd(), newConfigCmd(), newAccessCmd(), newVersionCmd())
 	cmd.InitDefaultCompletionCmd() // which cobra would do later
 	for _, c := range append(cmd.Commands(), cmd) {
 		if c.HasSubCommands() {

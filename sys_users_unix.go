@@ -46,6 +46,22 @@ func userID(name string) (string, error) {
 	return strconv.Itoa(u.uid), err
 }
 
+// suppose describes the user with that name and uid as the kernel would, with the groups that the system lists.
+func (p *peer) suppose(name, uid string) (err error) {
+	p.UID, _ = strconv.Atoi(uid)
+	if p.User = nameInFile(p.UID); p.User == "" {
+		p.User = name
+	}
+	groups, err := groupsOf(p.User)
+	for _, gid := range groups {
+		p.Groups = append(p.Groups, strconv.FormatUint(uint64(gid), 10))
+	}
+	if isNumber(p.User) {
+		return nil // a uid that nobody has is in no group
+	}
+	return err
+}
+
 // groupNamed is findUser for groups.
 func groupNamed(name string) (groupEntry, error) { return lookUpNamed("group", name, parseGroup) }
 

@@ -66,6 +66,12 @@ func userID(name string) (string, error) {
 	return sid.String(), nil
 }
 
+// suppose describes the user with that name and SID. The system does not list the groups of another user.
+func (p *peer) suppose(name, sid string) error {
+	p.User, p.SID = name, sid
+	return nil
+}
+
 // findGroup looks up a group by its name, such as Users or DOMAIN\Staff, or by its SID.
 func findGroup(name string) (group, error) {
 	sid, err := windows.StringToSid(name)
