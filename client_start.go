@@ -150,18 +150,44 @@ func watchDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits
 	if t.serves == nil {
 		return nil, nil, errNotSeen
 	}
-	var conn net.Conn
-	if direct, ok := c.(*client); ok {
-		conn = direct.conn
-	} else if conn, err = t.dial(ctx, e, dialOptions{limits: l}); err != nil { // HTTP may have none open
+	serves := false
+	if err := atConnection(ctx, e, c, l, func(conn net.Conn) { serves = t.serves(conn, was.PID) }); err != nil {
 		return nil, nil, err
-	} else {
-		defer conn.Close()
 	}
-	if !t.serves(conn, was.PID) {
+	if !serves {
 		return nil, nil, errNotSeen
 	}
 	return watchProcess(was.PID)
+}
+
+// atConnection calls f with a connection to the daemon behind c.
+func atConnection(ctx context.Context, e endpoint, c caller, l limits, f func(conn net.Conn)) error {
+	if direct, ok := c.(*client); ok {
+		f(direct.conn)
+		return nil
+	}
+	conn, err := transports[e.Scheme].dial(ctx, e, dialOptions{limits: l}) // HTTP may have none open
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	f(conn)
+	return nil
+}
+
+// serverOf returns what the system says of the daemon behind c.
+func serverOf(ctx context.Context, e endpoint, c caller, l limits) (p peer, err error) {
+	look := transports[e.Scheme].server
+	if look == nil {
+		return p, faultf(codeApplication, "the system does not say who serves %s", e)
+	}
+	if wrong := atConnection(ctx, e, c, l, func(conn net.Conn) { p, err = look(conn) }); wrong != nil {
+		return p, wrong
+	}
+	if err != nil {
+		return p, faultf(codeApplication, "the system does not say who serves %s: %w", e, err)
+	}
+	return p.named(), nil
 }
 
 // errNotSeen is why a process cannot be watched.

@@ -207,18 +207,47 @@ func (d *Description) notes() string {
 }
 
 func newWhoamiCmd() *cobra.Command {
-	return newAskCmd(&clientFlags{}, "whoami", "show your identity as the daemon sees it",
-		"Show the identity that the kernel reports of you to the daemon, by which it decides who may call.\n\nThe JSON is the answer of Ipcd.Whoami, see docs/protocol.md.",
-		"  ipcd whoami\n  ipcd whoami --json", "Ipcd.Whoami", noArgs,
-		func(w io.Writer, p peer) error {
-			text := p.who()
-			if p.Owner != "" {
-				text += ", which is shown and gives no right"
-			}
-			if p.PID != 0 {
-				text += fmt.Sprintf(", process %d", p.PID)
-			}
-			_, err := fmt.Fprintf(w, "%s, over %s\n", oneLine(text), oneLine(p.Transport))
+	f := &clientFlags{}
+	cmd := newAskCmd(f, "whoami", "show your identity as the daemon sees it",
+		`Show the identity that the kernel reports of you to the daemon, by which it decides who may call: docs/security.md. With
+--server show what the kernel reports of the daemon to you: whose it is, and which process. Where a service manager holds
+the socket, that is the manager.
+
+The JSON is the answer of Ipcd.Whoami, see docs/protocol.md; with --server the same of the daemon.`,
+		"  ipcd whoami\n  ipcd whoami --json\n  ipcd whoami --server", "Ipcd.Whoami", noArgs, printPeer)
+	own := cmd.RunE
+	server := cmd.Flags().Bool("server", false, "show the identity of the daemon as the system sees it")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if !*server {
+			return own(cmd, args)
+		}
+		set, _, err := settingsFrom(cmd)
+		if err != nil {
 			return err
-		})
+		}
+		var p peer
+		if err := f.with(cmd.Context(), set, func(ctx context.Context, c caller) (err error) {
+			p, err = serverOf(ctx, f.at, c, set.Limits)
+			return err
+		}); err != nil {
+			return err
+		}
+		if wantsJSON(cmd) {
+			return printJSON(cmd.OutOrStdout(), p)
+		}
+		return printPeer(cmd.OutOrStdout(), p)
+	}
+	return cmd
+}
+
+func printPeer(w io.Writer, p peer) error {
+	text := p.who()
+	if p.Owner != "" {
+		text += ", which is shown and gives no right"
+	}
+	if p.PID != 0 {
+		text += fmt.Sprintf(", process %d", p.PID)
+	}
+	_, err := fmt.Fprintf(w, "%s, over %s\n", oneLine(text), oneLine(p.Transport))
+	return err
 }

@@ -27,6 +27,7 @@ func init() {
 		systemdTest{"Killed", testKilled},
 		systemdTest{"BadConfigStaysDown", testBadConfigStaysDown},
 		systemdTest{"Reload", testReload},
+		systemdTest{"Rules", testRules},
 		systemdTest{"Watchdog", testWatchdog},
 		systemdTest{"Rights", testRights},
 		systemdTest{"Journal", testJournal},
@@ -300,6 +301,55 @@ func testBadConfigStaysDown(t *testing.T, c *container) {
 	c.run("ipcd", "start")
 	c.hello()
 	c.exits(0, "", "ipcd", "status")
+}
+
+// testRules lets users in, and keeps them out, under a daemon that goes on. The socket is systemd's.
+func testRules(t *testing.T, c *container) {
+	const file = "/etc/ipcd.toml"
+	c.addUser("ada")
+	c.addUser("bob")
+	rules := func(who, what string) string {
+		return "[[rule]]\nallow = [\"user:" + who + "\"]\ncall = [\"" + what + "\"]\n"
+	}
+	says := func(user, words string, args ...string) {
+		t.Helper()
+		waitFor(t, func() error { // systemd 252 does not wait until the daemon has read its settings
+			if r := c.try(user, args...); !r.says(words) {
+				return fmt.Errorf("%s; want %q", r, words)
+			}
+			return nil
+		})
+	}
+	c.write(file, "")
+	c.run("ipcd", "install", "--config", file)
+	c.write(file, rules("ada", "Echo.*"))
+	c.run("systemctl", "reload", "ipcd.service")
+	says("", "ipcd install --force", "journalctl", "--no-pager", "-o", "cat", "-u", "ipcd.service") // the socket keeps her out
+	says("ada", "no permission", "ipcd", "call", "hello")
+
+	c.run("ipcd", "install", "--config", file, "--force")
+	if got := c.exits(0, "ada", "ipcd", "call", "hello"); got != "hello" {
+		t.Errorf("ada is answered %q", got)
+	}
+	c.refused(1, "ada", "may not control the daemon", "ipcd", "call", "Ipcd.Stop")
+	c.refused(1, "bob", "access denied", "ipcd", "call", "hello")
+	if got := c.run("ipcd", "access", "explain", "--config", file, "--as", "user:ada", "Echo.Say"); got != "allowed: rule[1] at "+file+":1 says so" {
+		t.Errorf("explain says %q", got)
+	}
+
+	pid := c.show("ipcd.service", "MainPID")
+	c.write(file, rules("bob", "Echo.Say"))
+	c.run("systemctl", "reload", "ipcd.service")
+	says("bob", "hello", "ipcd", "call", "hello")
+	says("ada", "access denied", "ipcd", "call", "hello")
+	c.write(file, rules("nobody-of-that-name", "Echo.Say"))
+	if r := c.try("", "systemctl", "reload", "ipcd.service"); r.code == 0 {
+		t.Errorf("%s, although the system knows no such user", r)
+	}
+	says("bob", "hello", "ipcd", "call", "hello") // the old ones go on
+	if now := c.show("ipcd.service", "MainPID"); now != pid {
+		t.Errorf("the daemon was %s and is %s", pid, now)
+	}
 }
 
 // testReload changes the configuration under a daemon that goes on.

@@ -141,7 +141,13 @@ func unknownFlag(cmd *cobra.Command, err error) error {
 	if errors.As(err, &missing) {
 		var names []string
 		cmd.Flags().VisitAll(func(flag *pflag.Flag) { names = append(names, flag.Name) })
-		if near := nearest(missing.GetSpecifiedName(), names); near != "" {
+		name, near := missing.GetSpecifiedName(), nearest(missing.GetSpecifiedName(), names)
+		switch takesMembers := cmd.Name() == "call" || cmd.Name() == "pub"; {
+		case near != "" && takesMembers:
+			return f.withHint("did you mean --%s? a member of the argument is typed without dashes: %s=...", near, name)
+		case takesMembers:
+			return f.withHint("a member of the argument is typed without dashes: %s=...", name)
+		case near != "":
 			return f.withHint("did you mean --%s?", near)
 		}
 	}

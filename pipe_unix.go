@@ -28,6 +28,7 @@ func init() {
 		inherits: inheritsUnix,
 		dial:     dialUnix,
 		identify: func(conn net.Conn, _ time.Duration) (peer, error) { return identifyUnix(conn) },
+		server:   identifyUnix,
 		serves: func(conn net.Conn, pid int) bool {
 			p, err := identifyUnix(conn)
 			return err == nil && (p.PID == pid || p.PID == 0 && !tellsPID)

@@ -19,7 +19,7 @@ import (
 )
 
 func init() {
-	addTransport("npipe", transport{listen: listenPipe, dial: dialPipe, identify: identifyPipe, serves: servesPipe})
+	addTransport("npipe", transport{listen: listenPipe, dial: dialPipe, identify: identifyPipe, server: serverPipe, serves: servesPipe})
 	addTransport("unix", transport{lacking: noSockets})
 }
 
@@ -219,6 +219,25 @@ func dialPipe(ctx context.Context, e endpoint, _ dialOptions) (net.Conn, error) 
 		return nil, err
 	}
 	return conn, nil
+}
+
+// serverPipe returns the owner of the pipe, which is whoever may serve it; see checkPipeOwner.
+func serverPipe(conn net.Conn) (peer, error) {
+	p := peer{Transport: "npipe", UID: -1, GID: -1}
+	sd, err := windows.GetSecurityInfo(handleOf(conn), windows.SE_KERNEL_OBJECT, windows.OWNER_SECURITY_INFORMATION)
+	if err != nil {
+		return p, err
+	}
+	owner, _, err := sd.Owner()
+	if err != nil {
+		return p, err
+	}
+	var pid uint32
+	if windows.GetNamedPipeServerProcessId(handleOf(conn), &pid) == nil {
+		p.PID = int(pid)
+	}
+	p.Known, p.SID, p.User = true, owner.String(), accountName(owner)
+	return p, nil
 }
 
 // servesPipe reports whether this process serves the pipe.

@@ -453,7 +453,16 @@ func (s *session) beforeRead(begun bool) {
 		s.acknowledge()
 	}
 	s.unflushed.flush()
-	s.flush()
+	s.flushHere()
+}
+
+// flushHere is flush for the reader; see output.flushHere.
+func (s *session) flushHere() {
+	if s.asking.Load() {
+		s.flushNow()
+	} else if s.out.flushHere() {
+		s.wg.Go(s.out.flushClaimed) // the session is not over while it is read
+	}
 }
 
 // flush sends the answers that were appended.

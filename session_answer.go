@@ -306,7 +306,7 @@ func (c *call) mostWait() time.Duration {
 // down, not refused.
 func (s *session) waitForRoom() {
 	s.unflushed.flush()
-	s.flush()
+	s.flushHere()
 	late := time.NewTimer(roomWait)
 	defer late.Stop()
 	select {

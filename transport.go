@@ -31,6 +31,9 @@ type transport struct {
 	// identify returns what the kernel knows about the other end. If that takes the first bytes of the peer, it
 	// waits for them no longer than wait, and leaves them to be read.
 	identify func(conn net.Conn, wait time.Duration) (peer, error)
+	// server returns what the kernel says of the other end of a connection that we have dialled. It is nil if nothing is known of
+	// the other end.
+	server func(conn net.Conn) (peer, error)
 	// serves reports whether the other end of a connection that we have dialled is the process that we know by this number, as
 	// far as the kernel tells. It is nil if nothing is known of the other end.
 	serves func(conn net.Conn, pid int) bool

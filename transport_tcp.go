@@ -22,6 +22,7 @@ func init() {
 			inherits: inheritsTCP,
 			dial:     dialTCP,
 			identify: func(conn net.Conn, _ time.Duration) (peer, error) { return identifyTCP(scheme, conn), nil },
+			server:   func(conn net.Conn) (peer, error) { return serverTCP(scheme, conn), nil },
 		})
 	}
 	for _, scheme := range []string{"tls", "https"} {
@@ -156,6 +157,15 @@ func ownerTCP(at, other net.Addr) (peer, error) {
 func identifyTCP(scheme string, conn net.Conn) peer {
 	p := peer{Transport: scheme, UID: -1, GID: -1, Address: conn.RemoteAddr().String()}
 	if owner, err := ownerTCP(conn.RemoteAddr(), conn.LocalAddr()); err == nil {
+		p.Owner, p.owner = owner.who(), owner.key()
+	}
+	return p
+}
+
+// serverTCP is identifyTCP for the end that listens: a service manager may hold the socket.
+func serverTCP(scheme string, conn net.Conn) peer {
+	p := peer{Transport: scheme, UID: -1, GID: -1, Address: conn.RemoteAddr().String()}
+	if owner, err := ownerTCP(conn.RemoteAddr(), nil); err == nil {
 		p.Owner, p.owner = owner.who(), owner.key()
 	}
 	return p

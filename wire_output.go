@@ -31,6 +31,7 @@ type output struct {
 	buf     []byte // what was appended and is not being written
 	told    int    // bytes of buf that the account knows of
 	urgent  bool   // more than the parts of answers is in buf, or waits for room there
+	offered bool   // something in buf is from somebody who cannot wait for the peer
 	spare   []byte // the buffer that is not in use
 	large   int    // bytes of the last write, if it was longer than outputKeep
 	writing bool   // some goroutine writes, or has claimed it
@@ -97,6 +98,7 @@ func (o *output) offer(c codec, m *message, body any, most int) (bool, error) {
 	if len(o.buf) > most && o.err == nil {
 		return false, nil
 	}
+	o.offered = true
 	return true, o.addLocked(c, m, body)
 }
 
@@ -140,6 +142,22 @@ func (o *output) flush() error {
 	return o.err
 }
 
+// flushHere is flush for the reader of the connection. It waits for the peer as flush does, since a peer that does not read its
+// answers is not read either, but not if something was offered, by a reader of another connection: the peer may have to be read
+// first, for it may read nothing before it has written all. Then it returns like flushNow.
+func (o *output) flushHere() (left bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.writing:
+	case o.offered:
+		return o.flushNowLocked()
+	default:
+		o.flushLocked()
+	}
+	return false
+}
+
 // claim reports whether there is something to write that nobody is writing. If so, the caller must call flushClaimed:
 // until then everyone else leaves the writing to it.
 func (o *output) claim() bool {
@@ -157,6 +175,11 @@ func (o *output) claim() bool {
 func (o *output) flushNow() (left bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return o.flushNowLocked()
+}
+
+// flushNowLocked is flushNow. It releases the lock during the write.
+func (o *output) flushNowLocked() (left bool) {
 	if o.writing || len(o.buf) == 0 || o.err != nil {
 		return false
 	}
@@ -238,7 +261,7 @@ func (o *output) nextLocked() bool {
 		o.batch, o.owed, o.sent = o.buf, o.told, 0
 		o.buf, o.spare, o.told = o.spare[:0], nil, 0
 		o.dst.begin(o.urgent)
-		o.urgent = false
+		o.urgent, o.offered = false, false
 	default:
 		o.writing = false
 		if o.err != nil {
