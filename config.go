@@ -55,6 +55,8 @@ type limits struct {
 	MaxWaiting       int           // calls that wait for the providers of one method to have room
 	MaxSubscriptions int           // of one user
 	MaxKept          int           // bytes of the events that are kept of one [[topic]]
+	UserMemory       int           // bytes that the connections of one user may hold
+	Memory           int           // bytes that the connections of all users may hold
 	StreamWindow     int           // bytes of parts on their way to one call that have not been acknowledged
 	FirstBytes       time.Duration // from accept to the first bytes
 	Message          time.Duration // from the first byte of a message to its last
@@ -68,7 +70,7 @@ type limits struct {
 // defaultLimits returns the limits that docs/protocol.md documents.
 func defaultLimits() limits {
 	return limits{
-		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxMethods: 1000, MaxHops: 16, MaxWaiting: 1024, MaxSubscriptions: 16384, MaxKept: 16 << 20, StreamWindow: 1 << 20,
+		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxMethods: 1000, MaxHops: 16, MaxWaiting: 1024, MaxSubscriptions: 16384, MaxKept: 16 << 20, UserMemory: 64 << 20, Memory: 256 << 20, StreamWindow: 1 << 20,
 		FirstBytes: 5 * time.Second, Message: 30 * time.Second, Write: 10 * time.Second, StreamIdle: 5 * time.Minute,
 		HalfClose: 2 * time.Second, Drain: 10 * time.Second,
 	}
@@ -115,7 +117,9 @@ const (
 	oneDay     = int64(24 * time.Hour)
 	oneTick    = int64(time.Millisecond) // the shortest useful wait between two programs
 	oneKiB     = 1 << 10
+	oneMiB     = 1 << 20
 	oneGiB     = 1 << 30
+	oneTiB     = 1 << 40
 	oneYear    = 365 * oneDay
 	maxCfgFile = 1 << 20 // bytes of a configuration file; a real one has a few thousand
 )
@@ -158,6 +162,10 @@ var settingTable = []setting{
 		doc: "Topics that one user has subscribed to, wherever and however often."},
 	{key: "limits.max_kept", kind: ofSize, at: func(s *settings) any { return &s.Limits.MaxKept }, min: oneKiB, max: oneGiB,
 		doc: "The events that are kept of one [[topic]], for those who ask for them later."},
+	{key: "limits.user_memory", kind: ofSize, at: func(s *settings) any { return &s.Limits.UserMemory }, min: oneMiB, max: oneTiB,
+		doc: "What the connections of one user may hold of messages that arrive and answers that wait to be read."},
+	{key: "limits.memory", kind: ofSize, at: func(s *settings) any { return &s.Limits.Memory }, min: oneMiB, max: oneTiB,
+		doc: "What the connections of all users together may hold."},
 	{key: "limits.stream_window", kind: ofSize, at: func(s *settings) any { return &s.Limits.StreamWindow }, min: oneKiB, max: oneGiB,
 		doc: "Parts of one answer that may be on their way before their reader has acknowledged them, and events that may wait for one subscriber."},
 	{key: "limits.first_bytes", kind: ofDuration, at: func(s *settings) any { return &s.Limits.FirstBytes }, min: oneTick, max: oneDay,

@@ -26,6 +26,7 @@ type call struct {
 	checks   atomic.Pointer[methodChecks] // of the provider that has it; nil if that is not checked
 	answered atomic.Bool                  // whoever sets it sends the answer; later results are dropped
 	owing    bool                         // the answer has not been sent; guarded by the session
+	held     int                          // bytes of its argument, and of an answer that waits, unless those are few; guarded by the session
 
 	repeated bool // it has been given to a second provider; see lost
 

@@ -993,12 +993,12 @@ func TestAccountIsBalanced(t *testing.T) {
 		of = u
 	}
 	s.mu.Unlock()
-	if of == nil || of.account.held.Load() == 0 {
+	if of == nil || of.account.own.Load() == 0 {
 		t.Fatal("a connection that has read a message holds nothing")
 	}
 	c.close()
 	waitFor(t, func() error {
-		if n := of.account.held.Load(); n != 0 {
+		if n := of.account.own.Load(); n != 0 {
 			return fmt.Errorf("%d bytes are held", n)
 		}
 		return nil

@@ -46,6 +46,7 @@ type server struct {
 	conns       map[*connection]struct{}
 	providers   map[*session]*offer  // what the other ends offer of the sessions that have ever registered; nil for nothing
 	users       map[string]*userLoad // by peer.key
+	budget      *budget
 	refusals    int
 	callersGone chan struct{} // closed once the server stops and has no connections but those of providers
 	quiet       time.Time     // when the last connection ended; zero while there are connections
@@ -70,7 +71,7 @@ type listener struct {
 
 func newServer(r *router, l limits, log *logger) *server {
 	s := &server{
-		began: time.Now(), shared: &shared{finder: r, log: log, meter: &meter{}, foreman: &foreman{}, events: r.events}, router: r,
+		began: time.Now(), budget: newBudget(l), shared: &shared{finder: r, log: log, meter: &meter{}, foreman: &foreman{}, events: r.events}, router: r,
 		listeners: map[*listener]struct{}{}, conns: map[*connection]struct{}{},
 		callersGone: make(chan struct{}), providers: map[*session]*offer{}, users: map[string]*userLoad{}, quiet: time.Now(),
 	}

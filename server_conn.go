@@ -142,7 +142,7 @@ func (s *server) admit(c *connection) *fault {
 	s.conns[c] = struct{}{}
 	u := s.users[c.peer.key()]
 	if u == nil {
-		u = &userLoad{}
+		u = &userLoad{account: account{budget: s.budget}}
 		s.users[c.peer.key()] = u
 	}
 	u.connections++

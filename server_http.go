@@ -405,6 +405,7 @@ func (c *httpConn) rpc(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	body := c.bodyOf(r)
+	defer body.answers.release()
 	in := c.c.newInput(body)
 	defer in.close()
 	stream := c.newStream(rw, r)
@@ -450,6 +451,7 @@ func (c *httpConn) call(rw http.ResponseWriter, r *http.Request) {
 func (c *httpConn) bare(rw http.ResponseWriter, r *http.Request, bare *bareCodec, body *requestBody) {
 	in := c.c.newInput(body)
 	defer in.close()
+	defer body.answers.release()
 	bare.in, bare.limits = in, *c.c.limits
 	answer, f := c.exchange(r, bare, in, body, bare.stream)
 	if f == nil {

@@ -122,8 +122,9 @@ func sendJSON(rw http.ResponseWriter, r *http.Request, status int, body []byte) 
 // there.
 type answers struct {
 	bytes.Buffer
-	most int
-	over atomic.Bool
+	most    int
+	account *account
+	over    atomic.Bool
 }
 
 func (a *answers) Write(b []byte) (int, error) {
@@ -131,8 +132,12 @@ func (a *answers) Write(b []byte) (int, error) {
 		a.over.Store(true)
 		return 0, errors.New("the answers to the body are too long together")
 	}
+	a.account.hold(len(b))
 	return a.Buffer.Write(b)
 }
+
+// release notes that they have been sent.
+func (a *answers) release() { a.account.release(a.Len()) }
 
 // A requestBody is the body of a request as a stream of bytes. It may be no larger than a message and take no longer to
 // arrive, and it ends early if its answers get too long.
@@ -148,7 +153,7 @@ type requestBody struct {
 // bodyOf returns the body of r. handleHTTP has set the deadline for its arrival.
 func (c *httpConn) bodyOf(r *http.Request) *requestBody {
 	most := c.c.limits.MaxMessage
-	return &requestBody{src: r.Body, conn: c, left: most, answers: answers{most: maxAnswers * most}}
+	return &requestBody{src: r.Body, conn: c, left: most, answers: answers{most: maxAnswers * most, account: c.c.account}}
 }
 
 // Read implements io.Reader. Its errors are faults, except io.EOF and io.ErrUnexpectedEOF. A body that is too large is an

@@ -113,6 +113,7 @@ type sessionState struct {
 	theirs map[*call]struct{} // the peer's calls that have begun and not finished
 	tokens map[string]*call   // of these, by canonicalID, the last one whose parts bear the token
 	owed   int                // how many of them have yet to be answered
+	held   int                // bytes of their arguments, and of answers that wait for the peer to read; see call.held
 
 	seq    uint64
 	ours   map[uint64]*pendingCall // our calls in flight, by seq
@@ -136,6 +137,7 @@ func newSession(sh *shared, p *peer, c codec, in *input, w io.Writer, l *limits,
 			theirs: map[*call]struct{}{}, ours: map[uint64]*pendingCall{},
 		},
 	}
+	in.hasty = s.asking.Load
 	out.dst.late = sh.tellLate(p)
 	out.broken = func() {
 		s.deaf.Store(true)
@@ -409,7 +411,7 @@ func (s *session) note(m *message, f *fault) {
 		log = log.with("method", m.method)
 	}
 	switch d := f.data(); {
-	case d.Limit != "" && !d.Retry:
+	case d.Limit != "" && !d.Retry, d.Limit == memoryLimit, d.Limit == userMemoryLimit:
 		log.warn("a message was refused", "limit", d.Limit, "max", d.Max)
 	case s.finder == nil && f.Code == codeParse:
 		log.warn("what came is no message; it was ignored", "error", f)

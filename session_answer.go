@@ -210,10 +210,11 @@ func (s *session) inherit(c *call) *fault {
 // admitLocked adds c to the calls in flight, if no limit or token is in the way.
 func (s *session) admitLocked(c *call) bool {
 	st := &s.state
-	if max(len(st.theirs), st.owed) >= s.limits.MaxCalls || st.takenToken(c) != "" {
+	if max(len(st.theirs), st.owed) >= s.limits.MaxCalls || s.isHeavyLocked(c) || st.takenToken(c) != "" {
 		return false
 	}
 	st.theirs[c] = struct{}{}
+	s.holdLocked(c, c.size)
 	st.noteTokens(c)
 	if c.timeout > 0 { // before anybody else can see the call
 		c.deadline = time.Now().Add(c.timeout)
@@ -227,19 +228,49 @@ func (s *session) admitLocked(c *call) bool {
 	return true
 }
 
-// refusalLocked returns why c is refused, or nil if it may wait for room. It may not if no call has ended for a while,
-// or if calls of ours are in flight: then the session has to read on, since the next message may be a cancellation or an
-// answer.
+// isHeavyLocked reports whether c has to wait until calls that run let go of some memory: their arguments, and answers that the
+// peer does not read, would take more than twice max_message with it.
+func (s *session) isHeavyLocked(c *call) bool {
+	held := s.state.held
+	return held > 0 && c.size >= accountStep && held+c.size > 2*s.limits.MaxMessage
+}
+
+// holdLocked notes that c holds n bytes more. A few are not counted, for the sake of those who make many small calls.
+func (s *session) holdLocked(c *call, n int) {
+	if n < accountStep {
+		return
+	}
+	c.held += n
+	s.state.held += n
+	s.in.account.hold(n)
+}
+
+// letGoLocked notes that c holds nothing any more.
+func (s *session) letGoLocked(c *call) {
+	if c.held > 0 {
+		s.state.held -= c.held
+		s.in.account.release(c.held)
+		c.held = 0
+	}
+}
+
+// refusalLocked returns why c is refused, or nil if it may wait for room. It may not if calls of ours are in flight: then the session
+// has to read on, since the next message may be a cancellation or an answer; nor if no call has ended for a while, unless it waits
+// for memory.
 func (s *session) refusalLocked(c *call) *fault {
 	st := &s.state
+	reads := len(st.ours) > 0
 	switch token := st.takenToken(c); {
 	case token != "":
 		return &fault{Code: codeInvalid, Text: "the token " + shorten(token, 40) + " belongs to another call of this connection"}
-	case st.stuck >= c.mostWait() || len(st.ours) > 0:
-		s.log.warn("too many calls in flight", "limit", "max_calls")
-		return busy("max_calls", int64(s.limits.MaxCalls), "too many calls in flight on this connection")
+	case !reads && (st.stuck < c.mostWait() || s.isHeavyLocked(c)):
+		return nil
+	case s.isHeavyLocked(c):
+		s.log.warn("calls in flight take too much memory", "limit", "max_message")
+		return busy("max_message", 2*int64(s.limits.MaxMessage), "the arguments of running calls and the answers that wait take too much memory on this connection")
 	}
-	return nil
+	s.log.warn("too many calls in flight", "limit", "max_calls")
+	return busy("max_calls", int64(s.limits.MaxCalls), "too many calls in flight on this connection")
 }
 
 // takenToken returns a token of c that a call in flight uses for its parts, or nothing.
@@ -371,6 +402,7 @@ func (s *session) finish(c *call, settled bool) (others bool) {
 			c.timer.Stop()
 		}
 		delete(st.theirs, c)
+		s.letGoLocked(c)
 		st.dropTokens(c)
 		others = len(st.theirs) > 0
 		st.stuck = 0
@@ -420,6 +452,9 @@ func (s *session) answer(c *call, result any, f *fault, u *unflushed) {
 		return
 	}
 	if sent, err := s.offer(&c.message, result, f, outputMost); !sent || err != nil {
+		if d, ok := result.(document); ok {
+			s.update(func(*sessionState) { s.holdLocked(c, len(d)) })
+		}
 		s.wg.Go(func() { // no more of these than calls in flight
 			s.respond(&c.message, result, f) // after an error, it answers with that
 			s.flush()

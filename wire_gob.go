@@ -142,12 +142,16 @@ func (c *gobCodec) next(isBody bool) (id int, value []byte, err error) {
 	for begun := isBody; ; begun = true {
 		n, size, err := c.length(0, begun)
 		if err == nil && n > c.limits.MaxMessage {
-			err = c.tooLong(n, size, isBody)
+			err = c.refuse(n, size, isBody, tooLarge("max_message", int64(c.limits.MaxMessage), fmt.Sprintf("the message has %d bytes", n)))
 		}
 		if err != nil {
 			return 0, nil, err
 		}
 		whole, err := c.in.need(size+n, true)
+		var f *fault
+		if errors.As(err, &f) && f.Code == codeBusy { // there is no memory for it
+			err = c.refuse(n, size, isBody, f)
+		}
 		if err != nil {
 			return 0, nil, err
 		}
@@ -220,10 +224,9 @@ func (c *gobCodec) length(at int, begun bool) (n, size int, err error) {
 	return int(min(v, maxGobSkip+1)), size, nil
 }
 
-// tooLong returns the error for a message over the limit. A body is dropped as it arrives, so that the stream can go on,
+// refuse returns the error for a message that is refused with f. A body is dropped as it arrives, so that the stream can go on,
 // unless that is absurdly long or might go on in the next message. Nobody waits for its end.
-func (c *gobCodec) tooLong(n, size int, isBody bool) error {
-	f := tooLarge("max_message", int64(c.limits.MaxMessage), fmt.Sprintf("the message has %d bytes", n))
+func (c *gobCodec) refuse(n, size int, isBody bool, f *fault) error {
 	b, err := c.in.need(size+9, true) // the id of its type is no longer than that
 	if err != nil {
 		return err
@@ -348,6 +351,7 @@ func (c *gobCodec) readBody(m *message) error {
 	c.in.keep(c.types.cost)
 	whole := c.in.bytes()[:c.taken]
 	c.bodyID, c.raw, c.rest = id, whole[begin:first], whole[first:]
+	m.size = len(whole) - begin
 	f, isFault := err.(*fault)
 	if !isFault {
 		return err

@@ -557,13 +557,13 @@ func TestGobDefinitionsAreCounted(t *testing.T) {
 	for range holders {
 		var m message
 		must(t, c.read(&m))
-		if c.types.cost < gobTypeCost || a.held.Load() != int64(cap(in.buf)+c.types.cost) {
-			t.Errorf("%d bytes are held; want %d of the buffer and %d of definitions", a.held.Load(), cap(in.buf), c.types.cost)
+		if c.types.cost < gobTypeCost || a.own.Load() != int64(cap(in.buf)+c.types.cost) {
+			t.Errorf("%d bytes are held; want %d of the buffer and %d of definitions", a.own.Load(), cap(in.buf), c.types.cost)
 		}
 		must(t, c.body(nil))
 	}
 	in.close()
-	if n := a.held.Load(); n != 0 {
+	if n := a.own.Load(); n != 0 {
 		t.Errorf("%d bytes are held by a connection that is closed", n)
 	}
 }

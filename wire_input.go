@@ -20,8 +20,10 @@ type input struct {
 	large int              // bytes of the last message, if that was a large one; the next is likely to be
 	flush func(begun bool) // called before a read that may block, so that no answer waits for the next request
 
-	account *account // the sender's
-	kept    int      // what it was told by keep
+	account *account    // the sender's
+	kept    int         // what it was told by keep
+	growing bool        // a message that needs a borrowed buffer is on its way; see account.reserve
+	hasty   func() bool // reports whether reading must not wait for memory; nil if it may
 
 	message time.Duration // the time for a message to arrive, from its first byte
 	conn    interface{ SetReadDeadline(time.Time) error }
@@ -80,6 +82,9 @@ func (in *input) bytes() []byte { return in.buf[in.start:] }
 func (in *input) advance(n int) {
 	in.start += n
 	in.whole = true
+	if in.growing {
+		in.account.grown(in)
+	}
 }
 
 // taken takes n bytes like advance, and gives the buffer of a large message back at once: it may be long until somebody
@@ -115,7 +120,9 @@ func (in *input) more(begun bool) error {
 	if in.flush != nil {
 		in.flush(begun)
 	}
-	in.room()
+	if f := in.room(); f != nil {
+		return f
+	}
 	// A reader may return 0, nil. We give up after 100 of those, as bufio does.
 	for range 100 {
 		n, err := in.src.Read(in.buf[len(in.buf):cap(in.buf)])
@@ -141,8 +148,8 @@ func (in *input) late(err error) error {
 }
 
 // room makes space after the buffered bytes, by moving them or by growing the buffer. It also grows a buffer that the
-// last read filled, since more is likely to be waiting.
-func (in *input) room() {
+// last read filled, since more is likely to be waiting. The fault says that there is no memory for that.
+func (in *input) room() *fault {
 	rest := in.buf[in.start:]
 	full := len(in.buf) == cap(in.buf)
 	switch {
@@ -152,24 +159,34 @@ func (in *input) room() {
 		}
 		in.replace(in.own[:0], nil)
 	case full && (cap(in.buf) < inputLarge && in.start > 0 || len(rest) > cap(in.buf)/2):
-		in.grow(rest)
+		if f := in.grow(rest); f != nil {
+			return f
+		}
 	case full || in.start >= cap(in.buf)/2:
 		in.buf = in.buf[:copy(in.buf, rest)]
 	default:
-		return
+		return nil
 	}
 	in.start = 0
+	return nil
 }
 
 // grow moves the bytes to a larger buffer: of twice the size, or at once of that of a message like the last one.
-func (in *input) grow(rest []byte) {
+func (in *input) grow(rest []byte) *fault {
 	n := max(2*len(rest), min(2*in.large, inputGuess))
 	if in.start == 0 && n <= inputKeep {
 		in.own = make([]byte, 0, n)
 		in.replace(in.own, rest)
-		return
+		return nil
+	}
+	n = max(n, inputLarge)
+	more := n - cap(in.buf)
+	if f := in.account.reserve(in, more, in.hasty == nil || !in.hasty()); f != nil {
+		return f
 	}
 	in.replace(borrow(n), rest)
+	in.account.release(more) // replace has held what the buffer has
+	return nil
 }
 
 // replace switches to the buffer b and appends rest to it.
@@ -190,6 +207,9 @@ func (in *input) keep(n int) {
 
 // close gives the buffer back. Nothing may be read afterwards.
 func (in *input) close() {
+	if in.growing {
+		in.account.grown(in)
+	}
 	in.keep(0)
 	in.account.release(cap(in.buf))
 	giveBack(in.buf)

@@ -193,8 +193,11 @@ func (c *jsonCodec) refuse(f *fault, end jsonEnd) error {
 // its id if err is a fault. One that is over a limit is read on for that.
 func (c *jsonCodec) cutShort(err error, end jsonEnd) error {
 	var f *fault
-	if !errors.As(err, &f) || f.Code == codeParse { // with an id that could not be relied on
+	switch {
+	case !errors.As(err, &f) || f.Code == codeParse: // with an id that could not be relied on
 		return noEOF(err)
+	case f.Code == codeBusy: // there is no memory for it, and the stream goes on behind it
+		return c.refuse(f, end)
 	}
 	c.skip = &jsonSkip{jsonSkim: newJSONSkim(), fault: f, end: end, last: true}
 	return c.skim()

@@ -298,22 +298,6 @@ func (o *output) writtenLocked(err error) {
 	o.written.Broadcast()
 }
 
-// An account counts the bytes that the connections of one user hold in memory: input that waits to be parsed, what a codec
-// keeps of it for later messages, and output that waits to be read by the peer. A nil account counts nothing.
-type account struct{ held atomic.Int64 }
-
-// accountStep is how much output may wait before the account is told. Small messages, which are soon gone, would otherwise
-// have all connections of a user contend for one counter.
-const accountStep = 4 << 10
-
-func (a *account) hold(n int) {
-	if a != nil && n != 0 {
-		a.held.Add(int64(n))
-	}
-}
-
-func (a *account) release(n int) { a.hold(-n) }
-
 // A patientWriter allows the limit for each part of a write: a peer that reads slowly is served, one that does not read
 // is given up. While nothing but the parts of answers waits for a peer, that may take longer. One goroutine at a time
 // writes.

@@ -1,0 +1,145 @@
+package main
+
+// This file owns what the connections of users hold in memory: it is counted for each user and for all together, and large
+// messages are read within the budgets of both.
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A budget is what all users together hold and may hold.
+type budget struct {
+	held atomic.Int64
+
+	mu      sync.Mutex
+	user    int64         // bytes that one user may hold
+	all     int64         // bytes that all may hold
+	growing []*input      // those in the middle of a large message; the one that began first comes first
+	waiting atomic.Int32  // how many of them wait for room
+	freed   chan struct{} // closed, and replaced, when there may be room for one that waits
+	wait    time.Duration // budgetWait
+}
+
+func newBudget(l limits) *budget {
+	b := &budget{freed: make(chan struct{}), wait: budgetWait}
+	b.obey(l)
+	return b
+}
+
+// obey puts limits into force.
+func (b *budget) obey(l limits) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.user, b.all = int64(l.UserMemory), int64(l.Memory)
+	b.wakeLocked()
+}
+
+func (b *budget) wakeLocked() {
+	if b.waiting.Load() > 0 {
+		close(b.freed)
+		b.freed = make(chan struct{})
+	}
+}
+
+// An account counts the bytes that the connections of one user hold: input that waits to be parsed, what a codec keeps of it for
+// later messages, and output that waits to be read by the peer. A nil account counts nothing.
+type account struct {
+	*budget // of all users; nil for one that is counted alone
+	own     atomic.Int64
+	first   []*input // as in budget, of this user; guarded by the lock of the budget
+}
+
+// accountStep is how much output may wait before the account is told. Small messages, which are soon gone, would otherwise
+// have all connections of a user contend for one counter.
+const accountStep = 4 << 10
+
+func (a *account) hold(n int) {
+	if a == nil || n == 0 {
+		return
+	}
+	a.own.Add(int64(n))
+	if a.budget == nil {
+		return
+	}
+	a.budget.held.Add(int64(n))
+	if n < 0 && a.waiting.Load() > 0 {
+		a.mu.Lock()
+		a.wakeLocked()
+		a.mu.Unlock()
+	}
+}
+
+func (a *account) release(n int) { a.hold(-n) }
+
+// The limits of budgets, as their errors name them.
+const (
+	memoryLimit     = "memory"
+	userMemoryLimit = "user_memory"
+)
+
+// budgetWait is how long a message that exceeds a budget waits for room, before it is refused.
+const budgetWait = 2 * time.Second
+
+// reserve holds n bytes more for a large message that arrives in in. If that exceeds a budget, it waits for room, where it may,
+// and then returns a fault. Of the messages of a user the one that began first goes on beyond the budget of the user, and of all
+// messages the one that began first beyond any: so there is always one that comes to its end.
+func (a *account) reserve(in *input, n int, mayWait bool) *fault {
+	if a == nil || a.budget == nil {
+		a.hold(n)
+		return nil
+	}
+	f, freed := a.tryReserve(in, n)
+	if f == nil || !mayWait {
+		return f
+	}
+	a.waiting.Add(1)
+	defer a.waiting.Add(-1)
+	late := time.NewTimer(a.wait)
+	defer late.Stop()
+	for {
+		if f, freed = a.tryReserve(in, n); f == nil { // once more: something may have been released before we were among those who wait
+			return nil
+		}
+		select {
+		case <-freed:
+		case <-late.C:
+			return f
+		}
+	}
+}
+
+// tryReserve is reserve without waiting. freed is closed when there may be room.
+func (a *account) tryReserve(in *input, n int) (f *fault, freed <-chan struct{}) {
+	b := a.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !in.growing {
+		in.growing = true
+		b.growing, a.first = append(b.growing, in), append(a.first, in)
+	}
+	own, all := a.own.Load()+int64(n), b.held.Load()+int64(n)
+	switch {
+	case b.growing[0] == in:
+	case all > b.all:
+		return busy(memoryLimit, b.all, "the messages of all users together take too much memory"), b.freed
+	case own > b.user && a.first[0] != in:
+		return busy(userMemoryLimit, b.user, "the messages of this user take too much memory"), b.freed
+	}
+	a.own.Add(int64(n))
+	b.held.Add(int64(n))
+	return nil, nil
+}
+
+// grown notes that the large message in in is over, whatever has become of it.
+func (a *account) grown(in *input) {
+	in.growing = false
+	b := a.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	same := func(other *input) bool { return other == in }
+	b.growing, a.first = slices.DeleteFunc(b.growing, same), slices.DeleteFunc(a.first, same)
+	b.wakeLocked()
+}

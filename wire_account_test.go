@@ -1,0 +1,265 @@
+package main
+
+// This file owns the budgets of memory: who goes on, who waits, and who is refused.
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/rpc"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func testAccounts(user, all int) (ada, bob *account) {
+	b := newBudget(limits{UserMemory: user, Memory: all})
+	return &account{budget: b}, &account{budget: b}
+}
+
+func TestBudgetOfAUser(t *testing.T) {
+	ada, bob := testAccounts(100, 1000)
+	first, second, other := &input{}, &input{}, &input{}
+	for _, step := range []struct {
+		name string
+		a    *account
+		in   *input
+		n    int
+		want string // the limit that refuses it
+	}{
+		{"the first message", ada, first, 80, ""},
+		{"a second one of the same user", ada, second, 30, userMemoryLimit},
+		{"less of it", ada, second, 20, ""},
+		{"the first goes on beyond the budget", ada, first, 500, ""},
+		{"the second does not", ada, second, 1, userMemoryLimit},
+		{"one of another user", bob, other, 100, ""},
+		{"the oldest one of that user", bob, other, 150, ""},
+		{"beyond what is there for all", bob, other, 200, memoryLimit},
+	} {
+		f := step.a.reserve(step.in, step.n, false)
+		if got := limitOf(f); got != step.want {
+			t.Errorf("%s is refused by %q; want %q", step.name, got, step.want)
+		}
+	}
+	ada.grown(first)
+	ada.release(580)
+	if f := ada.reserve(second, 300, false); f != nil { // it is the oldest one now
+		t.Error(f)
+	}
+	ada.grown(second)
+	bob.grown(other)
+	ada.release(320)
+	bob.release(250)
+	if ada.own.Load() != 0 || ada.budget.held.Load() != 0 || len(ada.growing) != 0 || len(ada.first) != 0 {
+		t.Errorf("in the end %d bytes are held, %d of all, by %d messages", ada.own.Load(), ada.budget.held.Load(), len(ada.growing))
+	}
+}
+
+// limitOf is the limit that a fault names.
+func limitOf(f *fault) string {
+	if f == nil {
+		return ""
+	}
+	return f.data().Limit
+}
+
+// A message waits for room, and no longer than that.
+func TestBudgetIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ada, _ := testAccounts(100, 1000)
+		first, second := &input{}, &input{}
+		if f := ada.reserve(first, 90, true); f != nil {
+			t.Fatal(f)
+		}
+		began := time.Now()
+		if f := ada.reserve(second, 50, true); limitOf(f) != userMemoryLimit {
+			t.Errorf("the second message is refused by %v", f)
+		}
+		if took := time.Since(began); took != budgetWait {
+			t.Errorf("it is refused after %v; want %v", took, budgetWait)
+		}
+		done := make(chan *fault)
+		go func() { done <- ada.reserve(second, 50, true) }()
+		synctest.Wait()
+		ada.release(40)
+		if f := <-done; f != nil {
+			t.Errorf("with room the second message is refused: %v", f)
+		}
+		go func() { done <- ada.reserve(second, 50, true) }()
+		synctest.Wait()
+		ada.grown(first) // now it is the oldest one
+		if f := <-done; f != nil {
+			t.Errorf("as the oldest one it is refused: %v", f)
+		}
+	})
+}
+
+// crowdedServer has one connection in the middle of a message that takes more than the budget of the user.
+func crowdedServer(t *testing.T, e endpoint) (s *testServer, end func()) {
+	s = startServerWith(t, func(l *limits) { l.UserMemory, l.MaxMessage = 1<<20, 8<<20 }, e)
+	s.budget.wait = 10 * time.Millisecond
+	first := s.connect()
+	send(t, first, `{"jsonrpc":"2.0","id":1,"method":"Echo.Say","params":["`+strings.Repeat("a", 2<<20))
+	waitFor(t, func() error {
+		if s.budget.held.Load() < 2<<20 {
+			return errors.New("it has not come that far")
+		}
+		return nil
+	})
+	return s, func() {
+		t.Helper()
+		go send(t, first, `"]}`)
+		var answer struct{ Result string }
+		must(t, json.NewDecoder(first).Decode(&answer))
+		if len(answer.Result) != 2<<20 {
+			t.Errorf("the message that began first is answered with %d bytes", len(answer.Result))
+		}
+	}
+}
+
+// A message for which there is no memory is refused, whatever it is spoken in; the connection goes on, and so does the message
+// that began first.
+func TestMessageBeyondTheBudgetIsRefused(t *testing.T) {
+	long := strings.Repeat("b", 1<<20)
+	t.Run("JSON", func(t *testing.T) {
+		s, end := crowdedServer(t, localEndpoint(t))
+		conn := s.connect()
+		answers := json.NewDecoder(conn)
+		go send(t, conn, `{"jsonrpc":"2.0","id":7,"method":"Echo.Say","params":["`+long+`"]}{"jsonrpc":"2.0","id":8,"method":"Echo.Say","params":["short"]}`)
+		var refused struct {
+			ID    int
+			Error fault
+		}
+		must(t, answers.Decode(&refused))
+		if d := refused.Error.data(); refused.ID != 7 || refused.Error.Code != codeBusy || d.Limit != userMemoryLimit || !d.Retry {
+			t.Errorf("the answer is %+v", refused)
+		}
+		var next struct {
+			ID     int
+			Result string
+		}
+		if err := answers.Decode(&next); err != nil || next.ID != 8 || next.Result != "short" {
+			t.Errorf("then there comes %+v, %v", next, err)
+		}
+		end()
+		checkSay(t, dialOurs(protoJSON)(t, s.endpoints[0]), long) // there is room again
+	})
+	t.Run("gob", func(t *testing.T) {
+		s, end := crowdedServer(t, localEndpoint(t))
+		c := rpc.NewClient(s.connect())
+		defer c.Close()
+		var got string
+		if err := c.Call("Echo.Say", long, &got); err == nil || !strings.Contains(err.Error(), "the messages of this user take too much memory (limit user_memory = 1048576) (code -32002)") {
+			t.Errorf("the call ends with %v", err)
+		}
+		if err := c.Call("Echo.Say", "short", &got); err != nil || got != "short" {
+			t.Errorf("the next call ends with %q, %v", got, err)
+		}
+		end()
+	})
+	t.Run("HTTP", func(t *testing.T) {
+		s, end := crowdedServer(t, localEndpoint(t))
+		web := http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return s.connect(), nil }, DisableKeepAlives: true}}
+		for text, want := range map[string]int{long: http.StatusTooManyRequests, "short": http.StatusOK} {
+			r, err := web.Post("http://localhost/call/Echo.Say", jsonType, strings.NewReader(`"`+text+`"`))
+			must(t, err)
+			r.Body.Close()
+			if r.StatusCode != want {
+				t.Errorf("a body of %d bytes is answered with %s; want %d", len(text), r.Status, want)
+			}
+		}
+		end()
+	})
+}
+
+// heavyCalls are calls of Trial.Block that take much memory, with ids from 1.
+func heavyCalls(n int) string {
+	var b strings.Builder
+	for id := range n {
+		fmt.Fprintf(&b, `{"jsonrpc":"2.0","id":%d,"method":"Trial.Block","params":["%s"]}`+"\n", id+1, strings.Repeat("a", 50<<10))
+	}
+	return b.String()
+}
+
+// A connection is not read on while its calls that run hold more than twice max_message.
+func TestHeavyCallsWaitForOneAnother(t *testing.T) {
+	s := startServerWith(t, func(l *limits) { l.MaxMessage = 64 << 10 }, localEndpoint(t))
+	end := newLineEnd(s.connect())
+	go send(t, end.Conn, heavyCalls(3)+`{"jsonrpc":"2.0","id":4,"method":"Echo.Say","params":["a"]}`+"\n")
+	receive(t, s.trial.entered)
+	receive(t, s.trial.entered)
+	s.trial.release <- struct{}{}
+	for i, want := range []string{`"id":[12],"result":"aa`, `"id":4,"result":"a"`} {
+		line, err := end.lines.ReadString('\n')
+		if err != nil || !regexp.MustCompile(want).MatchString(line) {
+			t.Errorf("answer %d is %s, %v; want %s", i+1, shorten(line, 100), err, want)
+		}
+		if i == 0 {
+			receive(t, s.trial.entered) // the third has begun, and what is behind it is read
+		}
+	}
+	s.freeAll()
+	for range 2 {
+		if line, err := end.lines.ReadString('\n'); err != nil || !strings.Contains(line, `"result":"aa`) {
+			t.Errorf("in the end there comes %s, %v", shorten(line, 100), err)
+		}
+	}
+}
+
+// A provider is read on, since it may answer, and its own calls are refused instead.
+func TestHeavyCallsOfAProviderAreRefused(t *testing.T) {
+	s := startServerWith(t, func(l *limits) { l.MaxMessage = 64 << 10 }, localEndpoint(t))
+	f := streamingAt(t, s, "")
+	go send(t, f.provider.Conn, heavyCalls(3))
+	receive(t, s.trial.entered)
+	receive(t, s.trial.entered)
+	f.hears(f.provider, `"error":{"code":-32002,"message":"the arguments of running calls`)
+	send(t, f.provider.Conn, `{"jsonrpc":"2.0","id":1,"result":"b"}`)
+	f.hears(f.caller, `"id":"a","result":"b"`)
+	s.freeAll()
+	f.hears(f.provider, `"result":"aa`, `"result":"aa`)
+}
+
+// Many connections of one user in the middle of large messages hold no more than the budget and one message. Each call has one
+// answer, and the others are served meanwhile.
+func TestManyLargeMessagesOfOneUser(t *testing.T) {
+	const most, part, crowd = 8 << 20, 1500 << 10, 20
+	s := startServerWith(t, func(l *limits) { l.UserMemory, l.MaxMessage = most, 2<<20 }, localEndpoint(t))
+	s.budget.wait = 10 * time.Millisecond
+	text := strings.Repeat("a", part)
+	var conns []net.Conn
+	var sent sync.WaitGroup
+	for range crowd {
+		conn := s.connect()
+		conns = append(conns, conn)
+		sent.Go(func() { send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Echo.Say","params":["`+text) })
+	}
+	sent.Wait() // what is refused is read all the same
+	if held := s.budget.held.Load(); held < most/2 || held > most+4<<20 {
+		t.Errorf("%d messages hold %d bytes; the budget is %d", crowd, held, most)
+	}
+	checkSay(t, dialOurs(protoGob)(t, s.endpoints[0]), "a small one")
+	served := 0
+	for _, conn := range conns {
+		go send(t, conn, `"]}`)
+		var answer struct {
+			Result *string
+			Error  *fault
+		}
+		must(t, json.NewDecoder(conn).Decode(&answer))
+		switch {
+		case answer.Error == nil && answer.Result != nil && *answer.Result == text:
+			served++
+		case answer.Error == nil || answer.Error.Code != codeBusy:
+			t.Errorf("an answer has the error %v", answer.Error)
+		}
+	}
+	if served == 0 || served == crowd {
+		t.Errorf("%d of %d are answered", served, crowd)
+	}
+}
