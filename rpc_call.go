@@ -26,9 +26,8 @@ type call struct {
 	checks   atomic.Pointer[methodChecks] // of the provider that has it; nil if that is not checked
 	answered atomic.Bool                  // whoever sets it sends the answer; later results are dropped
 	owing    bool                         // the answer has not been sent; guarded by the session
+	repeated bool                         // it has been given to a second provider; see lost
 	held     int                          // bytes of its argument, and of an answer that waits, unless those are few; guarded by the session
-
-	repeated bool // it has been given to a second provider; see lost
 
 	parent *call // for which a provider makes this one; nil for a call of its own
 	hops   int   // providers that it and those before it have passed

@@ -210,11 +210,11 @@ func (s *session) inherit(c *call) *fault {
 // admitLocked adds c to the calls in flight, if no limit or token is in the way.
 func (s *session) admitLocked(c *call) bool {
 	st := &s.state
-	if max(len(st.theirs), st.owed) >= s.limits.MaxCalls || s.isHeavyLocked(c) || st.takenToken(c) != "" {
+	if max(len(st.theirs), st.owed) >= s.limits.MaxCalls || s.isHeavyLocked() || st.takenToken(c) != "" {
 		return false
 	}
 	st.theirs[c] = struct{}{}
-	s.holdLocked(c, c.size)
+	s.holdLocked(c, s.in.last)
 	st.noteTokens(c)
 	if c.timeout > 0 { // before anybody else can see the call
 		c.deadline = time.Now().Add(c.timeout)
@@ -228,11 +228,11 @@ func (s *session) admitLocked(c *call) bool {
 	return true
 }
 
-// isHeavyLocked reports whether c has to wait until calls that run let go of some memory: their arguments, and answers that the
-// peer does not read, would take more than twice max_message with it.
-func (s *session) isHeavyLocked(c *call) bool {
+// isHeavyLocked reports whether the call that has just been read has to wait until calls that run let go of some memory: their
+// arguments, and answers that the peer does not read, would take more than twice max_message with it.
+func (s *session) isHeavyLocked() bool {
 	held := s.state.held
-	return held > 0 && c.size >= accountStep && held+c.size > 2*s.limits.MaxMessage
+	return held > 0 && s.in.last >= accountStep && held+s.in.last > 2*s.limits.MaxMessage
 }
 
 // holdLocked notes that c holds n bytes more. A few are not counted, for the sake of those who make many small calls.
@@ -263,9 +263,9 @@ func (s *session) refusalLocked(c *call) *fault {
 	switch token := st.takenToken(c); {
 	case token != "":
 		return &fault{Code: codeInvalid, Text: "the token " + shorten(token, 40) + " belongs to another call of this connection"}
-	case !reads && (st.stuck < c.mostWait() || s.isHeavyLocked(c)):
+	case !reads && (st.stuck < c.mostWait() || s.isHeavyLocked()):
 		return nil
-	case s.isHeavyLocked(c):
+	case s.isHeavyLocked():
 		s.log.warn("calls in flight take too much memory", "limit", "max_message")
 		return busy("max_message", 2*int64(s.limits.MaxMessage), "the arguments of running calls and the answers that wait take too much memory on this connection")
 	}

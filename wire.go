@@ -60,7 +60,6 @@ type message struct {
 	passage *passage      // of a request to or from a provider; nil where there is nothing to say
 	v1      bool          // JSON-RPC 1.0: answer in its form
 	named   bool          // its version is named in the request; in 1.0 an error is then an object, otherwise a string
-	size    int           // bytes of its body, as it has come
 	batch   any           // JSON-RPC: the batch that it belongs to; only the codec looks inside
 	forms   *gobForms     // of a request to a provider: what gob makes of the documents; nil if nothing is said of them
 }

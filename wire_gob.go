@@ -351,7 +351,6 @@ func (c *gobCodec) readBody(m *message) error {
 	c.in.keep(c.types.cost)
 	whole := c.in.bytes()[:c.taken]
 	c.bodyID, c.raw, c.rest = id, whole[begin:first], whole[first:]
-	m.size = len(whole) - begin
 	f, isFault := err.(*fault)
 	if !isFault {
 		return err

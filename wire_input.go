@@ -18,6 +18,7 @@ type input struct {
 	own   []byte           // the buffer to use while nothing large arrives
 	start int              // buf[start:] has been read from src and not been taken
 	large int              // bytes of the last message, if that was a large one; the next is likely to be
+	last  int              // bytes of the message that was taken last, until the next one begins
 	flush func(begun bool) // called before a read that may block, so that no answer waits for the next request
 
 	account *account    // the sender's
@@ -81,7 +82,7 @@ func (in *input) bytes() []byte { return in.buf[in.start:] }
 // advance takes n bytes that complete a message, or a part of one that has a length of its own.
 func (in *input) advance(n int) {
 	in.start += n
-	in.whole = true
+	in.whole, in.last = true, 0
 	if in.growing {
 		in.account.grown(in)
 	}
@@ -91,6 +92,7 @@ func (in *input) advance(n int) {
 // reads again.
 func (in *input) taken(n int) {
 	in.advance(n)
+	in.last = n
 	if in.large = 0; n > inputKeep {
 		in.large = n
 	}

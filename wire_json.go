@@ -102,7 +102,6 @@ func (c *jsonCodec) read(m *message) error {
 // give makes p the last message read.
 func (c *jsonCodec) give(m *message, p *jsonParsed) error {
 	*m, c.raw, c.result, c.v1 = p.message, p.raw, p.result, p.message.v1
-	m.size = len(p.raw)
 	if p.fault != nil {
 		return &badMessage{m: p.message, fault: p.fault}
 	}
