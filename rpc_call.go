@@ -27,10 +27,10 @@ type call struct {
 	answered atomic.Bool                  // whoever sets it sends the answer; later results are dropped
 	owing    bool                         // the answer has not been sent; guarded by the session
 	repeated bool                         // it has been given to a second provider; see lost
-	held     int                          // bytes of its argument, and of an answer that waits, unless those are few; guarded by the session
 
-	parent *call // for which a provider makes this one; nil for a call of its own
-	hops   int   // providers that it and those before it have passed
+	parent *call  // for which a provider makes this one; nil for a call of its own
+	hops   int32  // providers that it and those before it have passed
+	held   uint32 // bytes of its argument, and of an answer that waits, unless those are few; guarded by the session
 
 	workDone string     // the token, as JSON, for parts that tell how far the call is; empty if they have none of their own
 	sending  sync.Mutex // held while a part is sent; see lastPart

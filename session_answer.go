@@ -196,7 +196,7 @@ func (s *session) inherit(c *call) *fault {
 		return &fault{Code: codeCancelled, Text: "the call " + shorten(c.passage.context, 40) + ", for which this one was made, is over"}
 	}
 	c.parent, c.hops = a.passed, a.passed.hops+1
-	if most := s.limits.MaxHops; c.hops > most {
+	if most := s.limits.MaxHops; int(c.hops) > most {
 		return tooFar(c.method, most)
 	}
 	if at := c.parent.deadline; !at.IsZero() {
@@ -240,7 +240,7 @@ func (s *session) holdLocked(c *call, n int) {
 	if n < accountStep {
 		return
 	}
-	c.held += n
+	c.held += uint32(n) // max_message is at most 1 GiB
 	s.state.held += n
 	s.in.account.hold(n)
 }
@@ -248,8 +248,8 @@ func (s *session) holdLocked(c *call, n int) {
 // letGoLocked notes that c holds nothing any more.
 func (s *session) letGoLocked(c *call) {
 	if c.held > 0 {
-		s.state.held -= c.held
-		s.in.account.release(c.held)
+		s.state.held -= int(c.held)
+		s.in.account.release(int(c.held))
 		c.held = 0
 	}
 }

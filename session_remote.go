@@ -91,7 +91,7 @@ func (r remote) extend(m *message, seq uint64, c *call) {
 		p.caller = c.callerJSON()
 	}
 	if r.takes.hops {
-		p.hops = c.hops
+		p.hops = int(c.hops)
 	}
 	if p.context != "" || p.caller != nil || p.hops > 0 || p.object {
 		said := p // p itself would be allocated for every call
