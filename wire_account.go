@@ -91,8 +91,7 @@ func (a *account) reserve(in *input, n int, mayWait bool) *fault {
 		a.hold(n)
 		return nil
 	}
-	f, freed := a.tryReserve(in, n)
-	if f == nil || !mayWait {
+	if f, _ := a.tryReserve(in, n); f == nil || !mayWait {
 		return f
 	}
 	a.waiting.Add(1)
@@ -100,7 +99,8 @@ func (a *account) reserve(in *input, n int, mayWait bool) *fault {
 	late := time.NewTimer(a.wait)
 	defer late.Stop()
 	for {
-		if f, freed = a.tryReserve(in, n); f == nil { // once more: something may have been released before we were among those who wait
+		f, freed := a.tryReserve(in, n) // once more: something may have been released before we were among those who wait
+		if f == nil {
 			return nil
 		}
 		select {

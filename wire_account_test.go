@@ -3,6 +3,7 @@ package main
 // This file owns the budgets of memory: who goes on, who waits, and who is refused.
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -164,7 +165,8 @@ func TestMessageBeyondTheBudgetIsRefused(t *testing.T) {
 	})
 	t.Run("HTTP", func(t *testing.T) {
 		s, end := crowdedServer(t, localEndpoint(t))
-		web := http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return s.connect(), nil }, DisableKeepAlives: true}}
+		web := http.Client{Transport: &http.Transport{
+			DialContext: func(context.Context, string, string) (net.Conn, error) { return s.connect(), nil }, DisableKeepAlives: true}}
 		for text, want := range map[string]int{long: http.StatusTooManyRequests, "short": http.StatusOK} {
 			r, err := web.Post("http://localhost/call/Echo.Say", jsonType, strings.NewReader(`"`+text+`"`))
 			must(t, err)
