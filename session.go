@@ -5,8 +5,9 @@ package main
 // comes last.
 //
 // session_answer.go is the calls of the peer; a new message that is not a call of a service, such as $/cancelRequest, is
-// a row of its notices. session_ask.go is our own calls: ask and post for a client. session_remote.go has remote, which
-// makes a provider of a session. session_foreman.go keeps a slow method from blocking anyone but its caller.
+// a row of its notices. session_admit.go lets those calls in. session_ask.go is our own calls: ask and post for a client.
+// session_remote.go has remote, which makes a provider of a session. session_foreman.go keeps a slow method from blocking anyone
+// but its caller.
 
 import (
 	"context"

@@ -1,0 +1,237 @@
+package main
+
+// This file owns how a call of the peer is let in: what it has of the call that it is made for, the limits on what runs and what
+// that holds, its tokens, and the wait for room.
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// begin adds the call to those in flight and starts its timer, or refuses it.
+func (s *session) begin(c *call) *fault {
+	if f := s.inherit(c); f != nil {
+		return f
+	}
+	switch {
+	case c.m.endless:
+		c.timeout = 0
+	case c.timeout == 0:
+		c.timeout = s.limits.MaxCall
+	}
+	if s.log.debugging() {
+		c.began = time.Now()
+	}
+	if c.parts != "" && s.canAsk() { // over HTTP no acknowledgement can come
+		c.flow = newFlow(c.credit, s.limits.StreamWindow)
+	}
+	var isCut bool
+	var cutBy *fault
+	for begun := false; !begun; {
+		var f *fault
+		s.update(func(st *sessionState) {
+			switch begun, f = false, nil; {
+			case c.m.endless && st.phase == phaseLeaving:
+				f = errShuttingDown
+			case s.admitLocked(c):
+				begun, isCut, cutBy = true, st.phase == phaseCut, st.cutBy
+			default:
+				f = s.refusalLocked(c)
+			}
+		})
+		if f != nil {
+			return f
+		}
+		if !begun {
+			s.waitForRoom()
+		}
+	}
+	s.meter.calls.Add(1)
+	if c.parent != nil {
+		c.parent.adopt(c, func() { s.giveUp(c, context.Canceled, errCancelled) })
+	}
+	if isCut {
+		s.unflushed.flush() // see cancel
+		s.giveUp(c, context.Canceled, cutBy)
+	}
+	return nil
+}
+
+// contextPrefix precedes the number of our call in the name by which a provider can refer to it.
+const contextPrefix = "c"
+
+// inherit gives a call that a provider makes for one that it has been given what it has of that one: its deadline, its
+// cancellation and its count of hops. What anybody else says of a context means nothing.
+func (s *session) inherit(c *call) *fault {
+	if c.passage == nil {
+		return nil
+	}
+	digits, _ := strings.CutPrefix(c.passage.context, contextPrefix)
+	seq, _ := strconv.ParseUint(digits, 10, 64)
+	s.mu.Lock()
+	a, passes := s.state.ours[seq], s.state.passes
+	s.mu.Unlock()
+	switch {
+	case !passes:
+		return nil
+	case a == nil || a.passed == nil:
+		return &fault{Code: codeCancelled, Text: "the call " + shorten(c.passage.context, 40) + ", for which this one was made, is over"}
+	}
+	c.parent, c.hops = a.passed, a.passed.hops+1
+	if most := s.limits.MaxHops; int(c.hops) > most {
+		return tooFar(c.method, most)
+	}
+	if at := c.parent.deadline; !at.IsZero() {
+		if left := max(time.Until(at), 1); c.timeout == 0 || left < c.timeout {
+			c.timeout = left
+		}
+	}
+	return nil
+}
+
+// admitLocked adds c to the calls in flight, if no limit or token is in the way.
+func (s *session) admitLocked(c *call) bool {
+	st := &s.state
+	if max(len(st.theirs), st.owed) >= s.limits.MaxCalls || s.isHeavyLocked() || st.takenToken(c) != "" {
+		return false
+	}
+	st.theirs[c] = struct{}{}
+	s.holdLocked(c, s.in.last)
+	st.noteTokens(c)
+	if c.timeout > 0 { // before anybody else can see the call
+		c.deadline = time.Now().Add(c.timeout)
+		c.timer = time.AfterFunc(c.timeout, func() { s.giveUp(c, context.DeadlineExceeded, errDeadline) })
+	}
+	c.owing = true
+	st.owed++
+	if !st.asked && c.kind == request {
+		st.asked, st.first = true, c.batch
+	}
+	return true
+}
+
+// isHeavyLocked reports whether the call that has just been read has to wait until calls that run let go of some memory: their
+// arguments, and answers that the peer does not read, would take more than twice max_message with it.
+func (s *session) isHeavyLocked() bool {
+	held := s.state.held
+	return held > 0 && s.in.last >= accountStep && held+s.in.last > 2*s.limits.MaxMessage
+}
+
+// holdLocked notes that c holds n bytes more. A few are not counted, for the sake of those who make many small calls.
+func (s *session) holdLocked(c *call, n int) {
+	if n < accountStep {
+		return
+	}
+	c.held += uint32(n) // max_message is at most 1 GiB
+	s.state.held += n
+	s.in.account.hold(n)
+}
+
+// letGoLocked notes that c holds nothing any more.
+func (s *session) letGoLocked(c *call) {
+	if c.held > 0 {
+		s.state.held -= int(c.held)
+		s.in.account.release(int(c.held))
+		c.held = 0
+	}
+}
+
+// refusalLocked returns why c is refused, or nil if it may wait for room. It may not if calls of ours are in flight: then the session
+// has to read on, since the next message may be a cancellation or an answer; nor if no call has ended for a while, unless it waits
+// for memory.
+func (s *session) refusalLocked(c *call) *fault {
+	st := &s.state
+	reads := len(st.ours) > 0
+	switch token := st.takenToken(c); {
+	case token != "":
+		return &fault{Code: codeInvalid, Text: "the token " + shorten(token, 40) + " belongs to another call of this connection"}
+	case !reads && (st.stuck < c.mostWait() || s.isHeavyLocked()):
+		return nil
+	case s.isHeavyLocked():
+		s.log.warn("calls in flight take too much memory", "limit", "max_message")
+		return busy("max_message", 2*int64(s.limits.MaxMessage), "the arguments of running calls and the answers that wait take too much memory on this connection")
+	}
+	s.log.warn("too many calls in flight", "limit", "max_calls")
+	return busy("max_calls", int64(s.limits.MaxCalls), "too many calls in flight on this connection")
+}
+
+// takenToken returns a token of c that a call in flight uses for its parts, or nothing.
+func (st *sessionState) takenToken(c *call) string {
+	for token := range c.tokens {
+		if st.byToken(token) != nil {
+			return token
+		}
+	}
+	return ""
+}
+
+// byToken returns the call in flight whose parts bear the token, or nil: none do once it has been answered, though its method
+// may not have returned.
+func (st *sessionState) byToken(token string) *call {
+	if c := st.tokens[canonicalID(token)]; c != nil && !c.answered.Load() {
+		return c
+	}
+	return nil
+}
+
+// noteTokens notes the tokens of a call that begins.
+func (st *sessionState) noteTokens(c *call) {
+	for token := range c.tokens {
+		if st.tokens == nil {
+			st.tokens = map[string]*call{}
+		}
+		st.tokens[canonicalID(token)] = c
+	}
+}
+
+// dropTokens drops those of a call that ends, save what another one has taken since its answer.
+func (st *sessionState) dropTokens(c *call) {
+	for token := range c.tokens {
+		if token = canonicalID(token); st.tokens[token] == c {
+			delete(st.tokens, token)
+		}
+	}
+}
+
+// tokens yields those that the parts of the answer to c bear.
+func (c *call) tokens(yield func(token string) bool) {
+	if c.parts != "" && yield(c.parts) && c.workDone != "" {
+		yield(c.workDone)
+	}
+}
+
+// A call waits for roomWait for another one of its connection to end while max_calls are in flight, and a notification for
+// unheardWait, since nobody hears that it was refused.
+const (
+	roomWait    = 50 * time.Millisecond
+	unheardWait = time.Second
+)
+
+// mostWait returns how long c may wait for room.
+func (c *call) mostWait() time.Duration {
+	if c.kind == notification {
+		return unheardWait
+	}
+	return roomWait
+}
+
+// waitForRoom waits for a call to end. A peer that sends faster than quick methods run, or than it reads, is thereby slowed
+// down, not refused.
+func (s *session) waitForRoom() {
+	s.unflushed.flush()
+	s.flushHere()
+	late := time.NewTimer(roomWait)
+	defer late.Stop()
+	select {
+	case <-s.room:
+	case <-late.C:
+		deaf := s.out.isFull() // then the calls wait for their caller, which the limit write bounds
+		s.update(func(st *sessionState) {
+			if st.stuck += roomWait; deaf {
+				st.stuck = 0
+			}
+		})
+	}
+}
