@@ -2,7 +2,7 @@ package main
 
 // This file is the door of the room access, which decides who may do what. It owns rights, rules and the decision.
 // access_person.go has the people that rules name, access_topic.go the names of topics and the patterns that match them. A new
-// right is a row of rights, and a question where it is used; a new kind of people is a row of kinds in access_person.go.
+// right is a row of rights, and a question where it is used; a new kind of people is a personKind in access_person.go.
 
 import (
 	"fmt"

@@ -12,7 +12,6 @@ import (
 
 // A person is whom a rule is about, or a group of them.
 type person struct {
-	text string // as it was written: user:ada
 	kind personKind
 	id   string // of a user: the uid or SID; of a group: as in peer.Groups; of a worker: its name
 }
@@ -35,7 +34,7 @@ const wantPerson = `people, such as ["user:ada", "group:dev", "worker:greeter", 
 // parsePerson splits the text of a person. What only this system knows is for find.
 func parsePerson(text string) (person, *fault) {
 	kind, name, named := strings.Cut(text, ":")
-	p := person{text: text, kind: personKind(kind), id: name}
+	p := person{kind: personKind(kind), id: name}
 	wrong := usagef("%q is nobody that a rule can name", shorten(text, 100))
 	switch p.kind {
 	case personLocal, personAny:

@@ -4,13 +4,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -303,22 +299,8 @@ func (pol *policy) unnamed(methods []string) []string {
 
 // methodsAt lists the methods of the daemon at e.
 func methodsAt(ctx context.Context, e endpoint, l limits) (names []string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	c, err := dial(ctx, e.called(), dialOptions{limits: l})
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = faultf(codeNotReachable, "there is no daemon at %s", e)
-		}
-		return nil, err
-	}
-	defer c.close()
-	var text json.RawMessage
-	if err := c.call(ctx, "Ipcd.List", nil, &text); err != nil {
-		return nil, err
-	}
 	var list []Listing
-	err = json.Unmarshal(text, &list)
+	err = askOnce(ctx, e.called(), l, "Ipcd.List", &list)
 	for _, m := range list {
 		names = append(names, m.Method)
 	}

@@ -63,7 +63,7 @@ func (f *serviceFlags) report(ctx context.Context, sup supervisor) (*ServiceRepo
 	switch r.Active {
 	case activeRunning:
 		r.State = stateSilent
-		if err := askOnce(ctx, d.Endpoints[0], d.Settings.Limits, &answer); err == nil {
+		if err := askOnce(ctx, d.Endpoints[0], d.Settings.Limits, "Ipcd.Status", &answer); err == nil {
 			r.State = stateAnswering
 		} else {
 			r.Why = err.Error()
@@ -232,7 +232,7 @@ func (s *serviceFlags) gather(cmd *cobra.Command, f *clientFlags, set settings) 
 	own, err := set.clientEndpoint()
 	if err == nil && (r.service.State == stateAbsent || own.String() != r.service.Endpoint) {
 		var answer json.RawMessage
-		askErr := askOnce(cmd.Context(), own, set.Limits, &answer)
+		askErr := askOnce(cmd.Context(), own, set.Limits, "Ipcd.Status", &answer)
 		if askErr == nil {
 			r.daemon = answer
 			return r, nil
@@ -267,7 +267,7 @@ func (r *report) print(w io.Writer) error {
 		}
 		fmt.Fprintf(t, "version\t%s (protocol %d)%s\n", oneLine(s.Version), s.Protocol, r.compareVersion(s))
 		fmt.Fprintf(t, "process\t%d, up %s\n", s.PID, (time.Duration(s.Uptime) * time.Second).String())
-		if s.Started == "" {
+		if s.isBrief() {
 			fmt.Fprintln(t, "more\tis for those who may control the daemon")
 			return
 		}

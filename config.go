@@ -33,8 +33,7 @@ type settings struct {
 	instance instance // decides some defaults; see instanceFrom
 	file     string   // that they were read from, absolute; empty if there is none
 	named    bool     // --config has named the file
-	allow    group    // AllowGroup, once resolve has looked it up
-	policy   policy   // likewise, of that and of Rules
+	policy   policy   // of AllowGroup and Rules, once resolve has looked them up
 }
 
 // A reloader holds a copy of some settings. prepare checks new ones without changing anything, and returns the
@@ -311,16 +310,16 @@ func (st *settings) clientEndpoint() (endpoint, error) {
 
 // resolve looks up the names in the settings that only this system knows: those of the group, and of the people in rules.
 func (st *settings) resolve(from origins) (err error) {
-	st.allow = group{}
+	var allow group
 	if st.AllowGroup != "" {
-		st.allow, err = findGroup(st.AllowGroup)
+		allow, err = findGroup(st.AllowGroup)
 	}
 	if wrong := (*fault)(nil); errors.As(err, &wrong) {
 		s := findSetting("allow_group")
 		return s.refuse(s.place(from[s.key]), wrong)
 	}
 	if err == nil {
-		st.policy, err = st.policyOf()
+		st.policy, err = st.policyOf(allow)
 	}
 	return err
 }

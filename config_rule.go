@@ -75,9 +75,9 @@ func finishRules(r *record, st *settings, f recordFile) (wrongs []error) {
 	return wrongs
 }
 
-// policyOf returns the policy of these settings, with the people that only this system knows.
-func (st *settings) policyOf() (pol policy, _ error) {
-	pol.group = st.allow
+// policyOf returns the policy of these settings for the members of allow, with the people that only this system knows.
+func (st *settings) policyOf(allow group) (pol policy, _ error) {
+	pol.group = allow
 	for i := range st.Rules {
 		s := &st.Rules[i]
 		r := rule{place: s.place, deny: len(s.Deny) > 0, admin: s.Admin}

@@ -97,18 +97,17 @@ func (s *server) listen(e endpoint) (*listener, error) {
 		return nil, usagef("there is no way to listen on %s", e)
 	}
 	inner, err := s.claim(t, e)
-	claimed := inner != nil
+	claimed, to := inner != nil, s.policy().audienceOf(e.key())
 	if !claimed && err == nil {
-		inner, err = t.listen(e, s.policy().audienceOf(e.key()))
+		inner, err = t.listen(e, to)
 	}
 	if err != nil {
 		return nil, err
 	}
-	l := &listener{Listener: inner, endpoint: listenerEndpoint(e, inner), on: e.key(), transport: t}
-	l.audience = s.policy().audienceOf(e.key())
+	l := &listener{Listener: inner, endpoint: listenerEndpoint(e, inner), on: e.key(), transport: t, audience: to}
 	l.log = s.log.with("endpoint", l.endpoint.String())
 	if claimed {
-		l.openTo(l.audience)
+		l.openTo(to)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

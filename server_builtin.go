@@ -80,6 +80,9 @@ type BriefStatus struct {
 	Uptime   float64 `json:"uptime"` // seconds
 }
 
+// isBrief reports whether s was read from a BriefStatus.
+func (s *Status) isBrief() bool { return s.Started == "" }
+
 // shortenStatus has Status tell those who may not control the daemon no more than they need.
 func (s *server) shortenStatus(own *receiver) {
 	m := own.methods["Status"]

@@ -176,7 +176,7 @@ func (i *installer) checkTaken(ctx context.Context, installed bool) error {
 			continue
 		}
 		var s Status
-		err := askOnce(ctx, e, i.d.Settings.Limits, &s)
+		err := askOnce(ctx, e, i.d.Settings.Limits, "Ipcd.Status", &s)
 		if errors.Is(err, &fault{Code: codeNotReachable}) {
 			continue
 		}
@@ -317,7 +317,7 @@ func (i *installer) waitForAnswer(ctx context.Context, e endpoint) (Status, erro
 	var s Status
 	done, err := again(ctx, 10*time.Millisecond, 500*time.Millisecond, func() (bool, error) {
 		s = Status{}
-		err := askOnce(ctx, e, i.d.Settings.Limits, &s)
+		err := askOnce(ctx, e, i.d.Settings.Limits, "Ipcd.Status", &s)
 		if err == nil || errors.Is(err, &fault{Code: codeDenied}) {
 			return true, err
 		}
@@ -423,8 +423,8 @@ func (i *installer) plan() error {
 	return nil
 }
 
-// askOnce asks the daemon at e for its status; s is a *Status, or a *json.RawMessage.
-func askOnce(ctx context.Context, e endpoint, l limits, s any) error {
+// askOnce calls a method without argument of the daemon at e, and decodes the answer into s.
+func askOnce(ctx context.Context, e endpoint, l limits, method string, s any) error {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	c, err := dial(ctx, e, dialOptions{limits: l})
@@ -432,5 +432,5 @@ func askOnce(ctx context.Context, e endpoint, l limits, s any) error {
 		return err
 	}
 	defer c.close()
-	return c.call(ctx, "Ipcd.Status", nil, s)
+	return c.call(ctx, method, nil, s)
 }

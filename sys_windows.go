@@ -44,17 +44,13 @@ func areMaster() bool {
 
 // findUser looks up a user by name. The error is fs.ErrNotExist if there is none.
 func findUser(name string) (userEntry, error) {
-	_, _, kind, err := windows.LookupSID("", name)
-	switch {
-	case isAny(err, windows.ERROR_NONE_MAPPED), err == nil && kind != windows.SidTypeUser:
-		return userEntry{}, fs.ErrNotExist
-	case err != nil:
-		return userEntry{}, fmt.Errorf("look up the user %s: %w", name, err)
+	if _, err := userID(name); err != nil {
+		return userEntry{}, err
 	}
 	return userEntry{name: name, uid: -1, gid: -1}, nil
 }
 
-// userID returns the SID of a user.
+// userID returns the SID of a user. The error is as in findUser.
 func userID(name string) (string, error) {
 	sid, _, kind, err := windows.LookupSID("", name)
 	switch {

@@ -53,7 +53,7 @@ func acceptTCP(t *testing.T) (client, server net.Conn) {
 // TestTCPSocketThatNobodyHas is closed before it is asked for: to the kernel it has no user then, and user 0 is root.
 func TestTCPSocketThatNobodyHas(t *testing.T) {
 	client, server := acceptTCP(t)
-	if p := identifyTCP("tcp", server); p.Owner == "" || p.key() != fmt.Sprintf("uid %d", os.Getuid()) {
+	if p := identifyTCP("tcp", server, server.LocalAddr()); p.Owner == "" || p.key() != fmt.Sprintf("uid %d", os.Getuid()) {
 		t.Errorf("while it is open: %+v, key %q", p, p.key())
 	}
 	again, err := net.Listen("tcp", client.LocalAddr().String())
@@ -61,7 +61,7 @@ func TestTCPSocketThatNobodyHas(t *testing.T) {
 		defer again.Close() // it is not the one that was asked for
 	}
 	client.Close()
-	if p := identifyTCP("tcp", server); p.Owner != "" || p.key() != "tcp" {
+	if p := identifyTCP("tcp", server, server.LocalAddr()); p.Owner != "" || p.key() != "tcp" {
 		t.Errorf("after it was closed: %+v, key %q; want nobody", p, p.key())
 	}
 	if _, err := ownerTCP(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 80}, nil); err == nil {

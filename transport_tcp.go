@@ -21,8 +21,10 @@ func init() {
 			check:    checkTCP,
 			inherits: inheritsTCP,
 			dial:     dialTCP,
-			identify: func(conn net.Conn, _ time.Duration) (peer, error) { return identifyTCP(scheme, conn), nil },
-			server:   func(conn net.Conn) (peer, error) { return serverTCP(scheme, conn), nil },
+			identify: func(conn net.Conn, _ time.Duration) (peer, error) {
+				return identifyTCP(scheme, conn, conn.LocalAddr()), nil
+			},
+			server: func(conn net.Conn) (peer, error) { return identifyTCP(scheme, conn, nil), nil }, // a service manager may hold the socket that listens
 		})
 	}
 	for _, scheme := range []string{"tls", "https"} {
@@ -154,18 +156,10 @@ func ownerTCP(at, other net.Addr) (peer, error) {
 	return tcpOwner(plain(a.AddrPort()), listens)
 }
 
-func identifyTCP(scheme string, conn net.Conn) peer {
+// identifyTCP describes the other end of conn, as ownerTCP knows it.
+func identifyTCP(scheme string, conn net.Conn, other net.Addr) peer {
 	p := peer{Transport: scheme, UID: -1, GID: -1, Address: conn.RemoteAddr().String()}
-	if owner, err := ownerTCP(conn.RemoteAddr(), conn.LocalAddr()); err == nil {
-		p.Owner, p.owner = owner.who(), owner.key()
-	}
-	return p
-}
-
-// serverTCP is identifyTCP for the end that listens: a service manager may hold the socket.
-func serverTCP(scheme string, conn net.Conn) peer {
-	p := peer{Transport: scheme, UID: -1, GID: -1, Address: conn.RemoteAddr().String()}
-	if owner, err := ownerTCP(conn.RemoteAddr(), nil); err == nil {
+	if owner, err := ownerTCP(conn.RemoteAddr(), other); err == nil {
 		p.Owner, p.owner = owner.who(), owner.key()
 	}
 	return p
