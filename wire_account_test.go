@@ -241,8 +241,9 @@ func TestManyLargeMessagesOfOneUser(t *testing.T) {
 		conns = append(conns, conn)
 		sent.Go(func() { send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Echo.Say","params":["`+text) })
 	}
-	sent.Wait() // what is refused is read all the same
-	if held := s.budget.held.Load(); held < most/2 || held > most+4<<20 {
+	sent.Wait() // what is refused is read all the same; so most of each has been read
+	// How little they hold is a matter of luck: where all grow evenly, the first alone may be left.
+	if held := s.budget.held.Load(); held > most+4<<20 {
 		t.Errorf("%d messages hold %d bytes; the budget is %d", crowd, held, most)
 	}
 	checkSay(t, dialOurs(protoGob)(t, s.endpoints[0]), "a small one")
