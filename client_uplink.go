@@ -141,7 +141,7 @@ func (u *uplink) connect() (*client, error) {
 		return nil, faultf(codeApplication, "a daemon is called here over JSON-RPC alone").withHint("name a unix, npipe or tcp endpoint, without ?proto=")
 	}
 	to.session.isDaemon = true
-	to.session.in.flush = to.session.beforeRead
+	to.session.in.reader = to.session
 	to.session.readSteadily()
 	return to, nil
 }

@@ -52,6 +52,8 @@ type limits struct {
 	MaxMethods       int           // methods that one provider offers
 	MaxHops          int           // providers that one call passes
 	MaxWaiting       int           // calls that wait for the providers of one method to have room
+	UserCalls        int           // of one user that run in the daemon, and are not quick
+	Calls            int           // of all users, likewise
 	MaxSubscriptions int           // of one user
 	MaxKept          int           // bytes of the events that are kept of one [[topic]]
 	UserMemory       int           // bytes that the connections of one user may hold
@@ -69,7 +71,7 @@ type limits struct {
 // defaultLimits returns the limits that docs/protocol.md documents.
 func defaultLimits() limits {
 	return limits{
-		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxMethods: 1000, MaxHops: 16, MaxWaiting: 1024, MaxSubscriptions: 16384, MaxKept: 16 << 20, UserMemory: 64 << 20, Memory: 256 << 20, StreamWindow: 1 << 20,
+		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxMethods: 1000, MaxHops: 16, MaxWaiting: 1024, UserCalls: 1024, Calls: 4096, MaxSubscriptions: 16384, MaxKept: 16 << 20, UserMemory: 64 << 20, Memory: 256 << 20, StreamWindow: 1 << 20,
 		FirstBytes: 5 * time.Second, Message: 30 * time.Second, Write: 10 * time.Second, StreamIdle: 5 * time.Minute,
 		HalfClose: 2 * time.Second, Drain: 10 * time.Second,
 	}
@@ -157,6 +159,10 @@ var settingTable = []setting{
 		doc: "Providers that one call may pass, on its way from one to the next."},
 	{key: "limits.max_waiting", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxWaiting }, min: 1, max: 1_000_000,
 		doc: "Calls that may wait for the providers of one method, while those have as many as they take."},
+	{key: "limits.user_calls", kind: ofCount, at: func(s *settings) any { return &s.Limits.UserCalls }, min: 1, max: 1_000_000,
+		doc: "Calls of one user that methods of the daemon itself work on at the same time, save those that take less than a millisecond."},
+	{key: "limits.calls", kind: ofCount, at: func(s *settings) any { return &s.Limits.Calls }, min: 1, max: 1_000_000,
+		doc: "The same of all users together."},
 	{key: "limits.max_subscriptions", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxSubscriptions }, min: 1, max: 1_000_000,
 		doc: "Topics that one user has subscribed to, wherever and however often."},
 	{key: "limits.max_kept", kind: ofSize, at: func(s *settings) any { return &s.Limits.MaxKept }, min: oneKiB, max: oneGiB,

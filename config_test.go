@@ -302,6 +302,8 @@ limits.max_connections  1024                   default
 limits.max_methods      1000                   default
 limits.max_hops         16                     default
 limits.max_waiting      1024                   default
+limits.user_calls       1024                   default
+limits.calls            4096                   default
 limits.max_subscriptions 16384                 default
 limits.max_kept         16MiB                  default
 limits.user_memory      64MiB                  default

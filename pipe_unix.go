@@ -403,6 +403,9 @@ func unread(conn syscall.Conn) (n int, err error) {
 	return n, err
 }
 
+// peerLeft is peerGone at any time.
+func peerLeft(conn net.Conn) bool { return peerGone(conn) }
+
 // peerGone reports, after the end of the input, whether the peer has closed the connection, or only shut down its
 // sending side and waits for answers. POLLHUP means that both directions are shut down; so it does on Linux
 // (poll(2)) and FreeBSD. macOS reports it for the direction asked for, hence POLLOUT.

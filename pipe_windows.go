@@ -369,6 +369,21 @@ func peerGone(conn net.Conn) bool {
 	return !tcp
 }
 
+// peerLeft is peerGone at any time.
+func peerLeft(conn net.Conn) bool {
+	c, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	var info pipeInfo
+	e := raw.Control(func(fd uintptr) { info, err = pipeInfoOf(windows.Handle(fd)) })
+	return e == nil && err == nil && info.state != pipeConnected // a socket has no such information
+}
+
 // unread returns how many bytes conn has to read without waiting.
 func unread(conn syscall.Conn) (n int, err error) {
 	raw, err := conn.SyscallConn()

@@ -17,21 +17,33 @@ type provider interface {
 }
 
 // A pool is the providers of one method, or of one service, which share its calls. Calls that come while none of them has
-// room wait for one that has.
+// room wait for one that has: in rounds, each of which has one call of each user, so that nobody waits behind all that another
+// user has asked for.
 type pool struct {
 	router *router
 	lacks  func(c *call) *fault // why c need not wait while there is no provider, if anything; nil for a pool of the router
 	late   func() *fault        // the answer to a call whose deadline passes while there is no provider; nil for a pool of the router
 
 	mu      sync.Mutex
-	offers  []*offer      // whose turn is next comes first
-	waiting []waitingCall // longest first
+	offers  []*offer          // whose turn is next comes first
+	waiting []waitingCall     // by round; of each, longest first
+	round   int64             // that of the call that was taken last
+	queues  map[string]*queue // of the users of whom calls wait, by peer.key
 }
 
 // A waitingCall is a call that waits, and what is to be called once nobody works on it any more.
 type waitingCall struct {
 	*call
-	done func(failed bool)
+	done  func(failed bool)
+	round int64
+	queue *queue
+}
+
+// A queue is the calls of one user that wait in a pool.
+type queue struct {
+	key    string
+	length int
+	round  int64 // of the last one
 }
 
 // newForwarder returns a method that hands its calls to the pool. Arguments and results are passed on verbatim.
@@ -71,7 +83,7 @@ func (p *pool) forward(c *call, u *unflushed, done func(failed bool)) {
 	p.mu.Lock()
 	var o *offer
 	var f *fault
-	w := waitingCall{c, done}
+	w := waitingCall{call: c, done: done}
 	if len(p.waiting) == 0 {
 		o = p.reserveLocked()
 	}
@@ -107,9 +119,9 @@ func (p *pool) joinLocked(c waitingCall) (*offer, *fault) {
 			return nil, f
 		}
 	}
-	switch most := p.router.most.Load(); {
-	case int64(len(p.waiting)) >= most:
-		return nil, busy("max_waiting", most, "too many calls wait for a provider of "+c.method)
+	most := p.router.most.Load()
+	if int64(len(p.waiting)) >= most && !p.displaceLocked(c.peer.key()) {
+		return nil, p.full(c, most)
 	}
 	p.router.waiting.Add(1) // before the last look: whoever makes room from now on sees that a call waits
 	if len(p.waiting) == 0 {
@@ -123,8 +135,70 @@ func (p *pool) joinLocked(c waitingCall) (*offer, *fault) {
 		go c.done(true)          // which may take our lock
 		return nil, nil
 	}
-	p.waiting = append(p.waiting, c)
+	p.enterLocked(c)
 	return nil, nil
+}
+
+func (p *pool) full(c waitingCall, most int64) *fault {
+	return busy("max_waiting", most, "too many calls wait for a provider of "+c.method)
+}
+
+// enterLocked adds c to those that wait, in the first round that has none of its user.
+func (p *pool) enterLocked(c waitingCall) {
+	key := c.peer.key()
+	if c.queue = p.queues[key]; c.queue == nil {
+		c.queue = &queue{key: key, round: p.round}
+		if p.queues == nil {
+			p.queues = map[string]*queue{}
+		}
+		p.queues[key] = c.queue
+	}
+	c.queue.length++
+	c.queue.round = max(c.queue.round, p.round) + 1
+	c.round = c.queue.round
+	i := len(p.waiting)
+	for i > 0 && p.waiting[i-1].round > c.round {
+		i--
+	}
+	p.waiting = slices.Insert(p.waiting, i, c)
+}
+
+// removeLocked removes the call at i from those that wait, and returns it.
+func (p *pool) removeLocked(i int) waitingCall {
+	c := p.waiting[i]
+	p.waiting = slices.Delete(p.waiting, i, i+1)
+	if c.queue.length--; c.queue.length == 0 {
+		delete(p.queues, c.queue.key)
+	}
+	p.router.waiting.Add(-1)
+	return c
+}
+
+// displaceLocked makes room for a call of the user with that key by refusing the last one of the user of whom most wait. It reports
+// whether there was such a user.
+func (p *pool) displaceLocked(key string) bool {
+	own, longest := 0, (*queue)(nil)
+	for k, q := range p.queues {
+		if k == key {
+			own = q.length
+		}
+		if longest == nil || q.length > longest.length {
+			longest = q
+		}
+	}
+	if longest == nil || longest.length <= own+1 {
+		return false
+	}
+	for i := len(p.waiting) - 1; ; i-- {
+		if p.waiting[i].queue == longest {
+			c := p.removeLocked(i)
+			go func() { // as it takes our lock
+				c.done(true)
+				c.reply(nil, p.full(c, p.router.most.Load()))
+			}()
+			return true
+		}
+	}
 }
 
 // hand gives c to a provider, at which a place is reserved for it, unless its argument is not what the provider takes.
@@ -200,9 +274,8 @@ func (p *pool) take() (c waitingCall, o *offer, f *fault) {
 	if o == nil && f == nil {
 		return c, nil, nil
 	}
-	c = p.waiting[0]
-	p.waiting = slices.Delete(p.waiting, 0, 1)
-	p.router.waiting.Add(-1)
+	c = p.removeLocked(0)
+	p.round = c.round
 	return c, o, f
 }
 
@@ -212,9 +285,7 @@ func (p *pool) forget(c *call) {
 	i := slices.IndexFunc(p.waiting, func(w waitingCall) bool { return w.call == c })
 	var w waitingCall
 	if i >= 0 {
-		w = p.waiting[i]
-		p.waiting = slices.Delete(p.waiting, i, i+1)
-		p.router.waiting.Add(-1)
+		w = p.removeLocked(i)
 	}
 	none := len(p.offers) == 0
 	p.mu.Unlock()

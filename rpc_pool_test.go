@@ -736,12 +736,18 @@ func offering(t *testing.T, r *router, p provider, most int64, names ...string) 
 // forwarded has the providers of a name take a call.
 func forwarded(t *testing.T, r *router, name string) (c *call, answers chan *fault) {
 	t.Helper()
+	return forwardedBy(t, r, name, theOwner)
+}
+
+// forwardedBy is forwarded for a caller.
+func forwardedBy(t *testing.T, r *router, name string, p *peer) (c *call, answers chan *fault) {
+	t.Helper()
 	m, f := r.find(name, theOwner)
 	if f != nil {
 		t.Fatal(f)
 	}
 	answers = make(chan *fault, 1)
-	c = &call{message: message{method: name}, m: m, arg: new(document), from: faultsOf(answers)}
+	c = &call{message: message{method: name}, m: m, peer: p, arg: new(document), from: faultsOf(answers)}
 	m.forward(c, nil)
 	return c, answers
 }
@@ -921,7 +927,9 @@ func TestPoolThatIsReplaced(t *testing.T) {
 	}
 	r.open(instead)
 	answers := make(chan *fault, 1)
-	ask := func() { m.forward(&call{message: message{method: "Far.Say"}, m: m, from: faultsOf(answers)}, nil) }
+	ask := func() {
+		m.forward(&call{message: message{method: "Far.Say"}, m: m, peer: theOwner, from: faultsOf(answers)}, nil)
+	}
 	if ask(); len(a.calls) != 1 {
 		t.Errorf("the provider has %d calls; want the one that was looked up before", len(a.calls))
 	}
@@ -980,6 +988,37 @@ func TestPoolRefusesWhatCannotWait(t *testing.T) {
 	}
 	_, answer := forwarded(t, r, "Far.Say")
 	checkCode(t, "a call too many", receive(t, answer), codeBusy, "max_waiting")
+}
+
+// Who has asked for little does not wait behind who has asked for much, and finds room.
+func TestPoolServesUsersInRounds(t *testing.T) {
+	r := newRouter()
+	r.obey(limits{MaxWaiting: 5})
+	var a slowProvider
+	offering(t, r, &a, 1, "Far.Say")
+	ada, bob := &peer{Known: true, UID: 1}, &peer{Known: true, UID: 2}
+	forwardedBy(t, r, "Far.Say", ada)
+	var much []*call
+	var refused chan *fault
+	for range 5 {
+		c, answer := forwardedBy(t, r, "Far.Say", ada)
+		much, refused = append(much, c), answer
+	}
+	first, _ := forwardedBy(t, r, "Far.Say", bob)
+	checkCode(t, "the last of many", receive(t, refused), codeBusy, "max_waiting")
+	second, _ := forwardedBy(t, r, "Far.Say", bob)
+	_, answer := forwardedBy(t, r, "Far.Say", ada)
+	checkCode(t, "one more of them", receive(t, answer), codeBusy, "max_waiting")
+	for i, want := range []*call{much[0], first, much[1], second, much[2]} {
+		a.done[i]()
+		if len(a.calls) != i+2 || a.calls[i+1] != want {
+			t.Errorf("call %d of the queue is not the one whose round it is", i)
+		}
+	}
+	a.done[5]()
+	if n := r.waiting.Load(); n != 0 {
+		t.Errorf("%d calls wait", n)
+	}
 }
 
 // What connections hold in memory is told to their user's account, and taken back.

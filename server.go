@@ -57,6 +57,7 @@ type server struct {
 type userLoad struct {
 	connections int
 	account     account
+	turns       turnUser
 }
 
 // A listener is an endpoint that is served.

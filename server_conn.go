@@ -27,6 +27,7 @@ type connection struct {
 	log      *logger
 	limits   *limits // those in force when it began
 	account  *account
+	user     *turnUser
 	refusal  *fault      // the answer to whatever the peer asks; nil if it is served
 	deaf     atomic.Bool // nothing more can be written
 	stage    stage       // guarded by server.mu; nil until the first enter
@@ -146,7 +147,7 @@ func (s *server) admit(c *connection) *fault {
 		s.users[c.peer.key()] = u
 	}
 	u.connections++
-	c.account = &u.account
+	c.account, c.user = &u.account, &u.turns
 	s.meter.connections.Add(1)
 	s.quiet = time.Time{}
 	if u.connections > c.limits.MaxConnections {
@@ -322,7 +323,8 @@ func (c *connection) detect(in *input) (proto, error) {
 // converseIn runs a session on raw, which is the connection or wraps it.
 func (c *connection) converseIn(raw net.Conn, in *input, speak codec) {
 	s := newSession(c.shared, &c.peer, speak, in, raw, c.limits, c.log)
-	s.ended = func(err error) { c.wait(s, err) }
+	s.left = func() bool { return peerLeft(c.Conn) }
+	s.turn.user, s.ended = c.user, func(err error) { c.wait(s, err) }
 	c.enter(s)
 	if err := s.serve(); err != nil {
 		c.tellEnd("a connection was cut", err)

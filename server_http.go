@@ -48,15 +48,32 @@ type httpConn struct {
 	mu     sync.Mutex    // held while a read deadline is set for net/http
 	closed chan struct{} // closed, under mu, when net/http is done with the connection
 
+	turn turn // of whatever serves the connection, but for a session, which has one of its own
+
 	asked   atomic.Bool             // a request has been answered
 	left    atomic.Bool             // the daemon stops
 	over    atomic.Bool             // the peer sends no more
 	adrift  atomic.Bool             // net/http reads no more: nobody knows where the next request begins
 	waiting atomic.Bool             // it is the peer's turn to send: a request, or the rest of one
+	passed  atomic.Bool             // a session reads, or is about to
 	session atomic.Pointer[session] // of the request in progress
 }
 
+// Read ends the turn, and takes it again for whoever gets what has arrived. net/http reads a single byte while a request is served,
+// to learn that the caller has gone.
 func (c *httpConn) Read(b []byte) (int, error) {
+	if len(b) == 1 || c.passed.Load() {
+		return c.read(b)
+	}
+	c.turn.end()
+	n, err := c.read(b)
+	if n > 0 {
+		c.turn.take(nil)
+	}
+	return n, err
+}
+
+func (c *httpConn) read(b []byte) (int, error) {
 	if len(c.early) > 0 {
 		n := copy(b, c.early)
 		if c.early = c.early[n:]; len(c.early) == 0 {
@@ -191,8 +208,10 @@ func (c *connection) serveHTTP(in *input) {
 	h := &httpConn{c: c, Conn: c.Conn, early: early, log: c.log, local: c.endpoint.isLocal(), closed: make(chan struct{})}
 	h.out = newPatientWriter(c.Conn, c.limits)
 	h.out.late = c.shared.tellLate(&c.peer)
+	h.turn.foreman, h.turn.user = c.shared.foreman, c.user
 	h.waiting.Store(true)
 	c.enter(h)
+	defer h.turn.end()
 	if c.refusal != nil {
 		h.leave()
 	}
@@ -290,6 +309,18 @@ func handleHTTP(rw http.ResponseWriter, r *http.Request) {
 		r.URL.Path, r.URL.RawPath = place, ""
 		routes().ServeHTTP(rw, r)
 	}
+}
+
+// pass leaves what is to be done to a session, with a turn of its own.
+func (c *httpConn) pass() {
+	c.passed.Store(true)
+	c.turn.end()
+}
+
+// takeBack ends pass.
+func (c *httpConn) takeBack() {
+	c.passed.Store(false)
+	c.turn.take(nil)
 }
 
 func (c *httpConn) notFound(rw http.ResponseWriter, r *http.Request) {
@@ -394,6 +425,7 @@ func (c *httpConn) connect(rw http.ResponseWriter, r *http.Request) {
 	early, _ := rest.Reader.Peek(rest.Reader.Buffered())
 	in := c.c.newInput(conn)
 	in.preload(early)
+	c.pass()
 	c.c.converseIn(c, in, protocolOf(protoGob).codec(in, *c.c.limits, sideServing))
 }
 

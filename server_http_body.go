@@ -26,6 +26,7 @@ func (c *httpConn) exchange(r *http.Request, speak codec, in *input, body *reque
 		dst = stream
 	}
 	s := newSession(c.c.shared, &c.c.peer, speak, in, dst, c.c.limits, c.log)
+	s.turn.user = c.c.user
 	asked := c.asked.Load()
 	s.update(func(st *sessionState) { st.asked = asked })
 	s.whole = !asked
@@ -45,10 +46,12 @@ func (c *httpConn) exchange(r *http.Request, speak codec, in *input, body *reque
 			heeding.Go(func() { c.c.heed(s) })
 		}
 	}
+	c.pass()
 	go s.serve()
 	stream.await(s)
 	s.out.drain()
 	heeding.Wait()
+	c.takeBack()
 	if most := body.answers.most; body.answers.over.Load() {
 		return nil, tooLarge("max_message", int64(most), "the answers to the body are too long together")
 	}

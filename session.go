@@ -57,6 +57,7 @@ type session struct {
 	isDaemon  bool                  // the peer is a daemon that is asked for others: its codes mean to them what ours do
 	whole     bool                  // the input is one unit, an HTTP body: a shutdown refuses none of its calls
 	ended     func(err error)       // called when the peer will send no more; may be nil
+	left      func() bool           // reports whether the peer has gone, though the input has not ended; may be nil
 	registrar registrar             // takes what the peer offers; nil for the router
 	explain   func(err error) error // words an error of the connection for our callers; may be nil
 
@@ -70,6 +71,8 @@ type session struct {
 	credits   atomic.Bool          // parts of answers to us have been taken; see acknowledge
 	closing   atomic.Bool          // phase is no longer phaseOpen
 	room      chan struct{}        // holds one: a call of theirs has ended; see waitForRoom
+	turn      turn                 // of the reader
+	readAt    uint32               // the tick of the last read; of the reader
 
 	wg sync.WaitGroup // goroutines that read or write in the background
 
@@ -138,8 +141,10 @@ func newSession(sh *shared, p *peer, c codec, in *input, w io.Writer, l *limits,
 			theirs: map[*call]struct{}{}, ours: map[uint64]*pendingCall{},
 		},
 	}
+	s.turn.foreman, s.turn.inline = sh.foreman, &s.inline
 	in.hasty = s.asking.Load
 	out.dst.late = sh.tellLate(p)
+	out.blocks = s.turn.end
 	out.broken = func() {
 		s.deaf.Store(true)
 		in.stopAt(time.Now().Add(deafSweep))
@@ -265,7 +270,7 @@ func (s *session) lingerLocked() {
 // serve reads until the peer sends no more, waits for the calls in flight, and drains the output. The caller has to
 // close the connection.
 func (s *session) serve() error {
-	s.in.flush = s.beforeRead
+	s.in.reader = s
 	s.read(nil)
 	<-s.done
 	err := s.out.drain()
@@ -342,6 +347,11 @@ func (s *session) read(mine *pendingCall) {
 		if c == nil {
 			c = &call{peer: s.peer, from: s}
 			s.spare = c
+		}
+		s.turn.keep(s.unflushed.flush)
+		if s.isAbandoned() {
+			s.stopReading(nil, io.EOF)
+			return
 		}
 		err := s.codec.read(&c.message)
 		var over *pendingCall
@@ -428,6 +438,7 @@ func (s *session) note(m *message, f *fault) {
 // stopReading ends the reading side. If err is a fault and m is not nil, a serving end answers m with it.
 func (s *session) stopReading(m *message, err error) {
 	s.unflushed.flush()
+	defer s.turn.end()
 	var f *fault
 	cause := err
 	if errors.As(err, &f) && m != nil && s.finder != nil {
@@ -456,7 +467,31 @@ func (s *session) beforeRead(begun bool) {
 		s.acknowledge()
 	}
 	s.unflushed.flush()
+	if s.turn.has.Load() && s.out.flushNow() {
+		s.turn.end()
+		s.out.flushClaimed()
+	}
 	s.flushHere()
+	s.turn.end()
+}
+
+// afterRead implements inputReader.
+func (s *session) afterRead() {
+	s.turn.take(s.unflushed.flush)
+	s.readAt = s.foreman.tick.Load()
+}
+
+// leftTicks is how long the reader works on what it has read before it looks whether the peer is still there.
+const leftTicks = 20
+
+// isAbandoned reports whether the peer has gone while the reader was busy with what it had sent, a batch that takes long.
+func (s *session) isAbandoned() bool {
+	now := s.foreman.tick.Load()
+	if s.left == nil || now-s.readAt < leftTicks {
+		return false
+	}
+	s.readAt = now
+	return s.left()
 }
 
 // flushHere is flush for the reader; see output.flushHere.
@@ -529,9 +564,14 @@ func (s *session) isDone() bool {
 	}
 }
 
-// readElsewhere makes a new goroutine the reader if the reader is running c. It reports whether it was.
-func (s *session) readElsewhere(c *call) bool {
-	if c == nil || !s.inline.CompareAndSwap(c, nil) {
+// readElsewhere makes a new goroutine the reader if the reader is running c. It reports whether it was. If it need not be, too
+// many calls that run aside are in the way, too: then nothing more is read.
+func (s *session) readElsewhere(c *call, must bool) bool {
+	if c == nil || s.goAside(c, must) != nil {
+		return false
+	}
+	if !s.inline.CompareAndSwap(c, nil) {
+		s.comeBack(c)
 		return false
 	}
 	go s.read(nil)

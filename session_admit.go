@@ -10,10 +10,11 @@ import (
 	"time"
 )
 
-// begin adds the call to those in flight and starts its timer, or refuses it.
-func (s *session) begin(c *call) *fault {
+// begin adds the call to those in flight and starts its timer, or refuses it. isCut says that it was given up at once: it must not
+// be run.
+func (s *session) begin(c *call) (isCut bool, _ *fault) {
 	if f := s.inherit(c); f != nil {
-		return f
+		return false, f
 	}
 	switch {
 	case c.m.endless:
@@ -27,7 +28,6 @@ func (s *session) begin(c *call) *fault {
 	if c.parts != "" && s.canAsk() { // over HTTP no acknowledgement can come
 		c.flow = newFlow(c.credit, s.limits.StreamWindow)
 	}
-	var isCut bool
 	var cutBy *fault
 	for begun := false; !begun; {
 		var f *fault
@@ -42,7 +42,7 @@ func (s *session) begin(c *call) *fault {
 			}
 		})
 		if f != nil {
-			return f
+			return false, f
 		}
 		if !begun {
 			s.waitForRoom()
@@ -56,7 +56,7 @@ func (s *session) begin(c *call) *fault {
 		s.unflushed.flush() // see cancel
 		s.giveUp(c, context.Canceled, cutBy)
 	}
-	return nil
+	return isCut, nil
 }
 
 // contextPrefix precedes the number of our call in the name by which a provider can refer to it.
@@ -222,6 +222,7 @@ func (c *call) mostWait() time.Duration {
 func (s *session) waitForRoom() {
 	s.unflushed.flush()
 	s.flushHere()
+	s.turn.end()
 	late := time.NewTimer(roomWait)
 	defer late.Stop()
 	select {

@@ -67,22 +67,48 @@ func (s *session) handle(c *call) (reader bool, err error) {
 			f = bad
 		}
 	}
+	var isCut bool
 	if f == nil {
-		f = s.begin(c)
+		isCut, f = s.begin(c)
 	}
 	switch {
 	case f != nil:
 		s.note(&c.message, f)
 		s.respondHere(&c.message, f)
+	case isCut && c.m.forward == nil:
+		s.finish(c, true)
 	case c.m.forward != nil && c.answered.Load(): // it was cut as it began
 	case c.m.forward != nil:
 		c.m.forward(c, &s.unflushed)
-	case c.m.slow.Load() > 0 || s.asking.Load() || c.parts != "": // the next message may be an acknowledgement of parts
-		go s.runAside(c)
 	default:
-		return s.runInline(c), nil
+		return s.run(c), nil
 	}
 	return true, nil
+}
+
+// run runs c here or aside, and reports whether this goroutine is still the reader. Beyond the limits on calls that run aside it
+// runs here, so that nothing more is read meanwhile, unless the next message may be the answer to a call of ours or acknowledge
+// parts: then c is refused.
+func (s *session) run(c *call) (reader bool) {
+	reads := s.asking.Load() || c.parts != ""
+	if c.m.slow.Load() == 0 && !reads {
+		return s.runInline(c)
+	}
+	f := s.goAside(c, false)
+	switch {
+	case f == nil:
+		go s.runAside(c)
+	case reads:
+		s.log.warn("too many calls run at the same time", "limit", f.data().Limit, "max", f.data().Max, "method", c.method)
+		s.wg.Go(func() { // what the peer is told may have to wait until it reads
+			mine := c.reply(nil, f)
+			s.flush()
+			s.finish(c, mine)
+		})
+	default:
+		return s.runInline(c)
+	}
+	return true
 }
 
 // prepare finds the method of c and allocates its argument.
@@ -134,12 +160,13 @@ func (s *session) runInline(c *call) bool {
 		s.foreman.watch(s)
 	}
 	if s.asking.Load() { // a call of ours has just begun, and somebody has to read its answer
-		s.readElsewhere(c)
+		s.readElsewhere(c, true)
 	}
 	result, f := c.m.run(c, c.arg, s.crashed)
 	mine := c.reply(result, f)
 	reader := s.inline.CompareAndSwap(c, nil)
 	if !reader {
+		s.comeBack(c)
 		s.flush()
 	}
 	s.finish(c, mine)
@@ -148,6 +175,12 @@ func (s *session) runInline(c *call) bool {
 
 // runAside runs the call outside of the reader. After enough quick calls the method may run in the reader again.
 func (s *session) runAside(c *call) {
+	if s.foreman.contended.Load() && !c.m.endless {
+		t := &turn{user: s.turn.user, foreman: s.foreman}
+		t.take(nil)
+		defer t.end()
+	}
+	defer s.comeBack(c)
 	began := time.Now()
 	result, f := c.m.run(c, c.arg, s.crashed)
 	switch {

@@ -108,7 +108,7 @@ func (s *session) enlist(a *pendingCall) (seq uint64, crowded bool, err error) {
 	if err != nil {
 		return 0, false, s.explained(err)
 	}
-	s.readElsewhere(s.inline.Load()) // somebody has to read the answer
+	s.readElsewhere(s.inline.Load(), true) // somebody has to read the answer
 	return seq, crowded, nil
 }
 

@@ -14,10 +14,12 @@ const (
 )
 
 // A foreman inspects all busy sessions once per tick. If a reader has been in the same method since the last round, it
-// makes another goroutine the reader.
+// makes another goroutine the reader. It also moves the turns on.
 type foreman struct {
+	turns
 	mu       sync.Mutex
 	sessions map[*session]*round
+	walks    bool
 }
 
 // A round is what the foreman saw of a session in the last round.
@@ -38,7 +40,12 @@ func (f *foreman) watch(s *session) {
 		f.sessions = map[*session]*round{}
 	}
 	f.sessions[s] = &round{}
-	if len(f.sessions) == 1 {
+	f.walkLocked()
+}
+
+func (f *foreman) walkLocked() {
+	if !f.walks {
+		f.walks = true
 		go f.walk()
 	}
 }
@@ -58,11 +65,41 @@ func (f *foreman) walk() {
 				}
 			}
 		}
-		empty := len(f.sessions) == 0
+		f.walks = f.turnLocked() || len(f.sessions) > 0
+		goOn := f.walks
 		f.mu.Unlock()
-		if empty {
+		if !goOn {
 			return
 		}
+	}
+}
+
+// goAside counts a call whose method runs outside of the reader, until comeBack. It refuses it if there are too many, unless it
+// must be. Those that do not end by themselves have a limit of their own.
+func (s *session) goAside(c *call, must bool) *fault {
+	u := s.turn.user
+	if u == nil || c.m.endless {
+		return nil
+	}
+	own, all := int(u.aside.Add(1)), int(s.foreman.aside.Add(1))
+	var f *fault
+	switch l := s.limits; {
+	case must:
+	case own > l.UserCalls:
+		f = busy("user_calls", int64(l.UserCalls), "too many calls of this user run at the same time")
+	case all > l.Calls:
+		f = busy("calls", int64(l.Calls), "too many calls run at the same time")
+	}
+	if f != nil {
+		s.comeBack(c)
+	}
+	return f
+}
+
+func (s *session) comeBack(c *call) {
+	if u := s.turn.user; u != nil && !c.m.endless {
+		u.aside.Add(-1)
+		s.foreman.aside.Add(-1)
 	}
 }
 
@@ -70,7 +107,7 @@ func (f *foreman) walk() {
 // be quick, and wait to answer. inspect returns false if the session need not be watched any more.
 func (s *session) inspect(r *round) bool {
 	c, served := s.inline.Load(), s.served.Load()
-	if c != nil && c == r.call && !s.out.isFull() && s.readElsewhere(c) {
+	if c != nil && c == r.call && !s.out.isFull() && s.readElsewhere(c, false) {
 		c.m.slow.Store(slowCalls)
 	}
 	if served == r.served {

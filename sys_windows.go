@@ -299,6 +299,8 @@ type pipeInfo struct {
 	_           uint32
 }
 
+const pipeConnected = 3 // FILE_PIPE_CONNECTED_STATE
+
 // pipeInfoOf asks the system about a pipe.
 func pipeInfoOf(h windows.Handle) (info pipeInfo, err error) {
 	const pipeLocalInformation = 24 // its class there
@@ -309,9 +311,8 @@ func pipeInfoOf(h windows.Handle) (info pipeInfo, err error) {
 
 // outputClosed reports whether nobody reads what is written to f any more, without writing to it.
 func outputClosed(f *os.File) bool {
-	const connected = 3 // FILE_PIPE_CONNECTED_STATE
 	info, err := pipeInfoOf(windows.Handle(f.Fd()))
-	return err == nil && info.state != connected
+	return err == nil && info.state != pipeConnected
 }
 
 var errOutputClosed error = windows.ERROR_BROKEN_PIPE

@@ -13,13 +13,13 @@ import (
 // An input is the buffered reading side of a connection. Messages are parsed in its buffer, which grows while one
 // arrives and is given back afterwards.
 type input struct {
-	src   io.Reader
-	buf   []byte
-	own   []byte           // the buffer to use while nothing large arrives
-	start int              // buf[start:] has been read from src and not been taken
-	large int              // bytes of the last message, if that was a large one; the next is likely to be
-	last  int              // bytes of the message that was taken last, until the next one begins
-	flush func(begun bool) // called before a read that may block, so that no answer waits for the next request
+	src    io.Reader
+	buf    []byte
+	own    []byte      // the buffer to use while nothing large arrives
+	start  int         // buf[start:] has been read from src and not been taken
+	large  int         // bytes of the last message, if that was a large one; the next is likely to be
+	last   int         // bytes of the message that was taken last, until the next one begins
+	reader inputReader // nil if it need not know when the input waits
 
 	account *account    // the sender's
 	kept    int         // what it was told by keep
@@ -34,6 +34,12 @@ type input struct {
 	until   time.Time // that deadline; zero between messages
 	opening bool      // the deadline is the one set by first
 	stopped bool      // the deadline is the one set by stopAt; only goOn may change it
+}
+
+// An inputReader is whoever reads from an input.
+type inputReader interface {
+	beforeRead(begun bool) // a read may block: no answer should wait for the next request
+	afterRead()            // it is over
 }
 
 const (
@@ -119,8 +125,9 @@ func (in *input) preload(b []byte) { in.replace(nil, b) }
 // limit. The error is io.EOF at the end of the stream.
 func (in *input) more(begun bool) error {
 	in.arm(begun)
-	if in.flush != nil {
-		in.flush(begun)
+	if in.reader != nil {
+		in.reader.beforeRead(begun)
+		defer in.reader.afterRead()
 	}
 	if f := in.room(); f != nil {
 		return f

@@ -24,7 +24,9 @@ const (
 type output struct {
 	dst     *patientWriter
 	account *account
-	broken  func() // called once, by whoever writes, when a write fails; may be nil
+	stalled atomic.Int32 // appends of more than parts that wait for the peer to read
+	blocks  func()       // called by whoever appends and has to wait for the peer; may be nil
+	broken  func()       // called once, by whoever writes, when a write fails; may be nil
 
 	mu      sync.Mutex
 	written *sync.Cond
@@ -38,7 +40,6 @@ type output struct {
 	batch   []byte // what is being written; guarded by writing, as are the next two
 	sent    int    // bytes of batch that the peer has taken
 	owed    int    // bytes of batch that the account knows of
-	stalled int    // appends of more than parts that wait for the peer to read
 	err     error  // the first error; nothing is written after it
 	cause   error  // of err; set before broken is called, so that whom that stops finds out why
 }
@@ -72,8 +73,13 @@ func (o *output) makeRoom(urgent bool) {
 
 func (o *output) makeRoomLocked(urgent bool) {
 	if urgent {
-		o.stalled++
-		defer func() { o.stalled-- }()
+		o.stalled.Add(1)
+		defer o.stalled.Add(-1)
+	}
+	if o.blocks != nil && len(o.buf) > outputFull {
+		o.mu.Unlock()
+		o.blocks()
+		o.mu.Lock()
 	}
 	for len(o.buf) > outputFull && o.err == nil {
 		if urgent {
@@ -229,11 +235,7 @@ func (o *output) close() {
 }
 
 // isFull reports whether an append waits for the peer to read.
-func (o *output) isFull() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.stalled > 0
-}
+func (o *output) isFull() bool { return o.stalled.Load() > 0 }
 
 // failed returns the error that ended the output, or is about to, or nil.
 func (o *output) failed() error {
