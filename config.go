@@ -58,6 +58,7 @@ type limits struct {
 	MaxKept          int           // bytes of the events that are kept of one [[topic]]
 	UserMemory       int           // bytes that the connections of one user may hold
 	Memory           int           // bytes that the connections of all users may hold
+	ProcessMemory    int           // bytes that the daemon may take of the system; 0 for what that leaves it
 	StreamWindow     int           // bytes of parts on their way to one call that have not been acknowledged
 	FirstBytes       time.Duration // from accept to the first bytes
 	Message          time.Duration // from the first byte of a message to its last
@@ -171,6 +172,8 @@ var settingTable = []setting{
 		doc: "What the connections of one user may hold of messages that arrive and answers that wait to be read."},
 	{key: "limits.memory", kind: ofSize, at: func(s *settings) any { return &s.Limits.Memory }, min: oneMiB, max: oneTiB,
 		doc: "What the connections of all users together may hold."},
+	{key: "limits.process_memory", kind: ofSize, at: func(s *settings) any { return &s.Limits.ProcessMemory }, max: oneTiB,
+		doc: "What the daemon itself may take of memory; near it calls are refused. 0 is what the system sets: MemoryMax= of the unit, or that of a container."},
 	{key: "limits.stream_window", kind: ofSize, at: func(s *settings) any { return &s.Limits.StreamWindow }, min: oneKiB, max: oneGiB,
 		doc: "Parts of one answer that may be on their way before their reader has acknowledged them, and events that may wait for one subscriber."},
 	{key: "limits.first_bytes", kind: ofDuration, at: func(s *settings) any { return &s.Limits.FirstBytes }, min: oneTick, max: oneDay,

@@ -308,6 +308,7 @@ limits.max_subscriptions 16384                 default
 limits.max_kept         16MiB                  default
 limits.user_memory      64MiB                  default
 limits.memory           256MiB                 default
+limits.process_memory   0                      default
 limits.stream_window    1MiB                   default
 limits.first_bytes      5s                     default
 limits.message          30s                    default

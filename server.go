@@ -77,6 +77,7 @@ func newServer(r *router, l limits, log *logger) *server {
 		callersGone: make(chan struct{}), providers: map[*session]*offer{}, users: map[string]*userLoad{}, quiet: time.Now(),
 	}
 	s.inForce.Store(&l)
+	s.foreman.set(ceilingOf(l))
 	r.obey(l)
 	s.spare, _ = os.Open(os.DevNull)
 	s.http = newHTTPServer(log)

@@ -8,6 +8,7 @@ func (s *server) prepare(old, now settings) (commit func(), err error) {
 		s.inForce.Store(&now.Limits)
 		s.router.obey(now.Limits)
 		s.budget.obey(now.Limits)
+		s.foreman.set(ceilingOf(now.Limits))
 		s.router.events.keep(now.Topics)
 		s.obey(&now.policy)
 	}, nil

@@ -17,6 +17,10 @@ func (s *session) begin(c *call) (isCut bool, _ *fault) {
 		return false, f
 	}
 	switch {
+	case s.foreman.isTight() && !strings.HasPrefix(c.method, ownService+"."):
+		most := s.foreman.most.Load()
+		s.log.warn("the daemon takes nearly as much memory as it may", "limit", "process_memory", "max", most)
+		return false, busy("process_memory", most, "the daemon takes nearly as much memory as it may")
 	case c.m.endless:
 		c.timeout = 0
 	case c.timeout == 0:

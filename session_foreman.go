@@ -17,6 +17,7 @@ const (
 // makes another goroutine the reader. It also moves the turns on.
 type foreman struct {
 	turns
+	ceiling
 	mu       sync.Mutex
 	sessions map[*session]*round
 	walks    bool

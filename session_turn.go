@@ -174,6 +174,9 @@ func (f *foreman) endLocked(i int, spent time.Duration) {
 // do not call any more; and gives the others a new allowance. It reports whether there are any.
 func (f *foreman) turnLocked() bool {
 	tick := f.tick.Add(1)
+	if tick%measureTicks == 0 {
+		f.ceiling.measure()
+	}
 	for i := len(f.begun) - 1; i >= 0; i-- {
 		switch t := f.begun[i]; {
 		case tick-t.tick > 1 && (t.inline == nil || t.inline.Load() != nil):

@@ -208,3 +208,7 @@ func sameFile(a, b string) bool {
 	y, err := os.Stat(b)
 	return err == nil && os.SameFile(x, y)
 }
+
+// systemMemory returns how much memory the system lets the daemon have, 0 if it does not say. It is nil where that cannot be found
+// out.
+var systemMemory func() int64
