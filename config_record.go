@@ -48,6 +48,7 @@ type workerSettings struct {
 	Health       time.Duration
 	MaxCalls     int
 	MaxMessage   int // 0 for limits.max_message
+	MaxMemory    int // 0 for no limit
 	Check        bool
 	Needs        []string
 	RunAs        string
@@ -149,6 +150,8 @@ var workerTable = []setting{
 		doc: "How often the worker is asked Ipcd.Ping; without any answer until the next time it is ended. An error is an answer, too; 0s for never."},
 	{key: "max_calls", kind: ofCount, at: func(s *settings) any { return &lastWorker(s).MaxCalls }, min: 1, max: 1_000_000,
 		doc: "Calls in flight at one process; more wait."},
+	{key: "max_memory", kind: ofSize, at: func(s *settings) any { return &lastWorker(s).MaxMemory }, max: oneTiB,
+		doc: "Memory of one process, without those that it starts; one with more is replaced, and one with twice as much ended at once. 0 for no limit; Linux alone."},
 	{key: "max_message", kind: ofSize, at: func(s *settings) any { return &lastWorker(s).MaxMessage }, max: oneGiB,
 		doc: "The size of one message of the worker; 0 for limits.max_message."},
 	{key: "check", kind: ofBool, at: func(s *settings) any { return &lastWorker(s).Check },

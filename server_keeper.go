@@ -20,6 +20,7 @@ const (
 	steadyFor  = 10 * time.Second // a process that has run for as long as that was no failure
 	startsMost = 10               // that end in a failure within startsSpan, or none of which gets ready: then the worker is parked
 	startsSpan = time.Minute
+	memoryLook = 5 * time.Second // between two looks at the memory of a process
 )
 
 // A keeper keeps one process of a worker running.
@@ -194,7 +195,8 @@ func (w *worker) launch(number int, spec *workerSettings, version int) (*workerP
 func (k *keeper) attend(p *workerProcess) *workerProcess {
 	w := k.w
 	health := newAlarm(p.spec.Health)
-	defer func() { health.stop() }()
+	memory := k.memoryAlarm(p)
+	defer func() { health.stop(); memory.stop() }()
 	healthy := make(chan bool, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -220,6 +222,12 @@ func (k *keeper) attend(p *workerProcess) *workerProcess {
 				p.kill()
 			}
 			health = newAlarm(p.spec.Health)
+		case <-memory.C():
+			if k.isTooLarge(p) {
+				idle.stop()
+				return k.replace(p)
+			}
+			memory = k.memoryAlarm(p)
 		case <-p.over:
 			idle.stop()
 			k.ended(p)
@@ -227,6 +235,32 @@ func (k *keeper) attend(p *workerProcess) *workerProcess {
 		}
 		idle.stop()
 	}
+}
+
+// memoryAlarm goes off when the memory of p is to be looked at, if that has a limit.
+func (k *keeper) memoryAlarm(p *workerProcess) alarm {
+	if p.spec.MaxMemory == 0 || usageOf == nil {
+		return alarm{}
+	}
+	return newAlarm(k.w.force.look)
+}
+
+// isTooLarge reports whether p takes more memory than it may, and another process is to take its place. One that takes twice as
+// much, and may take all that there is before it has finished what it does, is ended at once.
+func (k *keeper) isTooLarge(p *workerProcess) bool {
+	most := uint64(p.spec.MaxMemory)
+	taken, _ := usageOf(p.cmd.Process.Pid)
+	if taken <= most {
+		return false
+	}
+	log := k.w.log.with("instance", k.number, "pid", p.cmd.Process.Pid, "limit", "max_memory", "max", most, "memory", taken)
+	if taken > 2*most {
+		log.warn("a worker takes far too much memory, and is ended")
+		p.kill()
+		return false // it has ended, soon
+	}
+	log.warn("a worker takes too much memory, and is replaced")
+	return true
 }
 
 // replace has a process with the settings of now take the place of p. If that one does not start, p goes on.

@@ -688,6 +688,54 @@ func TestWorkersAreReplacedWithoutAGap(t *testing.T) {
 	}
 }
 
+// A worker that takes more memory than it may is replaced, and its calls are answered; one that takes twice as much is ended.
+func TestWorkerThatTakesTooMuchMemory(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	s.force.look = time.Millisecond
+	dir := workplace(t, s)
+	limited := func(most uint64) []workerSettings {
+		return workersOf(t, dir, oneHand+fmt.Sprintf("max_memory = %d\n", most))
+	}
+	if usageOf == nil {
+		for key, err := range workerFaults(&limited(1 << 20)[0], func(string) error { return nil }) {
+			checkRefused(t, key, err, "does not say how much memory", "leave it out")
+		}
+		return
+	}
+	s.force.employ(workersOf(t, dir, oneHand))
+	first := answered[int](t, s, "Hand.Pid", nil)
+	taken := workerStatus(t, s, "hand").Processes[0].Memory
+	s.force.employ(limited(taken * 3 / 4))
+	other := func(than int) (pid int) {
+		waitFor(t, func() error {
+			if pid = answered[int](t, s, "Hand.Pid", nil); pid == than {
+				return errors.New("it is not replaced")
+			}
+			return nil
+		})
+		return pid
+	}
+	other(other(first)) // the first time for its new settings
+	wantLog := func(text string) {
+		t.Helper()
+		waitFor(t, func() error {
+			if !strings.Contains(s.log.String(), text) {
+				return fmt.Errorf("the log has no %q", text)
+			}
+			return nil
+		})
+	}
+	wantLog("a worker takes too much memory, and is replaced")
+	s.force.employ(limited(taken / 4))
+	wantLog("a worker takes far too much memory, and is ended")
+	waitFor(t, func() error {
+		if workerStatus(t, s, "hand").Restarts == 0 {
+			return errors.New("it is not started again")
+		}
+		return nil
+	})
+}
+
 // Settings without a worker end it, and give its services back.
 func TestWorkerGoesWithItsSettings(t *testing.T) {
 	s, dir := hire(t, oneHand)

@@ -23,6 +23,7 @@ type workforce struct {
 	forker *forker
 	wg     sync.WaitGroup // keepers, and the sessions of processes
 	forced chan struct{}  // closed when the daemon waits for nobody any more
+	look   time.Duration  // memoryLook
 	place  string         // a local endpoint of the daemon, which nobody else can serve at the same time; or empty
 
 	mu      sync.Mutex
@@ -31,7 +32,7 @@ type workforce struct {
 }
 
 func newWorkforce(s *server) *workforce {
-	return &workforce{server: s, forker: newForker(), forced: make(chan struct{}), workers: map[string]*worker{}}
+	return &workforce{server: s, forker: newForker(), look: memoryLook, forced: make(chan struct{}), workers: map[string]*worker{}}
 }
 
 // list lists the workers in alphabetical order.
@@ -105,6 +106,9 @@ func workerFaults(spec *workerSettings, distrust func(path string) error) iter.S
 			if err != nil && !yield("command", err) {
 				return
 			}
+		}
+		if spec.MaxMemory > 0 && usageOf == nil && !yield("max_memory", usagef("this system does not say how much memory a process has").withHint("leave it out")) {
+			return
 		}
 		var err error
 		dir := cmp.Or(spec.Directory, ".")
