@@ -78,7 +78,12 @@ func ownBuild() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find our own program: %w", err)
 	}
-	f, err := os.Open(self)
+	return buildOf(self)
+}
+
+// buildOf is ownBuild of the program at path.
+func buildOf(path string) (string, error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return "", fmt.Errorf("read our own program: %w", err)
 	}
@@ -141,6 +146,42 @@ func stopDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits,
 		return faultf(codeApplication, "the daemon at %s was asked to stop, and it is not known whether it has: %w", e, err)
 	}
 	return faultf(codeApplication, "the daemon at %s was asked to stop, and still runs", e).withHint("end the process: kill %d", was.PID)
+}
+
+// restartDaemon has the daemon behind c, which it closes, execute its program anew, and waits until that answers. Whoever calls
+// meanwhile waits as well.
+func restartDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits, log *logger) error {
+	err := c.call(ctx, "Ipcd.Restart", nil, nil)
+	c.close()
+	if err != nil {
+		return err
+	}
+	limit := time.Duration(was.Ending*float64(time.Second)) + startLimit
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	late := time.AfterFunc(stopSilence, func() {
+		log.info("waiting for calls in flight; Ctrl-C leaves it to restart by itself", "endpoint", e, "pid", was.PID, "limit", formatDuration(limit))
+	})
+	defer late.Stop()
+	done, err := again(ctx, 2*time.Millisecond, 100*time.Millisecond, func() (bool, error) {
+		c, err := dial(ctx, e, dialOptions{limits: l})
+		if err != nil {
+			return false, err
+		}
+		defer c.close()
+		var now Status
+		err = c.call(ctx, "Ipcd.Status", nil, &now)
+		return err == nil && (now.PID != was.PID || now.Restarts > was.Restarts), err
+	})
+	switch {
+	case done:
+		return nil
+	case errors.Is(ctx.Err(), context.Canceled):
+		return errCancelled
+	case err != nil:
+		return faultf(codeApplication, "the daemon at %s was asked to restart, and does not answer within %s: %w", e, formatDuration(limit), err)
+	}
+	return faultf(codeApplication, "the daemon at %s was asked to restart, and has not within %s", e, formatDuration(limit))
 }
 
 // watchDaemon watches the process of the daemon behind c, as watchProcess does. It fails if the number that the daemon knows of

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 
 	"github.com/spf13/cobra"
 )
@@ -98,21 +99,41 @@ func (d *ownDaemon) stop(ctx context.Context) error {
 	return err
 }
 
-// restart starts the daemon anew, from this program, with its file of settings as that is now and the endpoints that it served.
+// restart starts the daemon anew: in its own process where that is possible, so that nobody is refused meanwhile. One that --start
+// has started from another program than this one is started from this one, with its file of settings as that is now and the
+// endpoints that it served.
 func (d *ownDaemon) restart(ctx context.Context) error {
 	c, s, err := d.reach(ctx)
 	if err != nil {
 		return err
 	}
-	if s.Build == "" {
+	own, _ := os.Executable()
+	changed := d.cmd.Flags().Changed("config") || d.cmd.Flags().Changed("set")
+	switch {
+	case s.isBrief(): // we may not do it, and the daemon says so
+		defer c.close()
+		return cmp.Or(c.call(ctx, "Ipcd.Restart", nil, nil), error(errNoRestart))
+	case s.Build == "" && s.Executable == "":
 		c.close()
 		return faultf(codeApplication, "%s was not started by --start, so that only who started it knows how", d.name(s)).
 			withHint("restart it where it runs; a service by its name: ipcd restart --name NAME")
-	}
-	set, err := settingsLike(d.cmd, d.set, s)
-	if err != nil {
+	case s.Build == "" && changed:
 		c.close()
-		return asUsage(err, "%s was left as it is", d.name(s))
+		return usagef("%s keeps the arguments with which it was started", d.name(s)).withHint("leave out --config and --set, or stop it and start it with them")
+	}
+	set := d.set
+	if s.Build != "" {
+		if set, err = settingsLike(d.cmd, d.set, s); err != nil {
+			c.close()
+			return asUsage(err, "%s was left as it is", d.name(s))
+		}
+	}
+	if s.Executable != "" && !changed && (s.Build == "" || sameFile(s.Executable, own)) {
+		if err := restartDaemon(ctx, d.at, c, s, d.set.Limits, d.log); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(d.out, "%s has been started anew\n", d.name(s))
+		return err
 	}
 	if err := stopDaemon(ctx, d.at, c, s, set.Limits, d.log); err != nil {
 		return err

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 
@@ -37,6 +38,13 @@ signal cuts them at once.`,
 			if err != nil {
 				return err
 			}
+			if check, err := cmd.Flags().GetBool("check"); err != nil || check {
+				set, err := daemonSettings(cmd)
+				if err != nil {
+					return err
+				}
+				return printPreview(cmd.OutOrStdout(), set)
+			}
 			file, _, err := configFile(cmd, who)
 			if err != nil {
 				return err
@@ -50,6 +58,8 @@ signal cuts them at once.`,
 	}
 	addSettingFlags(cmd, "listen", "allow_group", "idle")
 	addInstanceFlags(cmd)
+	cmd.Flags().Bool("check", false, "print what would be served; see tryProgram")
+	cobra.CheckErr(cmd.Flags().MarkHidden("check"))
 	for name, usage := range map[string]string{"build": "what started it: see launch", "log-file": "where its standard error goes"} {
 		cmd.Flags().String(name, "", usage)
 		cobra.CheckErr(cmd.Flags().MarkHidden(name))
@@ -60,12 +70,21 @@ signal cuts them at once.`,
 // serveCommand runs the daemon of "ipcd run".
 func serveCommand(ctx context.Context, cmd *cobra.Command, o overseer) error {
 	load := func() (settings, error) { return daemonSettings(cmd) }
-	router, err := newBuiltins()
-	if err != nil {
-		return err
+	l := life{build: cmd.Flag("build").Value.String(), log: cmd.Flag("log-file").Value.String(), program: programPath()}
+	for failed := error(nil); ; {
+		router, err := newBuiltins()
+		if err != nil {
+			return err
+		}
+		err = (&daemon{overseer: o, load: load, router: router, life: l, failed: failed}).run(ctx)
+		next := (*succession)(nil)
+		if !errors.As(err, &next) {
+			return err
+		}
+		if failed = next.begin(o); failed == errAsked {
+			return nil
+		}
 	}
-	l := life{build: cmd.Flag("build").Value.String(), log: cmd.Flag("log-file").Value.String()}
-	return (&daemon{overseer: o, load: load, router: router, life: l}).run(ctx)
 }
 
 // daemonSettings merges the settings of a daemon, as settingsFrom does, and refuses those with which none can run.

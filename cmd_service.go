@@ -427,7 +427,61 @@ func newStopCmd() *cobra.Command {
 
 func newRestartCmd() *cobra.Command {
 	return newControlCmd("restart", "restart the service, or your own daemon",
-		"Stop the service, start it again, and wait until it answers. If the service manager keeps the\nsocket open meanwhile, as systemd does, no call is lost.\n"+
-			ownInstead+" It is started with the\nconfiguration file that it had, unless --config names one. A daemon that \"ipcd run\" serves is not restarted: whoever\nhas started it has to do that.\n\nIt says which of them it has restarted.",
-		"has been started anew", supervisor.restart, true, (*ownDaemon).restart)
+		restartLong+ownInstead+restartOwn+"\n\nIt says which of them it has restarted.",
+		"has been started anew", restartSteps, true, (*ownDaemon).restart)
+}
+
+const restartLong = `Have the daemon execute its program, which may be a newer file by now, with its settings as they are now, and wait until it
+answers. No call is lost, and no connection is refused: who calls meanwhile waits for the next daemon. Where systemd holds the
+sockets, it stops the service and starts it again. Elsewhere the daemon finishes the calls in flight, and then becomes the
+program in its own process, with its sockets open; if the program or its settings are wrong, it says so and goes on as it is.
+What has changed in a script of the service manager takes "ipcd stop" and "ipcd start".
+Windows has nothing of the kind: the service is stopped and started. A client of ours waits for it, others find no pipe for a moment.
+`
+
+const restartOwn = `
+It keeps the arguments with which it was started. One that --start has started from another program than this one is started
+from this one, with the configuration file that it had, unless --config names one. On Windows a daemon that "ipcd run"
+serves is not restarted: whoever has started it has to do that.`
+
+// restartSteps are those of the service manager where that keeps the sockets open, or where the daemon cannot go on in its own process.
+func restartSteps(sup supervisor, d *deployment) []step {
+	if sup.listens() || becomeProgram == nil {
+		return sup.restart(d)
+	}
+	return []step{{text: "ipcd call -e " + joinWords(endpointTexts(d.Endpoints[:min(1, len(d.Endpoints))])) + " Ipcd.Restart", do: func(ctx context.Context) error {
+		done, err := restartInPlace(ctx, sup, d)
+		if !done {
+			err = perform(ctx, sup.restart(d))
+		}
+		return err
+	}}}
+}
+
+// restartInPlace has the daemon of the service execute its program anew. If it does not run, or cannot, that is not done.
+func restartInPlace(ctx context.Context, sup supervisor, d *deployment) (done bool, err error) {
+	st, err := sup.state(ctx, d)
+	if err != nil || st.Active != activeRunning || len(d.Endpoints) == 0 {
+		return false, err
+	}
+	e, ask := d.Endpoints[0], dialOptions{limits: d.Settings.Limits}
+	short, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	c, err := dial(short, e, ask)
+	if err != nil {
+		return false, err
+	}
+	var s Status
+	if err := c.call(short, "Ipcd.Status", nil, &s); err != nil || s.Executable == "" || st.PID != 0 && st.PID != s.PID {
+		c.close()
+		return false, err
+	}
+	return true, restartDaemon(ctx, e, c, s, d.Settings.Limits, nil)
+}
+
+func endpointTexts(list []endpoint) (texts []string) {
+	for _, e := range list {
+		texts = append(texts, e.String())
+	}
+	return texts
 }

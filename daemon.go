@@ -7,6 +7,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -34,22 +35,32 @@ type overseer interface {
 	ready(status string) // every endpoint is listening, or a reload has ended
 	status(text string)
 	reloading()
+	restarting()
 	stopping()
 	alive()
+
+	// unguarded calls do, which makes another program of this process, while a signal to stop does what it does to a program that
+	// does not handle it: none is lost. If there has been one already, do is not called, and the error is errAsked.
+	unguarded(do func() error) error
 }
+
+// errAsked is the error of an overseer that was asked to stop.
+var errAsked = errors.New("it was asked to stop")
 
 // A daemon serves the methods of a router until it is stopped.
 type daemon struct {
 	overseer overseer
 	load     func() (settings, error) // reads the settings, at startup and for each reload
 	router   *router
-	life     life // stop is the daemon's to add
+	life     life  // stop and restart are the daemon's to add
+	failed   error // why the program that was to follow an earlier daemon in this process did not
 
 	set       settings
 	log       *logger
 	server    *server
-	endpoints []endpoint // as configured: a port may be 0
-	refused   error      // why the last reload was refused
+	endpoints []endpoint    // as configured: a port may be 0
+	refused   error         // why the last reload was refused
+	next      chan struct{} // has an item once somebody has asked for a restart
 }
 
 // run serves until ctx ends, a signal arrives, the daemon has been idle for long enough, or one of its sockets
@@ -61,6 +72,9 @@ func (d *daemon) run(ctx context.Context) (err error) {
 		return err
 	}
 	d.log = d.overseer.logger(d.set)
+	if d.failed != nil {
+		d.log.error("the program was not executed anew; this one serves on", "error", d.failed)
+	}
 
 	if d.server, err = newDaemonServer(d.router, d.set, d.log); err != nil {
 		return err
@@ -75,11 +89,22 @@ func (d *daemon) run(ctx context.Context) (err error) {
 		default: // it was asked already
 		}
 	}
+	d.next = make(chan struct{}, 1)
+	if becomeProgram != nil && d.life.program != "" {
+		d.server.life.restart = d.prepareRestart
+	}
 	if err := d.listen(ctx); err != nil {
 		return err
 	}
 	var asked os.Signal // the signal to stop, if there was one
-	defer func() { err = cmp.Or(d.stop(asked, stops), err) }()
+	anew, whole := false, ctx
+	defer func() {
+		if anew {
+			err = d.handOver(whole, stops)
+			return
+		}
+		err = cmp.Or(d.stop(asked, stops), err)
+	}()
 	d.overseer.ready(d.status())
 
 	ctx, cancel := context.WithCancel(ctx)
@@ -102,6 +127,10 @@ func (d *daemon) run(ctx context.Context) (err error) {
 			return nil
 		case <-asks:
 			d.log.info("stopping: a caller asked for it")
+			return nil
+		case <-d.next:
+			d.log.info("restarting: a caller asked for it", "program", d.life.program)
+			anew = true
 			return nil
 		case <-places.C:
 			if e := d.server.lost(); e != "" {
@@ -144,9 +173,13 @@ func (d *daemon) listen(ctx context.Context) (err error) {
 		}
 	}()
 	if inheritListeners != nil {
-		if d.server.inherited, err = inheritListeners(); err != nil {
+		var p past
+		if d.server.inherited, p, err = inheritListeners(); err != nil {
 			return err
 		}
+		d.life.program = cmp.Or(p.program, d.life.program)
+		d.server.life.program, d.server.life.before = d.life.program, p.programs
+		d.server.disown(d.endpoints)
 	}
 	var opened []*listener
 	for _, e := range d.endpoints {

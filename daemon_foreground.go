@@ -15,6 +15,7 @@ import (
 type foreground struct {
 	stderr       io.Writer
 	stop, reload chan os.Signal
+	stopOn       []os.Signal    // those that stop it
 	hangups      chan os.Signal // those that mean a reload, unless the terminal is gone; nil if they only stop
 	sorted       chan struct{}  // closed once all hangups are sorted into stop and reload
 	log          *logger        // nil until the settings have been read
@@ -33,6 +34,7 @@ func newForeground(rereads bool, stderr io.Writer) *foreground {
 		signal.Notify(f.hangups, reloadSignals...)
 		go f.sort(mayStop)
 	}
+	f.stopOn = stop
 	signal.Notify(f.stop, stop...)
 	return f
 }
@@ -63,6 +65,7 @@ func (f *foreground) close() {
 }
 
 func (f *foreground) logger(set settings) *logger {
+	f.log.close() // of an earlier daemon in this process
 	f.log = newLogger(f.stderr, set.LogFormat, set.LogLevel)
 	return f.log
 }
@@ -76,5 +79,25 @@ func (f *foreground) watchdog() time.Duration   { return 0 }
 func (f *foreground) ready(string)  {}
 func (f *foreground) status(string) {}
 func (f *foreground) reloading()    {}
+func (f *foreground) restarting()   {}
 func (f *foreground) stopping()     {}
 func (f *foreground) alive()        {}
+
+// unguarded implements overseer. A signal that asks for a reload may be lost: whoever comes next reads the settings anyway.
+// One that was ignored when we came, as under nohup(1), is ignored by the next program, too.
+func (f *foreground) unguarded(do func() error) error {
+	signal.Stop(f.stop)
+	defer signal.Notify(f.stop, f.stopOn...)
+	if ignored := slices.DeleteFunc(slices.Clone(reloadSignals), func(s os.Signal) bool { return slices.Contains(stopSignals, s) }); len(ignored) > 0 {
+		signal.Ignore(ignored...)
+		if f.hangups != nil {
+			defer signal.Notify(f.hangups, reloadSignals...)
+		}
+	}
+	select {
+	case <-f.stop:
+		return errAsked
+	default:
+		return do()
+	}
+}

@@ -81,6 +81,11 @@ func (n *notifier) reloading() {
 	n.notify(sdnotify.SdNotifyReloading, strings.TrimSpace(sdnotify.SdNotifyMonotonicUsec()), statusLine("reading the settings again"))
 }
 
+// restarting says that the daemon will be ready again, as the next program in this process.
+func (n *notifier) restarting() {
+	n.notify(sdnotify.SdNotifyReloading, strings.TrimSpace(sdnotify.SdNotifyMonotonicUsec()), statusLine("restarting: calls in flight may finish"))
+}
+
 func (n *notifier) stopping() {
 	n.notify(sdnotify.SdNotifyStopping, statusLine("stopping: calls in flight may finish"))
 }

@@ -180,8 +180,12 @@ func (m *scmOverseer) watchdog() time.Duration   { return 0 }
 func (m *scmOverseer) ready(string)  { note(m.isReady, struct{}{}) }
 func (m *scmOverseer) status(string) {}
 func (m *scmOverseer) reloading()    {}
+func (m *scmOverseer) restarting()   {}
 func (m *scmOverseer) stopping()     { note(m.isStopping, struct{}{}) }
 func (m *scmOverseer) alive()        {}
+
+// unguarded implements overseer: no program takes the place of another on Windows.
+func (m *scmOverseer) unguarded(do func() error) error { return do() }
 
 // note puts v into a channel that holds one item, unless it is full.
 func note[T any](c chan<- T, v T) {

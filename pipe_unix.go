@@ -25,7 +25,7 @@ func init() {
 	addTransport("unix", transport{
 		listen:   listenUnix,
 		check:    checkLength,
-		inherits: inheritsUnix,
+		inherits: takeOverUnix,
 		dial:     dialUnix,
 		identify: func(conn net.Conn, _ time.Duration) (peer, error) { return identifyUnix(conn) },
 		server:   identifyUnix,
@@ -124,6 +124,33 @@ func listenUnix(e endpoint, to audience) (_ net.Listener, err error) {
 	}
 	return &unixListener{UnixListener: l, endpoint: e, addr: net.UnixAddr{Name: e.Path, Net: "unix"}, info: info, lock: lock}, nil
 }
+
+// takeOverUnix returns a listener for e if l is its socket: that of a service manager, or that of the program before us in
+// this process, with its lock.
+func takeOverUnix(e endpoint, l inheritance) (net.Listener, error) {
+	if l.isManagers() {
+		return inheritsUnix(e, l)
+	}
+	inner, ok := l.Listener.(*net.UnixListener)
+	if l.at.key() != e.key() || !ok {
+		return nil, nil
+	}
+	lock, err := adoptLock(e, l.lock)
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Lstat(e.Path)
+	if err != nil || info.Mode()&fs.ModeSocket == 0 || ownerOf(info) != os.Getuid() {
+		inner.Close()
+		lock.release()
+		return nil, listenFault(e, "the socket that this process has served there was replaced").withHint("look at the directory: ls -la %s", filepath.Dir(e.Path))
+	}
+	inner.SetUnlinkOnClose(false)
+	return &unixListener{UnixListener: inner, endpoint: e, addr: net.UnixAddr{Name: e.Path, Net: "unix"}, info: info, lock: lock}, nil
+}
+
+// left implements leaver.
+func (l *unixListener) left() (net.Listener, *os.File) { return l.UnixListener, l.lock.file }
 
 // lockDir takes the lock of e, in a directory that is safe and, for a default endpoint, made if need be. A daemon that ends
 // may remove that directory in between.
@@ -378,23 +405,6 @@ func identifyUnix(conn net.Conn) (peer, error) {
 	}
 	p.Known, p.User = true, userName(p.UID)
 	return p, nil
-}
-
-// withFD calls f with the descriptor of conn.
-func withFD(conn any, f func(fd int) error) error {
-	s, ok := conn.(syscall.Conn)
-	if !ok {
-		return fmt.Errorf("a %T has no descriptor", conn)
-	}
-	raw, err := s.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var inner error
-	if err := raw.Control(func(fd uintptr) { inner = f(int(fd)) }); err != nil {
-		return err
-	}
-	return inner
 }
 
 // unread returns how many bytes conn has to read without waiting.

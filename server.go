@@ -35,12 +35,13 @@ type server struct {
 	force  *workforce
 	began  time.Time
 
-	inherited []net.Listener // opened by a service manager, and not yet claimed by an endpoint
+	inherited []inheritance // not yet claimed by an endpoint
 
 	inForce atomic.Pointer[limits]
 
 	mu          sync.Mutex
 	stopping    bool
+	keeping     bool     // while it stops, the listeners stay open, for the next program in this process
 	spare       *os.File // closed to make room for one accept when descriptors run out
 	listeners   map[*listener]struct{}
 	conns       map[*connection]struct{}
@@ -64,10 +65,12 @@ type userLoad struct {
 type listener struct {
 	net.Listener
 	endpoint  endpoint // with the actual port
+	asked     endpoint // as configured
 	on        string   // the key of the endpoint, as rules name it
 	transport transport
 	log       *logger
 	audience  audience // to whom it is open
+	managers  bool     // a service manager has opened it
 }
 
 func newServer(r *router, l limits, log *logger) *server {
@@ -98,7 +101,7 @@ func (s *server) listen(e endpoint) (*listener, error) {
 	if !ok {
 		return nil, usagef("there is no way to listen on %s", e)
 	}
-	inner, err := s.claim(t, e)
+	inner, from, err := s.claim(t, e)
 	claimed, to := inner != nil, s.policy().audienceOf(e.key())
 	if !claimed && err == nil {
 		inner, err = t.listen(e, to)
@@ -106,9 +109,10 @@ func (s *server) listen(e endpoint) (*listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &listener{Listener: inner, endpoint: listenerEndpoint(e, inner), on: e.key(), transport: t, audience: to}
+	l := &listener{Listener: inner, endpoint: listenerEndpoint(e, inner), asked: e, on: e.key(), transport: t, audience: to}
+	l.managers = claimed && from.isManagers()
 	l.log = s.log.with("endpoint", l.endpoint.String())
-	if claimed {
+	if claimed && (l.managers || from.to != to) { // otherwise it is open to them, and there is to be no instant at which it is not
 		l.openTo(to)
 	}
 	s.mu.Lock()
@@ -117,22 +121,22 @@ func (s *server) listen(e endpoint) (*listener, error) {
 	return l, nil
 }
 
-// claim removes the listener for e from the inherited ones and returns it, or nil if there is none.
-func (s *server) claim(t transport, e endpoint) (net.Listener, error) {
+// claim removes the listener for e from the inherited ones and returns it, and where it is from; nil if there is none.
+func (s *server) claim(t transport, e endpoint) (ours net.Listener, from inheritance, err error) {
 	if t.inherits == nil {
-		return nil, nil
+		return nil, from, nil
 	}
 	for i, l := range s.inherited {
 		ours, err := t.inherits(e, l)
 		if err != nil {
-			return nil, err
+			return nil, l, err
 		}
 		if ours != nil {
 			s.inherited = slices.Delete(s.inherited, i, i+1)
-			return ours, nil
+			return ours, l, nil
 		}
 	}
-	return nil, nil
+	return nil, from, nil
 }
 
 // obey puts a policy into force, and opens the endpoints to those whom it may let in, and to no others. If that fails, the daemon
@@ -203,7 +207,7 @@ func (s *server) serve(l *listener) {
 			pause = 0
 			s.wg.Go(func() { s.handle(l, conn) })
 			continue
-		case errors.Is(err, net.ErrClosed):
+		case errors.Is(err, net.ErrClosed), isTimeout(err):
 			return
 		case !isTemporaryAccept(err):
 			l.log.error("accept", "error", err)
@@ -215,6 +219,12 @@ func (s *server) serve(l *listener) {
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 		time.Sleep(pause)
 	}
+}
+
+// halt ends serve, and leaves the listener open: whoever connects waits for the next program.
+func (l *listener) halt() bool {
+	at, ok := l.Listener.(interface{ SetDeadline(time.Time) error })
+	return ok && at.SetDeadline(time.Unix(1, 0)) == nil
 }
 
 // turnAway uses the spare descriptor to accept the connections that are waiting, one at a time, and closes them: their
@@ -277,6 +287,55 @@ func (s *server) stop(ctx context.Context) error {
 	return err
 }
 
+// A leaver is a listener with a lock, which goes to the next program along with it.
+type leaver interface {
+	left() (net.Listener, *os.File)
+}
+
+// leaves returns the listeners that stop has left open, for the next program.
+func (s *server) leaves() (list []inheritance) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for l := range s.listeners {
+		from := inheritance{Listener: l.Listener, to: l.audience}
+		if !l.managers {
+			from.at = l.asked
+		}
+		if at, ok := l.Listener.(leaver); ok {
+			from.Listener, from.lock = at.left()
+		}
+		list = append(list, from)
+	}
+	return list
+}
+
+// keep has stop leave the listeners open, or not.
+func (s *server) keep(keeping bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keeping = keeping
+	if keeping || !s.stopping {
+		return
+	}
+	for l := range s.listeners {
+		l.Close()
+		delete(s.listeners, l)
+	}
+}
+
+// disown closes what the program before us has served and the settings no longer name.
+func (s *server) disown(endpoints []endpoint) {
+	s.inherited = slices.DeleteFunc(s.inherited, func(l inheritance) bool {
+		if l.isManagers() || slices.ContainsFunc(endpoints, func(e endpoint) bool { return e.key() == l.at.key() }) {
+			return false
+		}
+		if whole, err := transports[l.at.Scheme].inherits(l.at, l); err == nil && whole != nil {
+			whole.Close() // its socket and its lock as well
+		}
+		return true
+	})
+}
+
 // stopConnections ends all connections but those of workers. Nothing more is accepted, calls in flight may finish within the
 // drain limit, and new ones are refused. A peer that was accepted and has not called yet could not know, so its first call is answered if it comes
 // within firstWords. Providers are asked to the end, and leave when all others have left. When the limit passes or ctx ends, the
@@ -290,6 +349,9 @@ func (s *server) stopConnections(ctx context.Context) error {
 		l.Close()
 	}
 	for l := range s.listeners {
+		if s.keeping && l.halt() {
+			continue
+		}
 		l.Close()
 		delete(s.listeners, l)
 	}

@@ -25,6 +25,7 @@ var ipcdDocs = map[string]string{
 	"Ping":     `answers "pong"`,
 	"List":     "lists the methods that the caller may call, and who answers them",
 	"Describe": "describes a method, or each method of a service, as JSON Schema",
+	"Restart":  "has the daemon execute its program anew; calls in flight may finish, and none is refused",
 	"Status":   "reports the daemon's status",
 	"Stop":     "stops the daemon; calls in flight may finish",
 	"Whoami":   "reports the caller's identity as the kernel sees it",
@@ -64,10 +65,12 @@ type Status struct {
 	Rejected    int64    `json:"rejected"` // messages that began no call
 	Memory      uint64   `json:"memory"`   // bytes of heap and stacks in use
 	Goroutines  int      `json:"goroutines"`
-	Build       string   `json:"build,omitempty"`  // of the program, if "ipcd call --start" has started it
-	Log         string   `json:"log,omitempty"`    // the file that it logs to, if whoever started it said so
-	Config      string   `json:"config,omitempty"` // the file of its settings
-	Ending      float64  `json:"ending"`           // seconds that it takes at most to end, once it is told to stop
+	Build       string   `json:"build,omitempty"`      // of the program, if "ipcd call --start" has started it
+	Log         string   `json:"log,omitempty"`        // the file that it logs to, if whoever started it said so
+	Config      string   `json:"config,omitempty"`     // the file of its settings
+	Ending      float64  `json:"ending"`               // seconds that it takes at most to end, once it is told to stop
+	Executable  string   `json:"executable,omitempty"` // that Restart executes; empty if it cannot
+	Restarts    int      `json:"restarts"`             // by Restart, of this process
 
 	Workers []WorkerStatus `json:"workers,omitempty"`
 }
@@ -102,7 +105,12 @@ type life struct {
 	log     string
 	config  string
 	service instance // that it is; the zero value is none
+	program string   // what it was started from, as a path; what is there may be newer by now
+	before  int      // how many programs this process was before
 	stop    func()   // nil if it ends with whoever started it
+
+	// restart has it make way for the program, unless that could not serve. It is nil if it cannot.
+	restart func(context.Context) error
 }
 
 // Ping answers "pong".
@@ -149,13 +157,18 @@ func (i *Ipcd) Status(ctx context.Context) (Status, error) {
 	s := i.server
 	endpoints := s.endpoints()
 	slices.Sort(endpoints)
+	executable := ""
+	if s.life.restart != nil {
+		executable = s.life.program
+	}
 	return Status{
 		Version: version(), Protocol: protocolVersion, PID: os.Getpid(),
 		Started: s.began.Format(time.RFC3339), Uptime: time.Since(s.began).Seconds(),
 		Endpoints: endpoints, Connections: s.meter.connections.Load(), Accepted: s.meter.accepted.Load(),
 		Refused: s.meter.refused.Load(), Calls: s.meter.calls.Load(), Errors: s.meter.errors.Load(), Rejected: s.meter.rejected.Load(),
 		Memory: memory.HeapInuse + memory.StackInuse, Goroutines: runtime.NumGoroutine(),
-		Build: s.life.build, Log: s.life.log, Config: s.life.config, Ending: s.force.ending().Seconds(), Workers: s.force.status(),
+		Build: s.life.build, Log: s.life.log, Config: s.life.config, Ending: s.force.ending().Seconds(),
+		Executable: executable, Restarts: s.life.before, Workers: s.force.status(),
 	}, nil
 }
 
@@ -175,6 +188,27 @@ func (i *Ipcd) Stop(ctx context.Context) (bool, error) {
 	l.stop()
 	return true, nil
 }
+
+// Restart has the daemon execute its program anew, in the same process and with the same sockets, where its file may be a newer one by
+// now. If that could not serve, the error says why, and nothing has happened.
+func (i *Ipcd) Restart(ctx context.Context) (bool, error) {
+	l := i.server.life
+	p, _ := callerOf(ctx) // nobody, without a call
+	switch f := i.server.mayControl(&p); {
+	case f != nil:
+		return false, f
+	case l.stop == nil:
+		return false, faultf(codeApplication, "the daemon ends with the program that started it")
+	case l.restart == nil:
+		return false, errNoRestart
+	}
+	if err := l.restart(ctx); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+var errNoRestart = faultf(codeApplication, "this system cannot execute another program in a process that runs; whoever started the daemon can stop it and start it again")
 
 // mayControl returns nil if p may control the daemon.
 func (s *server) mayControl(p *peer) *fault { return s.policy().check(p, rightAdmin, "") }

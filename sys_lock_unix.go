@@ -67,6 +67,21 @@ func lockPath(e endpoint) (*pathLock, error) {
 	}
 }
 
+// adoptLock takes over a lock that the program before us in this process has left to us.
+func adoptLock(e endpoint, file *os.File) (*pathLock, error) {
+	l := &pathLock{file: file, path: e.Path + ".lock"}
+	if file == nil || !l.current() {
+		return nil, listenFault(e, "%s, the lock file that this process has held, was replaced", l.path).withHint("look at the directory: ls -la %s", filepath.Dir(e.Path))
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { // nothing, for who has it
+		return nil, heldBy(e, file, err)
+	}
+	if err := l.sign(); err != nil { // it says since when
+		return nil, listenFault(e, "write the lock file: %w", err).withHint("see whether there is space left: df %s", filepath.Dir(l.path))
+	}
+	return l, nil
+}
+
 // check refuses a lock file that another user could hold, and a second name of some other file of ours, which
 // sign would overwrite.
 func (l *pathLock) check(e endpoint) error {

@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"net"
+	"os"
 	"strings"
 	"time"
 )
@@ -22,9 +23,9 @@ type transport struct {
 	// check returns an error if e can never be served, whatever the state of the system, at which it does not
 	// look. It is nil if only listening can find that out.
 	check func(e endpoint) error
-	// inherits returns a listener for e if l, which a service manager has opened, is at that endpoint;
-	// otherwise nil. The function itself is nil if there can be no such listener.
-	inherits func(e endpoint, l net.Listener) (net.Listener, error)
+	// inherits returns a listener for e if l is at that endpoint; otherwise nil. The function itself is nil if
+	// there can be no such listener.
+	inherits func(e endpoint, l inheritance) (net.Listener, error)
 	// dial connects, and makes sure who is at the other end before a byte is sent. Its errors are faults with
 	// hints, see dialFault.
 	dial func(ctx context.Context, e endpoint, o dialOptions) (net.Conn, error)
@@ -61,9 +62,32 @@ func addTransport(scheme string, t transport) {
 	transports[scheme] = t
 }
 
-// inheritListeners takes over the listeners that a service manager has opened for us. It is nil on systems where
-// no service manager does.
-var inheritListeners func() ([]net.Listener, error)
+// An inheritance is a listener that was open before this program began: a service manager has opened it, or the program
+// that was this process before us has served it.
+type inheritance struct {
+	net.Listener
+	at   endpoint // as which it was served; the zero value if a service manager has opened it
+	to   audience // to whom it was open
+	lock *os.File // of the endpoint, locked; nil if there is none
+}
+
+// isManagers reports whether a service manager has opened it, whose it remains.
+func (l inheritance) isManagers() bool { return l.at.Scheme == "" }
+
+// What only some systems have: there both of these are set, elsewhere both are nil.
+var (
+	// inheritListeners takes over the listeners that are left to us.
+	inheritListeners func() ([]inheritance, past, error)
+	// becomeProgram makes the program of p of this process, and leaves it the listeners. It returns only if that has failed:
+	// then they can be inherited by whoever serves in this process next.
+	becomeProgram func(p past, args []string, leave []inheritance) error
+)
+
+// A past is what this process was before it was this program.
+type past struct {
+	programs int    // how many
+	program  string // the path of this one, as the last one knew it; empty if there was none
+}
 
 // startHint is a hint to start a daemon at e, after words such as "start one with".
 func startHint(words string, e endpoint) string {

@@ -64,8 +64,14 @@ func listenTCP(e endpoint) (net.Listener, error) {
 	return nil, listenFault(e, "%w", err).withHint("choose another port or 127.0.0.1")
 }
 
-// inheritsTCP returns l if it listens on the address and port of e.
-func inheritsTCP(e endpoint, l net.Listener) (net.Listener, error) {
+// inheritsTCP returns l if it listens on the address and port of e, or has done so.
+func inheritsTCP(e endpoint, l inheritance) (net.Listener, error) {
+	if !l.isManagers() {
+		if l.at.key() == e.key() { // with port 0, the port that it was
+			return l.Listener, nil
+		}
+		return nil, nil
+	}
 	theirs, ok := l.Addr().(*net.TCPAddr)
 	if !ok || !strings.HasSuffix(e.Host, ":"+strconv.Itoa(theirs.Port)) {
 		return nil, nil
@@ -78,7 +84,7 @@ func inheritsTCP(e endpoint, l net.Listener) (net.Listener, error) {
 	if err != nil || theirs.AddrPort().Addr().Unmap() != addr {
 		return nil, err
 	}
-	return l, nil
+	return l.Listener, nil
 }
 
 // checkTCP refuses what can never be served. The name of a host may have another address by tomorrow, so it is not
