@@ -1,0 +1,634 @@
+//go:build unix
+
+package main
+
+// This file owns restarts: a daemon that executes its program anew in its own process. Nobody is refused meanwhile, and whatever
+// is wrong with the program or its settings, the daemon serves on.
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A ranDaemon is "ipcd run" in a process of its own.
+type ranDaemon struct {
+	*testing.T
+	cmd      *exec.Cmd
+	log      *logBuffer
+	ended    chan struct{}
+	endpoint endpoint
+}
+
+// startRun starts "ipcd run", from the program and with arguments, and waits until it answers at a socket of its own.
+func startRun(t *testing.T, program string, args ...string) *ranDaemon {
+	t.Helper()
+	d := &ranDaemon{T: t, endpoint: at(tempSocket(t))}
+	d.cmd = exec.Command(program, append([]string{"run", "--log-format", "text", "--listen", d.endpoint.String()}, args...)...)
+	d.log, d.ended = startProgram(t, d.cmd)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the daemon's log:\n%s", d.log)
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
+	defer cancel()
+	c, err := connect(ctx, d.endpoint, defaultLimits(), testPatience)
+	must(t, err)
+	c.close()
+	return d
+}
+
+func (d *ranDaemon) dial() caller {
+	d.Helper()
+	c, err := dial(d.Context(), d.endpoint, dialOptions{limits: defaultLimits()})
+	must(d, err)
+	d.Cleanup(func() { c.close() })
+	return c
+}
+
+func (d *ranDaemon) status() (s Status) {
+	d.Helper()
+	c := d.dial()
+	defer c.close()
+	must(d, ask(c, "Ipcd.Status", nil, &s))
+	return s
+}
+
+// restart does as "ipcd restart" does.
+func (d *ranDaemon) restart() error {
+	d.Helper()
+	s := d.status()
+	return restartDaemon(d.Context(), d.endpoint, d.dial(), s, defaultLimits(), nil)
+}
+
+// serves wants it to be the same process after so many restarts, and to answer.
+func (d *ranDaemon) serves(restarts int) {
+	d.Helper()
+	c := d.dial()
+	defer c.close()
+	checkSay(d, c, "hello")
+	if s := d.status(); s.PID != d.cmd.Process.Pid || s.Restarts != restarts {
+		d.Errorf("it is process %d after %d restarts; want %d after %d", s.PID, s.Restarts, d.cmd.Process.Pid, restarts)
+	}
+}
+
+func (d *ranDaemon) says(words string) {
+	d.Helper()
+	waitFor(d, func() error {
+		if !strings.Contains(d.log.String(), words) {
+			return fmt.Errorf("the log does not say %q", words)
+		}
+		return nil
+	})
+}
+
+// ends wants it to end, and to leave nothing.
+func (d *ranDaemon) ends(code int) {
+	d.Helper()
+	receive(d, d.ended)
+	if got := d.cmd.ProcessState.ExitCode(); got != code {
+		d.Errorf("exit code %d; want %d", got, code)
+	}
+	for _, name := range []string{d.endpoint.Path, d.endpoint.Path + ".lock"} {
+		if _, err := os.Lstat(name); err == nil {
+			d.Errorf("it has left %s", name)
+		}
+	}
+}
+
+func (d *ranDaemon) terminate() {
+	d.Helper()
+	must(d, d.cmd.Process.Signal(syscall.SIGTERM))
+}
+
+// holds has a call run in the daemon until the function that it returns has it answered; done gets the end of the call. It
+// ends before the providers do, who are asked to the end.
+func (d *ranDaemon) holds() (answer func(), done <-chan error) {
+	d.Helper()
+	far := noDeadline(rawDial(d.T, d.endpoint))
+	register(d.T, far, `["Far.Say"]`)
+	done = inBackground(context.Background(), d.dial(), "Far.Say", "a")
+	readLineWith(d.T, far, "Far.Say")
+	return func() { d.Helper(); send(d, far, goodAnswer) }, done
+}
+
+// asked asks for a restart, and returns when the daemon has begun it.
+func (d *ranDaemon) asked() {
+	d.Helper()
+	c := d.dial()
+	defer c.close()
+	must(d, ask(c, "Ipcd.Restart", nil, nil))
+	d.says("restarting: a caller asked for it")
+}
+
+// waits connects and calls, and is not answered before the daemon has another program.
+func (d *ranDaemon) waits() <-chan error {
+	d.Helper()
+	conn, err := net.Dial("unix", d.endpoint.Path)
+	must(d, err)
+	send(d, conn, sayRequest)
+	done := make(chan error, 1)
+	go func() {
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(testPatience))
+		b := make([]byte, len(sayAnswer))
+		_, err := io.ReadFull(conn, b)
+		if err == nil && string(b) != sayAnswer {
+			err = fmt.Errorf("the answer is %q", b)
+		}
+		done <- err
+	}()
+	return done
+}
+
+func notYet(t *testing.T, what string, done <-chan error) {
+	t.Helper()
+	select {
+	case err := <-done:
+		t.Fatalf("%s has ended: %v", what, err)
+	default:
+	}
+}
+
+// The calls in flight at a restart are answered, whoever comes meanwhile waits, and so does who asks for another restart.
+func TestRestartFinishesWhatItHasBegun(t *testing.T) {
+	d := startRun(t, "ipcd", "--listen", "tcp://127.0.0.1:0?auth=none")
+	before, err := os.Lstat(d.endpoint.Path)
+	must(t, err)
+	places := strings.Join(d.status().Endpoints, " ")
+	answer, held := d.holds()
+	d.asked()
+	late, again := d.waits(), make(chan error, 1)
+	c := d.dial()
+	go func() { again <- ask(c, "Ipcd.Restart", nil, nil) }()
+	notYet(t, "the call in flight", held)
+	notYet(t, "a call of who came later", late)
+	notYet(t, "another restart", again)
+	answer()
+	must(t, receive(t, held))
+	must(t, receive(t, late))
+	must(t, receive(t, again))
+	waitFor(t, func() error {
+		if n := d.status().Restarts; n != 2 {
+			return fmt.Errorf("there have been %d restarts", n)
+		}
+		return nil
+	})
+	d.serves(2)
+	if now, err := os.Lstat(d.endpoint.Path); err != nil || !os.SameFile(now, before) || now.Mode() != before.Mode() {
+		t.Errorf("the socket is another one: %v", err)
+	}
+	if now := strings.Join(d.status().Endpoints, " "); now != places {
+		t.Errorf("it serves %s; want %s", now, places)
+	}
+	if _, err := listenUnix(d.endpoint, audience{}); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("held by pid %d", d.cmd.Process.Pid)) {
+		t.Errorf("whoever wants the endpoint, too, is told %v", err)
+	}
+	d.terminate()
+	d.ends(exitDone)
+}
+
+// A signal to stop in the drain of a restart stops the daemon, and a second one cuts the calls.
+func TestRestartIsGivenUpForAStop(t *testing.T) {
+	for signals, code := range map[int]int{1: exitDone, 2: exitForced} {
+		d := startRun(t, "ipcd")
+		answer, held := d.holds()
+		d.asked()
+		late := d.waits()
+		d.terminate()
+		d.says("stopping, instead of restarting")
+		if receive(t, late) == nil {
+			t.Error("who came during the drain is answered by a daemon that stops")
+		}
+		notYet(t, "the call in flight", held)
+		if signals == 2 {
+			d.terminate()
+			checkCode(t, "the call in flight", receive(t, held), codeShuttingDown, "")
+		} else {
+			answer()
+			must(t, receive(t, held))
+		}
+		d.ends(code)
+	}
+}
+
+// copyProgram is a copy of the program that "ipcd" is, as another file, which a test may change.
+func copyProgram(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("ipcd")
+	must(t, err)
+	from, err := os.Open(path)
+	must(t, err)
+	defer from.Close()
+	name := filepath.Join(tempDir(t), "ipcd")
+	to, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o700)
+	must(t, err)
+	_, err = io.Copy(to, from)
+	must(t, errors.Join(err, to.Close()))
+	t.Cleanup(func() { os.Remove(name) })
+	return name
+}
+
+// A program or settings that could not serve are no reason to lose the daemon that does.
+func TestRestartIntoWhatCannotServe(t *testing.T) {
+	program := copyProgram(t)
+	config := filepath.Join(filepath.Dir(program), "c.toml")
+	defer os.Remove(config)
+	must(t, os.WriteFile(config, []byte("log_level = \"info\"\n"), 0o600))
+	d := startRun(t, program, "--config", config)
+	kept := d.dial()
+	good := filepath.Join(filepath.Dir(program), "good")
+	must(t, os.Rename(program, good))
+	defer os.Remove(good)
+	script := func(text string) func() error {
+		return func() error { return os.WriteFile(program, []byte(text), 0o700) }
+	}
+	for _, row := range []struct {
+		name string
+		put  func() error
+		want string
+	}{
+		{"missing", func() error { return nil }, "there is no program " + program},
+		{"not executable", func() error { return os.WriteFile(program, []byte("#!/bin/sh\n"), 0o600) }, "permission denied"},
+		{"open to others", func() error { return errors.Join(script("#!/bin/sh\n")(), os.Chmod(program, 0o777)) }, "others can write to " + program},
+		{"no program", script("\x7fELF nonsense"), "could not serve"},
+		{"another program", script("#!/bin/sh\nexit 0\n"), "it does not say what it would serve"},
+		{"one that fails", script("#!/bin/sh\necho 'ipcd: error: no luck' >&2\nexit 1\n"), "could not serve: no luck"},
+		{"settings that are wrong", func() error {
+			return errors.Join(os.Link(good, program), os.WriteFile(config, []byte("\nlog_levle = \"info\"\n"), 0o600))
+		}, config + ":2: log_levle"},
+		{"rules that are wrong", func() error {
+			return errors.Join(os.Link(good, program), os.WriteFile(config, []byte("[[rule]]\nallow = [\"nobody\"]\n"), 0o600))
+		}, "could not serve"},
+	} {
+		must(t, row.put())
+		c := d.dial()
+		checkCode(t, row.name, ask(c, "Ipcd.Restart", nil, nil), codeApplication, row.want)
+		checkSay(t, kept, "not even a connection has ended")
+		d.serves(0)
+		if err := os.Remove(program); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	must(t, os.WriteFile(config, []byte("log_level = \"info\"\n"), 0o600))
+	must(t, os.Rename(good, program))
+	must(t, d.restart())
+	d.serves(1)
+
+	// it goes between the look at it and the end of the drain
+	answer, held := d.holds()
+	d.asked()
+	late := d.waits()
+	must(t, os.Rename(program, good))
+	answer()
+	must(t, receive(t, held))
+	must(t, receive(t, late))
+	d.says("the program was not executed anew; this one serves on")
+	d.serves(1)
+	must(t, os.Rename(good, program))
+	must(t, d.restart())
+	d.serves(2)
+	d.terminate()
+	d.ends(exitDone)
+}
+
+// What the settings no longer name is closed by the next program, and what they name then is opened.
+func TestRestartMovesToOtherEndpoints(t *testing.T) {
+	dir := tempDir(t)
+	config, old, next := filepath.Join(dir, "c.toml"), at(tempSocket(t)), at(tempSocket(t))
+	defer os.Remove(config)
+	listen := func(list ...endpoint) {
+		t.Helper()
+		text, err := json.Marshal(list[0].String())
+		must(t, err)
+		must(t, os.WriteFile(config, []byte("listen = ["+string(text)+"]\n"), 0o600))
+	}
+	listen(old)
+	d := &ranDaemon{T: t, endpoint: old, cmd: exec.Command("ipcd", "run", "--log-format", "text", "--config", config)}
+	d.log, d.ended = startProgram(t, d.cmd)
+	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
+	defer cancel()
+	c, err := connect(ctx, old, defaultLimits(), testPatience)
+	must(t, err)
+	listen(next)
+	must(t, ask(c, "Ipcd.Restart", nil, nil))
+	c.close()
+	c, err = connect(ctx, next, defaultLimits(), testPatience)
+	must(t, err)
+	checkSay(t, c, "hello")
+	c.close()
+	for _, name := range []string{old.Path, old.Path + ".lock"} {
+		if _, err := os.Lstat(name); err == nil {
+			t.Errorf("it has left %s", name)
+		}
+	}
+	d.endpoint = next
+	d.serves(1)
+	d.terminate()
+	d.ends(exitDone)
+}
+
+// The sockets of a service manager stay the manager's.
+func TestRestartWithSocketsOfAManager(t *testing.T) {
+	path := tempSocket(t)
+	l := listenAt(t, path)
+	log := &logBuffer{}
+	cmd := activate(t, log, []*os.File{fileOf(t, l)}, "ipcd", "run", "--log-format", "text", "--listen", at(path).String())
+	d := &ranDaemon{T: t, endpoint: at(path), cmd: cmd, log: log}
+	for n := range 3 {
+		d.serves(n)
+		must(t, d.restart())
+		if _, err := os.Lstat(path + ".lock"); err == nil {
+			t.Error("it has a lock for a socket that is not its own")
+		}
+	}
+	d.terminate()
+	cmd.Wait()
+	if _, err := os.Lstat(path); err != nil || cmd.ProcessState.ExitCode() != exitDone {
+		t.Errorf("it ends with %v, and the socket: %v; want it to stay", cmd.ProcessState, err)
+	}
+}
+
+// The service manager hears of a restart as it does of a reload, and that the daemon lives through the drain.
+func TestRestartTellsTheManager(t *testing.T) {
+	m := manage(t, "", "WATCHDOG_USEC=300000")
+	d := &ranDaemon{T: t, cmd: m.cmd, log: m.log, endpoint: m.endpoint}
+	answer, held := d.holds()
+	d.asked()
+	if got := m.hears("RELOADING=1\n"); !strings.Contains(got, "\nMONOTONIC_USEC=") || !strings.Contains(got, "STATUS=restarting") {
+		t.Errorf("the manager hears %q", got)
+	}
+	for range 3 {
+		m.hears("WATCHDOG=1")
+	}
+	answer()
+	must(t, receive(t, held))
+	m.hears("READY=1\nSTATUS=serving " + m.endpoint.String())
+	m.hears("WATCHDOG=1")
+	d.serves(1)
+	d.terminate()
+	m.hears("STOPPING=1\n")
+	m.exits(exitDone)
+}
+
+// Who may not control the daemon does not restart it.
+func TestRestartIsForThoseWhoControlIt(t *testing.T) {
+	d := startRun(t, "ipcd", "--listen", "tcp://127.0.0.1:0?auth=none")
+	for _, text := range d.status().Endpoints {
+		if e := mustParse(t, text); e.Scheme == "tcp" {
+			c, err := dial(t.Context(), e, dialOptions{limits: defaultLimits()})
+			must(t, err)
+			checkCode(t, "Restart over TCP", ask(c, "Ipcd.Restart", nil, nil), codeDenied, "may not control the daemon")
+			c.close()
+			out, err := exec.Command("ipcd", "restart", "-e", text).CombinedOutput()
+			if err == nil || !strings.Contains(string(out), "may not control the daemon") {
+				t.Errorf("ipcd restart over TCP: %v, %s", err, out)
+			}
+		}
+	}
+	d.serves(0)
+}
+
+// faultRounds is how often a fault is caused: the short form's number, or with IPCD_FAULTS=100 that of docs/reliability.md, and
+// with another number so many percent of it.
+func faultRounds(t testing.TB, short, whole int) int {
+	t.Helper()
+	text, percent := os.Getenv("IPCD_FAULTS"), 0
+	if text == "" {
+		return short
+	}
+	if _, err := fmt.Sscan(text, &percent); err != nil || percent < 1 {
+		t.Fatalf("IPCD_FAULTS is %q; want a number of percent", text)
+	}
+	return max(short, whole*percent/100)
+}
+
+// figure prints a figure for docs/reliability.md, if it is a whole form that has run.
+func figure(t testing.TB, format string, args ...any) {
+	t.Helper()
+	text := fmt.Sprintf(format, args...)
+	t.Log(text)
+	if os.Getenv("IPCD_FAULTS") != "" {
+		fmt.Printf("figure: %s: %s\n", t.Name(), text)
+	}
+}
+
+// A fullLoad is callers who call as fast as they are answered, each answer checked against its request: those who connect for each
+// call, and those who stay, with several calls in flight.
+type fullLoad struct {
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+
+	mu      sync.Mutex
+	calls   int
+	refused int // connections
+	again   int // requests that met a connection that had ended, unread
+	failed  []error
+}
+
+const (
+	fullDials = 4  // callers who connect for each call, at each endpoint
+	fullStays = 4  // callers who stay
+	fullAhead = 16 // calls in flight of one who stays
+)
+
+func startFullLoad(endpoints ...endpoint) *fullLoad {
+	ctx, stop := context.WithCancel(context.Background())
+	l := &fullLoad{stop: stop}
+	for _, e := range endpoints {
+		for i := range fullDials {
+			l.wg.Go(func() {
+				for n := 0; ctx.Err() == nil; n++ {
+					l.count(l.dials(e, fmt.Sprintf("%s dials %d-%d", e.Scheme, i, n)))
+				}
+			})
+		}
+	}
+	for i := range fullStays {
+		l.wg.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				l.stays(ctx, endpoints[0], fmt.Sprintf("stays %d-%d", i, n))
+			}
+		})
+	}
+	return l
+}
+
+func (l *fullLoad) count(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.calls++; err != nil {
+		l.failed = append(l.failed, err)
+	}
+}
+
+func (l *fullLoad) connect(e endpoint) (net.Conn, error) {
+	network, address := "unix", e.Path
+	if e.Scheme != "unix" {
+		network, address = "tcp", e.Host
+	}
+	conn, err := net.DialTimeout(network, address, testPatience)
+	if err != nil {
+		l.mu.Lock()
+		l.refused++
+		l.mu.Unlock()
+		return nil, err
+	}
+	return conn, conn.SetDeadline(time.Now().Add(3 * testPatience))
+}
+
+// dials connects and calls once, which has to succeed whatever becomes of the daemon meanwhile.
+func (l *fullLoad) dials(e endpoint, text string) error {
+	conn, err := l.connect(e)
+	if err != nil {
+		return fmt.Errorf("%s: %w", text, err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, `{"jsonrpc":"2.0","id":1,"method":"Echo.Say","params":[%q]}`+"\n", text)
+	got, err := bufio.NewReader(conn).ReadString('\n')
+	if want := fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"result":%q}`+"\n", text); err != nil || got != want {
+		return fmt.Errorf("%s: %q, %w", text, got, err)
+	}
+	return nil
+}
+
+// stays calls over one connection until that ends. Each answer is that of its request, or says that the call was not begun. Of the
+// requests that are not answered none has been read: see stopConnections.
+func (l *fullLoad) stays(ctx context.Context, e endpoint, text string) {
+	conn, err := l.connect(e)
+	if err != nil {
+		l.count(fmt.Errorf("%s: %w", text, err))
+		return
+	}
+	defer conn.Close()
+	out := map[int]bool{}
+	next := 0
+	ask := func() {
+		next++
+		out[next] = true
+		fmt.Fprintf(conn, `{"jsonrpc":"2.0","id":%d,"method":"Echo.Say","params":["%s/%[1]d"]}`+"\n", next, text)
+	}
+	for range fullAhead {
+		ask()
+	}
+	answered := false
+	for in := json.NewDecoder(conn); len(out) > 0; {
+		var a struct {
+			ID     int    `json:"id"`
+			Result string `json:"result"`
+			Error  *fault `json:"error"`
+		}
+		if err := in.Decode(&a); err != nil {
+			if isTimeout(err) || !answered {
+				l.count(fmt.Errorf("%s: none of %d is answered: %w", text, len(out), err))
+			}
+			l.mu.Lock()
+			l.again += len(out)
+			l.mu.Unlock()
+			return
+		}
+		answered = true
+		switch {
+		case !out[a.ID]:
+			l.count(fmt.Errorf("%s: an answer for the call %d, which is not out", text, a.ID))
+		case a.Error != nil && (a.Error.Code != codeShuttingDown || !a.Error.data().Retry):
+			l.count(fmt.Errorf("%s/%d: %w", text, a.ID, a.Error))
+		case a.Error != nil: // it was not begun
+		case a.Result != fmt.Sprintf("%s/%d", text, a.ID):
+			l.count(fmt.Errorf("%s/%d is answered with %q", text, a.ID, a.Result))
+		default:
+			l.count(nil)
+		}
+		delete(out, a.ID)
+		if ctx.Err() == nil && a.Error == nil {
+			ask()
+		}
+	}
+}
+
+// waitCalls waits until so many more calls have ended.
+func (l *fullLoad) waitCalls(t testing.TB, more int) {
+	t.Helper()
+	count := func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.calls
+	}
+	from := count()
+	waitFor(t, func() error {
+		if n := count() - from; n < more {
+			return fmt.Errorf("%d of %d calls have ended", n, more)
+		}
+		return nil
+	})
+}
+
+// end waits for the calls that have begun, and returns why some failed.
+func (l *fullLoad) end() error {
+	l.stop()
+	l.wg.Wait()
+	return errors.Join(l.failed[:min(len(l.failed), 10)]...)
+}
+
+// Restarts at full load: no call is lost, and no connection refused.
+func TestRestartsUnderLoad(t *testing.T) {
+	restarts := faultRounds(t, 3, 50)
+	d := startRun(t, "ipcd", "--listen", "tcp://127.0.0.1:0?auth=none", "--log-level", "warn")
+	endpoints := []endpoint{d.endpoint}
+	for _, text := range d.status().Endpoints {
+		if e := mustParse(t, text); e.Scheme == "tcp" {
+			endpoints = append(endpoints, e)
+		}
+	}
+	l := startFullLoad(endpoints...)
+	defer l.stop()
+	began, worst, open := time.Now(), time.Duration(0), 0
+	for i := range restarts {
+		l.waitCalls(t, 200)
+		before := time.Now()
+		if err := d.restart(); err != nil {
+			t.Errorf("restart %d: %v", i+1, err)
+			break
+		}
+		worst = max(worst, time.Since(before))
+		if i == 0 {
+			open = openDescriptors(d.cmd.Process.Pid)
+		}
+	}
+	l.waitCalls(t, 200)
+	took := time.Since(began)
+	if err := l.end(); err != nil {
+		t.Errorf("%d calls were lost: %v", len(l.failed), err)
+	}
+	d.serves(restarts)
+	waitFor(t, func() error {
+		if now := openDescriptors(d.cmd.Process.Pid); now > open {
+			return fmt.Errorf("%d descriptors are open; after the first restart, under load, there were %d", now, open)
+		}
+		return nil
+	})
+	figure(t, "%d restarts at full load in %v: %d calls, %d lost, %d connections refused; the longest restart %v; %d requests found their connection closed, unread",
+		restarts, took.Round(time.Millisecond), l.calls, len(l.failed), l.refused, worst.Round(time.Millisecond), l.again)
+	d.terminate()
+	d.ends(exitDone)
+}
+
+// openDescriptors is how many a process has open; 0 where the system does not tell.
+func openDescriptors(pid int) int {
+	list, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	return len(list)
+}
