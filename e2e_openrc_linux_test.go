@@ -136,6 +136,7 @@ func TestOpenRCInAContainer(t *testing.T) {
 	}{
 		{"Newcomer", testOpenRCNewcomer},
 		{"Control", testOpenRCControl},
+		{"RestartUnderLoad", testOpenRCRestartUnderLoad},
 		{"AllowGroup", testOpenRCAllowGroup},
 		{"Refuses", testOpenRCRefuses},
 		{"GivesUp", testOpenRCGivesUp},
@@ -230,6 +231,49 @@ func testOpenRCControl(t *testing.T, c *container) {
 	c.hello()
 	c.run("rc-service", "ipcd", "restart")
 	c.waitHello()
+}
+
+// testOpenRCRestartUnderLoad restarts the service, and then gives it a newer program, while it is called: OpenRC holds no socket, so
+// that the daemon does it in its own process, which supervise-daemon does not notice.
+func testOpenRCRestartUnderLoad(t *testing.T, c *container) {
+	const newer = "v1.99.0"
+	restarts := 10
+	if testing.Short() {
+		restarts = 3
+	}
+	before := openRCReport(c, 0)
+	l := startLoad(c.path("/run/ipcd/ipcd.sock"))
+	defer l.stop()
+	for range restarts {
+		l.waitCalls(t, loadRate/4)
+		c.run("ipcd", "restart")
+	}
+	old := filepath.Join(t.TempDir(), "ipcd")
+	text, err := os.ReadFile(c.path("/usr/local/bin/ipcd"))
+	must(t, errors.Join(err, os.WriteFile(old, text, 0o755)))
+	c.replaceProgram(buildIpcd(t, t.TempDir(), newer))
+	c.run("ipcd", "restart")
+	if got := c.run("ipcd", "status", "--json"); !strings.Contains(got, newer) {
+		t.Errorf("after the upgrade the daemon is %s; want %s", got, newer)
+	}
+	c.replaceProgram(old)
+	c.run("ipcd", "restart")
+	l.waitCalls(t, loadRate/4)
+	if err := l.end(t); err != nil {
+		t.Errorf("calls were lost: %v", err)
+	}
+	if again := openRCReport(c, 0); again != before {
+		t.Errorf("after the restarts it is %+v; it was %+v", again, before)
+	}
+	c.write("/etc/ipcd/config.toml", "log_levle = 1\n")
+	if r := c.try("", "ipcd", "restart"); r.code != exitUsage || !r.says("was left as it is") {
+		t.Errorf("a restart with a configuration that is wrong: %s", r)
+	}
+	if r := c.try("", "ipcd", "--config", "/dev/null", "call", "Ipcd.Restart"); r.code != exitFailed || !r.says("log_levle") {
+		t.Errorf("a restart with a configuration that is wrong: %s", r)
+	}
+	c.run("rm", "-r", "/etc/ipcd")
+	c.hello()
 }
 
 // testOpenRCAllowGroup lets the members of a group call, and nobody else.

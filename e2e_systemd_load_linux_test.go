@@ -21,6 +21,7 @@ func init() {
 	systemdTests = append(systemdTests,
 		systemdTest{"RestartUnderLoad", testRestartUnderLoad},
 		systemdTest{"UpgradeUnderLoad", testUpgradeUnderLoad},
+		systemdTest{"RestartInPlace", testRestartInPlace},
 		systemdTest{"UninstallUnderLoad", testUninstallUnderLoad},
 	)
 }
@@ -178,6 +179,32 @@ func testUpgradeUnderLoad(t *testing.T, c *container) {
 		t.Errorf("after the restart the daemon is %s; want %s", got, newer)
 	}
 	c.run("ipcd", "call", "hello")
+}
+
+// testRestartInPlace has the daemon restart itself, which systemd notices as a reload: in its sandbox, and with systemd's sockets.
+func testRestartInPlace(t *testing.T, c *container) {
+	c.run("ipcd", "install")
+	l := startLoad(c.path("/run/ipcd/ipcd.sock"))
+	defer l.stop()
+	pid := c.show("ipcd.service", "MainPID")
+	for n := range 5 {
+		l.waitCalls(t, loadRate/4)
+		c.run("ipcd", "call", "Ipcd.Restart")
+		waitFor(t, func() error {
+			if got := c.run("ipcd", "status", "--json"); !strings.Contains(got, fmt.Sprintf(`"restarts":%d`, n+1)) {
+				return fmt.Errorf("the status is %s", got)
+			}
+			return nil
+		})
+		c.waitShow("ipcd.service", "ActiveState", "active")
+	}
+	l.waitCalls(t, loadRate/4)
+	if err := l.end(t); err != nil {
+		t.Errorf("calls were lost: %v", err)
+	}
+	if now, by := c.show("ipcd.service", "MainPID"), c.show("ipcd.service", "NRestarts"); now != pid || by != "0" {
+		t.Errorf("it is process %s, and was %s; systemd has restarted it %s times", now, pid, by)
+	}
 }
 
 // testUninstallUnderLoad has calls run: each is answered, or cut, or finds nobody there. None hangs,
