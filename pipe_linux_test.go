@@ -288,7 +288,7 @@ func TestGroupMayCall(t *testing.T) {
 	if got != sayAnswer {
 		t.Errorf("a member is answered with %q; want %q", got, sayAnswer)
 	}
-	for method, arg := range map[string]string{"Stop": "", "WorkerStart": `"a"`, "WorkerStop": `"a"`, "WorkerRestart": `"a"`, "WorkerReload": `"a"`, "WorkerLog": `{"name":"a"}`} {
+	for method, arg := range map[string]string{"Stop": "", "Restart": "", "WorkerStart": `"a"`, "WorkerStop": `"a"`, "WorkerRestart": `"a"`, "WorkerReload": `"a"`, "WorkerLog": `{"name":"a"}`} {
 		must(t, asMember(t, theirGroup, func() (err error) {
 			got, err = exchangeAt(path, `{"jsonrpc":"2.0","id":1,"method":"Ipcd.`+method+`","params":[`+arg+`]}`)
 			return err

@@ -25,7 +25,7 @@ var ipcdDocs = map[string]string{
 	"Ping":     `answers "pong"`,
 	"List":     "lists the methods that the caller may call, and who answers them",
 	"Describe": "describes a method, or each method of a service, as JSON Schema",
-	"Restart":  "has the daemon execute its program anew; calls in flight may finish, and none is refused",
+	"Restart":  "starts the daemon anew in its own process; calls in flight may finish",
 	"Status":   "reports the daemon's status",
 	"Stop":     "stops the daemon; calls in flight may finish",
 	"Whoami":   "reports the caller's identity as the kernel sees it",

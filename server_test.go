@@ -925,7 +925,7 @@ func TestStopIsForTheOwner(t *testing.T) {
 	for _, k := range clientKinds {
 		c := k.dial(t, s.endpoints[0])
 		checkCode(t, k.name+": Stop over TCP", ask(c, "Ipcd.Stop", nil, new(bool)), codeDenied, "may not control the daemon; that is for callers at a local endpoint")
-		for method, arg := range map[string]any{"WorkerStart": "a", "WorkerStop": "a", "WorkerRestart": "a", "WorkerReload": "a", "WorkerLog": WorkerLogQuery{Name: "a"}} {
+		for method, arg := range map[string]any{"Restart": nil, "WorkerStart": "a", "WorkerStop": "a", "WorkerRestart": "a", "WorkerReload": "a", "WorkerLog": WorkerLogQuery{Name: "a"}} {
 			checkCode(t, k.name+": "+method+" over TCP", ask(c, "Ipcd."+method, arg, nil), codeDenied, "may not control the daemon")
 		}
 		c.close()
@@ -942,9 +942,11 @@ func TestStopIsForTheOwner(t *testing.T) {
 		}
 	}
 	checkCode(t, "Stop of a daemon without an end", ask(c, "Ipcd.Stop", nil, new(bool)), codeApplication, "ends with the program that started it")
+	checkCode(t, "Restart of it", ask(c, "Ipcd.Restart", nil, new(bool)), codeApplication, "ends with the program that started it")
 	stops := 0
 	s.server.life = life{service: instance{name: "ipcd-2", user: true}, stop: func() { stops++ }}
 	checkCode(t, "Stop of a service", ask(c, "Ipcd.Stop", nil, new(bool)), codeApplication, "ipcd stop --name ipcd-2 --user")
+	checkCode(t, "Restart where that cannot be", ask(c, "Ipcd.Restart", nil, new(bool)), codeApplication, "cannot execute another program in a process that runs")
 	s.server.life.service = instance{}
 	if err := ask(c, "Ipcd.Stop", nil, new(bool)); err != nil || stops != 1 {
 		t.Errorf("Stop = %v, and the daemon was stopped %d times; want once", err, stops)

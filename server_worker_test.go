@@ -373,6 +373,7 @@ func TestWorkerAnswers(t *testing.T) {
 	for _, row := range []struct{ question, want string }{
 		{`{"method":"Hand.Nothing"}`, "there is no method Hand.Nothing"},
 		{`{"method":"Ipcd.Stop"}`, "access denied: the worker hand may not control the daemon"},
+		{`{"method":"Ipcd.Restart"}`, "access denied: the worker hand may not control the daemon"},
 		{`{"method":"Ipcd.WorkerStop","arg":"hand"}`, "access denied: the worker hand may not control the daemon"},
 	} {
 		if _, err := asked[document](t, s, "Hand.Ask", document(row.question)); err == nil || !strings.Contains(err.Error(), row.want) {
