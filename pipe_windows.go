@@ -208,9 +208,13 @@ const dialPatience = 900 * time.Millisecond
 // dialPipe connects to the pipe e.Path and makes sure who serves it. The daemon learns who we are and no more: at
 // Identification level it cannot act as us.
 func dialPipe(ctx context.Context, e endpoint, _ dialOptions) (net.Conn, error) {
-	limited, cancel := context.WithTimeout(ctx, dialPatience)
-	defer cancel()
-	conn, err := winio.DialPipeAccessImpLevel(limited, e.Path, rightsCall, winio.PipeImpLevelIdentification)
+	conn, err := openPipe(ctx, e)
+	if name, ok := pipeService(e); ok && mayComeBack(ctx, err) {
+		awaitService(ctx, func() (windows.SERVICE_STATUS_PROCESS, error) { return askService(name) }, func() bool {
+			conn, err = openPipe(ctx, e)
+			return mayComeBack(ctx, err)
+		})
+	}
 	if err != nil {
 		return nil, dialPipeFault(ctx, e, err)
 	}
@@ -219,6 +223,52 @@ func dialPipe(ctx context.Context, e endpoint, _ dialOptions) (net.Conn, error) 
 		return nil, err
 	}
 	return conn, nil
+}
+
+func openPipe(ctx context.Context, e endpoint) (net.Conn, error) {
+	limited, cancel := context.WithTimeout(ctx, dialPatience)
+	defer cancel()
+	return winio.DialPipeAccessImpLevel(limited, e.Path, rightsCall, winio.PipeImpLevelIdentification)
+}
+
+const (
+	restartPatience = 5 * time.Second       // for the next pipe of a service that restarts; --wait makes it longer, --timeout shorter
+	restartLook     = 50 * time.Millisecond // between two looks at it
+	restartLooks    = 10                    // at a service that is stopped, for who restarts it to start it
+)
+
+// mayComeBack reports whether there may be a pipe in a moment: there is none, or one of a daemon that accepts nobody any more,
+// as while it finishes its calls.
+func mayComeBack(ctx context.Context, err error) bool {
+	return ctx.Err() == nil && (isTimeout(err) || isAny(err, windows.ERROR_FILE_NOT_FOUND, windows.ERROR_PIPE_BUSY, windows.ERROR_SEM_TIMEOUT))
+}
+
+// awaitService calls try until it reports false, for no longer than restartPatience and while the service is being stopped or
+// started. Nobody waits for one that is stopped, or not installed, unless it has been seen to stop just now; nor for one that
+// runs: it says so once it listens, and if that is somewhere else, one more try shows it. A client that looks in
+// the very instant between the stop and the start of a restart is told that nobody is there.
+func awaitService(ctx context.Context, look func() (windows.SERVICE_STATUS_PROCESS, error), try func() (more bool)) {
+	ctx, cancel := context.WithTimeout(ctx, restartPatience)
+	defer cancel()
+	changes, stopped := false, 0
+	again(ctx, restartLook, restartLook, func() (done bool, err error) {
+		status, err := look()
+		if err != nil {
+			return true, err
+		}
+		switch status.CurrentState {
+		case windows.SERVICE_START_PENDING, windows.SERVICE_STOP_PENDING:
+			changes, stopped = true, 0
+		case windows.SERVICE_RUNNING:
+			try()
+			return true, nil
+		default:
+			if stopped++; !changes || stopped > restartLooks {
+				return true, nil
+			}
+		}
+		return !try(), nil
+	})
 }
 
 // serverPipe returns the owner of the pipe, which is whoever may serve it; see checkPipeOwner.

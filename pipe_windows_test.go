@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -232,4 +233,56 @@ type testWriter struct{ t testing.TB }
 func (w testWriter) Write(b []byte) (int, error) {
 	w.t.Logf("%s", b)
 	return len(b), nil
+}
+
+// Whoever finds no pipe waits for a service that restarts, and for nothing else.
+func TestDialWaitsForServiceThatRestarts(t *testing.T) {
+	const (
+		running  = windows.SERVICE_RUNNING
+		stopping = windows.SERVICE_STOP_PENDING
+		stopped  = windows.SERVICE_STOPPED
+		starting = windows.SERVICE_START_PENDING
+		absent   = 0
+	)
+	for _, row := range []struct {
+		name   string
+		states []uint32 // as they are seen, the last one for ever
+		there  int      // the try that finds a pipe; 0 for none
+		tries  int
+	}{
+		{"not installed", []uint32{absent}, 1, 0},
+		{"stopped", []uint32{stopped}, 1, 0},
+		{"runs, and listens elsewhere", []uint32{running}, 0, 1},
+		{"runs, just now", []uint32{running}, 1, 1},
+		{"restarts", []uint32{stopping, stopping, stopped, starting, running}, 5, 5},
+		{"restarts, and is quick", []uint32{stopping, running}, 2, 2},
+		{"starts", []uint32{starting}, 3, 3},
+		{"is stopped for good", []uint32{stopping, stopped}, 0, 1 + restartLooks},
+		{"is removed", []uint32{stopping, absent}, 0, 1},
+	} {
+		looks, tries := 0, 0
+		awaitService(t.Context(), func() (status windows.SERVICE_STATUS_PROCESS, err error) {
+			status.CurrentState = row.states[min(looks, len(row.states)-1)]
+			if looks++; status.CurrentState == absent {
+				err = windows.ERROR_SERVICE_DOES_NOT_EXIST
+			}
+			return status, err
+		}, func() bool {
+			tries++
+			return tries != row.there
+		})
+		if tries != row.tries {
+			t.Errorf("a service that %s: %d tries; want %d", row.name, tries, row.tries)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	tries := 0
+	awaitService(ctx, func() (status windows.SERVICE_STATUS_PROCESS, err error) {
+		status.CurrentState = stopping
+		return status, nil
+	}, func() bool { tries++; return true })
+	if tries > 1 {
+		t.Errorf("a client that has given up tries %d times", tries)
+	}
 }
