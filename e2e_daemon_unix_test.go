@@ -219,11 +219,12 @@ func TestDaemonRunsOutOfDescriptors(t *testing.T) {
 
 // Of two that are started at one instant, one serves; when it is killed, the next begins at once.
 func TestDaemonsStartedAtOneInstant(t *testing.T) {
-	rounds := 5
+	rounds := faultRounds(t, 20, 200)
 	if testing.Short() {
 		rounds = 1
 	}
 	e := at(tempSocket(t))
+	defer func() { figure(t, "%d double starts: exactly one winner each", rounds) }()
 	for range rounds {
 		type process struct {
 			cmd    *exec.Cmd
