@@ -401,17 +401,20 @@ func TestRestartIsForThoseWhoControlIt(t *testing.T) {
 	d.serves(0)
 }
 
-// Restarts at full load: no call is lost, and no connection refused.
+// Restarts at full load, of methods of the daemon and of a worker: no call is lost, and no connection refused.
 func TestRestartsUnderLoad(t *testing.T) {
 	restarts := faultRounds(t, 3, 50)
-	d := startRun(t, "ipcd", "--listen", "tcp://127.0.0.1:0?auth=none", "--log-level", "warn")
+	config := filepath.Join(tempDir(t), "c.toml")
+	must(t, os.WriteFile(config, []byte(oneHand), 0o600))
+	defer os.Remove(config)
+	d := startRun(t, "ipcd", "--config", config, "--listen", "tcp://127.0.0.1:0?auth=none", "--log-level", "warn")
 	endpoints := []endpoint{d.endpoint}
 	for _, text := range d.status().Endpoints {
 		if e := mustParse(t, text); e.Scheme == "tcp" {
 			endpoints = append(endpoints, e)
 		}
 	}
-	l := startFullLoad(nil, endpoints...)
+	l := startFullLoad(nil, []string{"Echo.Say", "Hand.Echo"}, endpoints...)
 	defer l.stop()
 	began, worst, open := time.Now(), time.Duration(0), 0
 	for i := range restarts {

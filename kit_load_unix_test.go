@@ -65,15 +65,16 @@ const (
 	fullAhead = 16 // calls in flight of one who stays
 )
 
-// startFullLoad calls until it is stopped.
-func startFullLoad(spared func(error) bool, endpoints ...endpoint) *fullLoad {
+// startFullLoad calls methods that give back their text, until it is stopped; who stays calls Echo.Say.
+func startFullLoad(spared func(error) bool, methods []string, endpoints ...endpoint) *fullLoad {
 	ctx, stop := context.WithCancel(context.Background())
 	l := &fullLoad{stop: stop, spared: spared}
 	for _, e := range endpoints {
 		for i := range fullDials {
+			method := methods[i%len(methods)]
 			l.wg.Go(func() {
 				for n := 0; ctx.Err() == nil; n++ {
-					l.count(l.dials(e, fmt.Sprintf("%s dials %d-%d", e.Scheme, i, n)))
+					l.count(l.dials(e, method, fmt.Sprintf("%s dials %d-%d", e.Scheme, i, n)))
 				}
 			})
 		}
@@ -116,13 +117,13 @@ func (l *fullLoad) connect(e endpoint) (net.Conn, error) {
 }
 
 // dials connects and calls once, which has to succeed whatever becomes of the daemon meanwhile.
-func (l *fullLoad) dials(e endpoint, text string) error {
+func (l *fullLoad) dials(e endpoint, method, text string) error {
 	conn, err := l.connect(e)
 	if err != nil {
 		return fmt.Errorf("%s: %w", text, err)
 	}
 	defer conn.Close()
-	fmt.Fprintf(conn, `{"jsonrpc":"2.0","id":1,"method":"Echo.Say","params":[%q]}`+"\n", text)
+	fmt.Fprintf(conn, `{"jsonrpc":"2.0","id":1,"method":%q,"params":[%q]}`+"\n", method, text)
 	got, err := bufio.NewReader(conn).ReadString('\n')
 	switch want := fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"result":%q}`+"\n", text); {
 	case err != nil && strings.HasPrefix(want, got):
