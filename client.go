@@ -75,7 +75,7 @@ type client struct {
 
 func newClient(e endpoint, conn net.Conn, f finder, speak codec, in *input, o dialOptions) *client {
 	c := &client{endpoint: e, conn: conn}
-	c.session = newSession(&shared{finder: f, log: o.log, meter: &meter{}, foreman: &foreman{}}, &peer{owns: true}, speak, in, conn, &o.limits, o.log)
+	c.session = newSession(&shared{finder: f, log: o.log, meter: newMeter(nil), foreman: &foreman{}}, &peer{owns: true}, speak, in, conn, &o.limits, o.log)
 	c.session.explain = c.explain
 	c.session.ended = func(error) { conn.Close() }
 	return c

@@ -56,6 +56,7 @@ type limits struct {
 	Calls            int           // of all users, likewise
 	MaxSubscriptions int           // of one user
 	MaxKept          int           // bytes of the events that are kept of one [[topic]]
+	MaxMetered       int           // methods that are counted by name
 	UserMemory       int           // bytes that the connections of one user may hold
 	Memory           int           // bytes that the connections of all users may hold
 	ProcessMemory    int           // bytes that the daemon may take of the system; 0 for what that leaves it
@@ -72,7 +73,7 @@ type limits struct {
 // defaultLimits returns the limits that docs/protocol.md documents.
 func defaultLimits() limits {
 	return limits{
-		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxMethods: 1000, MaxHops: 16, MaxWaiting: 1024, UserCalls: 1024, Calls: 4096, MaxSubscriptions: 16384, MaxKept: 16 << 20, UserMemory: 64 << 20, Memory: 256 << 20, StreamWindow: 1 << 20,
+		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxMethods: 1000, MaxHops: 16, MaxWaiting: 1024, UserCalls: 1024, Calls: 4096, MaxSubscriptions: 16384, MaxKept: 16 << 20, MaxMetered: 1000, UserMemory: 64 << 20, Memory: 256 << 20, StreamWindow: 1 << 20,
 		FirstBytes: 5 * time.Second, Message: 30 * time.Second, Write: 10 * time.Second, StreamIdle: 5 * time.Minute,
 		HalfClose: 2 * time.Second, Drain: 10 * time.Second,
 	}
@@ -168,6 +169,8 @@ var settingTable = []setting{
 		doc: "Topics that one user has subscribed to, wherever and however often."},
 	{key: "limits.max_kept", kind: ofSize, at: func(s *settings) any { return &s.Limits.MaxKept }, min: oneKiB, max: oneGiB,
 		doc: "The events that are kept of one [[topic]], for those who ask for them later."},
+	{key: "limits.max_metered", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxMetered }, min: 1, max: 5000,
+		doc: "Methods whose calls are counted by name, in the order of their first calls; all others count as one."},
 	{key: "limits.user_memory", kind: ofSize, at: func(s *settings) any { return &s.Limits.UserMemory }, min: oneMiB, max: oneTiB,
 		doc: "What the connections of one user may hold of messages that arrive and answers that wait to be read."},
 	{key: "limits.memory", kind: ofSize, at: func(s *settings) any { return &s.Limits.Memory }, min: oneMiB, max: oneTiB,

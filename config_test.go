@@ -306,6 +306,7 @@ limits.user_calls       1024                   default
 limits.calls            4096                   default
 limits.max_subscriptions 16384                 default
 limits.max_kept         16MiB                  default
+limits.max_metered      1000                   default
 limits.user_memory      64MiB                  default
 limits.memory           256MiB                 default
 limits.process_memory   0                      default

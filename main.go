@@ -5,6 +5,7 @@
 //	ipcd ls, describe, status, whoami
 //	ipcd install, uninstall, start, stop, restart   the service of the operating system
 //	ipcd logs                 its log, or that of one's own daemon
+//	ipcd stats                what it has counted
 //	ipcd pub, sub             events
 //	ipcd serve                offer a program as a method
 //	ipcd worker               the programs that the daemon starts and looks after
@@ -59,7 +60,8 @@
 //	setting           a row of settingTable in config.go
 //	right             a row of rights in access.go, and a question where it is used
 //	error code        errors.go, its HTTP status in server_http.go, its row in docs/protocol.md
-//	figure of status  server_builtin.go; it is counted by the meter of session.go
+//	figure of status  server_builtin.go; it is counted by the meter of session_meter.go
+//	metric            a row of figures in server_stats.go, and of docs/operations.md
 //
 // Tests lie beside their file, under its name with _test. e2e_*_test.go run the whole program, kit_*_test.go are what
 // tests share, and testdata/script has the commands. bench/ is a program of its own, which measures.
@@ -106,7 +108,7 @@ call with the standard library that they have: see the README and docs/protocol.
 	cmd.SetVersionTemplate("{{.Version}}\n")
 	addConfigFlags(cmd)
 	addJSONFlag(cmd)
-	cmd.AddCommand(newRunCmd(), newCallCmd(), newLsCmd(), newDescribeCmd(), newStatusCmd(), newWhoamiCmd(),
+	cmd.AddCommand(newRunCmd(), newCallCmd(), newLsCmd(), newDescribeCmd(), newStatusCmd(), newStatsCmd(), newWhoamiCmd(),
 		newInstallCmd(), newUninstallCmd(), newStartCmd(), newStopCmd(), newRestartCmd(), newLogsCmd(),
 		newForkCmd(), newChildCmd(), newPubCmd(), newSubCmd(), newServeCmd(), newWorkerCmd(), newConfigCmd(), newAccessCmd(), newVersionCmd())
 	cmd.InitDefaultCompletionCmd() // which cobra would do later

@@ -78,6 +78,7 @@ var soleImporters = map[string][]string{
 	"github.com/google/jsonschema-go/jsonschema":  {"rpc_check"},
 	"github.com/rogpeppe/go-internal/testscript":  {},
 	"github.com/rogpeppe/go-internal/diff":        {"svc_install"},
+	"github.com/prometheus/common/expfmt":         {},
 	"net/rpc":                                     {"wire_gob"},
 	"encoding/gob":                                {"wire_gob"},
 	"reflect":                                     {"rpc", "rpc_receiver", "rpc_schema", "wire_gob", "wire_json_type", "wire_json_value", "client_gob"},

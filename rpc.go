@@ -5,7 +5,7 @@ package main
 // rpc_services.go lists our services, rpc_receiver.go makes a service of a Go type, by reflection, rpc_call.go is a call,
 // rpc_error.go the error of a method, rpc_schema.go describes Go types as JSON Schema, rpc_offer.go has what providers offer,
 // rpc_pool.go forwards calls to them, rpc_stream.go has the parts of an answer on their way, rpc_check.go holds calls to their
-// schemas, rpc_event.go has the events that subscribers get, and rpc_command.go makes methods of programs. A new Go service is
+// schemas, rpc_event.go has the events that subscribers get, rpc_tally.go counts calls by method, and rpc_command.go makes methods of programs. A new Go service is
 // a line in rpc_services.go; a new kind of service implements service and is added to the router; a new kind of provider
 // implements provider in rpc_pool.go.
 
@@ -61,6 +61,8 @@ type method struct {
 
 	// endless says that a call goes on until its caller, or the daemon, ends it: it has no deadline, and a stop ends it at once.
 	endless bool
+
+	tally atomic.Pointer[tally] // what is counted of its calls; nil before the first, see tallyBook
 }
 
 // describe describes the method under its name.
@@ -349,6 +351,13 @@ func (r *router) offeredLocked() map[string]*method {
 		p.setProviders(providers[name])
 	}
 	return methods
+}
+
+// size is how many providers there are, and how many methods can be called.
+func (r *router) size() (providers, methods int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.offers), len(*r.index.Load())
 }
 
 // poolOf returns the pool of those who provide a method, or nil.

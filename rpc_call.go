@@ -21,7 +21,7 @@ type call struct {
 	peer     *peer     // the caller
 	from     responder // where the call came from
 	deadline time.Time
-	began    time.Time // set only for the log
+	began    time.Duration // by the clock of the meter
 	timer    *time.Timer
 	checks   atomic.Pointer[methodChecks] // of the provider that has it; nil if that is not checked
 	answered atomic.Bool                  // whoever sets it sends the answer; later results are dropped

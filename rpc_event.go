@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -39,6 +40,9 @@ type sink interface{ take(e *event) }
 // subscribers get them.
 type hub struct {
 	life string // names this hub in the ids of its events
+
+	waits   atomic.Int64 // events that wait for a subscriber, in all queues
+	dropped atomic.Int64 // events that had no room in one
 
 	mu     sync.Mutex // lock order: hub.mu, then subscription.mu
 	last   uint64     // the number of the last event
@@ -94,6 +98,23 @@ func (h *hub) tell(topic string, data func() any) {
 		}
 		return h.enclose(topic, b)
 	})
+}
+
+// published is how many events there were.
+func (h *hub) published() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.last
+}
+
+// subscribed is how many patterns are subscribed to.
+func (h *hub) subscribed() (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, of := range h.users {
+		n += of
+	}
+	return n
 }
 
 // nothing is the data of an event whose topic says it all.
@@ -190,11 +211,21 @@ func (h *hub) subscribe(who peer, patterns []string, after string) (*subscriptio
 	return s, nil
 }
 
-// close ends the subscription.
+// close ends the subscription. What waits in it is dropped.
 func (s *subscription) close() {
 	h := s.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	defer func() { // once nothing more comes
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, w := range s.queue {
+			if w.event != nil {
+				h.waits.Add(-1)
+			}
+		}
+		s.queue = nil
+	}()
 	for _, p := range s.where {
 		h.sinks.remove(p, s)
 	}
@@ -216,6 +247,7 @@ func (s *subscription) take(e *event) {
 		return
 	}
 	s.queue = append(s.queue, waitingEvent{event: e})
+	s.hub.waits.Add(1)
 	s.held += e.cost()
 	s.wakeLocked()
 }
@@ -227,6 +259,7 @@ func (s *subscription) missLocked(number uint64) {
 	}
 	end := &s.queue[len(s.queue)-1]
 	end.missing++
+	s.hub.dropped.Add(1)
 	end.last = number
 	s.wakeLocked()
 }
@@ -282,6 +315,7 @@ func (s *subscription) first() (w waitingEvent, ok bool) {
 	}
 	if w.event != nil {
 		s.held -= w.cost()
+		s.hub.waits.Add(-1)
 	}
 	return w, true
 }

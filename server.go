@@ -75,7 +75,7 @@ type listener struct {
 
 func newServer(r *router, l limits, log *logger) *server {
 	s := &server{
-		began: time.Now(), budget: newBudget(l), shared: &shared{finder: r, log: log, meter: &meter{}, foreman: &foreman{}, events: r.events}, router: r,
+		began: time.Now(), budget: newBudget(l), shared: &shared{finder: r, log: log, meter: newMeter(newTallyBook(l.MaxMetered)), foreman: &foreman{}, events: r.events}, router: r,
 		listeners: map[*listener]struct{}{}, conns: map[*connection]struct{}{},
 		callersGone: make(chan struct{}), providers: map[*session]*offer{}, users: map[string]*userLoad{}, quiet: time.Now(),
 	}

@@ -26,6 +26,7 @@ var ipcdDocs = map[string]string{
 	"List":     "lists the methods that the caller may call, and who answers them",
 	"Describe": "describes a method, or each method of a service, as JSON Schema",
 	"Restart":  "starts the daemon anew in its own process; calls in flight may finish",
+	"Stats":    "reports all figures that the daemon counts",
 	"Status":   "reports the daemon's status",
 	"Stop":     "stops the daemon; calls in flight may finish",
 	"Whoami":   "reports the caller's identity as the kernel sees it",

@@ -101,7 +101,7 @@ type ConnectionEvent struct {
 func (c *connection) tell(what string, number int64, why *fault) {
 	c.server.events.tell("connection."+what, func() any { return ConnectionEvent{number, c.endpoint.String(), c.peer.name(), why} })
 	if why != nil {
-		tellLimit(c.server.events, "", c.peer, why)
+		c.server.tellLimit("", &c.peer, why)
 	}
 }
 
@@ -130,7 +130,7 @@ func (s *server) attend(raw net.Conn) {
 		return
 	}
 	sh := *s.shared
-	sh.meter = &meter{}
+	sh.meter = newMeter(nil)
 	own.owns = true
 	c := &connection{Conn: raw, server: s, shared: &sh, peer: own, limits: s.limits(), endpoint: endpoint{Proto: protoAuto}, log: s.log.with("conn", "our own")}
 	c.converse()
@@ -268,6 +268,7 @@ func (c *connection) converse() {
 
 // wasSilent logs that a peer has not sent enough in time to show its protocol.
 func (c *connection) wasSilent() {
+	c.shared.meter.reach("first_bytes")
 	c.log.info("the peer did not begin to speak in time", "limit", "first_bytes", "max", c.limits.FirstBytes)
 }
 

@@ -257,6 +257,8 @@ var routes = sync.OnceValue(func() *http.ServeMux {
 	mux := http.NewServeMux()
 	for pattern, serve := range map[string]func(c *httpConn, rw http.ResponseWriter, r *http.Request){
 		"/healthz":          (*httpConn).health,
+		"/readyz":           (*httpConn).ready,
+		"/metrics":          (*httpConn).metrics,
 		rpcPath:             (*httpConn).rpc,
 		"POST /{$}":         (*httpConn).rpc,
 		"/call/{method...}": (*httpConn).call,
@@ -324,7 +326,7 @@ func (c *httpConn) takeBack() {
 }
 
 func (c *httpConn) notFound(rw http.ResponseWriter, r *http.Request) {
-	c.refuse(rw, r, http.StatusNotFound, &fault{Code: codeNoMethod, Text: "there is /rpc, /call/Service.Method, /events and /healthz"})
+	c.refuse(rw, r, http.StatusNotFound, &fault{Code: codeNoMethod, Text: "there is /rpc, /call/Service.Method, /events, /healthz, /readyz and /metrics"})
 }
 
 // deciders are the headers that decide whether and how a request is served. With two of one kind it would be up to each
@@ -521,8 +523,8 @@ func (c *httpConn) wrongMethod(rw http.ResponseWriter, r *http.Request, allowed 
 
 // refuse answers a request that starts no call.
 func (c *httpConn) refuse(rw http.ResponseWriter, r *http.Request, status int, f *fault) {
-	c.c.shared.meter.rejected.Add(1)
-	tellLimit(c.c.shared.events, "", c.c.peer, f)
+	c.c.shared.meter.reject(f)
+	c.c.shared.tellLimit("", &c.c.peer, f)
 	c.problem(rw, r, status, f)
 }
 

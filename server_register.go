@@ -9,11 +9,11 @@ import "encoding/json"
 // answer before anybody can call it.
 func (s *server) addRegistration(to *receiver) {
 	to.add("Register", &method{
-		doc: "offers methods, which are called over this connection", argument: documentType, result: documentType, forward: s.register,
+		name: ownService + ".Register", doc: "offers methods, which are called over this connection", argument: documentType, result: documentType, forward: s.register,
 		described: describes[Registration, Registered](),
 	})
 	to.add("Unregister", &method{
-		doc: "takes back what this connection offers", result: documentType, forward: s.unregister,
+		name: ownService + ".Unregister", doc: "takes back what this connection offers", result: documentType, forward: s.unregister,
 		described: &Description{Result: schema{"type": "boolean"}},
 	})
 }

@@ -9,6 +9,7 @@ func (s *server) prepare(old, now settings) (commit func(), err error) {
 		s.router.obey(now.Limits)
 		s.budget.obey(now.Limits)
 		s.foreman.set(ceilingOf(now.Limits))
+		s.meter.book.obey(now.Limits.MaxMetered)
 		s.router.events.keep(now.Topics)
 		s.obey(&now.policy)
 	}, nil

@@ -84,6 +84,9 @@ func (w *worker) whyStateLocked(state string) string {
 	return ""
 }
 
+// workerStates are the states in which a worker can be.
+var workerStates = []string{"running", "starting", "waiting", "stopping", "stopped", "parked", "ended"}
+
 func (w *worker) stateLocked() string {
 	ready := 0
 	for _, p := range w.running {

@@ -6,7 +6,7 @@ package main
 //
 // session_answer.go is the calls of the peer; a new message that is not a call of a service, such as $/cancelRequest, is
 // a row of its notices. session_admit.go lets those calls in. session_ask.go is our own calls: ask and post for a client.
-// session_remote.go has remote, which makes a provider of a session. session_foreman.go keeps a slow method from blocking anyone
+// session_meter.go counts. session_remote.go has remote, which makes a provider of a session. session_foreman.go keeps a slow method from blocking anyone
 // but its caller.
 
 import (
@@ -26,16 +26,6 @@ type shared struct {
 	meter   *meter
 	foreman *foreman
 	events  *hub // hears of limits that calls reach; nil for nobody
-}
-
-// A meter counts what Ipcd.Status reports.
-type meter struct {
-	connections atomic.Int64 // open now
-	accepted    atomic.Int64
-	refused     atomic.Int64
-	calls       atomic.Int64 // begun
-	errors      atomic.Int64 // of these, answered with an error
-	rejected    atomic.Int64 // messages that were answered with an error and began no call
 }
 
 // A session is one end of a connection. Both ends are alike: either may call the other.
@@ -417,7 +407,7 @@ func (s *session) refuse(m *message, f *fault) (over *pendingCall) {
 // that is reached only for a time has logged that.
 func (s *session) note(m *message, f *fault) {
 	log := s.log
-	s.tellLimit(m.method, f)
+	s.tellLimit(m.method, s.peer, f)
 	if m.method != "" {
 		log = log.with("method", m.method)
 	}
@@ -443,8 +433,8 @@ func (s *session) stopReading(m *message, err error) {
 	cause := err
 	if errors.As(err, &f) && m != nil && s.finder != nil {
 		s.log.warn("the peer broke the protocol", "error", f)
-		s.tellLimit(m.method, f)
-		s.meter.rejected.Add(1)
+		s.tellLimit(m.method, s.peer, f)
+		s.meter.reject(f)
 		s.respond(m, nil, f)
 		err = nil
 	}

@@ -26,9 +26,7 @@ func (s *session) begin(c *call) (isCut bool, _ *fault) {
 	case c.timeout == 0:
 		c.timeout = s.limits.MaxCall
 	}
-	if s.log.debugging() {
-		c.began = time.Now()
-	}
+	c.began = s.meter.now()
 	if c.parts != "" && s.canAsk() { // over HTTP no acknowledgement can come
 		c.flow = newFlow(c.credit, s.limits.StreamWindow)
 	}

@@ -195,6 +195,7 @@ func (s *session) runAside(c *call) {
 }
 
 func (s *session) crashed(name string, value any, stack []byte) {
+	s.meter.panics.Add(1)
 	s.log.error("a method panicked", "method", name, "error", value, "stack", string(stack))
 }
 
@@ -254,7 +255,7 @@ func (s *session) encode(c *call, result any) (any, *fault) {
 func (s *session) answer(c *call, result any, f *fault, u *unflushed) {
 	s.record(c, f)
 	if c.m.forward == nil {
-		s.respond(&c.message, result, f)
+		s.respondTo(c, result, f)
 		return
 	}
 	if sent, err := s.offer(&c.message, result, f, outputMost); !sent || err != nil {
@@ -262,7 +263,7 @@ func (s *session) answer(c *call, result any, f *fault, u *unflushed) {
 			s.update(func(*sessionState) { s.holdLocked(c, len(d)) })
 		}
 		s.wg.Go(func() { // no more of these than calls in flight
-			s.respond(&c.message, result, f) // after an error, it answers with that
+			s.respondTo(c, result, f) // after an error, it answers with that
 			s.flush()
 			s.finish(c, true)
 		})
@@ -273,64 +274,42 @@ func (s *session) answer(c *call, result any, f *fault, u *unflushed) {
 
 // record counts and logs the outcome of a call that is over.
 func (s *session) record(c *call, f *fault) {
+	took := s.meter.ended(c, f)
 	if f != nil {
-		s.meter.errors.Add(1)
-		s.tellLimit(c.method, f)
+		s.tellLimit(c.method, s.peer, f)
 	}
 	switch {
-	case c.began.IsZero(): // nobody wanted to know
+	case !s.log.debugging():
 	case f == nil:
-		s.log.debug("call", "method", c.method, "took", time.Since(c.began))
+		s.log.debug("call", "method", c.method, "took", took)
 	default:
-		s.log.debug("call", "method", c.method, "took", time.Since(c.began), "code", f.Code, "error", f)
+		s.log.debug("call", "method", c.method, "took", took, "code", f.Code, "error", f)
 	}
 }
 
-func (s *session) tellLimit(method string, f *fault) { tellLimit(s.events, method, *s.peer, f) }
-
-// tellLimit publishes that a limit of ours was reached, if f says so.
-func tellLimit(events *hub, method string, p peer, f *fault) {
-	switch f.Code {
-	case codeTooLarge, codeBusy, codeHops:
-		if d := f.data(); d.Limit != "" {
-			events.tell("limit."+d.Limit, func() any { return LimitEvent{d.Limit, d.Max, shorten(method, 100), p.name()} })
-		}
+// respondTo is respond for a call whose outcome has been counted.
+func (s *session) respondTo(c *call, result any, f *fault) {
+	if long := s.respond(&c.message, result, f); long != nil && f == nil {
+		s.meter.failed(c, long)
 	}
-}
-
-// tellLate returns what publishes that a peer is given up that has not read for as long as a limit says.
-func (sh *shared) tellLate(p *peer) func(limit string, most time.Duration) {
-	return func(limit string, most time.Duration) {
-		sh.events.tell("limit."+limit, func() any { return LimitEvent{Limit: limit, Max: most.Milliseconds(), Peer: p.name()} })
-	}
-}
-
-// A LimitEvent is the data of the events that are published when a limit is reached.
-type LimitEvent struct {
-	Limit  string `json:"limit"`
-	Max    int64  `json:"max"`
-	Method string `json:"method,omitempty"`
-	Peer   string `json:"peer,omitempty"`
 }
 
 // respond appends the response to m. It blocks while the peer has too much left to read. An answer that has no encoding or
-// is too long becomes an error that says so.
-func (s *session) respond(m *message, result any, f *fault) {
+// is too long becomes an error that says so, which respond returns.
+func (s *session) respond(m *message, result any, f *fault) (long *fault) {
 	if m.kind == notification {
-		return
+		return nil
 	}
 	err := s.out.append(s.codec, m.response(f), result)
 	if err != nil && s.out.failed() == nil {
-		if f == nil {
-			s.meter.errors.Add(1)
-		}
-		long := s.instead(m, err)
-		s.tellLimit(m.method, long)
+		long = s.instead(m, err)
+		s.tellLimit(m.method, s.peer, long)
 		err = s.out.append(s.codec, m.response(long), nil)
 	}
 	if err != nil {
 		s.log.debug("an answer was not sent", "error", err)
 	}
+	return long
 }
 
 // instead returns the error that is sent in place of an answer to m that cannot be.
@@ -348,7 +327,7 @@ func (s *session) instead(m *message, err error) *fault {
 // without reading is waited for.
 func (s *session) respondHere(m *message, f *fault) {
 	if f != nil {
-		s.meter.rejected.Add(1)
+		s.meter.reject(f)
 	}
 	if s.asking.Load() {
 		if sent, err := s.offer(m, nil, f, s.limits.MaxMessage+outputMost); sent && err == nil {

@@ -159,6 +159,16 @@ var tryWrite func(fd uintptr, b []byte) (n int, err error)
 // usageOf returns the memory of a process, in bytes, and the time that it has computed; nil where the system does not tell.
 var usageOf func(pid int) (memory uint64, cpu time.Duration)
 
+// processFigures are what the system says of this process. What it does not tell is 0.
+type processFigures struct {
+	resident       int64 // bytes
+	open, mostOpen int   // descriptors
+	cpu            time.Duration
+}
+
+// figuresOfProcess returns them; nil where the system tells nothing.
+var figuresOfProcess func() processFigures
+
 // The variables by which a daemon knows what its workers have started: the endpoint that it serves, and the daemon itself as
 // lifeOf names it.
 const (

@@ -15,6 +15,7 @@ import (
 
 func init() {
 	usageOf, lifeOf, endLeft = usageInProc, lifeInProc, endLeftInProc
+	figuresOfProcess = figuresInProc
 	diesWithUs = func(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL } // PR_SET_PDEATHSIG(2const)
 }
 
@@ -62,6 +63,18 @@ func usageInProc(pid int) (memory uint64, cpu time.Duration) {
 		return n
 	}
 	return number(24) * uint64(os.Getpagesize()), time.Duration(number(14)+number(15)) * clockTick
+}
+
+// figuresInProc implements figuresOfProcess.
+func figuresInProc() processFigures {
+	memory, cpu := usageInProc(os.Getpid())
+	p := processFigures{resident: int64(memory), cpu: cpu, mostOpen: mostDescriptors()}
+	if dir, err := os.Open("/proc/self/fd"); err == nil {
+		names, _ := dir.Readdirnames(-1)
+		dir.Close()
+		p.open = len(names) - 1 // without that of dir
+	}
+	return p
 }
 
 // endLeftInProc implements endLeft for the processes that we may look at. They are held while they are looked at, so that none

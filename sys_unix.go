@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -77,6 +78,15 @@ func hasTerminal() bool {
 
 // signalPatience is how long the system lets a process go on after a signal; 0 means for as long as it likes.
 func signalPatience(os.Signal) time.Duration { return 0 }
+
+// mostDescriptors is how many descriptors this process may have open, or 0 if the system does not say.
+func mostDescriptors() int {
+	var most unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &most) != nil || uint64(most.Cur) > math.MaxInt32 {
+		return 0
+	}
+	return int(most.Cur)
+}
 
 // crashAsSignal makes a crash end the program by SIGABRT. Go's own way is exit code 2, which means bad usage
 // here, and after which a service manager is told not to restart.
