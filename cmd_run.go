@@ -31,7 +31,8 @@ signal cuts them at once.`,
 		Example: `  ipcd run
   ipcd run --listen unix:///tmp/mine/ipcd.sock
   ipcd run --listen 'tcp://127.0.0.1:8888?auth=none' --listen 'http://127.0.0.1:8080?auth=none'
-  ipcd run --listen 'unix:///tmp/unix.sock?proto=echo&dir=shared'`,
+  ipcd run --listen 'unix:///tmp/unix.sock?proto=echo&dir=shared'
+  ipcd run --pprof & curl --unix-socket $XDG_RUNTIME_DIR/ipcd/ipcd.sock http://ipcd/debug/pprof/heap >heap`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			who, err := instanceFrom(cmd)
@@ -60,6 +61,7 @@ signal cuts them at once.`,
 	addInstanceFlags(cmd)
 	cmd.Flags().Bool("check", false, "print what would be served; see tryProgram")
 	cobra.CheckErr(cmd.Flags().MarkHidden("check"))
+	cmd.Flags().Bool("pprof", false, "serve profiles of the daemon over HTTP at /debug/pprof/, to its own user and at a local endpoint alone")
 	for name, usage := range map[string]string{"build": "what started it: see launch", "log-file": "where its standard error goes"} {
 		cmd.Flags().String(name, "", usage)
 		cobra.CheckErr(cmd.Flags().MarkHidden(name))
@@ -70,7 +72,11 @@ signal cuts them at once.`,
 // serveCommand runs the daemon of "ipcd run".
 func serveCommand(ctx context.Context, cmd *cobra.Command, o overseer) error {
 	load := func() (settings, error) { return daemonSettings(cmd) }
-	l := life{build: cmd.Flag("build").Value.String(), log: cmd.Flag("log-file").Value.String(), program: programPath()}
+	profiles, err := cmd.Flags().GetBool("pprof")
+	if err != nil {
+		return err
+	}
+	l := life{pprof: profiles, build: cmd.Flag("build").Value.String(), log: cmd.Flag("log-file").Value.String(), program: programPath()}
 	for failed := error(nil); ; {
 		router, err := newBuiltins()
 		if err != nil {

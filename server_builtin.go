@@ -108,6 +108,7 @@ type life struct {
 	service instance // that it is; the zero value is none
 	program string   // what it was started from, as a path; what is there may be newer by now
 	before  int      // how many programs this process was before
+	pprof   bool     // profiles of it can be had; see server_pprof.go
 	stop    func()   // nil if it ends with whoever started it
 
 	// restart has it make way for the program, unless that could not serve. It is nil if it cannot.

@@ -259,6 +259,8 @@ var routes = sync.OnceValue(func() *http.ServeMux {
 		"/healthz":          (*httpConn).health,
 		"/readyz":           (*httpConn).ready,
 		"/metrics":          (*httpConn).metrics,
+		pprofPath:           (*httpConn).pprof,
+		pprofPath + "/":     (*httpConn).pprof,
 		rpcPath:             (*httpConn).rpc,
 		"POST /{$}":         (*httpConn).rpc,
 		"/call/{method...}": (*httpConn).call,
