@@ -186,20 +186,24 @@ func (pol *policy) without(p *peer) basis {
 }
 
 // mayEnter reports whether p may have any right at all: if so it may connect, and call what is everybody's.
-func (pol *policy) mayEnter(p *peer) bool {
+func (pol *policy) mayEnter(p *peer) bool { return p.owns || pol.entering(p).allowed }
+
+// entering decides whether p may have any right at all; see mayEnter.
+func (pol *policy) entering(p *peer) decision {
 	if p.owns {
-		return true
+		return decision{allowed: true, by: byOwner}
 	}
 	for i := range pol.rules {
 		switch r := &pol.rules[i]; {
 		case !r.isAbout(p):
 		case !r.deny:
-			return true
+			return decision{true, byRule, r}
 		case r.deniesAll():
-			return false
+			return decision{false, byRule, r}
 		}
 	}
-	return pol.without(p) != byNothing
+	by := pol.without(p)
+	return decision{allowed: by != byNothing, by: by}
 }
 
 // check returns nil if p may do what it takes a right for; see decide.
@@ -276,6 +280,24 @@ func (pol *policy) audienceOf(on string) audience {
 		a.all = a.all || slices.ContainsFunc(r.people, func(who person) bool { return who.isLocal() && !who.isGroup(pol.group) })
 	}
 	return a
+}
+
+// A judgement is a decision, and what it was about.
+type judgement struct {
+	right    right
+	what     string // the names of all that was asked for in one call
+	decision decision
+}
+
+// basisNames are what the audit log calls the bases of decisions; a rule has its place instead.
+var basisNames = [...]string{byNothing: "nothing", byOwner: "owner", byRule: "rule", byWorker: "worker", byGroup: "allow_group", byNoAuth: "auth=none"}
+
+// basis says for programs why a decision is as it is.
+func (d decision) basis() string {
+	if d.by == byRule {
+		return d.rule.place
+	}
+	return basisNames[d.by]
 }
 
 // explain says for people why a decision is as it is.

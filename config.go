@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,8 @@ type settings struct {
 	AllowGroup string   // whose members may call, besides the daemon's user and root; empty for none
 	LogLevel   logLevel
 	LogFormat  logFormat
+	Audit      auditMode
+	AuditFile  string        // where the audit log is; empty for the daemon's log
 	Idle       time.Duration // stop after this long without connections; 0 for never
 	Timeout    time.Duration // of a client's call; 0 for none
 	Limits     limits
@@ -57,6 +60,8 @@ type limits struct {
 	MaxSubscriptions int           // of one user
 	MaxKept          int           // bytes of the events that are kept of one [[topic]]
 	MaxMetered       int           // methods that are counted by name
+	AuditSize        int           // bytes of AuditFile before it is rotated
+	AuditFiles       int           // rotated files that are kept
 	UserMemory       int           // bytes that the connections of one user may hold
 	Memory           int           // bytes that the connections of all users may hold
 	ProcessMemory    int           // bytes that the daemon may take of the system; 0 for what that leaves it
@@ -73,7 +78,7 @@ type limits struct {
 // defaultLimits returns the limits that docs/protocol.md documents.
 func defaultLimits() limits {
 	return limits{
-		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxMethods: 1000, MaxHops: 16, MaxWaiting: 1024, UserCalls: 1024, Calls: 4096, MaxSubscriptions: 16384, MaxKept: 16 << 20, MaxMetered: 1000, UserMemory: 64 << 20, Memory: 256 << 20, StreamWindow: 1 << 20,
+		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxMethods: 1000, MaxHops: 16, MaxWaiting: 1024, UserCalls: 1024, Calls: 4096, MaxSubscriptions: 16384, MaxKept: 16 << 20, MaxMetered: 1000, AuditSize: 16 << 20, AuditFiles: 4, UserMemory: 64 << 20, Memory: 256 << 20, StreamWindow: 1 << 20,
 		FirstBytes: 5 * time.Second, Message: 30 * time.Second, Write: 10 * time.Second, StreamIdle: 5 * time.Minute,
 		HalfClose: 2 * time.Second, Drain: 10 * time.Second,
 	}
@@ -81,7 +86,7 @@ func defaultLimits() limits {
 
 // defaultSettings returns the settings before any source is read.
 func defaultSettings() settings {
-	return settings{LogLevel: levelInfo, LogFormat: formatAuto, Timeout: time.Minute, Limits: defaultLimits()}
+	return settings{LogLevel: levelInfo, LogFormat: formatAuto, Audit: auditDenied, Timeout: time.Minute, Limits: defaultLimits()}
 }
 
 // A settingKind is the syntax of a setting and the type of its field.
@@ -140,6 +145,10 @@ var settingTable = []setting{
 		doc: "The lowest level that is logged: debug, info, warn or error."},
 	{key: "log_format", kind: ofWord, at: func(s *settings) any { return (*string)(&s.LogFormat) }, words: []string{"auto", "text", "json"},
 		doc: "The format of the log: text, json, or auto, which is text on a terminal, fields in systemd's journal, and JSON elsewhere."},
+	{key: "audit", kind: ofWord, at: func(s *settings) any { return (*string)(&s.Audit) }, words: []string{"off", "denied", "all"},
+		doc: "What the audit log has: nothing (off), what callers were denied, or all that they do."},
+	{key: "audit_file", kind: ofText, at: func(s *settings) any { return &s.AuditFile }, check: checkAuditFile, want: "an absolute path",
+		doc: "The file of the audit log, which is rotated; empty for the daemon's own log."},
 	{key: "idle", kind: ofDuration, at: func(s *settings) any { return &s.Idle }, max: oneYear,
 		doc: "How long the daemon stays without a connection; 0s for ever."},
 	{key: "timeout", kind: ofDuration, at: func(s *settings) any { return &s.Timeout }, max: oneYear,
@@ -171,6 +180,10 @@ var settingTable = []setting{
 		doc: "The events that are kept of one [[topic]], for those who ask for them later."},
 	{key: "limits.max_metered", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxMetered }, min: 1, max: 5000,
 		doc: "Methods whose calls are counted by name, in the order of their first calls; all others count as one."},
+	{key: "limits.audit_size", kind: ofSize, at: func(s *settings) any { return &s.Limits.AuditSize }, min: oneKiB, max: oneTiB,
+		doc: "How large audit_file grows before it is renamed, and a new one begins."},
+	{key: "limits.audit_files", kind: ofCount, at: func(s *settings) any { return &s.Limits.AuditFiles }, max: 1000,
+		doc: "Renamed files of the audit log that are kept: audit_file.1, the newest, and so on."},
 	{key: "limits.user_memory", kind: ofSize, at: func(s *settings) any { return &s.Limits.UserMemory }, min: oneMiB, max: oneTiB,
 		doc: "What the connections of one user may hold of messages that arrive and answers that wait to be read."},
 	{key: "limits.memory", kind: ofSize, at: func(s *settings) any { return &s.Limits.Memory }, min: oneMiB, max: oneTiB,
@@ -497,6 +510,14 @@ func checkEndpoint(text string) (wrong *fault) {
 	_, err := parseEndpoint(text)
 	errors.As(err, &wrong)
 	return wrong
+}
+
+// checkAuditFile returns what is wrong with the path of the audit log, or nil. Whoever starts the daemon chooses its directory.
+func checkAuditFile(text string) *fault {
+	if text != "" && !filepath.IsAbs(text) {
+		return usagef("%q is not an absolute path", text)
+	}
+	return nil
 }
 
 // expected describes the valid values.

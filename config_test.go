@@ -292,6 +292,8 @@ endpoint                (default endpoint)     default
 allow_group             (none)                 default
 log_level               info                   default
 log_format              auto                   default
+audit                   denied                 default
+audit_file              (none)                 default
 idle                    1h                     flag --idle
 timeout                 5s                     environment IPCD_TIMEOUT
 limits.max_message      1000000                flag --set
@@ -307,6 +309,8 @@ limits.calls            4096                   default
 limits.max_subscriptions 16384                 default
 limits.max_kept         16MiB                  default
 limits.max_metered      1000                   default
+limits.audit_size       16MiB                  default
+limits.audit_files      4                      default
 limits.user_memory      64MiB                  default
 limits.memory           256MiB                 default
 limits.process_memory   0                      default

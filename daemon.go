@@ -158,6 +158,10 @@ func newDaemonServer(r *router, set settings, log *logger) (*server, error) {
 	s := newServer(r, set.Limits, log)
 	s.router.events.keep(set.Topics)
 	s.obey(&set.policy)
+	s.audit.obey(set.Audit)
+	if err := s.openAudit(set); err != nil {
+		return nil, err
+	}
 	return s, s.addOwnService()
 }
 

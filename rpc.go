@@ -392,20 +392,32 @@ func (r *router) find(name string, who *peer) (*method, *fault) {
 	return nil, f
 }
 
-// mayCall returns nil if who may call the method. Those of Ipcd are for all who may connect: what takes a right of its own asks
-// for that itself.
+// mayCall returns nil if who may call the method.
 func (r *router) mayCall(who *peer, name string) *fault {
-	pol := r.policy.Load()
-	switch {
-	case who.owns:
+	if who.owns {
 		return nil
-	case !strings.HasPrefix(name, ownService+"."):
-		return pol.check(who, rightCall, name)
-	case !pol.mayEnter(who):
-		return decision{}.refusal(who, rightCall, name)
 	}
-	return nil
+	d := r.decideCall(who, name)
+	if d.allowed {
+		return nil
+	}
+	if isOwnMethod(name) {
+		d = decision{} // what it takes is any right at all
+	}
+	return d.refusal(who, rightCall, name)
 }
+
+// decideCall decides whether who may call the method. Those of Ipcd are for all who may connect: what takes a right of its own asks
+// for that itself.
+func (r *router) decideCall(who *peer, name string) decision {
+	pol := r.policy.Load()
+	if isOwnMethod(name) {
+		return pol.entering(who)
+	}
+	return pol.decide(who, rightCall, name)
+}
+
+func isOwnMethod(name string) bool { return strings.HasPrefix(name, ownService+".") }
 
 // callable lists the names of the methods that who may call, in alphabetical order.
 func (r *router) callable(who *peer) []string {

@@ -23,6 +23,7 @@ type call struct {
 	deadline time.Time
 	began    time.Duration // by the clock of the meter
 	timer    *time.Timer
+	judged   atomic.Pointer[judgement]    // what its caller needed, and why it was had; nil unless that is recorded
 	checks   atomic.Pointer[methodChecks] // of the provider that has it; nil if that is not checked
 	answered atomic.Bool                  // whoever sets it sends the answer; later results are dropped
 	owing    bool                         // the answer has not been sent; guarded by the session

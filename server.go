@@ -75,7 +75,7 @@ type listener struct {
 
 func newServer(r *router, l limits, log *logger) *server {
 	s := &server{
-		began: time.Now(), budget: newBudget(l), shared: &shared{finder: r, log: log, meter: newMeter(newTallyBook(l.MaxMetered)), foreman: &foreman{}, events: r.events}, router: r,
+		began: time.Now(), budget: newBudget(l), shared: &shared{finder: r, log: log, meter: newMeter(newTallyBook(l.MaxMetered)), audit: &auditor{log: log}, foreman: &foreman{}, events: r.events}, router: r,
 		listeners: map[*listener]struct{}{}, conns: map[*connection]struct{}{},
 		callersGone: make(chan struct{}), providers: map[*session]*offer{}, users: map[string]*userLoad{}, quiet: time.Now(),
 	}
@@ -284,6 +284,9 @@ func (s *server) idleFor() time.Duration {
 func (s *server) stop(ctx context.Context) error {
 	err := s.stopConnections(ctx)
 	s.force.stop(ctx.Done())
+	if late := s.audit.file.Load().close(); late != nil {
+		s.log.warn("lines of the audit log were lost", "error", late)
+	}
 	return err
 }
 

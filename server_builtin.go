@@ -177,8 +177,7 @@ func (i *Ipcd) Status(ctx context.Context) (Status, error) {
 // Stop stops the daemon. A service is stopped by its manager, which would start it again.
 func (i *Ipcd) Stop(ctx context.Context) (bool, error) {
 	l := i.server.life
-	p, _ := callerOf(ctx) // nobody, without a call
-	f := i.server.mayControl(&p)
+	f := i.server.controlBy(ctx)
 	switch {
 	case f != nil:
 		return false, f
@@ -195,8 +194,7 @@ func (i *Ipcd) Stop(ctx context.Context) (bool, error) {
 // now. If that could not serve, the error says why, and nothing has happened.
 func (i *Ipcd) Restart(ctx context.Context) (bool, error) {
 	l := i.server.life
-	p, _ := callerOf(ctx) // nobody, without a call
-	switch f := i.server.mayControl(&p); {
+	switch f := i.server.controlBy(ctx); {
 	case f != nil:
 		return false, f
 	case l.stop == nil:
@@ -211,6 +209,13 @@ func (i *Ipcd) Restart(ctx context.Context) (bool, error) {
 }
 
 var errNoRestart = faultf(codeApplication, "this system cannot execute another program in a process that runs; whoever started the daemon can stop it and start it again")
+
+// controlBy returns nil if the caller may control the daemon. That it has asked for it is noted for the audit log.
+func (s *server) controlBy(ctx context.Context) *fault {
+	p, _ := callerOf(ctx) // nobody, without a call
+	c, _ := ctx.Value(callKey).(*call)
+	return s.check(s.policy(), c, &p, rightAdmin, "")
+}
 
 // mayControl returns nil if p may control the daemon.
 func (s *server) mayControl(p *peer) *fault { return s.policy().check(p, rightAdmin, "") }

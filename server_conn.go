@@ -65,6 +65,9 @@ func (s *server) handle(l *listener, raw net.Conn) {
 	}
 	c := &connection{Conn: raw, server: s, shared: s.shared, endpoint: l.endpoint, peer: p, limits: now}
 	c.log = l.log.with("conn", number, "peer", p.who())
+	if c.peer.on == "" {
+		c.peer.on = l.on
+	}
 	if silent {
 		c.wasSilent()
 		return
@@ -72,9 +75,14 @@ func (s *server) handle(l *listener, raw net.Conn) {
 	if err != nil {
 		c.log.warn("a connection was refused", "error", err)
 		c.refusal = errDenied
+		c.auditConnect(c.refusal, "")
 	} else {
 		c.refusal = s.admit(c)
+		if c.refusal != nil {
+			c.auditConnect(c.refusal, c.refusal.data().Limit)
+		}
 		if c.refusal == nil {
+			c.auditConnect(nil, "")
 			c.log.debug("connect")
 			c.tell("opened", number, nil)
 			c.converse()
@@ -87,6 +95,22 @@ func (s *server) handle(l *listener, raw net.Conn) {
 	}
 	c.tell("refused", number, c.refusal)
 	s.refuse(c)
+}
+
+// auditConnect records that the peer has connected, or why it was refused; by is the limit that it has reached, if one.
+func (c *connection) auditConnect(why *fault, by string) {
+	a := c.shared.audit
+	if !a.wants(why != nil) {
+		return
+	}
+	e := auditEntry{peer: &c.peer, action: actionConnect, denied: why != nil, by: by}
+	if why != nil {
+		e.code = why.Code
+	}
+	if by == "" {
+		e.by = c.server.policy().entering(&c.peer).basis()
+	}
+	a.write(&e)
 }
 
 // A ConnectionEvent is the data of the events that are published of connections.
@@ -116,6 +140,7 @@ func (s *server) adopt(ch *channel, p peer) <-chan struct{} {
 		if s.admit(c) != nil {
 			return
 		}
+		c.auditConnect(nil, "")
 		in := c.newInput(ch)
 		c.converseIn(ch, in, protocolOf(protoJSON).codec(in, *c.limits, sideChannel))
 	})
@@ -130,7 +155,7 @@ func (s *server) attend(raw net.Conn) {
 		return
 	}
 	sh := *s.shared
-	sh.meter = newMeter(nil)
+	sh.meter, sh.audit = newMeter(nil), nil
 	own.owns = true
 	c := &connection{Conn: raw, server: s, shared: &sh, peer: own, limits: s.limits(), endpoint: endpoint{Proto: protoAuto}, log: s.log.with("conn", "our own")}
 	c.converse()
@@ -192,7 +217,7 @@ func (s *server) refuse(c *connection) {
 		return
 	}
 	told := *c.shared
-	told.events = nil // the refusal has been published
+	told.events, told.audit = nil, nil // the refusal has been published, and recorded
 	c.shared = &told
 	in := c.newInput(c.Conn)
 	defer in.close()

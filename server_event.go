@@ -66,6 +66,7 @@ func (s *server) addEvents(to *receiver) {
 // publish publishes an event for the caller.
 func (s *server) publish(ctx context.Context, arg document) (any, error) {
 	p, _ := callerOf(ctx) // nobody, without a call
+	c, _ := ctx.Value(callKey).(*call)
 	what, plain := plainPublication(arg)
 	if !plain {
 		if err := decodeBody(arg, &what); err != nil {
@@ -75,7 +76,7 @@ func (s *server) publish(ctx context.Context, arg document) (any, error) {
 	if isOwnTopic(what.Topic) {
 		return nil, faultf(codeDenied, "access denied: %s is a topic of the daemon's own", shorten(what.Topic, 100))
 	}
-	if f := s.policy().check(&p, rightPublish, what.Topic); f != nil {
+	if f := s.check(s.policy(), c, &p, rightPublish, what.Topic); f != nil {
 		return nil, f
 	}
 	if what.Data == nil {
@@ -122,7 +123,7 @@ func (s *server) subscribe(ctx context.Context, arg document) error {
 		return err
 	}
 	for _, pattern := range what.Topics[:min(len(what.Topics), maxPatterns)] {
-		if f := s.policy().check(c.peer, rightSubscribe, pattern); f != nil {
+		if f := s.check(s.policy(), c, c.peer, rightSubscribe, pattern); f != nil {
 			return f
 		}
 	}

@@ -26,6 +26,7 @@ const (
 	gobPath       = "/_goRPC_"
 	timeoutHeader = "Ipcd-Timeout" // how long the caller will wait: "1.5s" or a number of seconds
 	rpcPath       = "/rpc"
+	metricsPath   = "/metrics"
 )
 
 // An httpServer is a server of net/http for connections whose first bytes have already been read.
@@ -258,7 +259,7 @@ var routes = sync.OnceValue(func() *http.ServeMux {
 	for pattern, serve := range map[string]func(c *httpConn, rw http.ResponseWriter, r *http.Request){
 		"/healthz":          (*httpConn).health,
 		"/readyz":           (*httpConn).ready,
-		"/metrics":          (*httpConn).metrics,
+		metricsPath:         (*httpConn).metrics,
 		pprofPath:           (*httpConn).pprof,
 		pprofPath + "/":     (*httpConn).pprof,
 		rpcPath:             (*httpConn).rpc,
@@ -525,9 +526,30 @@ func (c *httpConn) wrongMethod(rw http.ResponseWriter, r *http.Request, allowed 
 
 // refuse answers a request that starts no call.
 func (c *httpConn) refuse(rw http.ResponseWriter, r *http.Request, status int, f *fault) {
+	if f.Code == codeDenied {
+		c.audit(r, f)
+	}
 	c.c.shared.meter.reject(f)
 	c.c.shared.tellLimit("", &c.c.peer, f)
 	c.problem(rw, r, status, f)
+}
+
+// audit records a request for what is no call: that it was refused with f, or served. The refusal of a whole connection has been
+// recorded.
+func (c *httpConn) audit(r *http.Request, f *fault) {
+	a := c.c.shared.audit
+	if c.c.refusal != nil || !a.wants(f != nil) {
+		return
+	}
+	e := auditEntry{peer: &c.c.peer, action: rights[rightCall].key, what: r.URL.Path, denied: f != nil}
+	if e.what == metricsPath || strings.HasPrefix(e.what, pprofPath) {
+		e.action = rights[rightAdmin].key
+		e.by = c.c.server.policy().decide(&c.c.peer, rightAdmin, "").basis()
+	}
+	if f != nil {
+		e.code = f.Code
+	}
+	a.write(&e)
 }
 
 // problem answers with a fault: to JSON-RPC as a response whose id is null, and to anything else as

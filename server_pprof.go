@@ -34,10 +34,13 @@ func (c *httpConn) pprof(rw http.ResponseWriter, r *http.Request) {
 	case r.Method != http.MethodGet:
 		c.wrongMethod(rw, r, "GET")
 	case name == "":
+		c.audit(r, nil)
 		c.listProfiles(rw)
 	case name == "profile":
+		c.audit(r, nil)
 		c.profileCPU(rw, r)
 	default:
+		c.audit(r, nil)
 		c.profile(rw, r, name)
 	}
 }

@@ -118,7 +118,7 @@ func newRemoteOffer(from *session, c *call, pol *policy) (*offer, *fault) {
 		return nil, f
 	}
 	for _, service := range servicesOf(o.names()) {
-		if f := pol.check(c.peer, rightRegister, service); f != nil {
+		if f := from.check(pol, c, c.peer, rightRegister, service); f != nil {
 			return nil, f
 		}
 	}

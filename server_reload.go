@@ -2,8 +2,18 @@ package main
 
 // This file owns how a server applies reloaded settings. Open connections keep the limits they began with.
 
+import (
+	"path/filepath"
+)
+
 // prepare implements reloader.
 func (s *server) prepare(old, now settings) (commit func(), err error) {
+	another := now.auditFile() != old.auditFile()
+	if another {
+		if err := s.newAudit(now, (*auditFile).try); err != nil {
+			return nil, err
+		}
+	}
 	return func() {
 		s.inForce.Store(&now.Limits)
 		s.router.obey(now.Limits)
@@ -12,5 +22,56 @@ func (s *server) prepare(old, now settings) (commit func(), err error) {
 		s.meter.book.obey(now.Limits.MaxMetered)
 		s.router.events.keep(now.Topics)
 		s.obey(&now.policy)
+		s.audit.obey(now.Audit)
+		if file := s.audit.file.Load(); file != nil && !another {
+			file.bound(now.Limits.AuditSize, now.Limits.AuditFiles)
+		}
+		if another {
+			if err := s.openAudit(now); err != nil { // it could be opened a moment ago
+				s.log.error("the audit log goes on as before", "error", err)
+			}
+		}
 	}, nil
+}
+
+// auditFile is the file of the audit log, or empty if there is none to be written.
+func (st *settings) auditFile() string {
+	if st.Audit == auditOff {
+		return ""
+	}
+	return st.AuditFile
+}
+
+// openAudit has the audit log go to the file of the settings, or to the daemon's log if there is none.
+func (s *server) openAudit(set settings) error {
+	return s.newAudit(set, func(file *auditFile) error {
+		if file != nil {
+			if err := file.begin(); err != nil {
+				return err
+			}
+		}
+		return s.audit.file.Swap(file).close()
+	})
+}
+
+// newAudit calls use with the file of the audit log, which has not been opened, or with nil if there is none.
+func (s *server) newAudit(set settings, use func(*auditFile) error) error {
+	name, a := set.auditFile(), s.audit
+	if name == "" {
+		return use(nil)
+	}
+	file := &auditFile{name: name, tell: a.tell, wrote: &a.wrote, lost: &a.lost}
+	file.bound(set.Limits.AuditSize, set.Limits.AuditFiles)
+	err := distrusted(filepath.Dir(name))
+	if err == nil {
+		err = use(file)
+	}
+	if err == nil {
+		return nil
+	}
+	hint := hintFor(err)
+	if hint == "" {
+		hint = "make a directory that is the daemon's alone, or leave audit_file out: the audit log is then part of the daemon's log"
+	}
+	return usagef("audit_file: %s cannot be written: %w", name, withoutPath(err)).withHint("%s", hint)
 }

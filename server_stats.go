@@ -159,6 +159,9 @@ var figures = []struct {
 	{"ipcd_memory_held_bytes", gauge, "What the connections of all users hold, as limits.memory counts it.", func(m *moment) []Sample { return one(m.budget.held.Load()) }},
 	{"ipcd_memory_limit_bytes", gauge, "limits.memory.", func(m *moment) []Sample { return one(m.limits().Memory) }},
 
+	{"ipcd_audit_lines_total", counter, "Lines of the audit log that were written.", func(m *moment) []Sample { return one(m.audit.wrote.Load()) }},
+	{"ipcd_audit_lost_total", counter, "Lines of the audit log that were lost; the daemon's log says why.", func(m *moment) []Sample { return one(m.audit.lost.Load()) }},
+
 	{"process_start_time_seconds", gauge, "When the daemon began, in seconds since 1970.", func(m *moment) []Sample { return one(float64(m.began.UnixMilli()) / 1e3) }},
 	{"process_cpu_seconds_total", counter, "Processor time; missing where the system does not say.", func(m *moment) []Sample { return some(m.process.cpu.Seconds()) }},
 	{"process_resident_memory_bytes", gauge, "Memory that is resident; missing where the system does not say.", func(m *moment) []Sample { return some(m.process.resident) }},
@@ -271,8 +274,7 @@ func (s *server) stats() []Figure {
 
 // Stats reports all figures that are counted.
 func (i *Ipcd) Stats(ctx context.Context) ([]Figure, error) {
-	p, _ := callerOf(ctx) // nobody, without a call
-	if f := i.server.mayControl(&p); f != nil {
+	if f := i.server.controlBy(ctx); f != nil {
 		return nil, f
 	}
 	return i.server.stats(), nil
@@ -350,6 +352,7 @@ func (c *httpConn) metrics(rw http.ResponseWriter, r *http.Request) {
 		c.refuse(rw, r, statusOf(f), f)
 		return
 	}
+	c.audit(r, nil)
 	body := appendFigures(nil, s.stats())
 	rw.Header().Set("Content-Type", figuresType)
 	rw.Header().Set("Content-Length", strconv.Itoa(len(body)))

@@ -235,6 +235,9 @@ func (p *workerProcess) serve(l *limits) {
 	s := newSession(w.server.shared, &w.who, protocolOf(protoJSON).codec(in, *l, sideChannel), in, p.channel, l, log)
 	s.registrar = p
 	s.ended = func(error) { s.cut(nil) }
+	if w.server.audit.wants(false) {
+		w.server.audit.write(&auditEntry{peer: s.peer, action: actionConnect, by: basisNames[byWorker]})
+	}
 	p.meet(s)
 	if err := s.serve(); err != nil {
 		log.info("a connection was cut", "error", err)

@@ -113,8 +113,7 @@ func (w *worker) stateLocked() string {
 
 // controlled returns a worker, if the caller may control it.
 func (i *Ipcd) controlled(ctx context.Context, name string) (*worker, error) {
-	p, _ := callerOf(ctx)
-	if f := i.server.mayControl(&p); f != nil {
+	if f := i.server.controlBy(ctx); f != nil {
 		return nil, f
 	}
 	w, f := i.server.force.find(name)

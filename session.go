@@ -6,7 +6,7 @@ package main
 //
 // session_answer.go is the calls of the peer; a new message that is not a call of a service, such as $/cancelRequest, is
 // a row of its notices. session_admit.go lets those calls in. session_ask.go is our own calls: ask and post for a client.
-// session_meter.go counts. session_remote.go has remote, which makes a provider of a session. session_foreman.go keeps a slow method from blocking anyone
+// session_meter.go counts, session_audit.go records who did what. session_remote.go has remote, which makes a provider of a session. session_foreman.go keeps a slow method from blocking anyone
 // but its caller.
 
 import (
@@ -26,6 +26,7 @@ type shared struct {
 	meter   *meter
 	foreman *foreman
 	events  *hub // hears of limits that calls reach; nil for nobody
+	audit   *auditor
 }
 
 // A session is one end of a connection. Both ends are alike: either may call the other.

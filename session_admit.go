@@ -27,6 +27,9 @@ func (s *session) begin(c *call) (isCut bool, _ *fault) {
 		c.timeout = s.limits.MaxCall
 	}
 	c.began = s.meter.now()
+	if s.audit.wants(false) {
+		s.judge(c)
+	}
 	if c.parts != "" && s.canAsk() { // over HTTP no acknowledgement can come
 		c.flow = newFlow(c.credit, s.limits.StreamWindow)
 	}

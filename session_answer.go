@@ -73,6 +73,9 @@ func (s *session) handle(c *call) (reader bool, err error) {
 	}
 	switch {
 	case f != nil:
+		if f.Code == codeDenied && s.audit.wants(true) {
+			s.auditRefused(c.method)
+		}
 		s.note(&c.message, f)
 		s.respondHere(&c.message, f)
 	case isCut && c.m.forward == nil:
@@ -275,6 +278,9 @@ func (s *session) answer(c *call, result any, f *fault, u *unflushed) {
 // record counts and logs the outcome of a call that is over.
 func (s *session) record(c *call, f *fault) {
 	took := s.meter.ended(c, f)
+	if s.audit.wants(f != nil && f.Code == codeDenied) {
+		s.auditCall(c, f, took)
+	}
 	if f != nil {
 		s.tellLimit(c.method, s.peer, f)
 	}

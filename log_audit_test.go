@@ -1,0 +1,163 @@
+package main
+
+// This file owns the tests of the file of the audit log.
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// startAuditFile returns an audit file in a directory of its own, and what it tells.
+func startAuditFile(t *testing.T, most, keep int) (a *auditFile, told chan string) {
+	t.Helper()
+	told = make(chan string, 10)
+	a = &auditFile{name: filepath.Join(t.TempDir(), "audit.log"), wrote: &atomic.Int64{}, lost: &atomic.Int64{}}
+	a.tell = func(_ string, err error) {
+		if err == nil {
+			told <- "written again"
+			return
+		}
+		told <- err.Error()
+	}
+	a.bound(most, keep)
+	must(t, a.begin())
+	t.Cleanup(func() { a.close() })
+	return a, told
+}
+
+// written waits until n lines have been written or lost.
+func (a *auditFile) written(t *testing.T, n int64) {
+	t.Helper()
+	waitFor(t, func() error {
+		if got := a.wrote.Load() + a.lost.Load(); got != n {
+			return fmt.Errorf("%d lines have been written or lost; want %d", got, n)
+		}
+		return nil
+	})
+}
+
+func filesIn(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	must(t, err)
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func TestAuditFileIsBounded(t *testing.T) {
+	const most = 1000
+	for keep, want := range [][]string{{"audit.log"}, {"audit.log", "audit.log.1"}, {"audit.log", "audit.log.1", "audit.log.2"}} {
+		a, _ := startAuditFile(t, most, keep)
+		for i := range 300 {
+			a.put(fmt.Appendf(nil, "line %03d %s\n", i, strings.Repeat("x", i%40)))
+		}
+		must(t, a.close())
+		if a.wrote.Load() != 300 || a.lost.Load() != 0 {
+			t.Errorf("keep %d: %d lines were written, %d lost; want 300 and 0", keep, a.wrote.Load(), a.lost.Load())
+		}
+		if got := filesIn(t, filepath.Dir(a.name)); !slices.Equal(got, want) {
+			t.Errorf("keep %d: the files are %q; want %q", keep, got, want)
+		}
+		next := 299
+		for _, name := range want { // the newest first
+			b, err := os.ReadFile(filepath.Join(filepath.Dir(a.name), name))
+			must(t, err)
+			if len(b) > most || !bytes.HasSuffix(b, []byte("\n")) {
+				t.Errorf("%s has %d bytes and ends in %q; want at most %d, and whole lines", name, len(b), b[max(len(b)-10, 0):], most)
+			}
+			lines := strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
+			slices.Reverse(lines)
+			for _, line := range lines {
+				if !strings.HasPrefix(line, fmt.Sprintf("line %03d ", next)) {
+					t.Fatalf("%s has %q; want line %d", name, line, next)
+				}
+				next--
+			}
+		}
+	}
+}
+
+// A daemon that is started again goes on with the file.
+func TestAuditFileGoesOn(t *testing.T) {
+	a, _ := startAuditFile(t, 1000, 1)
+	a.put([]byte("a\n"))
+	must(t, a.close())
+	b := &auditFile{name: a.name, wrote: a.wrote, lost: a.lost, tell: a.tell}
+	b.bound(1000, 1)
+	must(t, b.begin())
+	b.put([]byte("b\n"))
+	must(t, b.close())
+	b.put([]byte("too late\n"))
+	if text, err := os.ReadFile(a.name); err != nil || string(text) != "a\nb\n" || a.wrote.Load() != 2 || a.lost.Load() != 1 {
+		t.Errorf("the file is %q, %v, and %d lines were lost; want a, b and 1", text, err, a.lost.Load())
+	}
+}
+
+// A file that cannot be rotated grows up to the size of all together. Then lines are lost, which is told once, until it can be again.
+func TestAuditFileThatCannotBeRotated(t *testing.T) {
+	a, told := startAuditFile(t, 100, 1)
+	must(t, os.MkdirAll(filepath.Join(a.name+".1", "in the way"), 0o700))
+	line := []byte(strings.Repeat("x", 49) + "\n")
+	n := int64(0)
+	put := func(times int) {
+		t.Helper()
+		for range times {
+			a.put(line)
+			n++
+			a.written(t, n)
+		}
+	}
+	put(4)
+	if lost := a.lost.Load(); lost != 0 {
+		t.Errorf("%d lines were lost at twice the size", lost)
+	}
+	put(3)
+	if lost := a.lost.Load(); lost != 3 {
+		t.Errorf("%d lines were lost; want 3", lost)
+	}
+	if text := receive(t, told); text == "" || text == "written again" || len(told) > 0 {
+		t.Errorf("it was told %q, and %d times more; want once why", text, len(told))
+	}
+	must(t, os.RemoveAll(a.name+".1"))
+	put(1)
+	if text := receive(t, told); text != "written again" {
+		t.Errorf("it was told %q; want that it is written again", text)
+	}
+	must(t, a.close())
+	if got := filesIn(t, filepath.Dir(a.name)); !slices.Equal(got, []string{"audit.log", "audit.log.1"}) {
+		t.Errorf("the files are %q", got)
+	}
+}
+
+// What is there under that name and no file of ours could be a pipe that blocks, or lead elsewhere.
+func TestAuditFileIsAFile(t *testing.T) {
+	dir := t.TempDir()
+	a := &auditFile{name: dir}
+	if err := a.begin(); err == nil || err.Error() != "it is there and no regular file" {
+		t.Errorf("a directory is opened: %v", err)
+	}
+	a.name = filepath.Join(dir, "no", "audit.log")
+	if err := a.begin(); err == nil {
+		t.Error("a file in no directory is opened")
+	}
+}
+
+// More lines than the disk takes are counted, and hold up nobody.
+func TestAuditFileOfASlowDisk(t *testing.T) {
+	a := &auditFile{wrote: &atomic.Int64{}, lost: &atomic.Int64{}, wake: make(chan struct{}, 1)} // nobody writes
+	line := append(bytes.Repeat([]byte("x"), 1023), '\n')
+	for range auditBuffer/len(line) + 3 {
+		a.put(line)
+	}
+	if lost := a.lost.Load(); lost != 3 || len(a.waiting) > auditBuffer {
+		t.Errorf("%d lines were lost, and %d bytes wait; want 3, and at most %d", lost, len(a.waiting), auditBuffer)
+	}
+}
