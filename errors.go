@@ -50,6 +50,23 @@ const (
 	exitNoService = 4 // only of status, like systemctl: there is no such service
 )
 
+// A Diagnosis is what "ipcd doctor" says of one thing.
+type Diagnosis struct {
+	Check string       `json:"check"`
+	State findingState `json:"state"`
+	Text  string       `json:"text"`           // what was found
+	Hint  string       `json:"hint,omitempty"` // what to do about it
+}
+
+// A findingState is how bad it is.
+type findingState string
+
+const (
+	findingOK      findingState = "ok"
+	findingWarning findingState = "warning" // it works, and will not for ever or for everybody
+	findingError   findingState = "error"
+)
+
 // A fault is the only error that crosses a connection. Its code is stable and documented
 // in docs/protocol.md; its text may change in any release.
 type fault struct {

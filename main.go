@@ -5,7 +5,7 @@
 //	ipcd ls, describe, status, whoami
 //	ipcd install, uninstall, start, stop, restart   the service of the operating system
 //	ipcd logs                 its log, or that of one's own daemon
-//	ipcd stats                what it has counted
+//	ipcd stats, doctor        what it has counted; what is wrong
 //	ipcd pub, sub             events
 //	ipcd serve                offer a program as a method
 //	ipcd worker               the programs that the daemon starts and looks after
@@ -108,7 +108,7 @@ call with the standard library that they have: see the README and docs/protocol.
 	cmd.SetVersionTemplate("{{.Version}}\n")
 	addConfigFlags(cmd)
 	addJSONFlag(cmd)
-	cmd.AddCommand(newRunCmd(), newCallCmd(), newLsCmd(), newDescribeCmd(), newStatusCmd(), newStatsCmd(), newWhoamiCmd(),
+	cmd.AddCommand(newRunCmd(), newCallCmd(), newLsCmd(), newDescribeCmd(), newStatusCmd(), newStatsCmd(), newDoctorCmd(), newWhoamiCmd(),
 		newInstallCmd(), newUninstallCmd(), newStartCmd(), newStopCmd(), newRestartCmd(), newLogsCmd(),
 		newForkCmd(), newChildCmd(), newPubCmd(), newSubCmd(), newServeCmd(), newWorkerCmd(), newConfigCmd(), newAccessCmd(), newVersionCmd())
 	cmd.InitDefaultCompletionCmd() // which cobra would do later

@@ -29,6 +29,7 @@ func init() {
 		dial:     dialUnix,
 		identify: func(conn net.Conn, _ time.Duration) (peer, error) { return identifyUnix(conn) },
 		server:   identifyUnix,
+		inspect:  inspectUnix,
 		serves: func(conn net.Conn, pid int) bool {
 			p, err := identifyUnix(conn)
 			return err == nil && (p.PID == pid || p.PID == 0 && !tellsPID)

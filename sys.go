@@ -159,6 +159,10 @@ var tryWrite func(fd uintptr, b []byte) (n int, err error)
 // usageOf returns the memory of a process, in bytes, and the time that it has computed; nil where the system does not tell.
 var usageOf func(pid int) (memory uint64, cpu time.Duration)
 
+// programOf returns the path of the program that a process runs; replaced says that another file is there by now. It is nil where the
+// system does not tell.
+var programOf func(pid int) (path string, replaced bool, err error)
+
 // processFigures are what the system says of this process. What it does not tell is 0.
 type processFigures struct {
 	resident       int64 // bytes

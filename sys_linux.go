@@ -16,6 +16,11 @@ import (
 func init() {
 	usageOf, lifeOf, endLeft = usageInProc, lifeInProc, endLeftInProc
 	figuresOfProcess = figuresInProc
+	programOf = func(pid int) (string, bool, error) {
+		path, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		path, replaced := strings.CutSuffix(path, " (deleted)")
+		return path, replaced, err
+	}
 	diesWithUs = func(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL } // PR_SET_PDEATHSIG(2const)
 }
 

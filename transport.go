@@ -35,6 +35,9 @@ type transport struct {
 	// server returns what the kernel says of the other end of a connection that we have dialled. It is nil if nothing is known of
 	// the other end.
 	server func(conn net.Conn) (peer, error)
+	// inspect returns what there is to say of the place of e, for "ipcd doctor": who could replace it, and whether it is open to
+	// the audience, if that is known, and to nobody else. It is nil where there is nothing to look at.
+	inspect func(e endpoint, to audience, known bool) []Diagnosis
 	// serves reports whether the other end of a connection that we have dialled is the process that we know by this number, as
 	// far as the kernel tells. It is nil if nothing is known of the other end.
 	serves func(conn net.Conn, pid int) bool
