@@ -62,7 +62,7 @@ func isOfTheHouse(t *testing.T, file string) bool {
 }
 
 // ourDocuments are the house's own.
-var ourDocuments = []string{"README.md", "docs/decisions.md", "docs/performance.md", "docs/protocol.md", "docs/reliability.md", "docs/services.md"}
+var ourDocuments = []string{"README.md", "docs/decisions.md", "docs/operations.md", "docs/performance.md", "docs/protocol.md", "docs/reliability.md", "docs/services.md"}
 
 // soleImporters are packages that can be replaced by editing the files named here.
 var soleImporters = map[string][]string{

@@ -8,6 +8,8 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -323,4 +325,47 @@ restart = "never"
 	if f := s.unready(); f == nil || f.Code != codeShuttingDown {
 		t.Errorf("a daemon that stops is not ready because of %v", f)
 	}
+}
+
+// TestOperationsHasEveryFigure wants docs/operations.md to have each figure, and to have no others; and that each line of the log that it
+// explains is one that the program writes.
+func TestOperationsHasEveryFigure(t *testing.T) {
+	page, err := os.ReadFile("docs/operations.md")
+	must(t, err)
+	known := map[string]bool{}
+	for _, f := range figures {
+		if known[f.name] = true; !strings.Contains(string(page), "`"+f.name+"`") {
+			t.Errorf("docs/operations.md does not have %s", f.name)
+		}
+	}
+	for _, name := range regexp.MustCompile(`\b(?:ipcd|process|go)_\w+`).FindAllString(string(page), -1) {
+		if !known[name] {
+			t.Errorf("docs/operations.md has %s, which is no figure", name)
+		}
+	}
+	_, section, _ := strings.Cut(string(page), "\n## What the log says")
+	section, _, _ = strings.Cut(section, "\n## ")
+	source := sourceText(t)
+	lines := 0
+	for _, row := range regexp.MustCompile("(?m)^\\| (`.*?`) \\|").FindAllStringSubmatch(section, -1) {
+		for _, line := range strings.Split(strings.Trim(row[1], "`"), "`, `") {
+			if lines++; !strings.Contains(source, `("`+line+`"`) && !strings.Contains(source, `, "`+line+`"`) {
+				t.Errorf("docs/operations.md explains the line %q, which nothing writes", line)
+			}
+		}
+	}
+	if lines < 30 {
+		t.Errorf("%d lines of the log were found; want many", lines)
+	}
+}
+
+// sourceText is the text of all files of the program, without tests.
+func sourceText(t *testing.T) string {
+	var b strings.Builder
+	for _, name := range everyFile(t) {
+		text, err := os.ReadFile(name)
+		must(t, err)
+		b.Write(text)
+	}
+	return b.String()
 }
