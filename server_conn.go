@@ -73,9 +73,14 @@ func (s *server) handle(l *listener, raw net.Conn) {
 		return
 	}
 	if err != nil {
-		c.log.warn("a connection was refused", "error", err)
 		c.refusal = errDenied
-		c.auditConnect(c.refusal, "")
+		var marks []any
+		if !c.shared.audit.marks() {
+			c.auditConnect(c.refusal, "")
+		} else { // one line says it all
+			marks = []any{"audit", 1, "action", actionConnect, "decision", "denied", "by", s.policy().entering(&c.peer).basis()}
+		}
+		c.log.warn("a connection was refused", append([]any{"error", err}, marks...)...)
 	} else {
 		c.refusal = s.admit(c)
 		if c.refusal != nil {

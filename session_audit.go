@@ -41,6 +41,9 @@ func (a *auditor) wants(denied bool) bool {
 	return a != nil && (a.all.Load() || denied && a.denied.Load())
 }
 
+// marks reports whether what is denied is recorded in the daemon's log.
+func (a *auditor) marks() bool { return a.wants(true) && a.file.Load() == nil }
+
 // The actions of the audit log are those of rights, and this one.
 const actionConnect = "connect"
 

@@ -237,6 +237,17 @@ func TestAuditInTheLog(t *testing.T) {
 	}
 }
 
+// A connection that is refused is one line of the daemon's log, and not two.
+func TestAuditOfARefusedConnectionInTheLog(t *testing.T) {
+	s := startAudited(t, "[[rule]]\ndeny = [\"*\"]\non = [\"tcp://127.0.0.1:0?auth=none\"]\n")
+	must(t, s.audit.file.Swap(nil).close())
+	ask(dialledAt(t, s.endpoints[1]), "Echo.Say", "a", nil)
+	checkLogged(t, s.testServer, "warn  a connection was refused", "audit=1", "action=connect", "decision=denied", `by="rule[1] at c.toml:2"`)
+	if text := s.log.String(); strings.Contains(text, "warn  denied") {
+		t.Errorf("it is there twice:\n%s", text)
+	}
+}
+
 // A reload changes the mode and the file; what cannot be opened is refused, and all is as before.
 func TestAuditIsReloaded(t *testing.T) {
 	s := startAudited(t, "")
