@@ -70,7 +70,7 @@ func newConfigCheckCmd() *cobra.Command {
 print of each mistake the line, the key, what is wrong and what was expected. The
 environment is ignored. Of the system it looks at what the file names: that allow_group is a
 group, that run_as of a worker is a user, that its program can be run and its directory is
-there, and that nobody else could change those. No program is started, and whether a port or
+there, and that nobody else could change those, and that there is a directory for audit_file. No program is started, and whether a port or
 a socket is free is not looked at. Workers without run_as, which are as trusted as the daemon,
 are named on standard error.
 
@@ -84,7 +84,7 @@ file, the environment and the flags.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				set, err := daemonSettings(cmd)
-				if err := gather(err, checkWorkers(set)); err != nil {
+				if err := gather(err, checkWorkers(set), checkAudit(set)); err != nil {
 					return err
 				}
 				return passed(cmd, "the settings", set)
@@ -92,7 +92,7 @@ file, the environment and the flags.`,
 			none := func(string) (string, bool) { return "", false }
 			set, from, err := loadSettings(args[0], true, none, nil)
 			_, unservable := servable(set, from)
-			if err := gather(err, set.resolve(from), unservable, checkWorkers(set)); err != nil {
+			if err := gather(err, set.resolve(from), unservable, checkWorkers(set), checkAudit(set)); err != nil {
 				return err
 			}
 			return passed(cmd, args[0], set)

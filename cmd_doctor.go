@@ -387,21 +387,11 @@ func (d *doctor) lookAtAudit(context.Context) {
 	if lost := d.figure("ipcd_audit_lost_total"); lost > 0 {
 		d.say("audit", findingError, d.client.line("logs"), "%d lines of the audit log were lost since the daemon was started; its log says why", lost)
 	}
-	name := d.set.auditFile()
-	if name == "" {
-		return
-	}
-	dir := filepath.Dir(name)
-	info, err := os.Stat(dir)
-	switch {
-	case err == nil && !info.IsDir():
-		d.say("audit", findingError, "name another one in audit_file", "%s is no directory", dir)
-	case errors.Is(err, fs.ErrNotExist):
-		d.say("audit", findingError, "make it: mkdir -m 700 "+dir, "the directory of audit_file, %s, is not there", dir)
+	switch err := checkAudit(d.set); {
 	case err != nil:
-		d.say("audit", findingWarning, "", "the directory of audit_file, %s, cannot be looked at: %v", dir, withoutPath(err))
-	default:
-		d.ok("audit", "the audit log is %s", name)
+		d.blame("audit", findingError, err)
+	case d.set.auditFile() != "":
+		d.ok("audit", "the audit log is %s", d.set.auditFile())
 	}
 }
 

@@ -33,6 +33,7 @@ var systemdTests = []systemdTest{
 	{"EditedByHand", testEditedByHand},
 	{"Uninstall", testUninstall},
 	{"NoManager", testNoManager},
+	{"Operator", testOperator},
 }
 
 func TestSystemd(t *testing.T) {

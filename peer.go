@@ -28,6 +28,7 @@ type peer struct {
 	Groups []string `json:"groups,omitempty"`
 
 	on     string // the key of the endpoint at which it has connected; empty on a channel
+	at     string // that endpoint as a URL
 	noAuth bool   // that one is for everybody who reaches it
 	owns   bool   // it is the user that the daemon runs as, or could become that user
 	owner  string // the key of Owner; empty if there is none

@@ -65,9 +65,7 @@ func (s *server) handle(l *listener, raw net.Conn) {
 	}
 	c := &connection{Conn: raw, server: s, shared: s.shared, endpoint: l.endpoint, peer: p, limits: now}
 	c.log = l.log.with("conn", number, "peer", p.who())
-	if c.peer.on == "" {
-		c.peer.on = l.on
-	}
+	c.peer.on, c.peer.at = l.on, l.endpoint.String()
 	if silent {
 		c.wasSilent()
 		return

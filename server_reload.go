@@ -3,6 +3,9 @@ package main
 // This file owns how a server applies reloaded settings. Open connections keep the limits they began with.
 
 import (
+	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 )
 
@@ -40,6 +43,21 @@ func (st *settings) auditFile() string {
 		return ""
 	}
 	return st.AuditFile
+}
+
+// checkAudit returns why there can be no file of the audit log, as far as that can be told by one who is not the daemon.
+func checkAudit(set settings) error {
+	if set.auditFile() == "" {
+		return nil
+	}
+	dir := filepath.Dir(set.AuditFile)
+	switch info, err := os.Stat(dir); {
+	case errors.Is(err, fs.ErrNotExist):
+		return usagef("audit_file: the directory %s is not there", dir).withHint("make it: mkdir -m 700 %s", dir)
+	case err == nil && !info.IsDir():
+		return usagef("audit_file: %s is no directory", dir).withHint("name a file in another directory")
+	}
+	return nil
 }
 
 // openAudit has the audit log go to the file of the settings, or to the daemon's log if there is none.

@@ -6,6 +6,7 @@ package main
 // IPCD_AUDIT finds them.
 
 import (
+	"cmp"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -67,14 +68,8 @@ func (a *auditor) write(e *auditEntry) {
 	if e.denied {
 		decision = "denied"
 	}
-	at, what := e.peer.on, shorten(e.what, maxAudited)
-	if at == "" {
-		at = e.peer.Transport
-	}
-	who := e.peer.name()
-	if who == "" {
-		who = e.peer.who()
-	}
+	at, what := cmp.Or(e.peer.at, e.peer.Transport), shorten(e.what, maxAudited)
+	who := cmp.Or(e.peer.name(), e.peer.who())
 	file := a.file.Load()
 	if file == nil {
 		a.wrote.Add(1)

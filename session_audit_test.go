@@ -59,9 +59,8 @@ func (s *audited) lines(n int) []string {
 		line = auditNoise.ReplaceAllString(line, "")
 		line = strings.ReplaceAll(line, `,}`, `}`)
 		for at, e := range s.endpoints {
-			line = strings.ReplaceAll(line, `"endpoint":`+quoteJSON(e.key()), `"endpoint":`+[]string{"local", "tcp"}[at])
+			line = strings.ReplaceAll(line, `"endpoint":`+quoteJSON(e.String()), `"endpoint":`+[]string{"local", "tcp"}[at])
 		}
-		line = regexp.MustCompile(`"endpoint":"tcp:[^"]*"`).ReplaceAllString(line, `"endpoint":tcp`)
 		line = regexp.MustCompile(`"peer":"(user: ?[^"]+|sid:[^"]+)"`).ReplaceAllString(line, `"peer":me`)
 		line = regexp.MustCompile(`"peer":"[^"]* at 127[^"]*","address":"[^"]*"`).ReplaceAllString(line, `"peer":somebody`)
 		lines[i] = line
