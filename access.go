@@ -1,8 +1,8 @@
 package main
 
 // This file is the door of the room access, which decides who may do what. It owns rights, rules and the decision.
-// access_person.go has the people that rules name, access_topic.go the names of topics and the patterns that match them. A new
-// right is a row of rights, and a question where it is used; a new kind of people is a personKind in access_person.go.
+// access_person.go has the people that rules name, access_topic.go the names of topics and the patterns that match them, access_token.go
+// the tokens that people may hold. A new right is a row of rights, and a question where it is used; a new kind of people is a personKind in access_person.go.
 
 import (
 	"fmt"
@@ -25,20 +25,21 @@ const (
 var rights = [...]struct {
 	key    string                          // in a [[rule]]
 	does   string                          // what whoever has it may do, before the name of what
+	method string                          // that stands for it in the scope of a token; empty for that which is called
 	covers func(pattern, what string) bool // whether the pattern has all that what has, which may be a pattern, too
 	check  func(pattern string) *fault     // what is wrong with a pattern
 	want   string                          // what check takes, for people
 	doc    string                          // one line
 }{
-	rightCall: {"call", "call", coversMethod, checkMethodPattern, `methods, such as ["Greeter.*", "Clock.Now"] or ["*"]`,
+	rightCall: {"call", "call", "", coversMethod, checkMethodPattern, `methods, such as ["Greeter.*", "Clock.Now"] or ["*"]`,
 		"The methods that they may call: Service.Method, Service.* or *. Those of Ipcd that all callers have need no rule."},
-	rightRegister: {"register", "offer", coversService, checkServicePattern, `services, such as ["Greeter"] or ["*"]`,
+	rightRegister: {"register", "offer", "Ipcd.Register", coversService, checkServicePattern, `services, such as ["Greeter"] or ["*"]`,
 		"The services that they may offer by Ipcd.Register: their names, or *."},
-	rightPublish: {"publish", "publish to", covers, checkTopicName, `topics, such as ["build.>"]`,
+	rightPublish: {"publish", "publish to", "Ipcd.Publish", covers, checkTopicName, `topics, such as ["build.>"]`,
 		"The topics to which they may publish: build.done, or patterns such as build.*, build.> and >."},
-	rightSubscribe: {"subscribe", "subscribe to", covers, checkTopicName, `topics, such as ["build.>"]`,
+	rightSubscribe: {"subscribe", "subscribe to", "Ipcd.Subscribe", covers, checkTopicName, `topics, such as ["build.>"]`,
 		"The topics to which they may subscribe: build.done, or patterns such as build.*, build.> and >."},
-	rightAdmin: {"admin", "control the daemon", func(_, _ string) bool { return true }, nil, "",
+	rightAdmin: {"admin", "control the daemon", "Ipcd.*", func(_, _ string) bool { return true }, nil, "",
 		"Whether they may control the daemon: its workers, the whole of its status, its end."},
 }
 
@@ -132,7 +133,7 @@ func (r *rule) fits(need right, what string) bool {
 }
 
 // A policy decides who may do what. Without rules, it is for the user that the daemon runs as, for those who could become that
-// user, for workers, and for the members of the group.
+// user, for workers, for the members of the group, and for holders of tokens.
 type policy struct {
 	group group  // whose members may call and subscribe
 	rules []rule // the first that is about somebody, and fits, decides
@@ -147,6 +148,8 @@ const (
 	byRule
 	byWorker // what workers may without any rule
 	byGroup
+	byToken  // what holders of a token may without any rule
+	byScope  // the token is not for that
 	byNoAuth // of an endpoint that is for everybody who reaches it
 )
 
@@ -163,6 +166,9 @@ func (pol *policy) decide(p *peer, need right, what string) decision {
 	if p.owns {
 		return decision{allowed: true, by: byOwner}
 	}
+	if b := p.bearer(); b != nil && !b.isFor(need, what) {
+		return decision{by: byScope}
+	}
 	for i := range pol.rules {
 		if r := &pol.rules[i]; r.isAbout(p) && r.fits(need, what) {
 			return decision{!r.deny, byRule, r}
@@ -177,6 +183,8 @@ func (pol *policy) without(p *peer) basis {
 	switch {
 	case p.worker != "":
 		return byWorker
+	case p.bearer() != nil:
+		return byToken
 	case p.isMember(pol.group):
 		return byGroup
 	case p.noAuth:
@@ -224,6 +232,10 @@ func (d decision) refusal(p *peer, need right, what string) *fault {
 	switch {
 	case d.by == byRule:
 		f.Text += "; a [[rule]] of the daemon denies it"
+	case d.by == byScope:
+		f.Text += "; it is not in the scope of the token"
+	case p.bearer() != nil:
+		f.Text += "; that takes a [[rule]] of the daemon's configuration"
 	case !p.Known:
 		f.Text += "; that is for callers at a local endpoint, where the system says who they are"
 	default:
@@ -237,6 +249,9 @@ func (d decision) refusal(p *peer, need right, what string) *fault {
 func (pol *policy) enter(p *peer, e endpoint) error {
 	p.noAuth = e.NoAuth
 	if !p.Known {
+		if p.proof != nil && p.proof.needed { // nothing is done for it before
+			return nil
+		}
 		if p.noAuth && pol.mayEnter(p) {
 			return nil
 		}
@@ -311,6 +326,10 @@ func (d decision) explain(pol *policy) string {
 		return "no rule is about it; workers may call, publish, subscribe, and register their services"
 	case byGroup:
 		return fmt.Sprintf("no rule is about it; members of allow_group, %s, may call and subscribe", pol.group.name)
+	case byToken:
+		return "no rule is about it; holders of a token may call and subscribe"
+	case byScope:
+		return "it is not in the scope of the token, beyond which no rule goes"
 	case byNoAuth:
 		return "no rule is about it; whoever reaches an endpoint with auth=none may call and subscribe"
 	}

@@ -13,7 +13,7 @@ import (
 // A person is whom a rule is about, or a group of them.
 type person struct {
 	kind personKind
-	id   string // of a user: the uid or SID; of a group: as in peer.Groups; of a worker: its name
+	id   string // of a user: the uid or SID; of a group: as in peer.Groups; of a worker or a token: its name
 }
 
 // A personKind is what is before the colon, or all there is.
@@ -24,12 +24,13 @@ const (
 	personGroup  personKind = "group"
 	personSID    personKind = "sid"
 	personWorker personKind = "worker"
+	personToken  personKind = "token"
 	personLocal  personKind = "local" // whoever the system names
 	personAny    personKind = "*"
 )
 
 // wantPerson is what people may be, for messages.
-const wantPerson = `people, such as ["user:ada", "group:dev", "worker:greeter", "local", "*"]`
+const wantPerson = `people, such as ["user:ada", "group:dev", "worker:greeter", "token:ci", "local", "*"]`
 
 // parsePerson splits the text of a person. What only this system knows is for find.
 func parsePerson(text string) (person, *fault) {
@@ -41,14 +42,14 @@ func parsePerson(text string) (person, *fault) {
 		if named {
 			return p, wrong
 		}
-	case personUser, personGroup, personSID, personWorker:
+	case personUser, personGroup, personSID, personWorker, personToken:
 		if f := checkArgument(name); f != nil {
 			return p, f
 		}
-		if name == "" || p.kind == personWorker && !isInstanceName(name) || p.kind == personSID && !strings.HasPrefix(name, "S-1-") {
+		if name == "" || (p.kind == personWorker || p.kind == personToken) && !isInstanceName(name) || p.kind == personSID && !strings.HasPrefix(name, "S-1-") {
 			return p, wrong
 		}
-	case "cert", "token", "node":
+	case "cert", "node":
 		return p, usagef("%q comes with a later release", shorten(text, 100))
 	default:
 		return p, wrong
@@ -92,7 +93,7 @@ func (p *person) find() error {
 	return nil
 }
 
-// is reports whether the kernel says that who is the person, or one of them. A worker is what is at the other end of its own
+// is reports whether the kernel, or a token, says that who is the person, or one of them. A worker is what is at the other end of its own
 // channel, and nobody else: there the kernel names the daemon itself.
 func (p *person) is(who *peer) bool {
 	switch p.kind {
@@ -100,6 +101,8 @@ func (p *person) is(who *peer) bool {
 		return true
 	case personWorker:
 		return who.worker == p.id
+	case personToken:
+		return who.token() == p.id
 	}
 	if who.worker != "" || !who.Known {
 		return false
@@ -116,7 +119,7 @@ func (p *person) is(who *peer) bool {
 }
 
 // isLocal reports whether the person may come to a local endpoint.
-func (p *person) isLocal() bool { return p.kind != personWorker }
+func (p *person) isLocal() bool { return p.kind != personWorker && p.kind != personToken }
 
 // isGroup reports whether the person is the members of g.
 func (p *person) isGroup(g group) bool { return p.kind == personGroup && p.id == g.id }
@@ -127,7 +130,7 @@ func (p *person) includes(other *person) bool {
 	case personAny:
 		return true
 	case personLocal:
-		return other.kind != personAny && other.kind != personWorker
+		return other.kind != personAny && other.isLocal()
 	}
 	return p.kind == other.kind && p.id == other.id
 }

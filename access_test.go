@@ -12,6 +12,11 @@ import (
 // theOwner is a caller that may all.
 var theOwner = &peer{owns: true}
 
+// holderOf is a caller that has shown a token of that name and scope.
+func holderOf(name string, scope ...string) peer {
+	return peer{Transport: "tcp", UID: -1, GID: -1, proof: proofOf(&bearer{name: name, scope: scope, void: func() *fault { return nil }})}
+}
+
 // policyFrom returns the policy of a configuration file.
 func policyFrom(t testing.TB, text string) *policy {
 	t.Helper()

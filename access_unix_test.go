@@ -35,6 +35,14 @@ admin = true
 allow = ["sid:S-1-5-21-7"]
 call = ["*"]
 [[rule]]
+deny = ["token:ci"]
+call = ["Never.*"]
+[[rule]]
+allow = ["token:ci", "token:narrow"]
+publish = ["build.>"]
+register = ["Greeter"]
+admin = true
+[[rule]]
 allow = ["*"]
 call = ["Open.Door"]
 `)
@@ -93,6 +101,25 @@ call = ["Open.Door"]
 		{peer{noAuth: true}, rightPublish, "build.done", false, byNoAuth},
 		{peer{noAuth: true, UID: 1002}, rightPublish, "build.done", false, byNoAuth},
 		{peer{}, rightCall, "Open.Door", true, byRule},
+		// Holders of tokens, who are not local either.
+		{holderOf("ci"), rightCall, "Echo.Say", true, byToken},
+		{holderOf("ci"), rightCall, "Secret.Tell", true, byToken},
+		{holderOf("ci"), rightCall, "Never.Do", false, byRule},
+		{holderOf("ci"), rightSubscribe, ">", true, byToken},
+		{holderOf("ci"), rightPublish, "build.done", true, byRule},
+		{holderOf("ci"), rightPublish, "deploy.done", false, byToken},
+		{holderOf("ci"), rightAdmin, "", true, byRule},
+		{holderOf("other"), rightAdmin, "", false, byToken},
+		{holderOf("other"), rightRegister, "Greeter", false, byToken},
+		// What a token is not for no rule allows.
+		{holderOf("narrow", "Greeter.*", "Ipcd.Publish"), rightCall, "Greeter.Hello", true, byToken},
+		{holderOf("narrow", "Greeter.*", "Ipcd.Publish"), rightCall, "Open.Door", false, byScope},
+		{holderOf("narrow", "Greeter.*", "Ipcd.Publish"), rightPublish, "build.done", true, byRule},
+		{holderOf("narrow", "Greeter.*", "Ipcd.Publish"), rightRegister, "Greeter", false, byScope},
+		{holderOf("narrow", "Greeter.*", "Ipcd.Publish"), rightSubscribe, "build.done", false, byScope},
+		{holderOf("narrow", "Greeter.*", "Ipcd.Publish"), rightAdmin, "", false, byScope},
+		{holderOf("narrow", "Ipcd.*"), rightAdmin, "", true, byRule},
+		{holderOf("narrow", "*"), rightAdmin, "", true, byRule},
 	} {
 		if got := pol.decide(&test.who, test.need, test.what); got.allowed != test.want || got.by != test.by {
 			t.Errorf("%s %q for %+v: %v by %v; want %v by %v", rights[test.need].key, test.what, test.who, got.allowed, got.by, test.want, test.by)
@@ -115,7 +142,7 @@ allow = ["group:64317"]
 call = ["Box.*"]
 `)
 	at := endpoint{Scheme: "unix", Path: "/run/ipcd.sock"}
-	open := endpoint{Scheme: "tcp", Host: "127.0.0.1:1", NoAuth: true}
+	open, tokens := endpoint{Scheme: "tcp", Host: "127.0.0.1:1", NoAuth: true}, endpoint{Scheme: "tcp", Host: "127.0.0.1:1"}
 	for _, test := range []struct {
 		name string
 		who  peer
@@ -129,6 +156,8 @@ call = ["Box.*"]
 		{"one whom a rule allows something", peer{Known: true, UID: 9004, Groups: []string{"64317"}}, at, ""},
 		{"one whom the system does not name", peer{}, at, "does not say who calls"},
 		{"the same, where that is waived", peer{}, open, ""},
+		{"the same, where a token can be shown", peer{proof: &proof{needed: true}}, tokens, ""},
+		{"the same, where none is taken", peer{}, tokens, "does not say who calls"},
 	} {
 		who := test.who
 		err := pol.enter(&who, test.e)

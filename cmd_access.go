@@ -41,12 +41,13 @@ func newAccessExplainCmd() *cobra.Command {
 		Use:   "explain --as WHO [WHAT]",
 		Short: "say which rule decides, and why",
 		Long: `Say whether somebody may do something, and which rule decides that. WHO is user:ada, group:dev for a
-user who is in that group alone, sid:S-1-..., worker:greeter, or local for a user whom no rule names.
+user who is in that group alone, sid:S-1-..., worker:greeter, token:ci, or local for a user whom no rule names.
 WHAT is a method; with --right a service to register, a topic to publish to, or a topic or
 pattern to subscribe to; with --right admin nothing.
 
 The groups of a user are those that the system lists now; the daemon goes by those of the
-process that calls. On Windows it lists none here. The daemon is taken to run as you.
+process that calls. On Windows it lists none here. The daemon is taken to run as you. The scope of a token
+is that of "ipcd token ls"; one that is not there yet is taken to have none.
 
 The JSON is {"as", "on", "right", "what", "allowed", "rule", "why"}; "rule" is missing if no rule decides.`,
 		Example: `  ipcd access explain --as user:ada Greeter.Hello
@@ -107,14 +108,14 @@ func explainAccess(cmd *cobra.Command, as, on, name string, args []string) (e Ex
 	if err != nil {
 		return e, err
 	}
-	p, err := supposedPeer(as)
+	p, err := supposedPeer(as, set.instance)
 	if err != nil {
 		return e, err
 	}
 	e = Explanation{As: as, Right: name, What: what}
 	pol := &set.policy
 	if p.worker == "" {
-		at, err := endpointOfRules(set, on)
+		at, err := endpointOfRules(set, on, p.bearer() != nil)
 		if err != nil {
 			return e, err
 		}
@@ -131,8 +132,9 @@ func explainAccess(cmd *cobra.Command, as, on, name string, args []string) (e Ex
 	return e, nil
 }
 
-// endpointOfRules returns the endpoint that is meant: the one that was named, or the first that the daemon serves.
-func endpointOfRules(set settings, on string) (endpoint, error) {
+// endpointOfRules returns the endpoint that is meant: the one that was named, or the first that the daemon serves, with byToken of those
+// that take tokens, if there is one.
+func endpointOfRules(set settings, on string, byToken bool) (endpoint, error) {
 	if on != "" {
 		e, err := parseEndpoint(on)
 		if err != nil {
@@ -144,14 +146,17 @@ func endpointOfRules(set settings, on string) (endpoint, error) {
 	if err != nil {
 		return endpoint{}, err
 	}
+	if at := slices.IndexFunc(list, func(e endpoint) bool { return !e.isLocal() }); at >= 0 && byToken {
+		return list[at], nil
+	}
 	return list[0], nil
 }
 
-// supposedPeer returns a peer as the system would describe the one that a person of a rule is.
-func supposedPeer(text string) (p peer, err error) {
+// supposedPeer returns a peer as the system, or a token of the daemon of, would describe the one that a person of a rule is.
+func supposedPeer(text string, of instance) (p peer, err error) {
 	who, f := parsePerson(text)
 	if f != nil || who.kind == personAny {
-		return p, usagef("--as: %q is nobody in particular", shorten(text, 100)).withHint("name one of user:NAME, group:NAME, sid:S-1-..., worker:NAME, local")
+		return p, usagef("--as: %q is nobody in particular", shorten(text, 100)).withHint("name one of user:NAME, group:NAME, sid:S-1-..., worker:NAME, token:NAME, local")
 	}
 	if err := who.find(); err != nil {
 		return p, usagef("--as: %w", err)
@@ -160,6 +165,10 @@ func supposedPeer(text string) (p peer, err error) {
 	switch who.kind {
 	case personWorker:
 		p.worker = who.id
+	case personToken:
+		var b *bearer
+		b, err = supposedBearer(who.id, of)
+		return peer{UID: -1, GID: -1, proof: proofOf(b)}, err
 	case personGroup:
 		p.Groups = []string{who.id}
 	case personSID:
@@ -168,6 +177,23 @@ func supposedPeer(text string) (p peer, err error) {
 		err = p.suppose(strings.TrimPrefix(text, string(personUser)+":"), who.id)
 	}
 	return p, err
+}
+
+// supposedBearer returns the holder of the token of that name of a daemon.
+func supposedBearer(name string, of instance) (*bearer, error) {
+	b := &bearer{name: name, void: func() *fault { return nil }}
+	store, err := newTokenStore(of)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := store.list(false)
+	if err != nil {
+		return nil, err
+	}
+	if e := tokenNamed(tokens, name); e != nil {
+		b.scope = e.Scope
+	}
+	return b, nil
 }
 
 // isDecided reports whether an earlier rule decides all that r could decide, as far as can be told without the system.

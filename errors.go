@@ -32,6 +32,7 @@ const (
 	codeDenied        = -32005
 	codeGone          = -32006 // the provider has gone; without retry nobody knows whether the call was done
 	codeHops          = -32007 // the call has passed too many providers, perhaps in a circle
+	codeUnproven      = -32008 // the caller has not shown a token that counts
 	codeCancelled     = -32800
 	codeNotReachable  = -32010 // only in the client: no daemon answered
 	codeConnection    = -32011 // only in the client: the connection ended while a call was waiting
@@ -135,6 +136,7 @@ var (
 	errDeadline     = &fault{Code: codeDeadline, Text: "the deadline of the call has passed"}
 	errInternal     = &fault{Code: codeInternal, Text: "internal error; the daemon's log has the details"}
 	errDenied       = &fault{Code: codeDenied, Text: "access denied"}
+	errUnproven     = &fault{Code: codeUnproven, Text: "a token is needed here: call Ipcd.Authenticate with it first, or over HTTP send it as Authorization: Bearer"}
 	errForced       = errors.New("stopped by force")
 	errNoService    = errors.New("")                        // from the service manager: there is no service of that name
 	errOwnLimit     = errors.New("a limit of this program") // and not of the other end, whose fault came over the wire
@@ -284,6 +286,9 @@ func (p problems) Error() string {
 // Unwrap is for errors.Is and errors.As, which look at the first one first.
 func (p problems) Unwrap() []error { return p }
 
+// tokenVariable is the variable of the environment that has the token of a client. It is no setting: "ipcd config show" shows those.
+const tokenVariable = "IPCD_TOKEN"
+
 // complain prints the last word of a command: the error, and below it what can be typed.
 func complain(w io.Writer, err error) {
 	if err == nil {
@@ -336,6 +341,8 @@ func hintFor(err error) string {
 			return ""
 		}
 		return "the daemon serves its own user and " + masters + "; its --allow-group lets the members of a group call, too, and a [[rule]] of its configuration whom it names"
+	case codeUnproven:
+		return "make one with \"ipcd token new NAME\" where the daemon runs, and give it in " + tokenVariable + " or by token_file"
 	case codeDeadline:
 		return "give it longer with --timeout"
 	case codeInternal:

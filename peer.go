@@ -1,6 +1,6 @@
 package main
 
-// This file owns identity: what the kernel says about a peer.
+// This file owns identity: what the kernel says about a peer. What a peer has to show where the kernel says nothing is in peer_proof.go.
 
 import (
 	"cmp"
@@ -9,10 +9,10 @@ import (
 )
 
 // A peer is the program at the other end of a connection, as the kernel described it when it connected. Nothing
-// here comes from the peer itself. Ipcd.Whoami returns it.
+// here comes from the peer itself, save that it may have shown a token. Ipcd.Whoami returns it.
 type peer struct {
 	Transport string `json:"transport"`          // unix, npipe, tcp, http, fork
-	Name      string `json:"name,omitempty"`     // user:ada; empty if the kernel names nobody. Only named sets it
+	Name      string `json:"name,omitempty"`     // user:ada, token:ci; empty if nobody is named. Only named sets it
 	Known     bool   `json:"known"`              // the kernel vouches for the user; always false on TCP
 	UID       int    `json:"uid"`                // -1 on a system that has none
 	GID       int    `json:"gid"`                // -1 likewise
@@ -33,6 +33,7 @@ type peer struct {
 	owns   bool   // it is the user that the daemon runs as, or could become that user
 	owner  string // the key of Owner; empty if there is none
 	worker string // the name of the worker that this is, by which it is known rather than by its user; empty for all others
+	proof  *proof // nil where no token is taken
 }
 
 // A group is a group of users who may call. The zero value is none.
@@ -66,7 +67,7 @@ func (p peer) isMember(g group) bool {
 // key identifies the user in the counts of per-user limits.
 func (p peer) key() string {
 	switch {
-	case p.worker != "":
+	case p.worker != "", p.bearer() != nil:
 		return p.name()
 	case p.SID != "":
 		return p.SID
@@ -87,6 +88,8 @@ func (p peer) who() string {
 	switch {
 	case p.worker != "":
 		return "the worker " + p.worker
+	case p.bearer() != nil:
+		return "the holder of the token " + p.token() + " at " + p.Address
 	case p.Owner != "":
 		return p.Owner + " at " + p.Address
 	case !p.Known && p.Address != "":
@@ -100,11 +103,13 @@ func (p peer) who() string {
 }
 
 // name is what p is called where rules name people: user:ada, user:1000 if the user has no name, sid:S-1-5-21-… likewise,
-// worker:greeter; empty if the kernel names nobody.
+// worker:greeter, token:ci; empty if nobody is named.
 func (p peer) name() string {
 	switch {
 	case p.worker != "":
 		return "worker:" + p.worker
+	case p.bearer() != nil:
+		return "token:" + p.token()
 	case !p.Known:
 		return ""
 	case p.User != "":

@@ -47,6 +47,18 @@ func (i instance) configFile() string {
 	return userConfigFile(defaultName)
 }
 
+// stateDir is where it keeps what must outlive it. Commands find the same place, in an environment of their own. The directory
+// need not exist.
+func (i instance) stateDir() (string, error) {
+	switch {
+	case i.name == "":
+		return stateDir()
+	case i.user:
+		return userStateDir(i.name)
+	}
+	return serviceStateDir(i.name)
+}
+
 // flags returns the flags that name the service to a command, for a hint; each begins with a space.
 func (i instance) flags() string {
 	text := ""

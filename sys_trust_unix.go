@@ -167,3 +167,37 @@ func distrustFile(path string) *fault {
 	}
 	return unsafeWay(path, os.Getuid(), false)
 }
+
+// distrustState says who besides a daemon, in whose state directory the file at path is, and root could have written or can read it,
+// or is nil. Whom a service runs as only the owner of the directory tells.
+func distrustState(path string, _ instance) *fault {
+	uid := os.Getuid()
+	if info, err := os.Stat(filepath.Dir(path)); err == nil && uid == 0 {
+		uid = ownerOf(info)
+	}
+	if f := unsafeWay(path, uid, false); f != nil {
+		return f
+	}
+	return exposedFile(path)
+}
+
+// exposedFile says that others can read a file that has a secret, or is nil.
+func exposedFile(path string) *fault {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return faultf(codeApplication, "%w", err)
+	case info.Mode().Perm()&0o077 != 0:
+		return faultf(codeApplication, "others can get at %s (mode %04o)", path, info.Mode().Perm()).withHint("close it: chmod 600 %s", path)
+	}
+	return nil
+}
+
+// giveTo gives a new file of root's to whoever owns the directory that it is in: that is whom the service runs as.
+func giveTo(f *os.File, dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil || os.Getuid() != 0 || ownerOf(info) == 0 {
+		return err
+	}
+	return f.Chown(ownerOf(info), int(info.Sys().(*syscall.Stat_t).Gid))
+}

@@ -79,3 +79,26 @@ func TestWayToSeesEveryPlace(t *testing.T) {
 		t.Errorf("a link to itself: %v; want %v", last, syscall.ELOOP)
 	}
 }
+
+// Tokens that others could have written, or can read, are not taken.
+func TestTokensOfOthersAreRefused(t *testing.T) {
+	for name, test := range map[string]struct {
+		spoil      func(s *tokenStore) error
+		want, hint string
+	}{
+		"others can read them":    {func(s *tokenStore) error { return os.Chmod(s.path, 0o644) }, "others can get at", "chmod 600"},
+		"a group can":             {func(s *tokenStore) error { return os.Chmod(s.path, 0o640) }, "others can get at", "chmod 600"},
+		"others can write them":   {func(s *tokenStore) error { return os.Chmod(s.path, 0o602) }, "others can write to", "chmod go-w"},
+		"others can replace them": {func(s *tokenStore) error { return os.Chmod(filepath.Dir(s.path), 0o777) }, "others can write to", "chmod go-w"},
+		"it is a directory":            {func(s *tokenStore) error { os.Remove(s.path); return os.Mkdir(s.path, 0o700) }, "is no file", "remove it"},
+	} {
+		s := tempTokens(t)
+		text := makeToken(t, s, "ci", nil)
+		must(t, test.spoil(s))
+		_, f, cause := (&tokenStore{path: s.path}).find(text)
+		if f == nil || f.Text != errUnreadTokens.Text {
+			t.Errorf("%s: whoever shows the token is told %v", name, f)
+		}
+		checkRefused(t, name, cause, test.want, test.hint)
+	}
+}

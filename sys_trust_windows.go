@@ -242,7 +242,16 @@ func othersIn(path string, rights uint32, known ...string) ([]string, error) {
 
 // distrustFile says who could have written a configuration besides us, SYSTEM and the administrators, or is nil. It
 // looks at the file that path leads to, and at its directory.
-func distrustFile(path string) *fault {
+func distrustFile(path string) *fault { return distrustBut(path) }
+
+// distrustState is distrustFile for a file in the state directory of the daemon who, which may write it. Who can read it is up to the
+// directory.
+func distrustState(path string, who instance) *fault {
+	return distrustBut(path, serviceSID(cmp.Or(who.name, defaultName)))
+}
+
+// distrustBut is distrustFile where the SIDs in known may write, too.
+func distrustBut(path string, known ...string) *fault {
 	real, err := filepath.EvalSymlinks(path)
 	if err == nil {
 		real, err = filepath.Abs(real)
@@ -255,7 +264,7 @@ func distrustFile(path string) *fault {
 		path   string
 		rights uint32
 	}{{real, fileReplace}, {filepath.Dir(real), dirReplace}} {
-		others, err := othersIn(at.path, at.rights)
+		others, err := othersIn(at.path, at.rights, known...)
 		switch {
 		case err != nil:
 			return faultf(codeApplication, "ask who may write to %s: %w", at.path, err).withHint("%s", hint)
@@ -265,6 +274,21 @@ func distrustFile(path string) *fault {
 	}
 	return nil
 }
+
+// exposedFile says that others can read a file that has a secret, or is nil.
+func exposedFile(path string) *fault {
+	others, err := othersIn(path, windows.FILE_READ_DATA)
+	switch {
+	case err != nil:
+		return faultf(codeApplication, "ask who may read %s: %w", path, err)
+	case len(others) > 0:
+		return faultf(codeApplication, "%s can read %s", nameSIDs(others), path).withHint(`close it: icacls "%s" /inheritance:r /grant:r "%%USERNAME%%:F"`, path)
+	}
+	return nil
+}
+
+// giveTo does nothing: a new file has what its directory hands down.
+func giveTo(*os.File, string) error { return nil }
 
 // nameSIDs names users and groups for people.
 func nameSIDs(sids []string) string {

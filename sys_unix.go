@@ -215,17 +215,32 @@ func stateDir() (string, error) {
 		dir, _, _ = strings.Cut(dir, ":")
 		return dir, nil
 	}
-	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "ipcd"), nil
-	}
-	if os.Getuid() == 0 {
+	if os.Getuid() == 0 && !filepath.IsAbs(os.Getenv("XDG_STATE_HOME")) {
 		return filepath.Join(varDir, "ipcd"), nil
+	}
+	return userStateDir("ipcd")
+}
+
+// userStateDir is the state directory of a service of the user's own. What systemd says to that is not asked: a command is not told,
+// and its place for it has changed.
+func userStateDir(name string) (string, error) {
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, name), nil
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return "", fmt.Errorf("find the state directory: %w", err)
 	}
-	return filepath.Join(home, ".local", "state", "ipcd"), nil
+	return filepath.Join(home, ".local", "state", name), nil
+}
+
+// serviceStateDir is the state directory of a service of the system: where its manager says, which is the same place, unless
+// somebody has changed what install has written.
+func serviceStateDir(name string) (string, error) {
+	if dir, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); dir != "" {
+		return dir, nil
+	}
+	return filepath.Join(varDir, name), nil
 }
 
 func init() {

@@ -274,12 +274,20 @@ func stateDir() (string, error) {
 	if own, err := ownPeer(); err == nil && isServiceAccount(own.SID) {
 		return serviceDir(defaultName)
 	}
+	return userStateDir("ipcd")
+}
+
+// userStateDir is the state directory of a service of the user's own.
+func userStateDir(name string) (string, error) {
 	dir, err := os.UserCacheDir() // %LocalAppData%
 	if err != nil {
 		return "", fmt.Errorf("find the state directory: %w", err)
 	}
-	return filepath.Join(dir, "ipcd"), nil
+	return filepath.Join(dir, name), nil
 }
+
+// serviceStateDir is the state directory of a service of the system.
+func serviceStateDir(name string) (string, error) { return serviceDir(name) }
 
 // isTemporaryAccept reports whether an error of Accept will pass.
 func isTemporaryAccept(err error) bool {
