@@ -107,6 +107,15 @@ func newTokenStore(who instance) (*tokenStore, error) {
 	return &tokenStore{path: filepath.Join(dir, tokenFile), who: who}, nil
 }
 
+// line is a command line about these tokens, for a hint.
+func (s *tokenStore) line(words ...string) string {
+	text := "ipcd token " + strings.Join(words, " ")
+	if s.who.name != "" {
+		text += " --service " + s.who.name + s.who.scope()
+	}
+	return text
+}
+
 // list returns the tokens. The file is read again when it has changed; with lazy, it was perhaps not looked at just now.
 func (s *tokenStore) list(lazy bool) ([]tokenEntry, error) {
 	now := time.Now().UnixNano()

@@ -67,7 +67,7 @@ func (f *serviceFlags) report(ctx context.Context, sup supervisor) (*ServiceRepo
 			r.State = stateAnswering
 		} else {
 			r.Why = err.Error()
-			if errors.Is(err, fs.ErrPermission) || errors.Is(err, errDenied) {
+			if errors.Is(err, fs.ErrPermission) || errors.Is(err, errDenied) || errors.Is(err, errUnproven) {
 				r.State = stateClosed
 			}
 		}

@@ -26,6 +26,7 @@ type settings struct {
 	AuditFile  string        // where the audit log is; empty for the daemon's log
 	Idle       time.Duration // stop after this long without connections; 0 for never
 	Timeout    time.Duration // of a client's call; 0 for none
+	TokenFile  string        // has the token that a client shows; empty for none
 	Limits     limits
 
 	Workers []workerSettings // see config_record.go
@@ -33,10 +34,13 @@ type settings struct {
 	Rules   []ruleSettings
 
 	// These cannot be configured.
-	instance instance // decides some defaults; see instanceFrom
-	file     string   // that they were read from, absolute; empty if there is none
-	named    bool     // --config has named the file
-	policy   policy   // of AllowGroup and Rules, once resolve has looked them up
+	instance  instance // decides some defaults; see instanceFrom
+	file      string   // that they were read from, absolute; empty if there is none
+	named     bool     // --config has named the file
+	token     string   // of the environment; see clientToken
+	fileFirst bool     // TokenFile was named on the command line
+	insecure  bool     // --insecure-network: endpoints may be open to other machines without TLS
+	policy    policy   // of AllowGroup and Rules, once resolve has looked them up
 }
 
 // A reloader holds a copy of some settings. prepare checks new ones without changing anything, and returns the
@@ -47,38 +51,39 @@ type reloader interface {
 
 // limits bounds every message, queue, count and wait. Except in MaxCall, zero does not mean "no limit".
 type limits struct {
-	MaxMessage       int           // bytes of one message, framing excluded
-	MaxDepth         int           // nesting of a JSON value or a gob type
-	MaxBatch         int           // requests in one JSON-RPC batch
-	MaxCalls         int           // calls in flight on one connection
-	MaxConnections   int           // connections of one user
-	MaxMethods       int           // methods that one provider offers
-	MaxHops          int           // providers that one call passes
-	MaxWaiting       int           // calls that wait for the providers of one method to have room
-	UserCalls        int           // of one user that run in the daemon, and are not quick
-	Calls            int           // of all users, likewise
-	MaxSubscriptions int           // of one user
-	MaxKept          int           // bytes of the events that are kept of one [[topic]]
-	MaxMetered       int           // methods that are counted by name
-	AuditSize        int           // bytes of AuditFile before it is rotated
-	AuditFiles       int           // rotated files that are kept
-	UserMemory       int           // bytes that the connections of one user may hold
-	Memory           int           // bytes that the connections of all users may hold
-	ProcessMemory    int           // bytes that the daemon may take of the system; 0 for what that leaves it
-	StreamWindow     int           // bytes of parts on their way to one call that have not been acknowledged
-	FirstBytes       time.Duration // from accept to the first bytes
-	Message          time.Duration // from the first byte of a message to its last
-	Write            time.Duration // one blocked write
-	StreamIdle       time.Duration // one blocked write, and acknowledgement, while parts alone wait for it
-	HalfClose        time.Duration // calls of a caller that has closed its sending side
-	Drain            time.Duration // calls in flight once the daemon is told to stop
-	MaxCall          time.Duration // a call whose caller sets no deadline; 0 for no limit
+	MaxMessage         int           // bytes of one message, framing excluded
+	MaxDepth           int           // nesting of a JSON value or a gob type
+	MaxBatch           int           // requests in one JSON-RPC batch
+	MaxCalls           int           // calls in flight on one connection
+	MaxConnections     int           // connections of one user
+	MaxUnauthenticated int           // connections that have shown no token where one is needed
+	MaxMethods         int           // methods that one provider offers
+	MaxHops            int           // providers that one call passes
+	MaxWaiting         int           // calls that wait for the providers of one method to have room
+	UserCalls          int           // of one user that run in the daemon, and are not quick
+	Calls              int           // of all users, likewise
+	MaxSubscriptions   int           // of one user
+	MaxKept            int           // bytes of the events that are kept of one [[topic]]
+	MaxMetered         int           // methods that are counted by name
+	AuditSize          int           // bytes of AuditFile before it is rotated
+	AuditFiles         int           // rotated files that are kept
+	UserMemory         int           // bytes that the connections of one user may hold
+	Memory             int           // bytes that the connections of all users may hold
+	ProcessMemory      int           // bytes that the daemon may take of the system; 0 for what that leaves it
+	StreamWindow       int           // bytes of parts on their way to one call that have not been acknowledged
+	FirstBytes         time.Duration // from accept to the first bytes
+	Message            time.Duration // from the first byte of a message to its last
+	Write              time.Duration // one blocked write
+	StreamIdle         time.Duration // one blocked write, and acknowledgement, while parts alone wait for it
+	HalfClose          time.Duration // calls of a caller that has closed its sending side
+	Drain              time.Duration // calls in flight once the daemon is told to stop
+	MaxCall            time.Duration // a call whose caller sets no deadline; 0 for no limit
 }
 
 // defaultLimits returns the limits that docs/protocol.md documents.
 func defaultLimits() limits {
 	return limits{
-		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxMethods: 1000, MaxHops: 16, MaxWaiting: 1024, UserCalls: 1024, Calls: 4096, MaxSubscriptions: 16384, MaxKept: 16 << 20, MaxMetered: 1000, AuditSize: 16 << 20, AuditFiles: 4, UserMemory: 64 << 20, Memory: 256 << 20, StreamWindow: 1 << 20,
+		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxUnauthenticated: 64, MaxMethods: 1000, MaxHops: 16, MaxWaiting: 1024, UserCalls: 1024, Calls: 4096, MaxSubscriptions: 16384, MaxKept: 16 << 20, MaxMetered: 1000, AuditSize: 16 << 20, AuditFiles: 4, UserMemory: 64 << 20, Memory: 256 << 20, StreamWindow: 1 << 20,
 		FirstBytes: 5 * time.Second, Message: 30 * time.Second, Write: 10 * time.Second, StreamIdle: 5 * time.Minute,
 		HalfClose: 2 * time.Second, Drain: 10 * time.Second,
 	}
@@ -153,6 +158,8 @@ var settingTable = []setting{
 		doc: "How long the daemon stays without a connection; 0s for ever."},
 	{key: "timeout", kind: ofDuration, at: func(s *settings) any { return &s.Timeout }, max: oneYear,
 		doc: "How long a client waits for the answer to a call; 0s for ever."},
+	{key: "token_file", kind: ofText, at: func(s *settings) any { return &s.TokenFile }, check: checkTokenFile, want: "the absolute path of a file that has a token and nothing else",
+		doc: "The file with the token that a client shows over TLS, or within this machine over TCP and HTTP; IPCD_TOKEN has one in place of that."},
 
 	{key: "limits.max_message", kind: ofSize, at: func(s *settings) any { return &s.Limits.MaxMessage }, min: oneKiB, max: oneGiB,
 		doc: "The size of one message."},
@@ -164,6 +171,8 @@ var settingTable = []setting{
 		doc: "Calls in flight on one connection."},
 	{key: "limits.max_connections", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxConnections }, min: 1, max: 1_000_000,
 		doc: "Connections of one user."},
+	{key: "limits.max_unauthenticated", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxUnauthenticated }, min: 1, max: 1_000_000,
+		doc: "Connections over TCP and HTTP, of all users, that have to show a token and have not yet."},
 	{key: "limits.max_methods", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxMethods }, min: 1, max: 1_000_000,
 		doc: "Methods that one provider may offer."},
 	{key: "limits.max_hops", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxHops }, min: 1, max: 1000,
@@ -193,7 +202,7 @@ var settingTable = []setting{
 	{key: "limits.stream_window", kind: ofSize, at: func(s *settings) any { return &s.Limits.StreamWindow }, min: oneKiB, max: oneGiB,
 		doc: "Parts of one answer that may be on their way before their reader has acknowledged them, and events that may wait for one subscriber."},
 	{key: "limits.first_bytes", kind: ofDuration, at: func(s *settings) any { return &s.Limits.FirstBytes }, min: oneTick, max: oneDay,
-		doc: "How long a new connection may stay silent."},
+		doc: "How long a new connection may stay silent, and may take to show a token where one is needed."},
 	{key: "limits.message", kind: ofDuration, at: func(s *settings) any { return &s.Limits.Message }, min: oneTick, max: oneDay,
 		doc: "How long a message may take to arrive once it has begun."},
 	{key: "limits.write", kind: ofDuration, at: func(s *settings) any { return &s.Limits.Write }, min: oneTick, max: oneDay,
@@ -283,13 +292,15 @@ func loadSettings(file string, explicit bool, env func(string) (string, bool), f
 		}
 		from[s.key] = "flag " + g.flag
 	}
+	st.token, _ = env(tokenVariable)
+	st.fileFirst = strings.HasPrefix(from["token_file"], "flag ")
 	return st, from, gather(wrongs...)
 }
 
 // misspelt returns an error for each variable of the environment that has almost the name of one of ours. All others
 // that begin with IPCD_ are left alone: programs around ipcd have their own.
 func misspelt(environ []string, env func(string) (string, bool)) error {
-	names := []string{configVariable}
+	names := []string{configVariable, tokenVariable}
 	for i := range settingTable {
 		names = append(names, settingTable[i].env())
 	}

@@ -296,11 +296,13 @@ audit                   denied                 default
 audit_file              (none)                 default
 idle                    1h                     flag --idle
 timeout                 5s                     environment IPCD_TIMEOUT
+token_file              (none)                 default
 limits.max_message      1000000                flag --set
 limits.max_depth        64                     default
 limits.max_batch        100                    default
 limits.max_calls        256                    default
 limits.max_connections  1024                   default
+limits.max_unauthenticated 64                  default
 limits.max_methods      1000                   default
 limits.max_hops         16                     default
 limits.max_waiting      1024                   default
@@ -489,7 +491,8 @@ func TestConfigCheckRefusesWhatRunAlwaysRefuses(t *testing.T) {
 	}{
 		{[]string{"tcp://0.0.0.0:28499?auth=none"}, "cannot listen on tcp://0.0.0.0:28499?auth=none: 0.0.0.0 is reached by other machines"},
 		{[]string{"http://[::]:28499?auth=none"}, ":: is reached by other machines"},
-		{[]string{"tcp://127.0.0.1:28499"}, "callers there cannot prove yet who they are"},
+		{[]string{"tcp://127.0.0.1:28499?proto=echo"}, "tcp://127.0.0.1:28499?proto=echo: whoever speaks to an echo cannot show a token"},
+		{[]string{"tcp://127.0.0.1:28499", "http://127.0.0.1:28498"}, ""},
 		{[]string{"tls://127.0.0.1:28499"}, "wants TLS"},
 		{[]string{"https://127.0.0.1:28499"}, "wants TLS"},
 		{[]string{foreign}, "the endpoint " + foreign},

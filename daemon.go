@@ -133,6 +133,7 @@ func (d *daemon) run(ctx context.Context) (err error) {
 			anew = true
 			return nil
 		case <-places.C:
+			d.server.voidTokens()
 			if e := d.server.lost(); e != "" {
 				d.log.error("stopping: the socket was removed or replaced", "endpoint", e)
 				return fmt.Errorf("the socket of %s was removed or replaced, and no caller can find this daemon", e)
@@ -156,6 +157,11 @@ func (d *daemon) run(ctx context.Context) (err error) {
 // newDaemonServer returns a server for the methods of r, to which it adds Ipcd.
 func newDaemonServer(r *router, set settings, log *logger) (*server, error) {
 	s := newServer(r, set.Limits, log)
+	tokens, err := newTokenStore(set.instance)
+	if err != nil {
+		log.warn("no tokens are taken", "error", err)
+	}
+	s.gate.tokens = tokens
 	s.router.events.keep(set.Topics)
 	s.obey(&set.policy)
 	s.audit.obey(set.Audit)
@@ -357,6 +363,7 @@ func endpointsOf(set settings) ([]endpoint, error) {
 		if err != nil {
 			return nil, err
 		}
+		e.Insecure = set.insecure
 		list = append(list, e)
 	}
 	return list, nil

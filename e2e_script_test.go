@@ -46,6 +46,7 @@ func stay() {
 //	                    those with the argument WORD; "wait" then checks how they ended
 //	[!] waitfor FILE [REGEXP]   waits until the file is there (gone) and matches (does not)
 //	settle [ENDPOINT]   goes before the first call of it, or of $ENDPOINT; see settle
+//	capture NAME REGEXP [FILE]   sets a variable to what the group matches in the file, or in the last output
 //	exits N COMMAND...  runs it, as exec does, and wants that exit code
 //	[tool:NAME]         the program NAME is there; without it CI fails
 //	[wine]              this is Wine and not Windows
@@ -67,6 +68,7 @@ func TestScripts(t *testing.T) {
 			"waitfor":   cmdWaitfor,
 			"exits":     cmdExits,
 			"settle":    cmdSettle,
+			"capture":   cmdCapture,
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond == "wine" {
@@ -146,6 +148,18 @@ func cmdSettle(ts *testscript.TestScript, neg bool, args []string) {
 	first, err := settle(e)
 	ts.Check(err)
 	ts.Defer(func() { first.Close() })
+}
+
+func cmdCapture(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: capture NAME REGEXP [FILE]")
+	}
+	text := ts.ReadFile(append(args, "stdout")[2])
+	found := regexp.MustCompile(args[1]).FindStringSubmatch(text)
+	if len(found) != 2 {
+		ts.Fatalf("%s is not in %q", args[1], text)
+	}
+	ts.Setenv(args[0], found[1])
 }
 
 func cmdWaitfor(ts *testscript.TestScript, neg bool, args []string) {

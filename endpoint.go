@@ -32,6 +32,9 @@ type endpoint struct {
 	NoAuth  bool     // ?auth=none
 	Shared  bool     // ?dir=shared
 
+	// Insecure lets a daemon serve it to other machines without TLS. No URL says so, see settings.insecure.
+	Insecure bool
+
 	text string // as it was typed; empty in an endpoint that the program made or changed
 }
 

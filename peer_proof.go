@@ -24,6 +24,13 @@ func proofOf(b *bearer) *proof {
 	return p
 }
 
+// proving returns p with another proof.
+func (p *peer) proving(by *proof) *peer {
+	other := *p
+	other.proof = by
+	return &other
+}
+
 // bearer returns whose token p has shown, or nil.
 func (p *peer) bearer() *bearer {
 	if p.proof == nil {

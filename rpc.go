@@ -392,10 +392,21 @@ func (r *router) find(name string, who *peer) (*method, *fault) {
 	return nil, f
 }
 
+// authenticateMethod is the only method of those who have to show a token and have not.
+const authenticateMethod = ownService + ".Authenticate"
+
 // mayCall returns nil if who may call the method.
 func (r *router) mayCall(who *peer, name string) *fault {
 	if who.owns {
 		return nil
+	}
+	if who.proof != nil {
+		if name == authenticateMethod {
+			return nil
+		}
+		if f := who.unproven(); f != nil {
+			return f
+		}
 	}
 	d := r.decideCall(who, name)
 	if d.allowed {

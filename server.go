@@ -33,6 +33,7 @@ type server struct {
 	http   *httpServer
 	life   life
 	force  *workforce
+	gate   gate
 	began  time.Time
 
 	inherited []inheritance // not yet claimed by an endpoint
@@ -49,6 +50,7 @@ type server struct {
 	users       map[string]*userLoad // by peer.key
 	budget      *budget
 	refusals    int
+	unproven    int           // connections that have to show a token and have not
 	callersGone chan struct{} // closed once the server stops and has no connections but those of providers
 	quiet       time.Time     // when the last connection ended; zero while there are connections
 	wg          sync.WaitGroup
@@ -192,6 +194,12 @@ func (s *server) endpoints() []string {
 // "listening" precedes whatever follows from it.
 func (s *server) start(l *listener) {
 	l.log.info("listening")
+	if a, ok := l.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() && !l.transport.sealed {
+		l.log.warn("other machines can call here, and whoever is on the way can read and change what they say")
+	}
+	if l.transport.byToken && !l.endpoint.NoAuth {
+		s.gate.warnIfEmpty(l.log)
+	}
 	s.wg.Go(func() { s.serve(l) })
 }
 

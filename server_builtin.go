@@ -47,6 +47,7 @@ func (s *server) addOwnService() error {
 	s.shortenStatus(own)
 	s.addRegistration(own)
 	s.addEvents(own)
+	s.addAuthentication(own)
 	return s.router.add(name, own)
 }
 

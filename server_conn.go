@@ -25,8 +25,11 @@ type connection struct {
 	endpoint endpoint
 	peer     peer
 	log      *logger
-	limits   *limits // those in force when it began
-	account  *account
+	limits   *limits     // those in force when it began
+	seat     seat        // guarded by server.mu, as are the next two
+	unproven bool        // it has to show a token and has not
+	late     *time.Timer // closes it then
+	account  *account    // of the seat, as the next
 	user     *turnUser
 	refusal  *fault      // the answer to whatever the peer asks; nil if it is served
 	deaf     atomic.Bool // nothing more can be written
@@ -60,11 +63,11 @@ func (s *server) handle(l *listener, raw net.Conn) {
 	p, err := l.transport.identify(raw, now.FirstBytes)
 	silent := isTimeout(err)
 	if err == nil {
-		p.on = l.on
+		p.on, p.proof = l.on, l.proofOn(raw, &p)
 		err = s.policy().enter(&p, l.endpoint)
 	}
 	c := &connection{Conn: raw, server: s, shared: s.shared, endpoint: l.endpoint, peer: p, limits: now}
-	c.log = l.log.with("conn", number, "peer", p.who())
+	c.log = l.log.with("conn", number, "peer", liveName{&c.peer})
 	c.peer.on, c.peer.at = l.on, l.endpoint.String()
 	if silent {
 		c.wasSilent()
@@ -169,19 +172,64 @@ func (s *server) admit(c *connection) *fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns[c] = struct{}{}
-	u := s.users[c.peer.key()]
-	if u == nil {
-		u = &userLoad{account: account{budget: s.budget}}
-		s.users[c.peer.key()] = u
-	}
-	u.connections++
-	c.account, c.user = &u.account, &u.turns
+	c.seat = s.seatLocked(c.peer.key())
+	c.account, c.user = &c.seat.load.account, &c.seat.load.turns
 	s.meter.connections.Add(1)
 	s.quiet = time.Time{}
-	if u.connections > c.limits.MaxConnections {
-		c.log.warn("too many connections of one user", "limit", "max_connections", "max", c.limits.MaxConnections)
-		return busy("max_connections", int64(c.limits.MaxConnections), "too many connections of this user")
+	if f := c.crowdedLocked(c.seat); f != nil {
+		return f
 	}
+	return s.awaitProofLocked(c)
+}
+
+// A seat is for whom a connection counts.
+type seat struct {
+	load *userLoad
+	user string // as peer.key has it
+}
+
+// seatLocked counts one more connection of a user.
+func (s *server) seatLocked(user string) seat {
+	u := s.users[user]
+	if u == nil {
+		u = &userLoad{account: account{budget: s.budget}}
+		s.users[user] = u
+	}
+	u.connections++
+	return seat{u, user}
+}
+
+// riseLocked counts one less.
+func (s *server) riseLocked(from seat) {
+	if from.load.connections--; from.load.connections <= 0 {
+		delete(s.users, from.user)
+	}
+}
+
+// crowdedLocked returns the refusal of a connection whose user has too many with it.
+func (c *connection) crowdedLocked(at seat) *fault {
+	most := c.limits.MaxConnections
+	if at.load.connections <= most {
+		return nil
+	}
+	c.log.warn("too many connections of one user", "limit", "max_connections", "max", most)
+	return busy("max_connections", int64(most), "too many connections of this user")
+}
+
+// countFor counts a connection that has shown a token for that user from then on, if they may have one more.
+func (s *server) countFor(c *connection, user string) *fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if user != c.seat.user {
+		next := s.seatLocked(user)
+		if f := c.crowdedLocked(next); f != nil {
+			s.riseLocked(next)
+			return f
+		}
+		s.riseLocked(c.seat)
+		c.seat, c.account, c.user = next, &next.load.account, &next.load.turns
+	}
+	s.provenLocked(c)
 	return nil
 }
 
@@ -189,11 +237,8 @@ func (s *server) dismiss(c *connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
-	key := c.peer.key()
-	u := s.users[key]
-	if u.connections--; u.connections <= 0 {
-		delete(s.users, key)
-	}
+	s.riseLocked(c.seat)
+	s.provenLocked(c)
 	if s.meter.connections.Add(-1) == 0 {
 		s.quiet = time.Now()
 	}
@@ -353,7 +398,9 @@ func (c *connection) detect(in *input) (proto, error) {
 func (c *connection) converseIn(raw net.Conn, in *input, speak codec) {
 	s := newSession(c.shared, &c.peer, speak, in, raw, c.limits, c.log)
 	s.left = func() bool { return peerLeft(c.Conn) }
-	s.turn.user, s.ended = c.user, func(err error) { c.wait(s, err) }
+	s.turn.user.Store(c.user)
+	s.ended = func(err error) { c.wait(s, err) }
+	s.prove = func(b *bearer) *fault { return c.proveSession(s, b) }
 	c.enter(s)
 	if err := s.serve(); err != nil {
 		c.tellEnd("a connection was cut", err)
@@ -365,7 +412,7 @@ func (c *connection) converseIn(raw net.Conn, in *input, speak codec) {
 // tellEnd logs that a connection has ended early. A caller that goes without waiting for its answers, at Ctrl-C or at a
 // deadline of its own, does so as it likes, and nothing is lost.
 func (c *connection) tellEnd(msg string, err error) {
-	if isBrokenPipe(err) {
+	if isBrokenPipe(err) || errors.Is(err, net.ErrClosed) { // we have closed it, and said why
 		c.log.debug(msg, "error", err)
 		return
 	}

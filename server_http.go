@@ -1,7 +1,7 @@
 package main
 
 // This file owns what is spoken over HTTP: JSON-RPC by POST, a bare call by POST, events by GET, the health check, and the
-// CONNECT with which Go's rpc.DialHTTP begins. A new path is a row of routes, a new header that decides something a row of
+// CONNECT with which Go's rpc.DialHTTP begins. Who calls is server_http_proof.go. A new path is a row of routes, a new header that decides something a row of
 // deciders. The bodies of calls and their answers are in server_http_body.go, the forms of answers that come bit by bit in
 // server_http_stream.go. See RFC 9110.
 
@@ -27,6 +27,7 @@ const (
 	timeoutHeader = "Ipcd-Timeout" // how long the caller will wait: "1.5s" or a number of seconds
 	rpcPath       = "/rpc"
 	metricsPath   = "/metrics"
+	healthPath    = "/healthz"
 )
 
 // An httpServer is a server of net/http for connections whose first bytes have already been read.
@@ -45,6 +46,8 @@ type httpConn struct {
 	out   *patientWriter
 	log   *logger
 	local bool // a Unix socket or named pipe, which no browser can reach
+
+	caller *peer // who makes the request in progress
 
 	mu     sync.Mutex    // held while a read deadline is set for net/http
 	closed chan struct{} // closed, under mu, when net/http is done with the connection
@@ -206,10 +209,11 @@ func newHTTPServer(log *logger) *httpServer {
 func (c *connection) serveHTTP(in *input) {
 	early := bytes.TrimLeft(in.take(), jsonSpace)
 	in.close()
-	h := &httpConn{c: c, Conn: c.Conn, early: early, log: c.log, local: c.endpoint.isLocal(), closed: make(chan struct{})}
+	h := &httpConn{c: c, caller: &c.peer, Conn: c.Conn, early: early, log: c.log, local: c.endpoint.isLocal(), closed: make(chan struct{})}
 	h.out = newPatientWriter(c.Conn, c.limits)
 	h.out.late = c.shared.tellLate(&c.peer)
-	h.turn.foreman, h.turn.user = c.shared.foreman, c.user
+	h.turn.foreman = c.shared.foreman
+	h.turn.user.Store(c.user)
 	h.waiting.Store(true)
 	c.enter(h)
 	defer h.turn.end()
@@ -257,7 +261,7 @@ func (w *httpServer) cut() { w.server.Close() }
 var routes = sync.OnceValue(func() *http.ServeMux {
 	mux := http.NewServeMux()
 	for pattern, serve := range map[string]func(c *httpConn, rw http.ResponseWriter, r *http.Request){
-		"/healthz":          (*httpConn).health,
+		healthPath:          (*httpConn).health,
 		"/readyz":           (*httpConn).ready,
 		metricsPath:         (*httpConn).metrics,
 		pprofPath:           (*httpConn).pprof,
@@ -301,6 +305,9 @@ func handleHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	place := plainPath(r.URL)
+	if !c.admits(rw, r, place) {
+		return
+	}
 	switch {
 	case c.c.endpoint.Proto == protoEcho:
 		c.log.info("receive", "method", r.Method, "url", r.URL.String())
@@ -325,6 +332,7 @@ func (c *httpConn) pass() {
 // takeBack ends pass.
 func (c *httpConn) takeBack() {
 	c.passed.Store(false)
+	c.turn.user.Store(c.c.user) // a token may have said who it is
 	c.turn.take(nil)
 }
 
@@ -335,7 +343,7 @@ func (c *httpConn) notFound(rw http.ResponseWriter, r *http.Request) {
 // deciders are the headers that decide whether and how a request is served. With two of one kind it would be up to each
 // reader which of them counts. net/http itself refuses a second Host, and a Content-Length or Transfer-Encoding that
 // differs from the first.
-var deciders = []string{"Origin", "Referer", "Sec-Fetch-Site", "Content-Type", timeoutHeader, lastEventHeader}
+var deciders = []string{"Authorization", "Origin", "Referer", "Sec-Fetch-Site", "Content-Type", timeoutHeader, lastEventHeader}
 
 // refusal returns why a request is refused whatever it asks for, or nil.
 func (c *httpConn) refusal(r *http.Request) (status int, f *fault) {
@@ -365,7 +373,7 @@ func (c *httpConn) foreign(r *http.Request) (why string) {
 	if r.Method == http.MethodConnect && r.Host == "" {
 		r.Host = r.URL.Host
 	}
-	if !c.local && !isLoopbackHost(r.Host) && r.Method != http.MethodConnect {
+	if !c.local && !isLoopbackHost(r.Host) && !c.isOwnHost(r.Host) && r.Method != http.MethodConnect {
 		return "the Host is not this machine's; use localhost, 127.0.0.1 or [::1]"
 	}
 	for _, name := range []string{"Origin", "Referer"} {
@@ -382,6 +390,17 @@ func (c *httpConn) foreign(r *http.Request) (why string) {
 		return "a page of another site may not call"
 	}
 	return ""
+}
+
+// isOwnHost reports whether a Host is that of an endpoint which other machines may call: the address at which the connection has come,
+// or the name that the endpoint has. No other name can be told from one that was made to point here.
+func (c *httpConn) isOwnHost(host string) bool {
+	if strings.EqualFold(host, c.c.endpoint.Host) {
+		return true
+	}
+	own, _ := c.c.LocalAddr().(*net.TCPAddr)
+	at, err := netip.ParseAddrPort(host)
+	return own != nil && err == nil && at.Addr() == own.AddrPort().Addr().Unmap() && int(at.Port()) == own.Port
 }
 
 // isLoopbackHost reports whether a Host can only mean this machine.
@@ -530,7 +549,7 @@ func (c *httpConn) refuse(rw http.ResponseWriter, r *http.Request, status int, f
 		c.audit(r, f)
 	}
 	c.c.shared.meter.reject(f)
-	c.c.shared.tellLimit("", &c.c.peer, f)
+	c.c.shared.tellLimit("", c.caller, f)
 	c.problem(rw, r, status, f)
 }
 
@@ -573,6 +592,8 @@ func statusOf(f *fault) int {
 	switch f.Code {
 	case codeParse, codeInvalid, codeBadArgument:
 		return http.StatusBadRequest
+	case codeUnproven:
+		return http.StatusUnauthorized
 	case codeDenied:
 		return http.StatusForbidden
 	case codeNoMethod:

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -44,13 +45,14 @@ type session struct {
 	in        *input
 	out       *output
 	log       *logger
-	limits    *limits               // those in force when the connection began
-	isDaemon  bool                  // the peer is a daemon that is asked for others: its codes mean to them what ours do
-	whole     bool                  // the input is one unit, an HTTP body: a shutdown refuses none of its calls
-	ended     func(err error)       // called when the peer will send no more; may be nil
-	left      func() bool           // reports whether the peer has gone, though the input has not ended; may be nil
-	registrar registrar             // takes what the peer offers; nil for the router
-	explain   func(err error) error // words an error of the connection for our callers; may be nil
+	limits    *limits                // those in force when the connection began
+	isDaemon  bool                   // the peer is a daemon that is asked for others: its codes mean to them what ours do
+	whole     bool                   // the input is one unit, an HTTP body: a shutdown refuses none of its calls
+	ended     func(err error)        // called when the peer will send no more; may be nil
+	left      func() bool            // reports whether the peer has gone, though the input has not ended; may be nil
+	registrar registrar              // takes what the peer offers; nil for the router
+	explain   func(err error) error  // words an error of the connection for our callers; may be nil
+	prove     func(b *bearer) *fault // takes the token that the peer has shown; nil where none is taken
 
 	spare     *call                // of the reader: for the next message
 	unflushed unflushed            // of the reader
@@ -323,6 +325,28 @@ func (s *session) seize(f *fault) (tell func()) {
 	}
 }
 
+// chargeTo has another account bear what the connection holds, and will hold: its peer has said who it is. The reader calls it.
+func (s *session) chargeTo(a *account, u *turnUser) {
+	s.update(func(st *sessionState) {
+		s.in.account.release(st.held)
+		s.in.chargeTo(a)
+		s.in.account.hold(st.held)
+	})
+	s.out.chargeTo(a)
+	s.turn.end()
+	s.turn.user.Store(u)
+}
+
+// endCalls answers all calls of the peer that run with f. Later ones are for whoever refuses them.
+func (s *session) endCalls(f *fault) {
+	s.mu.Lock()
+	calls := slices.Collect(maps.Keys(s.state.theirs))
+	s.mu.Unlock()
+	for _, c := range calls {
+		s.giveUp(c, context.Canceled, f)
+	}
+}
+
 // idle reports whether no call of the peer is in flight.
 func (s *session) idle() (idle bool) {
 	s.mu.Lock()
@@ -558,11 +582,15 @@ func (s *session) isDone() bool {
 // readElsewhere makes a new goroutine the reader if the reader is running c. It reports whether it was. If it need not be, too
 // many calls that run aside are in the way, too: then nothing more is read.
 func (s *session) readElsewhere(c *call, must bool) bool {
-	if c == nil || s.goAside(c, must) != nil {
+	if c == nil {
+		return false
+	}
+	u := s.turn.user.Load()
+	if s.goAside(c, u, must) != nil {
 		return false
 	}
 	if !s.inline.CompareAndSwap(c, nil) {
-		s.comeBack(c)
+		s.comeBack(c, u)
 		return false
 	}
 	go s.read(nil)

@@ -97,10 +97,11 @@ func (s *session) run(c *call) (reader bool) {
 	if c.m.slow.Load() == 0 && !reads {
 		return s.runInline(c)
 	}
-	f := s.goAside(c, false)
+	u := s.turn.user.Load()
+	f := s.goAside(c, u, false)
 	switch {
 	case f == nil:
-		go s.runAside(c)
+		go s.runAside(c, u)
 	case reads:
 		s.log.warn("too many calls run at the same time", "limit", f.data().Limit, "max", f.data().Max, "method", c.method)
 		s.wg.Go(func() { // what the peer is told may have to wait until it reads
@@ -158,6 +159,7 @@ func (s *session) findTokens(c *call) {
 func (s *session) runInline(c *call) bool {
 	s.unflushed.flush()
 	s.served.Add(1)
+	u := s.turn.user.Load()
 	s.inline.Store(c)
 	if !s.watched.Load() {
 		s.foreman.watch(s)
@@ -169,7 +171,7 @@ func (s *session) runInline(c *call) bool {
 	mine := c.reply(result, f)
 	reader := s.inline.CompareAndSwap(c, nil)
 	if !reader {
-		s.comeBack(c)
+		s.comeBack(c, u)
 		s.flush()
 	}
 	s.finish(c, mine)
@@ -177,13 +179,14 @@ func (s *session) runInline(c *call) bool {
 }
 
 // runAside runs the call outside of the reader. After enough quick calls the method may run in the reader again.
-func (s *session) runAside(c *call) {
+func (s *session) runAside(c *call, u *turnUser) {
 	if s.foreman.contended.Load() && !c.m.endless {
-		t := &turn{user: s.turn.user, foreman: s.foreman}
+		t := &turn{foreman: s.foreman}
+		t.user.Store(u)
 		t.take(nil)
 		defer t.end()
 	}
-	defer s.comeBack(c)
+	defer s.comeBack(c, u)
 	began := time.Now()
 	result, f := c.m.run(c, c.arg, s.crashed)
 	switch {

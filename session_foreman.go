@@ -75,10 +75,9 @@ func (f *foreman) walk() {
 	}
 }
 
-// goAside counts a call whose method runs outside of the reader, until comeBack. It refuses it if there are too many, unless it
+// goAside counts a call of u whose method runs outside of the reader, until comeBack. It refuses it if there are too many, unless it
 // must be. Those that do not end by themselves have a limit of their own.
-func (s *session) goAside(c *call, must bool) *fault {
-	u := s.turn.user
+func (s *session) goAside(c *call, u *turnUser, must bool) *fault {
 	if u == nil || c.m.endless {
 		return nil
 	}
@@ -92,13 +91,13 @@ func (s *session) goAside(c *call, must bool) *fault {
 		f = busy("calls", int64(l.Calls), "too many calls run at the same time")
 	}
 	if f != nil {
-		s.comeBack(c)
+		s.comeBack(c, u)
 	}
 	return f
 }
 
-func (s *session) comeBack(c *call) {
-	if u := s.turn.user; u != nil && !c.m.endless {
+func (s *session) comeBack(c *call, u *turnUser) {
+	if u != nil && !c.m.endless {
 		u.aside.Add(-1)
 		s.foreman.aside.Add(-1)
 	}

@@ -36,11 +36,11 @@ type turnUser struct {
 
 // A turn is what a goroutine has, or waits for, to work for a user. It can begin any number of times.
 type turn struct {
-	user    *turnUser             // nil for one that is always there
-	foreman *foreman              // of the user
-	inline  *atomic.Pointer[call] // the method that runs, if any, which may wait for something; nil if one always runs
-	has     atomic.Bool           // it has begun, or is waited for
-	mine    time.Time             // when it began; of its owner
+	user    atomic.Pointer[turnUser] // nil for one that is always there; it changes between turns alone
+	foreman *foreman                 // of the user
+	inline  *atomic.Pointer[call]    // the method that runs, if any, which may wait for something; nil if one always runs
+	has     atomic.Bool              // it has begun, or is waited for
+	mine    time.Time                // when it began; of its owner
 
 	// The foreman guards what follows.
 	given chan struct{} // holds one: it has begun; made when it is first waited for
@@ -59,12 +59,13 @@ type turns struct {
 
 // take waits for the turn, if it is contended for and has not begun. before is called if that takes time; it may be nil.
 func (t *turn) take(before func()) {
-	if t.user == nil {
+	u := t.user.Load()
+	if u == nil {
 		return
 	}
 	f := t.foreman
-	if t.user.seen.Load() != f.tick.Load() {
-		f.note(t.user)
+	if u.seen.Load() != f.tick.Load() {
+		f.note(u)
 	}
 	if !f.contended.Load() || t.has.Load() || !f.ask(t) {
 		return
@@ -82,7 +83,7 @@ func (t *turn) take(before func()) {
 
 // keep is take for whoever may have the turn already, and leaves it to others if it has lasted.
 func (t *turn) keep(before func()) {
-	if t.user == nil || !t.foreman.contended.Load() {
+	if t.user.Load() == nil || !t.foreman.contended.Load() {
 		return
 	}
 	if t.has.Load() {
@@ -126,7 +127,7 @@ func capacity() time.Duration { return time.Duration(runtime.GOMAXPROCS(0)) * fo
 func (f *foreman) ask(t *turn) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	u := t.user
+	u := t.user.Load()
 	f.noteLocked(u) // it may have been forgotten in a long turn
 	if !f.contended.Load() {
 		return false
@@ -158,7 +159,7 @@ func (f *foreman) end(t *turn) {
 	defer f.mu.Unlock()
 	if i := slices.Index(f.begun, t); i >= 0 {
 		f.endLocked(i, time.Since(t.began))
-		f.goOnLocked(t.user)
+		f.goOnLocked(t.user.Load())
 	}
 }
 
@@ -166,8 +167,9 @@ func (f *foreman) endLocked(i int, spent time.Duration) {
 	t := f.begun[i]
 	f.begun = slices.Delete(f.begun, i, i+1)
 	t.has.Store(false)
-	t.user.running--
-	t.user.spent += spent
+	u := t.user.Load()
+	u.running--
+	u.spent += spent
 }
 
 // turnLocked ends the turns of methods that have run for longer than a tick, for they may wait for something; forgets the users who

@@ -16,7 +16,8 @@ import (
 func turnsOf(f *foreman, u *turnUser, n int) []*turn {
 	all := make([]*turn, n)
 	for i := range all {
-		all[i] = &turn{foreman: f, user: u}
+		all[i] = &turn{foreman: f}
+		all[i].user.Store(u)
 	}
 	return all
 }

@@ -318,8 +318,12 @@ func (i *installer) waitForAnswer(ctx context.Context, e endpoint) (Status, erro
 	done, err := again(ctx, 10*time.Millisecond, 500*time.Millisecond, func() (bool, error) {
 		s = Status{}
 		err := askOnce(ctx, e, i.d.Settings.Limits, "Ipcd.Status", &s)
-		if err == nil || errors.Is(err, &fault{Code: codeDenied}) {
+		switch {
+		case err == nil, errors.Is(err, &fault{Code: codeDenied}):
 			return true, err
+		case errors.Is(err, errUnproven): // it is there, and whoever installs it has no token yet
+			s = Status{Version: version(), Endpoints: []string{e.String()}}
+			return true, nil
 		}
 		if u, stateErr := i.sup.state(ctx, i.d); stateErr == nil && u.Active == activeFailed {
 			return true, faultf(codeApplication, "the service %s has failed: %s", i.d.name, u.Why)

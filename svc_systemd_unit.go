@@ -66,7 +66,7 @@ func systemdStream(e endpoint) (string, error) {
 		if err != nil || port == "0" {
 			return "", err
 		}
-		addr, err := loopbackAddress(e, strings.Trim(host, "[]"))
+		addr, err := addressToServe(e, strings.Trim(host, "[]"))
 		return net.JoinHostPort(addr.String(), port), err
 	}
 	return "", nil

@@ -90,7 +90,7 @@ func TestTokensOfOthersAreRefused(t *testing.T) {
 		"a group can":             {func(s *tokenStore) error { return os.Chmod(s.path, 0o640) }, "others can get at", "chmod 600"},
 		"others can write them":   {func(s *tokenStore) error { return os.Chmod(s.path, 0o602) }, "others can write to", "chmod go-w"},
 		"others can replace them": {func(s *tokenStore) error { return os.Chmod(filepath.Dir(s.path), 0o777) }, "others can write to", "chmod go-w"},
-		"it is a directory":            {func(s *tokenStore) error { os.Remove(s.path); return os.Mkdir(s.path, 0o700) }, "is no file", "remove it"},
+		"it is a directory":       {func(s *tokenStore) error { os.Remove(s.path); return os.Mkdir(s.path, 0o700) }, "is no file", "remove it"},
 	} {
 		s := tempTokens(t)
 		text := makeToken(t, s, "ci", nil)

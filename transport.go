@@ -41,12 +41,49 @@ type transport struct {
 	// serves reports whether the other end of a connection that we have dialled is the process that we know by this number, as
 	// far as the kernel tells. It is nil if nothing is known of the other end.
 	serves func(conn net.Conn, pid int) bool
+	// byToken says that the kernel names nobody at the other end: whoever calls there shows a token, or is not asked.
+	byToken bool
+	// sealed says that nobody on the way can read what goes over a connection, or change it.
+	sealed bool
+}
+
+// takesTokens reports whether a token may go over conn. What anybody on the way could read is shown to nobody, and taken from nobody.
+func (t *transport) takesTokens(conn net.Conn) bool {
+	return t.byToken && (t.sealed || isLoopback(conn.LocalAddr()) && isLoopback(conn.RemoteAddr()))
+}
+
+// isLoopback reports whether an address is of this machine, and reached from nowhere else.
+func isLoopback(a net.Addr) bool {
+	at, ok := a.(*net.TCPAddr)
+	return ok && at.IP.IsLoopback()
 }
 
 // dialOptions are the settings of a client that a transport may need.
 type dialOptions struct {
 	limits limits
 	log    *logger // nil logs nothing. The caller closes it, after the connection
+	// token finds the token to show where the kernel names nobody; it is asked there alone. nil shows none.
+	token func() (string, error)
+}
+
+// tokenFor returns the token to show at e; nothing if there is none to show there. An endpoint that is said to ask for no proof is shown
+// none: a client checks there less of who serves.
+func (o *dialOptions) tokenFor(e endpoint) (string, error) {
+	if o.token == nil || !transports[e.Scheme].byToken || e.NoAuth || e.Proto == protoEcho {
+		return "", nil
+	}
+	return o.token()
+}
+
+// tokenOver is tokenFor once there is a connection, over which it must not be read by others.
+func (o *dialOptions) tokenOver(conn net.Conn, e endpoint) (string, error) {
+	t := transports[e.Scheme]
+	text, err := o.tokenFor(e)
+	if err == nil && text != "" && !t.takesTokens(conn) {
+		return "", usagef("the token was not sent to %s: everybody on the way could read it", e).
+			withHint("call an endpoint with TLS; or if it asks for no proof, say so: -e %s", joinWords([]string{e.withNoAuth().String()}))
+	}
+	return text, err
 }
 
 // transports are the rows by the scheme of an endpoint, see addTransport.

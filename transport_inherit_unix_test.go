@@ -184,7 +184,7 @@ func TestDaemonRefusesToInherit(t *testing.T) {
 	}{
 		"no endpoint of ours":  {l, at(other).String(), "the service manager passes sockets that are no endpoint of this daemon: unix " + path, "--listen"},
 		"a port for everybody": {fileOf(t, open), fmt.Sprintf("tcp://127.0.0.1:%d?auth=none", port), fmt.Sprintf("is open to other machines: it listens at [::]:%d", port), "ListenStream=127.0.0.1:"},
-		"without proof":        {fileOf(t, open), fmt.Sprintf("tcp://127.0.0.1:%d", port), "callers there cannot prove yet who they are", "auth=none"},
+		"an echo with proof":   {fileOf(t, open), fmt.Sprintf("tcp://127.0.0.1:%d?proto=echo", port), "whoever speaks to an echo cannot show a token", "auth=none"},
 		"one connection":       {a, at(other).String(), "does not listen: it is one connection", "Accept=no"},
 		"datagrams":            {fileOf(t, packets), at(other).String(), "is not a stream socket", "ListenStream="},
 		"no socket":            {plain, at(other).String(), "is not a stream socket", "ListenStream="},

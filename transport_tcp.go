@@ -1,7 +1,8 @@
 package main
 
-// This file owns the transports between machines: TCP, and HTTP over it. The kernel does not prove who calls there,
-// so they listen on loopback only, and only where the endpoint waives proof.
+// This file owns the transports between machines: TCP, and HTTP over it. The kernel does not prove who calls there: a token does, within
+// this machine, unless the endpoint waives proof. Where other machines could call they do not listen, unless whoever starts the daemon
+// insists.
 
 import (
 	"context"
@@ -24,7 +25,8 @@ func init() {
 			identify: func(conn net.Conn, _ time.Duration) (peer, error) {
 				return identifyTCP(scheme, conn, conn.LocalAddr()), nil
 			},
-			server: func(conn net.Conn) (peer, error) { return identifyTCP(scheme, conn, nil), nil }, // a service manager may hold the socket that listens
+			server:  func(conn net.Conn) (peer, error) { return identifyTCP(scheme, conn, nil), nil }, // a service manager may hold the socket that listens
+			byToken: true,
 		})
 	}
 	for _, scheme := range []string{"tls", "https"} {
@@ -77,7 +79,7 @@ func inheritsTCP(e endpoint, l inheritance) (net.Listener, error) {
 		return nil, nil
 	}
 	addr, _, port, err := addressTCP(e)
-	if err == nil && theirs.IP.IsUnspecified() {
+	if err == nil && theirs.IP.IsUnspecified() && !addr.IsUnspecified() {
 		err = usagef("the socket that the service manager passes for %s is open to other machines: it listens at %s", e, theirs).
 			withHint("write ListenStream=%s in the socket unit", net.JoinHostPort(addr.String(), port))
 	}
@@ -97,9 +99,8 @@ func checkTCP(e endpoint) error {
 	if addr, err := netip.ParseAddr(host); err == nil && !addr.Unmap().IsLoopback() {
 		return openToOthers(e, addr)
 	}
-	if !e.NoAuth {
-		return usagef("cannot listen on %s: callers there cannot prove yet who they are", e).
-			withHint("use the local endpoint, or let every program on this machine call: %s", e.withNoAuth())
+	if e.Proto == protoEcho && !e.NoAuth {
+		return usagef("cannot listen on %s: whoever speaks to an echo cannot show a token", e).withHint("let everybody speak to it: %s", e.withNoAuth())
 	}
 	return nil
 }
@@ -110,19 +111,27 @@ func addressTCP(e endpoint) (addr netip.Addr, host, port string, err error) {
 		return addr, "", "", err
 	}
 	host, port, _ = net.SplitHostPort(e.Host)
-	addr, err = loopbackAddress(e, host)
+	addr, err = addressToServe(e, host)
 	return addr, host, port, err
 }
 
+// openToOthers returns why e, whose address other machines reach, is not served, or nil.
 func openToOthers(e endpoint, addr netip.Addr) error {
 	_, port, _ := net.SplitHostPort(e.Host)
-	return usagef("cannot listen on %s: %s is reached by other machines, and without TLS only loopback is served", e, addr).
-		withHint("write %s", e.withHost(net.JoinHostPort("127.0.0.1", port)))
+	switch {
+	case !e.Insecure:
+		return usagef("cannot listen on %s: %s is reached by other machines, and without TLS only loopback is served", e, addr).
+			withHint("write %s; to serve it all the same, see ipcd run --help: --insecure-network", e.withHost(net.JoinHostPort("127.0.0.1", port)))
+	case !e.NoAuth:
+		return usagef("cannot listen on %s: %s is reached by other machines, and without TLS everybody on the way could read a token", e, addr).
+			withHint("let everybody who reaches it call: %s", e.withNoAuth())
+	}
+	return nil
 }
 
-// loopbackAddress looks up the address of host. All its addresses have to be loopback: if only some were, it would
-// depend on the order of the answer whether other machines can call.
-func loopbackAddress(e endpoint, host string) (netip.Addr, error) {
+// addressToServe looks up the address of host. All its addresses have to be loopback, or served for other machines, too: if only some
+// were, it would depend on the order of the answer whether those can call.
+func addressToServe(e endpoint, host string) (netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lookupWait)
 	defer cancel()
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
@@ -133,7 +142,9 @@ func loopbackAddress(e endpoint, host string) (netip.Addr, error) {
 	for _, a := range addrs {
 		a = a.Unmap()
 		if !a.IsLoopback() {
-			return netip.Addr{}, openToOthers(e, a)
+			if err := openToOthers(e, a); err != nil {
+				return netip.Addr{}, err
+			}
 		}
 		if a.Is4() && !best.Is4() {
 			best = a
@@ -215,10 +226,10 @@ func dialTCP(ctx context.Context, e endpoint, o dialOptions) (net.Conn, error) {
 		return nil, dialFault(err, "no daemon at %s: there is no host %s", e, host).withHint("name another endpoint with -e")
 	case isRefused(err):
 		f := dialFault(err, "no daemon at %s: nobody listens on the port", e)
-		if _, err := loopbackAddress(e, host); err != nil { // of another machine
+		if _, err := addressToServe(e, host); err != nil { // of another machine
 			return nil, f.withHint("start one there, or name another endpoint with -e")
 		}
-		return nil, f.withHint("%s, or name another endpoint with -e", startHint("start one with", e.withNoAuth())) // it serves no other here
+		return nil, f.withHint("%s, or name another endpoint with -e", startHint("start one with", e))
 	case isTimeout(err):
 		return nil, dialFault(err, "no answer from %s", e).withHint("see whether the host is up, or give it longer with --timeout")
 	}

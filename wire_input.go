@@ -214,6 +214,17 @@ func (in *input) keep(n int) {
 	in.kept = n
 }
 
+// chargeTo has another account bear what the input holds. Nobody else may read meanwhile.
+func (in *input) chargeTo(a *account) {
+	if in.growing {
+		in.account.grown(in)
+	}
+	held := cap(in.buf) + in.kept
+	in.account.release(held)
+	in.account = a
+	in.account.hold(held)
+}
+
 // close gives the buffer back. Nothing may be read afterwards.
 func (in *input) close() {
 	if in.growing {

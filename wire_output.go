@@ -221,6 +221,19 @@ func (o *output) drain() error {
 	return o.err
 }
 
+// chargeTo has another account bear what the output holds.
+func (o *output) chargeTo(a *account) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	held := o.told
+	if o.batch != nil {
+		held += o.owed
+	}
+	o.account.release(held)
+	o.account = a
+	o.account.hold(held)
+}
+
 // close discards what is left. Nothing is written afterwards.
 func (o *output) close() {
 	o.mu.Lock()
