@@ -33,7 +33,19 @@ func dial(ctx context.Context, e endpoint, o dialOptions) (caller, error) {
 	if e.isHTTP() || e.Proto == protoHTTP {
 		return newWebClient(e, o), nil
 	}
-	return dialStream(ctx, e, nil, o)
+	c, err := dialStream(ctx, e, nil, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.proveOrClose(ctx); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// optionsOf are the options of a client with these settings.
+func optionsOf(st *settings, log *logger) dialOptions {
+	return dialOptions{limits: st.Limits, log: log, token: st.clientToken}
 }
 
 // dialStream is dial for what is not HTTP. With a finder, calls of its methods are answered over the connection.
@@ -50,6 +62,11 @@ func dialStream(ctx context.Context, e endpoint, f finder, o dialOptions) (*clie
 	if err != nil {
 		return nil, err
 	}
+	token, err := o.tokenOver(conn, e)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
 	in := newInput(conn, l)
 	name, end := e.Proto, sideCalling
 	if name == protoAuto || name == protoUnknown {
@@ -59,6 +76,7 @@ func dialStream(ctx context.Context, e endpoint, f finder, o dialOptions) (*clie
 		end = sideChannel
 	}
 	cl := newClient(e, conn, f, protocolOf(name).codec(in, l, end), in, o)
+	cl.token = token
 	if e.Proto == protoEcho { // a long text comes back while it is still being sent
 		cl.session.readSteadily()
 	}
@@ -71,6 +89,21 @@ type client struct {
 	endpoint endpoint
 	conn     net.Conn
 	session  *session
+	token    string // to be shown first; empty for none
+}
+
+// proveOrClose shows the token, if there is one. A daemon that knows of none needs none. On an error it closes the connection.
+func (c *client) proveOrClose(ctx context.Context) error {
+	if c.token == "" {
+		return nil
+	}
+	var ok bool
+	err := c.session.ask(ctx, authenticateMethod, c.token, &ok, nil)
+	if err == nil || errors.Is(err, &fault{Code: codeNoMethod}) {
+		return nil
+	}
+	c.close()
+	return err
 }
 
 func newClient(e endpoint, conn net.Conn, f finder, speak codec, in *input, o dialOptions) *client {
@@ -125,6 +158,10 @@ func dialHost(ctx context.Context, e endpoint, f finder, o dialOptions) (*host, 
 		defer close(h.over)
 		c.session.serve()
 	}()
+	if err := c.proveOrClose(ctx); err != nil {
+		<-h.over
+		return nil, err
+	}
 	return h, nil
 }
 

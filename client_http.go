@@ -18,6 +18,7 @@ import (
 type webClient struct {
 	endpoint endpoint
 	http     http.Client
+	options  dialOptions
 	limits   limits
 	log      *logger
 }
@@ -26,8 +27,18 @@ type webClient struct {
 const ownID = 1
 
 func newWebClient(e endpoint, o dialOptions) *webClient {
-	dialer := func(ctx context.Context, _, _ string) (net.Conn, error) { return transports[e.Scheme].dial(ctx, e, o) }
-	return &webClient{endpoint: e, limits: o.limits, log: o.log, http: http.Client{Transport: &http.Transport{DialContext: dialer, DisableCompression: true}}}
+	dialer := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, err := transports[e.Scheme].dial(ctx, e, o)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := o.tokenOver(conn, e); err != nil { // before the header goes, which has it
+			conn.Close()
+			return nil, err
+		}
+		return conn, nil
+	}
+	return &webClient{endpoint: e, options: o, limits: o.limits, log: o.log, http: http.Client{Transport: &http.Transport{DialContext: dialer, DisableCompression: true}}}
 }
 
 // call implements caller.
@@ -64,6 +75,13 @@ func (c *webClient) ask(ctx context.Context, m *message, accept string, arg, res
 	}
 	r.Header.Set("Content-Type", jsonType)
 	r.Header.Set("Accept", accept)
+	token, err := c.options.tokenFor(c.endpoint)
+	if err != nil {
+		return err
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
 	answer, err := c.http.Do(r)
 	if err != nil {
 		return c.explain(err)

@@ -350,7 +350,7 @@ func (f *clientFlags) reach(ctx context.Context, set settings, log *logger) (cal
 		return nil, err
 	}
 	nobody := &fault{Code: codeNotReachable}
-	options := dialOptions{limits: set.Limits, log: log}
+	options := optionsOf(&set, log)
 	var serviceErr error // nil if the service was not tried
 	try := func() (caller, error) {
 		c, err := dial(ctx, own, options)

@@ -292,11 +292,18 @@ func lintRules(set settings, endpoints []endpoint) (found []Finding) {
 	for _, e := range endpoints {
 		served[e.key()] = true
 	}
+	var tokens []tokenEntry
+	lists := false // whether they are known
+	if store, err := newTokenStore(set.instance); err == nil {
+		tokens, err = store.list(false)
+		lists = err == nil
+	}
 	for i := range set.policy.rules {
 		r := &set.policy.rules[i]
 		earlier := slices.IndexFunc(set.policy.rules[:i], func(other rule) bool { return r.isDecided(&other) })
 		stranger := func(p person) bool {
-			return p.kind == personWorker && !slices.ContainsFunc(set.Workers, func(w workerSettings) bool { return w.Name == p.id })
+			return p.kind == personWorker && !slices.ContainsFunc(set.Workers, func(w workerSettings) bool { return w.Name == p.id }) ||
+				p.kind == personToken && lists && tokenNamed(tokens, p.id) == nil
 		}
 		why := ""
 		switch {
@@ -305,7 +312,8 @@ func lintRules(set settings, endpoints []endpoint) (found []Finding) {
 		case r.on != nil && !slices.ContainsFunc(r.on, func(on string) bool { return served[on] }):
 			why = "none of its endpoints is in listen"
 		case !slices.ContainsFunc(r.people, func(p person) bool { return !stranger(p) }):
-			why = "there is no such worker: " + r.people[slices.IndexFunc(r.people, stranger)].id
+			first := r.people[slices.IndexFunc(r.people, stranger)]
+			why = fmt.Sprintf("there is no such %s: %s", first.kind, first.id)
 		case r.on != nil && !slices.ContainsFunc(r.people, func(p person) bool { return p.kind != personWorker }):
 			why = "it is about workers alone, which come to no endpoint"
 		default:

@@ -242,7 +242,10 @@ The JSON is the answer of Ipcd.Whoami, see docs/protocol.md; with --server the s
 
 func printPeer(w io.Writer, p peer) error {
 	text := p.who()
-	if p.Owner != "" {
+	switch name, ok := strings.CutPrefix(p.Name, string(personToken)+":"); {
+	case ok:
+		text = p.Name + ": " + p.proving(proofOf(&bearer{name: name})).who()
+	case p.Owner != "":
 		text += ", which is shown and gives no right"
 	}
 	if p.PID != 0 {

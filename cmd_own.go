@@ -69,7 +69,7 @@ func (d *ownDaemon) name(s Status) string {
 func (d *ownDaemon) reach(ctx context.Context) (c caller, s Status, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	c, err = dial(ctx, d.at, dialOptions{limits: d.set.Limits, log: d.log})
+	c, err = dial(ctx, d.at, optionsOf(&d.set, d.log))
 	if err == nil {
 		err = ping(ctx, c)
 	}

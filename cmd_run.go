@@ -22,8 +22,12 @@ Without --listen it serves the user's own endpoint, which only this user and ` +
 Service managers run it with --service NAME: its endpoint and its configuration are then those of
 the service. SIGHUP reloads the configuration, in a terminal, too, if there is a file of it.
 The workers of that file, each a [[worker]], are started with it and looked after: docs/services.md.
-TCP and HTTP are served on loopback addresses only, and only if the endpoint says
-?auth=none, because everybody on the machine can reach them.
+TCP and HTTP are served on loopback addresses. Everybody on the machine can reach them, so a
+caller has to show a token (ipcd token new NAME), unless the endpoint says ?auth=none.
+
+With --insecure-network they are served to other machines as well, where they need ?auth=none:
+nobody proves who they are, and whoever is on the way can read and change what is said. Each
+start warns.
 
 On the first signal it accepts no more connections, lets calls in flight finish within the
 drain limit, removes its socket and exits with 0, or with 4 if calls had to be cut. A second
@@ -62,6 +66,7 @@ signal cuts them at once.`,
 	cmd.Flags().Bool("check", false, "print what would be served; see tryProgram")
 	cobra.CheckErr(cmd.Flags().MarkHidden("check"))
 	cmd.Flags().Bool("pprof", false, "serve profiles of the daemon over HTTP at /debug/pprof/, to its own user and at a local endpoint alone")
+	cmd.Flags().Bool("insecure-network", false, "serve tcp:// and http:// to other machines, without TLS and without proof")
 	for name, usage := range map[string]string{"build": "what started it: see launch", "log-file": "where its standard error goes"} {
 		cmd.Flags().String(name, "", usage)
 		cobra.CheckErr(cmd.Flags().MarkHidden(name))
@@ -96,6 +101,9 @@ func serveCommand(ctx context.Context, cmd *cobra.Command, o overseer) error {
 // daemonSettings merges the settings of a daemon, as settingsFrom does, and refuses those with which none can run.
 func daemonSettings(cmd *cobra.Command) (settings, error) {
 	set, from, err := settingsFrom(cmd)
+	if f := cmd.Flag("insecure-network"); f != nil {
+		set.insecure = f.Value.String() == "true"
+	}
 	_, unservable := servable(set, from)
 	return set, gather(err, set.resolve(from), checkServicePaths(cmd, set.instance), unservable, checkInstalled(set))
 }

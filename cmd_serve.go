@@ -280,7 +280,7 @@ func (s *serving) offer(ctx context.Context, log *logger) (h *host, err error) {
 		return nil, err
 	}
 	c.close()
-	if h, err = dialHost(ctx, s.at, s.methods, dialOptions{limits: s.set.Limits, log: log}); err != nil {
+	if h, err = dialHost(ctx, s.at, s.methods, optionsOf(&s.set, log)); err != nil {
 		return nil, err
 	}
 	argument := map[string]any{"methods": s.listing, "max_calls": s.parallel, "extensions": []string{"timeout", "parts"}}

@@ -12,6 +12,7 @@
 //	ipcd child, fork          the two ends of the Node.js IPC channel
 //	ipcd config show, check   show the settings in force, check a file
 //	ipcd access explain, lint say which rule decides, find rules that decide nothing
+//	ipcd token new, ls, rm    the tokens that programs show over TCP and HTTP
 //	ipcd version, completion
 //
 // The README says how to use it, docs/protocol.md what goes over the wire.
@@ -110,7 +111,7 @@ call with the standard library that they have: see the README and docs/protocol.
 	addJSONFlag(cmd)
 	cmd.AddCommand(newRunCmd(), newCallCmd(), newLsCmd(), newDescribeCmd(), newStatusCmd(), newStatsCmd(), newDoctorCmd(), newWhoamiCmd(),
 		newInstallCmd(), newUninstallCmd(), newStartCmd(), newStopCmd(), newRestartCmd(), newLogsCmd(),
-		newForkCmd(), newChildCmd(), newPubCmd(), newSubCmd(), newServeCmd(), newWorkerCmd(), newConfigCmd(), newAccessCmd(), newVersionCmd())
+		newForkCmd(), newChildCmd(), newPubCmd(), newSubCmd(), newServeCmd(), newWorkerCmd(), newConfigCmd(), newAccessCmd(), newTokenCmd(), newVersionCmd())
 	cmd.InitDefaultCompletionCmd() // which cobra would do later
 	for _, c := range append(cmd.Commands(), cmd) {
 		if c.HasSubCommands() {
