@@ -107,6 +107,30 @@ func newTokenStore(who instance) (*tokenStore, error) {
 	return &tokenStore{path: filepath.Join(dir, tokenFile), who: who}, nil
 }
 
+// owner names for people whose tokens these are.
+func (s *tokenStore) owner() string {
+	switch {
+	case s.who.name == "":
+		return "your own daemon"
+	case s.who.user:
+		return "your service " + s.who.name
+	}
+	return "the service " + s.who.name
+}
+
+// refused words an error of the file system, which is usually that the tokens are somebody else's.
+func (s *tokenStore) refused(doing string, err error) *fault {
+	f := faultf(codeApplication, "%s: %w", doing, err)
+	if !errors.Is(err, fs.ErrPermission) {
+		return f
+	}
+	f = faultf(codeApplication, "the tokens of %s are not yours: %w", s.owner(), withoutPath(err))
+	if s.who.name != "" && !s.who.user {
+		return f.withHint("run it as one of those who may control the service: %s", masters)
+	}
+	return f
+}
+
 // line is a command line about these tokens, for a hint.
 func (s *tokenStore) line(words ...string) string {
 	text := "ipcd token " + strings.Join(words, " ")
@@ -147,7 +171,7 @@ func (s *tokenStore) read() ([]tokenEntry, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, faultf(codeApplication, "the tokens cannot be read: %w", err)
+		return nil, s.refused("the tokens cannot be read", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
@@ -273,8 +297,15 @@ func tokenNamed(tokens []tokenEntry, name string) *tokenEntry {
 // is being written keeps others from doing the same meanwhile.
 func (s *tokenStore) change(ctx context.Context, change func(tokens []tokenEntry) ([]tokenEntry, error)) (err error) {
 	dir, next := filepath.Dir(s.path), s.path+".new"
+	_, err = os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return s.refused("look for the state directory", err)
+	case errors.Is(err, fs.ErrNotExist) && s.who.name != "" && !s.who.user: // its manager makes it for the user that the service runs as
+		return faultf(codeApplication, "the service %s has no state directory yet, %s", s.who.name, dir).withHint("install it first: ipcd install --name %s", s.who.name)
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return faultf(codeApplication, "make the state directory: %w", err)
+		return s.refused("make the state directory", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, tokenPatience)
 	defer cancel()
@@ -287,7 +318,7 @@ func (s *tokenStore) change(ctx context.Context, change func(tokens []tokenEntry
 	case errors.Is(err, fs.ErrExist):
 		return faultf(codeBusy, "another command changes the tokens, or was ended while it did: %s is there", next).withHint("if none runs, remove it: rm %s", joinWords([]string{next}))
 	case err != nil:
-		return faultf(codeApplication, "write the tokens: %w", err)
+		return s.refused("write the tokens", err)
 	}
 	defer func() {
 		if err != nil {

@@ -176,9 +176,7 @@ func TestWhereATokenComesFrom(t *testing.T) {
 // With the flag of ipcd run, and auth=none, other machines are served, by their name for this one.
 func TestInsecureNetwork(t *testing.T) {
 	address := outerAddress(t)
-	e := mustParse(t, "http://"+address+":0?auth=none")
-	e.Insecure = true
-	s := startServerWith(t, nil, e)
+	s := startServerWith(t, nil, mustParse(t, "http://"+address+":0?auth=none").withInsecure())
 	s.gate.tokens = tempTokens(t)
 	if log := s.log.String(); !strings.Contains(log, "warn  other machines can call here") {
 		t.Errorf("the log does not warn:\n%s", log)

@@ -189,7 +189,7 @@ func newInstallCmd() *cobra.Command {
 		Long: `Make ipcd a service that starts with the system, start it, and wait until it answers: then
 "ipcd call hello" reaches it without a flag. It runs with as few rights as the system offers.
 Only ` + masters + ` and the members of the group that --allow-group names can call it; at a TCP or HTTP
-endpoint, which needs ?auth=none, every program on the machine can.
+endpoint whoever holds a token (ipcd token new NAME --service ipcd), and with ?auth=none every program on the machine.
 
 With --user it is a service of your own, which only you can call.
 

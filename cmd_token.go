@@ -115,17 +115,6 @@ ipcd: %s removes it
 	return cmd
 }
 
-// owner names for people whose tokens these are.
-func (s *tokenStore) owner() string {
-	switch {
-	case s.who.name == "":
-		return "your own daemon"
-	case s.who.user:
-		return "your service " + s.who.name
-	}
-	return "the service " + s.who.name
-}
-
 // parseExpiry parses a duration that may be in days.
 func parseExpiry(text string) (time.Duration, *fault) {
 	const most = 100 * 365 * 24 * time.Hour

@@ -363,7 +363,9 @@ func endpointsOf(set settings) ([]endpoint, error) {
 		if err != nil {
 			return nil, err
 		}
-		e.Insecure = set.insecure
+		if set.insecure {
+			e = e.withInsecure()
+		}
 		list = append(list, e)
 	}
 	return list, nil

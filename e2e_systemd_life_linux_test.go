@@ -684,3 +684,33 @@ for line in channel:
 		t.Errorf("the Python worker of a user's service runs as the user %s; want %d", got, c.uid("ada"))
 	}
 }
+
+// testTokens wants the tokens that root makes for the service to be those that it takes, whoever it runs as.
+func testTokens(t *testing.T, c *container) {
+	const tcp = "tcp://127.0.0.1:7001"
+	c.addUser("ada")
+	c.refused(1, "", "install it first: ipcd install --name ipcd", "ipcd", "token", "new", "early", "--service", "ipcd")
+	early := c.run("ipcd", "token", "new", "early") // root's own, which has the same directory
+	c.run("ipcd", "install", "--listen", "unix:///run/ipcd/ipcd.sock", "--listen", tcp)
+	later := c.run("ipcd", "token", "new", "later", "--service", "ipcd")
+	hello := func(token string) {
+		t.Helper()
+		if got := c.exits(0, "ada", "env", "IPCD_TOKEN="+token, "ipcd", "call", "-e", tcp, "hello"); got != "hello" {
+			t.Errorf("with a token the service says %q", got)
+		}
+	}
+	for range 2 { // once more with another user of DynamicUser=, or the same
+		hello(early)
+		hello(later)
+		c.refused(1, "ada", "a token is needed here", "ipcd", "call", "-e", tcp, "hello")
+		c.run("systemctl", "restart", "ipcd.service")
+	}
+	c.run("ipcd", "token", "rm", "early", "--service", "ipcd")
+	c.refused(1, "ada", "not one of this daemon's", "env", "IPCD_TOKEN="+early, "ipcd", "call", "-e", tcp, "hello")
+	hello(later)
+	c.refused(1, "ada", "the tokens of the service ipcd are not yours: permission denied", "ipcd", "token", "ls", "--service", "ipcd")
+	c.refused(1, "ada", "as one of those who may control the service: root", "ipcd", "token", "new", "mine", "--service", "ipcd")
+	if got := c.run("ipcd", "token", "ls", "--service", "ipcd"); !strings.Contains(got, "later ") || strings.Contains(got, "early ") {
+		t.Errorf("ls prints %q", got)
+	}
+}

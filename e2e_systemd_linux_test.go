@@ -30,6 +30,7 @@ var systemdTests = []systemdTest{
 	{"InstallRefusesUnsafe", testInstallRefusesUnsafe},
 	{"InstallNamed", testInstallNamed},
 	{"PortBelow1024", testPortBelow1024},
+	{"Tokens", testTokens},
 	{"EditedByHand", testEditedByHand},
 	{"Uninstall", testUninstall},
 	{"NoManager", testNoManager},

@@ -419,6 +419,9 @@ func (e endpoint) called() endpoint {
 }
 
 func (e endpoint) withNoAuth() endpoint { return e.changed(func(c *endpoint) { c.NoAuth = true }) }
+func (e endpoint) withInsecure() endpoint {
+	return e.changed(func(c *endpoint) { c.Insecure = true })
+}
 func (e endpoint) withShared() endpoint { return e.changed(func(c *endpoint) { c.Shared = true }) }
 
 // String returns the endpoint as it was typed. One that the program made or changed has the

@@ -139,27 +139,31 @@ func (s *server) provenLocked(c *connection) {
 	}
 }
 
-// voidTokens ends what still runs for those whose tokens do not count any more, and takes back what they offer.
+// voidTokens ends what still runs for those whose tokens do not count any more, and takes back what they offer. It blocks on none of
+// them.
 func (s *server) voidTokens() {
+	held := map[stage]*bearer{}
 	s.mu.Lock()
-	var at []stage
-	var why []*fault
 	for c := range s.conns {
 		if b := c.peer.bearer(); b != nil && c.stage != nil {
-			if f := b.void(); f != nil {
-				at, why = append(at, c.stage), append(why, f)
-			}
+			held[c.stage] = b
 		}
 	}
 	s.mu.Unlock()
-	for i, st := range at {
-		session, _ := st.(*session)
-		if h, ok := st.(*httpConn); ok {
-			session = h.session.Load()
+	for st, b := range held {
+		f := b.void()
+		if f == nil {
+			continue
 		}
-		if session != nil {
-			session.endCalls(why[i])
-			s.withdraw(session)
+		running, _ := st.(*session)
+		if h, ok := st.(*httpConn); ok {
+			running = h.session.Load()
+		}
+		if running != nil {
+			running.background(func() {
+				s.withdraw(running)
+				running.endCalls(f)
+			})
 		}
 	}
 }

@@ -153,9 +153,12 @@ func TestRemovedTokensEndConnections(t *testing.T) {
 	})
 	s.voidTokens()
 	checkFault(t, "the subscription", receive(t, running), codeUnproven, "the token ci was removed")
-	if _, f := s.router.find("Far.Away", theOwner); f == nil || f.Code != codeNoMethod {
-		t.Errorf("what the holder of a removed token offers: %v; want that there is no such method", f)
-	}
+	waitFor(t, func() error {
+		if _, f := s.router.find("Far.Away", theOwner); f == nil || f.Code != codeNoMethod {
+			return fmt.Errorf("what the holder of a removed token offers: %v; want that there is no such method", f)
+		}
+		return nil
+	})
 }
 
 // Connections that have shown nothing are few, and do not stay.

@@ -161,7 +161,7 @@ func (i *installer) checkState(installed bool) error {
 		return nil
 	}
 	for _, dir := range kept {
-		if info, err := os.Stat(dir); err == nil && info.IsDir() && filepath.Base(dir) == i.d.name && !onlyHas(dir, append(gone, i.d.ConfigFile, filepath.Join(dir, startLog))...) {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() && filepath.Base(dir) == i.d.name && !onlyHas(dir, append(gone, i.d.ConfigFile, filepath.Join(dir, startLog), filepath.Join(dir, tokenFile))...) {
 			return faultf(codeApplication, "there is a directory %s that no service of ipcd has left; nothing was changed", dir).
 				withHint("choose another name: --name ipcd-2")
 		}
