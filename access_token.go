@@ -312,6 +312,11 @@ func (s *tokenStore) change(ctx context.Context, change func(tokens []tokenEntry
 	var f *os.File
 	_, err = again(ctx, 5*time.Millisecond, 200*time.Millisecond, func() (bool, error) {
 		f, err = os.OpenFile(next, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if errors.Is(err, fs.ErrPermission) { // on Windows also of one that is being removed
+			if _, there := os.Lstat(next); there == nil {
+				return false, err
+			}
+		}
 		return !errors.Is(err, fs.ErrExist), err
 	})
 	switch {
