@@ -551,7 +551,7 @@ func TestPartForACallThatIsOverHoldsUpNobody(t *testing.T) {
 	l := defaultLimits()
 	l.Write = time.Hour
 	in := newInput(ours, l)
-	s := newSession(&shared{finder: newRouter(), meter: &meter{}}, theOwner, newJSONCodec(in, l, framingValue), in, ours, &l, nil)
+	s := newSession(&shared{finder: newRouter(), meter: &meter{}, foreman: &foreman{}}, theOwner, newJSONCodec(in, l, framingValue), in, ours, &l, nil)
 	must(t, s.out.append(s.codec, &message{kind: notification}, strings.Repeat("a", 2*outputFull)))
 	c := &call{message: message{kind: request, parts: "1"}, m: &method{forward: func(*call, *unflushed) {}}, from: s}
 	over, sent := make(chan struct{}), make(chan error, 1)
@@ -580,7 +580,7 @@ func TestAnswerDoesNotWaitForTheProviderToRead(t *testing.T) {
 	l := defaultLimits()
 	l.Write = time.Hour
 	in := newInput(ours, l)
-	s := newSession(&shared{finder: newRouter(), meter: &meter{}}, &peer{}, newJSONCodec(in, l, framingValue), in, ours, &l, nil)
+	s := newSession(&shared{finder: newRouter(), meter: &meter{}, foreman: &foreman{}}, &peer{}, newJSONCodec(in, l, framingValue), in, ours, &l, nil)
 	passed := &method{forward: func(*call, *unflushed) {}}
 	asked := &call{message: message{kind: request, id: callID{json: "5"}}, m: passed, arg: new(document), from: caller}
 	remote{session: s}.ask(asked, nil, func(bool) {})
