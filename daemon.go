@@ -61,6 +61,7 @@ type daemon struct {
 	endpoints []endpoint    // as configured: a port may be 0
 	refused   error         // why the last reload was refused
 	next      chan struct{} // has an item once somebody has asked for a restart
+	trying    chan struct{} // has an item while somebody looks whether the program could serve
 }
 
 // run serves until ctx ends, a signal arrives, the daemon has been idle for long enough, or one of its sockets
@@ -89,7 +90,7 @@ func (d *daemon) run(ctx context.Context) (err error) {
 		default: // it was asked already
 		}
 	}
-	d.next = make(chan struct{}, 1)
+	d.next, d.trying = make(chan struct{}, 1), make(chan struct{}, 1)
 	if becomeProgram != nil && d.life.program != "" {
 		d.server.life.restart = d.prepareRestart
 	}

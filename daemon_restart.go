@@ -53,6 +53,12 @@ func programPath() string {
 
 // prepareRestart makes sure that the program could serve, and then has the daemon make way for it.
 func (d *daemon) prepareRestart(ctx context.Context) error {
+	select {
+	case d.trying <- struct{}{}:
+		defer func() { <-d.trying }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	held := d.server.heldEndpoints()
 	p, err := tryProgram(ctx, d.life.program)
 	if err != nil {

@@ -215,6 +215,7 @@ func TestDaemonThatStandsStill(t *testing.T) {
 	c := d.dial()
 	must(t, d.cmd.Process.Signal(syscall.SIGSTOP))
 	defer d.cmd.Process.Signal(syscall.SIGCONT)
+	standsStill(t, d.cmd.Process.Pid)
 	late := d.waits()
 	out, err := exec.Command("ipcd", "call", "-e", d.endpoint.String(), "--timeout", "50ms", "hello").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "deadline") {
@@ -225,6 +226,21 @@ func TestDaemonThatStandsStill(t *testing.T) {
 	must(t, receive(t, late))
 	checkSay(t, c, "here")
 	d.serves(0)
+}
+
+// standsStill waits until a process has stopped, which is some time after the signal.
+func standsStill(t *testing.T, pid int) {
+	t.Helper()
+	name := fmt.Sprintf("/proc/%d/stat", pid)
+	if _, err := os.Stat(name); err != nil {
+		t.Skip("the system does not tell whether a process has stopped")
+	}
+	waitFor(t, func() error {
+		if stat, err := os.ReadFile(name); err != nil || !strings.Contains(string(stat), ") T ") {
+			return fmt.Errorf("it is %.60s, %v", stat, err)
+		}
+		return nil
+	})
 }
 
 // A client that stands still, with answers that it does not read, holds up nobody else.
@@ -240,6 +256,7 @@ func TestClientThatStandsStill(t *testing.T) {
 		t.Fatal(err)
 	}
 	must(t, cmd.Process.Signal(syscall.SIGSTOP))
+	standsStill(t, cmd.Process.Pid)
 	c := d.dial()
 	text := strings.Repeat("a", 64<<10)
 	for range 100 {

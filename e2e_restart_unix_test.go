@@ -124,13 +124,18 @@ func (d *ranDaemon) holds() (answer func(), done <-chan error) {
 	return func() { d.Helper(); send(d, far, goodAnswer) }, done
 }
 
-// asked asks for a restart, and returns when the daemon has begun it.
+// asked asks for a restart, and returns when the daemon has begun it: nobody who connects then is accepted.
 func (d *ranDaemon) asked() {
 	d.Helper()
 	c := d.dial()
 	defer c.close()
 	must(d, ask(c, "Ipcd.Restart", nil, nil))
-	d.says("restarting: a caller asked for it")
+	waitFor(d, func() error {
+		if ask(c, "Ipcd.Ping", nil, nil) == nil { // it is asked to leave when the listeners have stopped
+			return errors.New("the daemon takes calls")
+		}
+		return nil
+	})
 }
 
 // waits connects and calls, and is not answered before the daemon has another program.

@@ -26,7 +26,7 @@ func mountTemp(t *testing.T, options string) (dir string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		must(t, syscall.Unmount(dir, 0))
+		waitFor(t, func() error { return syscall.Unmount(dir, 0) }) // a process that ends may have a file there still
 		must(t, os.Remove(dir))
 	})
 	return dir
