@@ -59,17 +59,13 @@ func (d *daemon) prepareRestart(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	held := d.server.heldEndpoints()
 	p, err := tryProgram(ctx, d.life.program)
+	if err == nil {
+		err = d.tryEndpoints(p.Endpoints)
+	}
 	if err != nil {
 		d.log.error("the daemon is not restarted: the program could not serve", "program", d.life.program, "error", err)
 		return err
-	}
-	for _, e := range held {
-		if !slices.ContainsFunc(p.Endpoints, func(text string) bool { other, err := parseEndpoint(text); return err == nil && same(other, e) }) {
-			return faultf(codeApplication, "the settings no longer name %s, whose socket the service manager holds", e).
-				withHint("ipcd install --force")
-		}
 	}
 	select {
 	case d.next <- struct{}{}:
@@ -78,16 +74,32 @@ func (d *daemon) prepareRestart(ctx context.Context) error {
 	return nil
 }
 
-// heldEndpoints are those whose socket a service manager holds.
-func (s *server) heldEndpoints() (list []endpoint) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for l := range s.listeners {
+// tryEndpoints makes sure that the next program can open what is not open yet, and will take what a service manager holds.
+func (d *daemon) tryEndpoints(next []string) error {
+	left := d.server.leaves()
+	for _, text := range next {
+		e, err := parseEndpoint(text)
+		if err != nil {
+			return faultf(codeApplication, "the program could not serve %q: %w; the daemon goes on as it is", text, err)
+		}
+		place := func(at endpoint) bool { return same(at, e) || at.key() == e.key() }
+		if slices.ContainsFunc(d.endpoints, place) {
+			left = slices.DeleteFunc(left, func(l inheritance) bool { return place(l.at) })
+			continue
+		}
+		l, err := transports[e.Scheme].listen(e, audience{})
+		if err != nil {
+			return faultf(codeApplication, "%w; the daemon goes on as it is", err).withHint("%s", hintFor(err))
+		}
+		l.Close()
+	}
+	for _, l := range left {
 		if l.managers {
-			list = append(list, l.asked)
+			return faultf(codeApplication, "the settings no longer name %s, whose socket the service manager holds; the daemon goes on as it is", l.at).
+				withHint("ipcd install --force")
 		}
 	}
-	return list
+	return nil
 }
 
 // tryProgram asks the program at path whether it could serve with our arguments, in our place.
@@ -218,7 +230,10 @@ func (s *succession) begin(o overseer) error {
 			args[i+1] = build
 		}
 	}
-	err := o.unguarded(func() error { return becomeProgram(p, args, s.server.leaves()) })
+	err := o.unguarded(func() error {
+		s.server.log.close() // what is held back would be lost
+		return becomeProgram(p, args, s.server.leaves())
+	})
 	if err == errAsked {
 		s.server.log.info("stopping, instead of restarting")
 		s.server.keep(false)

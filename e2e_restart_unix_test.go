@@ -7,7 +7,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -314,11 +313,9 @@ func TestRestartMovesToOtherEndpoints(t *testing.T) {
 	dir := tempDir(t)
 	config, old, next := filepath.Join(dir, "c.toml"), at(tempSocket(t)), at(tempSocket(t))
 	defer os.Remove(config)
-	listen := func(list ...endpoint) {
+	listen := func(e endpoint) {
 		t.Helper()
-		text, err := json.Marshal(list[0].String())
-		must(t, err)
-		must(t, os.WriteFile(config, []byte("listen = ["+string(text)+"]\n"), 0o600))
+		must(t, os.WriteFile(config, fmt.Appendf(nil, "listen = [%q]\n", e), 0o600))
 	}
 	listen(old)
 	d := &ranDaemon{T: t, endpoint: old, cmd: exec.Command("ipcd", "run", "--log-format", "text", "--config", config)}
@@ -327,6 +324,9 @@ func TestRestartMovesToOtherEndpoints(t *testing.T) {
 	defer cancel()
 	c, err := connect(ctx, old, defaultLimits(), testPatience)
 	must(t, err)
+	listen(at(dir + "/nowhere/s"))
+	checkCode(t, "a restart to where nobody can listen", ask(c, "Ipcd.Restart", nil, nil), codeApplication, "there is no directory "+dir+"/nowhere; the daemon goes on as it is")
+	checkSay(t, c, "it does")
 	listen(next)
 	must(t, ask(c, "Ipcd.Restart", nil, nil))
 	c.close()
@@ -343,6 +343,29 @@ func TestRestartMovesToOtherEndpoints(t *testing.T) {
 	d.serves(1)
 	d.terminate()
 	d.ends(exitDone)
+}
+
+// What a service manager holds is to be served, or callers would wait there for ever.
+func TestRestartThatLeavesASocketOfTheManager(t *testing.T) {
+	path, dir := tempSocket(t), tempDir(t)
+	config := filepath.Join(dir, "c.toml")
+	defer os.Remove(config)
+	listen := func(e endpoint) {
+		t.Helper()
+		must(t, os.WriteFile(config, fmt.Appendf(nil, "listen = [%q]\n", e), 0o600))
+	}
+	listen(at(path))
+	log := &logBuffer{}
+	cmd := activate(t, log, []*os.File{fileOf(t, listenAt(t, path))}, "ipcd", "run", "--config", config)
+	d := &ranDaemon{T: t, endpoint: at(path), cmd: cmd, log: log}
+	for n := range 2 {
+		d.serves(n)
+		listen(at(dir + "/s"))
+		c := d.dial()
+		checkCode(t, "a restart to another socket", ask(c, "Ipcd.Restart", nil, nil), codeApplication, "whose socket the service manager holds")
+		listen(at(path))
+		must(t, d.restart())
+	}
 }
 
 // The sockets of a service manager stay the manager's.

@@ -129,7 +129,7 @@ func listenUnix(e endpoint, to audience) (_ net.Listener, err error) {
 // takeOverUnix returns a listener for e if l is its socket: that of a service manager, or that of the program before us in
 // this process, with its lock.
 func takeOverUnix(e endpoint, l inheritance) (net.Listener, error) {
-	if l.isManagers() {
+	if l.managers {
 		return inheritsUnix(e, l)
 	}
 	inner, ok := l.Listener.(*net.UnixListener)

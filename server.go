@@ -112,7 +112,7 @@ func (s *server) listen(e endpoint) (*listener, error) {
 		return nil, err
 	}
 	l := &listener{Listener: inner, endpoint: listenerEndpoint(e, inner), asked: e, on: e.key(), transport: t, audience: to}
-	l.managers = claimed && from.isManagers()
+	l.managers = claimed && from.managers
 	l.log = s.log.with("endpoint", l.endpoint.String())
 	if claimed && (l.managers || from.to != to) { // otherwise it is open to them, and there is to be no instant at which it is not
 		l.openTo(to)
@@ -308,10 +308,7 @@ func (s *server) leaves() (list []inheritance) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for l := range s.listeners {
-		from := inheritance{Listener: l.Listener, to: l.audience}
-		if !l.managers {
-			from.at = l.asked
-		}
+		from := inheritance{Listener: l.Listener, managers: l.managers, at: l.asked, to: l.audience}
 		if at, ok := l.Listener.(leaver); ok {
 			from.Listener, from.lock = at.left()
 		}
@@ -337,14 +334,23 @@ func (s *server) keep(keeping bool) {
 // disown closes what the program before us has served and the settings no longer name.
 func (s *server) disown(endpoints []endpoint) {
 	s.inherited = slices.DeleteFunc(s.inherited, func(l inheritance) bool {
-		if l.isManagers() || slices.ContainsFunc(endpoints, func(e endpoint) bool { return e.key() == l.at.key() }) {
+		if l.managers || slices.ContainsFunc(endpoints, func(e endpoint) bool { return e.key() == l.at.key() }) {
 			return false
 		}
-		if whole, err := transports[l.at.Scheme].inherits(l.at, l); err == nil && whole != nil {
-			whole.Close() // its socket and its lock as well
-		}
+		l.release()
 		return true
 	})
+}
+
+// release closes a listener that nobody has claimed; what the program before us has served, with its socket and its lock.
+func (l inheritance) release() {
+	if !l.managers {
+		if whole, err := transports[l.at.Scheme].inherits(l.at, l); err == nil && whole != nil {
+			whole.Close()
+			return
+		}
+	}
+	l.Close()
 }
 
 // stopConnections ends all connections but those of workers. Nothing more is accepted, calls in flight may finish within the
@@ -357,8 +363,9 @@ func (s *server) stopConnections(ctx context.Context) error {
 	s.mu.Lock()
 	s.stopping = true
 	for _, l := range s.inherited {
-		l.Close()
+		l.release()
 	}
+	s.inherited = nil
 	for l := range s.listeners {
 		if s.keeping && l.halt() {
 			continue

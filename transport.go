@@ -106,13 +106,11 @@ func addTransport(scheme string, t transport) {
 // that was this process before us has served it.
 type inheritance struct {
 	net.Listener
-	at   endpoint // as which it was served; the zero value if a service manager has opened it
-	to   audience // to whom it was open
-	lock *os.File // of the endpoint, locked; nil if there is none
+	managers bool     // a service manager has opened it, whose it remains
+	at       endpoint // as which it was served; the zero value if nobody has served it yet
+	to       audience // to whom it was open
+	lock     *os.File // of the endpoint, locked; nil if there is none
 }
-
-// isManagers reports whether a service manager has opened it, whose it remains.
-func (l inheritance) isManagers() bool { return l.at.Scheme == "" }
 
 // What only some systems have: there both of these are set, elsewhere both are nil.
 var (

@@ -36,12 +36,13 @@ type bequest struct {
 
 // A leftSocket is a socket that listens.
 type leftSocket struct {
-	FD    int    `json:"fd"`
-	At    string `json:"at,omitempty"`   // see inheritance; empty if it is a service manager's
-	Lock  int    `json:"lock,omitempty"` // the descriptor; 0 if there is none
-	All   bool   `json:"all,omitempty"`  // to whom it is open
-	Group string `json:"group,omitempty"`
-	GID   string `json:"gid,omitempty"`
+	FD       int    `json:"fd"`
+	Managers bool   `json:"managers,omitempty"` // see inheritance
+	At       string `json:"at"`
+	Lock     int    `json:"lock,omitempty"` // the descriptor; 0 if there is none
+	All      bool   `json:"all,omitempty"`  // to whom it is open
+	Group    string `json:"group,omitempty"`
+	GID      string `json:"gid,omitempty"`
 }
 
 // inheritSockets takes the sockets that $LISTEN_FDS or bequestVariable announces, and removes both from the environment,
@@ -52,7 +53,7 @@ func inheritSockets() (list []inheritance, p past, err error) {
 		l, wrong := listenerOf(f)
 		f.Close() // l has a duplicate
 		if wrong == nil {
-			list = append(list, inheritance{Listener: l})
+			list = append(list, inheritance{Listener: l, managers: true})
 		} else if err == nil {
 			err = wrong
 		}
@@ -84,15 +85,13 @@ func (s leftSocket) take() (l inheritance, err error) {
 	unix.CloseOnExec(s.FD)
 	f := os.NewFile(uintptr(s.FD), s.At)
 	defer f.Close()
-	l.to = audience{all: s.All, group: group{name: s.Group, id: s.GID}}
+	l.managers, l.to = s.Managers, audience{all: s.All, group: group{name: s.Group, id: s.GID}}
 	if s.Lock > 0 {
 		unix.CloseOnExec(s.Lock)
 		l.lock = os.NewFile(uintptr(s.Lock), s.At+".lock")
 	}
-	if s.At != "" {
-		if l.at, err = parseEndpoint(s.At); err != nil {
-			return l, err
-		}
+	if l.at, err = parseEndpoint(s.At); err != nil {
+		return l, err
 	}
 	l.Listener, err = listenerOf(f)
 	return l, err
@@ -150,10 +149,7 @@ func (b bequest) variable() string {
 
 // leftOf makes what the next program gets of l.
 func leftOf(l inheritance) (s leftSocket, err error) {
-	s = leftSocket{All: l.to.all, Group: l.to.group.name, GID: l.to.group.id}
-	if !l.isManagers() {
-		s.At = l.at.String()
-	}
+	s = leftSocket{Managers: l.managers, At: l.at.String(), All: l.to.all, Group: l.to.group.name, GID: l.to.group.id}
 	if s.FD, err = duplicate(l.Listener); err != nil || l.lock == nil {
 		return s, err
 	}

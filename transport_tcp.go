@@ -68,7 +68,7 @@ func listenTCP(e endpoint) (net.Listener, error) {
 
 // inheritsTCP returns l if it listens on the address and port of e, or has done so.
 func inheritsTCP(e endpoint, l inheritance) (net.Listener, error) {
-	if !l.isManagers() {
+	if !l.managers {
 		if l.at.key() == e.key() { // with port 0, the port that it was
 			return l.Listener, nil
 		}
