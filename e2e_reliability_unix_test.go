@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -207,6 +209,41 @@ func TestCallsOfOneConnectionRunSideBySide(t *testing.T) {
 		seen[line] = true
 	}
 	figure(t, "%d calls of 30 ms on one connection ended within %v of one another", calls, last.Sub(first).Round(100*time.Microsecond))
+}
+
+// Large calls go over one connection in both directions at a time, and nobody waits for somebody who waits for them.
+func TestLargeCallsInBothDirections(t *testing.T) {
+	calls := faultRounds(t, 400, 10_000)
+	d := startRun(t, "ipcd")
+	methods := newRouter()
+	must(t, addReceiver(methods, &Hand{}, nil))
+	h, err := dialHost(t.Context(), d.endpoint, methods, dialOptions{limits: defaultLimits()})
+	must(t, err)
+	defer h.close()
+	var got Registered
+	must(t, ask(h, "Ipcd.Register", map[string]any{"methods": []string{"Hand.Echo"}}, &got))
+	var next atomic.Int64
+	var all sync.WaitGroup
+	began := time.Now()
+	text := strings.Repeat("0123456789abcdef", 16<<10) // 256 KiB
+	for _, by := range []struct {
+		c      caller
+		method string
+	}{{h, "Echo.Say"}, {d.dial(), "Hand.Echo"}} {
+		for range 8 {
+			all.Go(func() {
+				for n := next.Add(1); n <= int64(calls) && !t.Failed(); n = next.Add(1) {
+					want := fmt.Sprint(n, " ", text[:1+int(n*7919)%len(text)])
+					var answer string
+					if err := ask(by.c, by.method, want, &answer); err != nil || answer != want {
+						t.Errorf("call %d of %s, with %d bytes: %d bytes, %v", n, by.method, len(want), len(answer), err)
+					}
+				}
+			})
+		}
+	}
+	all.Wait()
+	figure(t, "%d calls of up to 256 KiB in both directions of one connection, 16 at a time: all answered right, in %v", calls, time.Since(began).Round(time.Millisecond))
 }
 
 // A daemon that stands still keeps nobody for longer than they want to wait, and goes on where it was.
