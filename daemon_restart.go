@@ -36,8 +36,8 @@ type succession struct{ server *server }
 
 func (*succession) Error() string { return "the daemon makes way for another program" }
 
-// programPath is where this program was started from, by the name that was used: what is there later may be newer. A path that
-// only happens to be the same, through links to the place of one version, would stay that version's.
+// programPath is where this program was started from, by the name that was used: a link that leads to the next version later is
+// followed then, which what it leads to now would not be.
 func programPath() string {
 	own, err := os.Executable()
 	if err != nil {
@@ -114,6 +114,10 @@ func tryProgram(ctx context.Context, path string) (p Preview, err error) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path)
 	cmd.Args = slices.Insert(slices.Clone(os.Args), endOfFlags(os.Args), "--check")
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return isOneOf(name, ownEnviron) // it is no daemon, and has nothing to tell the manager
+	})
 	out, complaint := &limitedBuffer{}, &limitedBuffer{}
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = out, complaint, time.Second
 	err = cmd.Run()

@@ -28,9 +28,9 @@ const bequestVariable = ownPrefix + "LEFT"
 
 // A bequest is what a program leaves to the next one in its process, as JSON.
 type bequest struct {
-	PID     int          `json:"pid"`    // of the process
-	Before  int          `json:"before"` // how many programs this process was
-	Program string       `json:"program"`
+	PID     int          `json:"pid"`     // of the process
+	Before  int          `json:"before"`  // how many programs this process was
+	Program []byte       `json:"program"` // a path, which need not be UTF-8
 	Sockets []leftSocket `json:"sockets"`
 }
 
@@ -62,7 +62,7 @@ func inheritSockets() (list []inheritance, p past, err error) {
 	os.Unsetenv(bequestVariable)
 	var b bequest
 	if left && json.Unmarshal([]byte(text), &b) == nil && b.PID == os.Getpid() { // otherwise it is meant for another
-		p = past{programs: b.Before, program: b.Program}
+		p = past{programs: b.Before, program: string(b.Program)}
 		for _, s := range b.Sockets {
 			l, wrong := s.take()
 			list = append(list, l)
@@ -112,7 +112,7 @@ func (l inheritance) abandon() {
 func execProgram(p past, args []string, leave []inheritance) error {
 	syscall.ForkLock.Lock()
 	defer syscall.ForkLock.Unlock()
-	b := bequest{PID: os.Getpid(), Before: p.programs + 1, Program: p.program}
+	b := bequest{PID: os.Getpid(), Before: p.programs + 1, Program: []byte(p.program)}
 	var err error
 	for _, l := range leave {
 		var s leftSocket
