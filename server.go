@@ -50,7 +50,7 @@ type server struct {
 	users       map[string]*userLoad // by peer.key
 	budget      *budget
 	refusals    int
-	unproven    int           // connections that have to show a token and have not
+	unproven    []*connection // that have to show a token and have not, the oldest first
 	callersGone chan struct{} // closed once the server stops and has no connections but those of providers
 	quiet       time.Time     // when the last connection ended; zero while there are connections
 	wg          sync.WaitGroup

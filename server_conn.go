@@ -26,9 +26,8 @@ type connection struct {
 	peer     peer
 	log      *logger
 	limits   *limits     // those in force when it began
-	seat     seat        // guarded by server.mu, as are the next two
-	unproven bool        // it has to show a token and has not
-	late     *time.Timer // closes it then
+	seat     seat        // guarded by server.mu, as is the next one
+	late     *time.Timer // closes it while it is one of server.unproven
 	account  *account    // of the seat, as the next
 	user     *turnUser
 	refusal  *fault      // the answer to whatever the peer asks; nil if it is served

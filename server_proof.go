@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -107,36 +108,71 @@ func (c *connection) proveSession(s *session, b *bearer) *fault {
 	return nil
 }
 
-// awaitProofLocked counts a connection among those that have shown no token yet, and closes it when that takes too long.
+// awaitProofLocked counts a connection among those that have shown no token yet, and closes it when that takes too long. Where there are
+// too many, whoever has the most gives one up, so that nobody keeps all others out.
 func (s *server) awaitProofLocked(c *connection) *fault {
 	if c.peer.proof == nil || !c.peer.proof.needed {
 		return nil
 	}
-	if most := c.limits.MaxUnauthenticated; s.unproven >= most {
-		c.log.warn("too many connections have shown no token yet", "limit", "max_unauthenticated", "max", most)
-		return busy("max_unauthenticated", int64(most), "too many connections have shown no token yet")
+	if most := c.limits.MaxUnauthenticated; len(s.unproven) >= most {
+		from := make([]string, len(s.unproven))
+		for i, other := range s.unproven {
+			from[i] = other.peer.origin()
+		}
+		at := givesUp(from, c.peer.origin())
+		if at < 0 {
+			c.log.warn("too many connections have shown no token yet", "limit", "max_unauthenticated", "max", most)
+			return busy("max_unauthenticated", int64(most), "too many connections have shown no token yet")
+		}
+		other := s.unproven[at]
+		c.log.warn("too many connections have shown no token yet; one was closed", "limit", "max_unauthenticated", "max", most, "closed", other.peer.who())
+		s.provenLocked(other)
+		other.Conn.Close()
 	}
-	s.unproven++
-	c.unproven = true
+	s.unproven = append(s.unproven, c)
+	log := c.log
 	c.late = time.AfterFunc(c.limits.FirstBytes, func() {
 		s.mu.Lock()
-		late := c.unproven
+		late := slices.Contains(s.unproven, c)
 		s.mu.Unlock()
 		if late {
-			c.log.info("the peer did not show a token in time", "limit", "first_bytes", "max", c.limits.FirstBytes)
+			log.info("the peer did not show a token in time", "limit", "first_bytes", "max", c.limits.FirstBytes)
 			c.Conn.Close()
 		}
 	})
 	return nil
 }
 
-// provenLocked takes the connection out of that count.
+// provenLocked takes the connection out of those.
 func (s *server) provenLocked(c *connection) {
-	if c.unproven {
-		c.unproven = false
-		s.unproven--
+	if at := slices.Index(s.unproven, c); at >= 0 {
+		s.unproven = slices.Delete(s.unproven, at, at+1)
 		c.late.Stop()
 	}
+}
+
+// givesUp returns which of some connections gives way to another one: the oldest of whoever has the most. It is -1 if the other one is from
+// whoever has as many. The oldest come first.
+func givesUp(from []string, other string) int {
+	count := map[string]int{}
+	for _, who := range from {
+		count[who]++
+	}
+	at, most := -1, count[other]+1
+	for i, who := range from {
+		if count[who] > most {
+			at, most = i, count[who]
+		}
+	}
+	return at
+}
+
+// origin says of a peer that has shown nothing where it is from: whose its socket is, or its address.
+func (p *peer) origin() string {
+	if p.owner != "" {
+		return p.owner
+	}
+	return suspectAt(p.Address).String()
 }
 
 // voidTokens ends what still runs for those whose tokens do not count any more, and takes back what they offer. It blocks on none of

@@ -175,8 +175,8 @@ func TestConnectionsWithoutProofAreBounded(t *testing.T) {
 	waitFor(t, func() error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.unproven != 2 {
-			return fmt.Errorf("%d connections have shown nothing; want 2", s.unproven)
+		if len(s.unproven) != 2 {
+			return fmt.Errorf("%d connections have shown nothing; want 2", len(s.unproven))
 		}
 		return nil
 	})
@@ -191,6 +191,25 @@ func TestConnectionsWithoutProofAreBounded(t *testing.T) {
 		return c.call(t.Context(), authenticateMethod, text, nil)
 	})
 	idle[1].Close()
+}
+
+// Whoever opens many keeps nobody else out.
+func TestWhoHasTheMostGivesUpOne(t *testing.T) {
+	for _, test := range []struct {
+		from  string
+		other string
+		want  int
+	}{
+		{"aaaa", "b", 0}, {"aaaa", "a", -1}, {"baaa", "b", 1}, {"bbaa", "b", -1}, {"bbaa", "a", -1}, {"abab", "c", 0}, {"babaa", "c", 1}, {"abcd", "e", -1}, {"a", "b", -1}, {"ab", "b", -1},
+	} {
+		if got := givesUp(strings.Split(test.from, ""), test.other); got != test.want {
+			t.Errorf("of %s, for one more of %s: %d gives way; want %d", test.from, test.other, got, test.want)
+		}
+	}
+	mine, other := peer{owner: "uid 1", Address: "127.0.0.1:1"}, peer{Address: "[2001:db8::1]:1"}
+	if mine.origin() != "uid 1" || other.origin() != "2001:db8::" {
+		t.Errorf("the origins are %s and %s", mine.origin(), other.origin())
+	}
 }
 
 func TestConnectionsWithoutProofAreClosed(t *testing.T) {
@@ -213,7 +232,7 @@ func TestConnectionsWithoutProofAreClosed(t *testing.T) {
 	defer c.close()
 	if err := c.call(t.Context(), authenticateMethod, text, nil); err == nil { // or this machine was too slow
 		s.mu.Lock()
-		left := s.unproven
+		left := len(s.unproven)
 		s.mu.Unlock()
 		if left != 0 {
 			t.Errorf("%d connections count as without a token; want none", left)
