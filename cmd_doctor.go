@@ -63,7 +63,7 @@ service, the endpoint and whose it is, who could replace it, versions, workers, 
 state, the audit log, the clock. Nothing is changed.
 
 It looks at the daemon that calls reach, with the flags and the configuration that are given: where the daemon was started with
-others, give them here as well. With --name or --user it is about that service.
+others, give them here as well (--set allow_group=dev). With --name or --user it is about that service.
 
 The JSON is a list of {"check", "state", "text", "hint"}; the state is ok, warning or error.
 
@@ -86,7 +86,6 @@ Exit codes: 0 nothing is an error, 1 something is.`,
 	}
 	addEndpointFlag(cmd, &f)
 	s.add(cmd)
-	addSettingFlags(cmd, "listen", "allow_group")
 	return cmd
 }
 
@@ -385,7 +384,7 @@ func (d *doctor) lookAtState(context.Context) {
 // lookAtAudit looks at the directory of the audit log, and whether lines are lost.
 func (d *doctor) lookAtAudit(context.Context) {
 	if lost := d.figure("ipcd_audit_lost_total"); lost > 0 {
-		d.say("audit", findingError, d.client.line("logs"), "%d lines of the audit log were lost since the daemon was started; its log says why", lost)
+		d.say("audit", findingWarning, d.client.line("logs"), "%d lines of the audit log were lost since the daemon was started; its log says why", lost)
 	}
 	switch err := checkAudit(d.set); {
 	case err != nil:
@@ -408,7 +407,7 @@ func (d *doctor) lookAtClock(context.Context) {
 	}
 	wrong := false
 	files := []string{d.set.file, d.set.auditFile()}
-	if d.at.isLocal() {
+	if transports[d.at.Scheme].inspect != nil { // it is a file
 		files = append(files, d.at.Path)
 	}
 	if log, err := startLogFile(); err == nil {

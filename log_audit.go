@@ -56,11 +56,16 @@ func (a *auditFile) bound(most, keep int) {
 	a.keep.Store(int64(keep))
 }
 
-// begin opens the file, which is made unless it is there, and starts to write. It has to be closed.
-func (a *auditFile) begin() error {
+// begin opens the file, which is made unless it is there, and starts to write. It has to be closed. An error that passes, as passes
+// says, does not keep it from that: lines are lost until then.
+func (a *auditFile) begin(passes func(error) bool) error {
 	a.wake, a.done = make(chan struct{}, 1), make(chan struct{})
-	if err := a.open(); err != nil {
+	switch err := a.open(); {
+	case err == nil:
+	case !passes(err):
 		return err
+	default:
+		a.complain(err)
 	}
 	go a.run()
 	return nil

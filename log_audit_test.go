@@ -26,7 +26,7 @@ func startAuditFile(t *testing.T, most, keep int) (a *auditFile, told chan strin
 		told <- err.Error()
 	}
 	a.bound(most, keep)
-	must(t, a.begin())
+	must(t, a.begin(isFull))
 	t.Cleanup(func() { a.close() })
 	return a, told
 }
@@ -92,7 +92,7 @@ func TestAuditFileGoesOn(t *testing.T) {
 	must(t, a.close())
 	b := &auditFile{name: a.name, wrote: a.wrote, lost: a.lost, tell: a.tell}
 	b.bound(1000, 1)
-	must(t, b.begin())
+	must(t, b.begin(isFull))
 	b.put([]byte("b\n"))
 	must(t, b.close())
 	b.put([]byte("too late\n"))
@@ -141,12 +141,34 @@ func TestAuditFileThatCannotBeRotated(t *testing.T) {
 func TestAuditFileIsAFile(t *testing.T) {
 	dir := t.TempDir()
 	a := &auditFile{name: dir}
-	if err := a.begin(); err == nil || err.Error() != "it is there and no regular file" {
+	if err := a.begin(isFull); err == nil || err.Error() != "it is there and no regular file" {
 		t.Errorf("a directory is opened: %v", err)
 	}
 	a.name = filepath.Join(dir, "no", "audit.log")
-	if err := a.begin(); err == nil {
+	if err := a.begin(isFull); err == nil {
 		t.Error("a file in no directory is opened")
+	}
+}
+
+// A disk that is full when the daemon starts keeps nobody from calling.
+func TestAuditFileBeginsOnAFullDisk(t *testing.T) {
+	told := make(chan string, 10)
+	dir := filepath.Join(t.TempDir(), "later")
+	a := &auditFile{name: filepath.Join(dir, "audit.log"), wrote: &atomic.Int64{}, lost: &atomic.Int64{}}
+	a.tell = func(_ string, err error) { told <- fmt.Sprint(err) }
+	a.bound(1000, 1)
+	must(t, a.begin(func(error) bool { return true }))
+	defer a.close()
+	if text := receive(t, told); !strings.Contains(text, dir) {
+		t.Errorf("it was told %q; want why", text)
+	}
+	a.put([]byte("a\n"))
+	a.written(t, 1)
+	must(t, os.Mkdir(dir, 0o700))
+	a.put([]byte("b\n"))
+	a.written(t, 2)
+	if text := receive(t, told); text != "<nil>" || a.lost.Load() != 1 || a.wrote.Load() != 1 {
+		t.Errorf("it was told %q, and %d lines were lost; want one", text, a.lost.Load())
 	}
 }
 

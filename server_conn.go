@@ -486,7 +486,9 @@ func (c *connection) watch(s *session) {
 			return
 		case <-tick.C:
 		case <-limit.C:
-			over = !c.endpoint.isLocal()
+			if over = !c.endpoint.isLocal(); over {
+				c.shared.meter.reach("half_close")
+			}
 		}
 	}
 	s.cut(errCancelled)

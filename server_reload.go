@@ -64,7 +64,7 @@ func checkAudit(set settings) error {
 func (s *server) openAudit(set settings) error {
 	return s.newAudit(set, func(file *auditFile) error {
 		if file != nil {
-			if err := file.begin(); err != nil {
+			if err := file.begin(isFull); err != nil {
 				return err
 			}
 		}

@@ -16,7 +16,6 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -289,7 +288,7 @@ func appendFigures(b []byte, list []Figure) []byte {
 		if len(f.Samples) == 0 {
 			continue
 		}
-		b = fmt.Appendf(b, "# HELP %s %s\n# TYPE %s %s\n", f.Name, helpEscapes.Replace(f.Help), f.Name, f.Type)
+		b = fmt.Appendf(b, "# HELP %s %s\n# TYPE %s %s\n", f.Name, f.Help, f.Name, f.Type)
 		for _, s := range f.Samples {
 			if f.Type != histogram {
 				b = appendSample(b, f.Name, s.Labels, "", s.Value)
@@ -309,10 +308,20 @@ func appendFigures(b []byte, list []Figure) []byte {
 	return b
 }
 
-var (
-	helpEscapes  = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
-	labelEscapes = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
-)
+// appendEscaped appends the value of a label. No help has anything to escape.
+func appendEscaped(b []byte, text string) []byte {
+	for _, c := range []byte(text) {
+		switch c {
+		case '\n':
+			b = append(b, `\n`...)
+			continue
+		case '\\', '"':
+			b = append(b, '\\')
+		}
+		b = append(b, c)
+	}
+	return b
+}
 
 // appendSample appends a line; le is the bound of a bucket, or empty.
 func appendSample(b []byte, name string, labels map[string]string, le string, value float64) []byte {
@@ -320,7 +329,7 @@ func appendSample(b []byte, name string, labels map[string]string, le string, va
 	open := byte('{')
 	label := func(key, text string) {
 		b = append(append(append(b, open), key...), `="`...)
-		b = append(append(b, labelEscapes.Replace(text)...), '"')
+		b = append(appendEscaped(b, text), '"')
 		open = ','
 	}
 	for _, key := range slices.Sorted(maps.Keys(labels)) {

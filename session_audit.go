@@ -166,7 +166,7 @@ func (s *session) auditCall(c *call, f *fault, took time.Duration) {
 		for first.parent != nil {
 			first = first.parent
 		}
-		e.behalf = first.peer.name()
+		e.behalf = cmp.Or(first.peer.name(), first.peer.who())
 	}
 	s.audit.write(&e)
 }

@@ -260,6 +260,9 @@ func init() {
 	}
 }
 
+// isFull reports whether an error says that a disk, or the share of it that we may have, is full.
+func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
+
 // isTemporaryAccept reports whether an error of accept(2) will pass: no descriptors or memory just now, or a
 // caller that left before it was served.
 func isTemporaryAccept(err error) bool {

@@ -289,6 +289,11 @@ func userStateDir(name string) (string, error) {
 // serviceStateDir is the state directory of a service of the system.
 func serviceStateDir(name string) (string, error) { return serviceDir(name) }
 
+// isFull reports whether an error says that a disk is full.
+func isFull(err error) bool {
+	return isAny(err, windows.ERROR_DISK_FULL, windows.ERROR_HANDLE_DISK_FULL)
+}
+
 // isTemporaryAccept reports whether an error of Accept will pass.
 func isTemporaryAccept(err error) bool {
 	return isAny(err, windows.WSAEMFILE, windows.WSAENOBUFS, windows.WSAECONNABORTED, windows.WSAECONNRESET,
