@@ -74,6 +74,7 @@ type limits struct {
 	FirstBytes         time.Duration // from accept to the first bytes
 	Message            time.Duration // from the first byte of a message to its last
 	Write              time.Duration // one blocked write
+	UnknownIdle        time.Duration // a connection of a user whom nobody knows, without a call
 	StreamIdle         time.Duration // one blocked write, and acknowledgement, while parts alone wait for it
 	HalfClose          time.Duration // calls of a caller that has closed its sending side
 	Drain              time.Duration // calls in flight once the daemon is told to stop
@@ -84,7 +85,7 @@ type limits struct {
 func defaultLimits() limits {
 	return limits{
 		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxUnauthenticated: 64, MaxMethods: 1000, MaxHops: 16, MaxWaiting: 1024, UserCalls: 1024, Calls: 4096, MaxSubscriptions: 16384, MaxKept: 16 << 20, MaxMetered: 1000, AuditSize: 16 << 20, AuditFiles: 4, UserMemory: 64 << 20, Memory: 256 << 20, StreamWindow: 1 << 20,
-		FirstBytes: 5 * time.Second, Message: 30 * time.Second, Write: 10 * time.Second, StreamIdle: 5 * time.Minute,
+		FirstBytes: 5 * time.Second, Message: 30 * time.Second, Write: 10 * time.Second, UnknownIdle: 10 * time.Minute, StreamIdle: 5 * time.Minute,
 		HalfClose: 2 * time.Second, Drain: 10 * time.Second,
 	}
 }
@@ -207,6 +208,8 @@ var settingTable = []setting{
 		doc: "How long a message may take to arrive once it has begun."},
 	{key: "limits.write", kind: ofDuration, at: func(s *settings) any { return &s.Limits.Write }, min: oneTick, max: oneDay,
 		doc: "How long a peer may leave an answer unread."},
+	{key: "limits.unknown_idle", kind: ofDuration, at: func(s *settings) any { return &s.Limits.UnknownIdle }, min: oneTick, max: oneYear,
+		doc: "How long a connection over TCP may be without a call where nobody says who the peer is; close to max_connections they make room for each other before."},
 	{key: "limits.stream_idle", kind: ofDuration, at: func(s *settings) any { return &s.Limits.StreamIdle }, min: oneTick, max: oneDay,
 		doc: "How long a peer may leave the parts of an answer, or events, unread."},
 	{key: "limits.half_close", kind: ofDuration, at: func(s *settings) any { return &s.Limits.HalfClose }, min: oneTick, max: oneDay,

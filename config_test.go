@@ -323,6 +323,7 @@ limits.stream_window    1MiB                   default
 limits.first_bytes      5s                     default
 limits.message          30s                    default
 limits.write            10s                    default
+limits.unknown_idle     10m                    default
 limits.stream_idle      5m                     default
 limits.half_close       2s                     default
 limits.drain            1h30m                  c.toml:3

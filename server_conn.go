@@ -30,9 +30,12 @@ type connection struct {
 	late     *time.Timer // closes it while it is one of server.unproven
 	account  *account    // of the seat, as the next
 	user     *turnUser
-	refusal  *fault      // the answer to whatever the peer asks; nil if it is served
-	deaf     atomic.Bool // nothing more can be written
-	stage    stage       // guarded by server.mu; nil until the first enter
+	idle     *time.Timer  // see watchIdleLocked; guarded by server.mu, as is the next
+	leaving  bool         // it was closed to make room
+	heard    atomic.Int64 // of an unknown peer: when it last said something, since the server began
+	refusal  *fault       // the answer to whatever the peer asks; nil if it is served
+	deaf     atomic.Bool  // nothing more can be written
+	stage    stage        // guarded by server.mu; nil until the first enter
 }
 
 // A stage is what owns a connection at the moment: the detection of its protocol, an echo, HTTP, a session, or the
@@ -175,9 +178,10 @@ func (s *server) admit(c *connection) *fault {
 	c.account, c.user = &c.seat.load.account, &c.seat.load.turns
 	s.meter.connections.Add(1)
 	s.quiet = time.Time{}
-	if f := c.crowdedLocked(c.seat); f != nil {
+	if f := c.crowdedLocked(c.seat); f != nil && !(c.peer.isUnknown() && s.makeRoomLocked(c)) {
 		return f
 	}
+	c.watchIdleLocked()
 	return s.awaitProofLocked(c)
 }
 
@@ -236,6 +240,10 @@ func (s *server) dismiss(c *connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
+	if c.idle != nil {
+		c.idle.Stop()
+		c.idle = nil
+	}
 	s.riseLocked(c.seat)
 	s.provenLocked(c)
 	if s.meter.connections.Add(-1) == 0 {
@@ -299,6 +307,9 @@ func (r refuser) find(string, *peer) (*method, *fault) {
 func (c *connection) newInput(src io.Reader) *input {
 	in := newInput(src, *c.limits)
 	in.account = c.account
+	if c.idle != nil {
+		in.heard = c.hear
+	}
 	return in
 }
 
@@ -570,7 +581,7 @@ func (e *echo) hurry() {
 func (e *echo) seize(*fault) func() { return func() { e.c.Conn.Close() } }
 
 // serveEcho sends every byte back and logs what it does, like the server of the article that ipcd started from. A peer
-// may be silent for as long as it likes.
+// may be silent for as long as it likes, if it is known who it is.
 func (c *connection) serveEcho() {
 	c.log.info("connect")
 	defer c.log.info("disconnect")
@@ -580,6 +591,7 @@ func (c *connection) serveEcho() {
 	for {
 		n, err := c.Conn.Read(buf)
 		if n > 0 {
+			c.hear()
 			if !e.read.Swap(true) && e.left.Load() {
 				e.hurry()
 			}

@@ -89,6 +89,9 @@ func (c *httpConn) read(b []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.c.hear()
+	}
 	if err != nil && !isTimeout(err) {
 		c.over.Store(true)
 	}

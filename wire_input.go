@@ -26,6 +26,7 @@ type input struct {
 	growing bool        // a message that needs a borrowed buffer is on its way; see account.reserve
 	hasty   func() bool // reports whether reading must not wait for memory; nil if it may
 
+	heard   func()        // called when something was read; nil if nobody asks
 	message time.Duration // the time for a message to arrive, from its first byte
 	conn    interface{ SetReadDeadline(time.Time) error }
 	whole   bool // the message that the deadline was set for has arrived; the next one gets a new deadline
@@ -137,6 +138,9 @@ func (in *input) more(begun bool) error {
 		n, err := in.src.Read(in.buf[len(in.buf):cap(in.buf)])
 		in.buf = in.buf[:len(in.buf)+n]
 		if n > 0 {
+			if in.heard != nil {
+				in.heard()
+			}
 			return nil
 		}
 		if err != nil {
