@@ -285,6 +285,7 @@ func startServerWith(t testing.TB, change func(l *limits), endpoints ...endpoint
 	s.server = newServer(router, l, log)
 	t.Cleanup(func() {
 		s.halt()
+		s.checkCounted()
 		log.close()
 		if t.Failed() {
 			t.Logf("the daemon's log:\n%s", s.log)
@@ -312,6 +313,17 @@ func startServerWith(t testing.TB, change func(l *limits), endpoints ...endpoint
 		s.start(l)
 	}
 	return s
+}
+
+// checkCounted wants each call that has begun to have been counted once as one that has ended, however that was.
+func (s *testServer) checkCounted() {
+	ended := int64(0)
+	for _, t := range s.meter.book.all() {
+		ended += t.calls()
+	}
+	if begun := s.meter.calls.Load(); begun != ended {
+		s.t.Errorf("%d calls have begun, and %d were counted as ended", begun, ended)
+	}
 }
 
 // halt ends the server by force, unless it has been stopped.
