@@ -234,7 +234,7 @@ func (d decision) refusal(p *peer, need right, what string) *fault {
 		f.Text += "; a [[rule]] of the daemon denies it"
 	case d.by == byScope:
 		f.Text += "; it is not in the scope of the token"
-	case p.bearer() != nil:
+	case p.bearer() != nil, p.cert != "":
 		f.Text += "; that takes a [[rule]] of the daemon's configuration"
 	case !p.Known:
 		f.Text += "; that is for callers at a local endpoint, where the system says who they are"
@@ -249,11 +249,21 @@ func (d decision) refusal(p *peer, need right, what string) *fault {
 func (pol *policy) enter(p *peer, e endpoint) error {
 	p.noAuth = e.NoAuth
 	if !p.Known {
-		if p.proof != nil && p.proof.needed { // nothing is done for it before
+		d := pol.entering(p)
+		switch {
+		case (p.noAuth || p.cert != "") && d.allowed:
+			if p.proof != nil {
+				p.proof.needed = nil
+			}
 			return nil
-		}
-		if p.noAuth && pol.mayEnter(p) {
+		case p.cert != "" && d.by == byRule:
+			return turned{faultf(codeDenied, "access denied: a [[rule]] of the daemon denies all to %s", p.name())}
+		case p.proof.isNeeded(): // nothing is done for it before
 			return nil
+		case p.cert != "":
+			return turned{faultf(codeDenied, "access denied: no rule of the daemon lets %s in", p.name())}
+		case e.isTLS() && !p.noAuth:
+			return turned{faultf(codeDenied, "access denied: this endpoint asks for a certificate of the caller, and there was none")}
 		}
 		return faultf(codeDenied, "access denied: the system does not say who calls on %s", e).
 			withHint("call on a local endpoint, or add auth=none to the endpoint of the daemon")
@@ -274,6 +284,12 @@ func (pol *policy) enter(p *peer, e endpoint) error {
 	}
 	return f.withHint("let a group of theirs call with --allow-group, let a [[rule]] of the configuration allow it, or have them run a daemon of their own")
 }
+
+// A turned is why somebody may not connect, in words that they may read.
+type turned struct{ *fault }
+
+// Unwrap is for errors.As.
+func (t turned) Unwrap() error { return t.fault }
 
 // isOwner reports whether p is the user that the daemon runs as, own, or could become that user. A worker is neither,
 // whoever it runs as.
@@ -305,7 +321,7 @@ type judgement struct {
 }
 
 // basisNames are what the audit log calls the bases of decisions; a rule has its place instead.
-var basisNames = [...]string{byNothing: "nothing", byOwner: "owner", byRule: "rule", byWorker: "worker", byGroup: "allow_group", byNoAuth: "auth=none"}
+var basisNames = [...]string{byNothing: "nothing", byOwner: "owner", byRule: "rule", byWorker: "worker", byGroup: "allow_group", byToken: "token", byScope: "scope", byNoAuth: "auth=none"}
 
 // basis says for programs why a decision is as it is.
 func (d decision) basis() string {

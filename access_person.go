@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // A person is whom a rule is about, or a group of them.
@@ -25,12 +26,13 @@ const (
 	personSID    personKind = "sid"
 	personWorker personKind = "worker"
 	personToken  personKind = "token"
+	personCert   personKind = "cert"  // whoever has the key of a certificate of that name
 	personLocal  personKind = "local" // whoever the system names
 	personAny    personKind = "*"
 )
 
 // wantPerson is what people may be, for messages.
-const wantPerson = `people, such as ["user:ada", "group:dev", "worker:greeter", "token:ci", "local", "*"]`
+const wantPerson = `people, such as ["user:ada", "group:dev", "worker:greeter", "token:ci", "cert:laptop", "local", "*"]`
 
 // parsePerson splits the text of a person. What only this system knows is for find.
 func parsePerson(text string) (person, *fault) {
@@ -49,7 +51,11 @@ func parsePerson(text string) (person, *fault) {
 		if name == "" || (p.kind == personWorker || p.kind == personToken) && !isInstanceName(name) || p.kind == personSID && !strings.HasPrefix(name, "S-1-") {
 			return p, wrong
 		}
-	case "cert", "node":
+	case personCert:
+		if f := checkCertName(name); f != nil {
+			return p, f
+		}
+	case "node":
 		return p, usagef("%q comes with a later release", shorten(text, 100))
 	default:
 		return p, wrong
@@ -67,6 +73,24 @@ func checkPerson(text string) *fault {
 func checkArgument(text string) *fault {
 	if strings.ContainsRune(text, 0) {
 		return usagef("%q has a zero byte", shorten(text, 100))
+	}
+	return nil
+}
+
+// maxCertName is how long the name in a certificate may be. The name of a host has 253 characters at most.
+const maxCertName = 253
+
+// checkCertName returns why rules and logs cannot name somebody so, or nil.
+func checkCertName(name string) *fault {
+	switch {
+	case name == "":
+		return usagef("the name is empty")
+	case name == anything: // which somebody would take for all of them
+		return usagef("%q is no name; whoever has a certificate is * at the endpoint", name)
+	case len(name) > maxCertName:
+		return usagef("%q is too long: a name has %d bytes at most", shorten(name, 100), maxCertName)
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, isControl) || strings.TrimSpace(name) != name:
+		return usagef("%q has a character that no name has, or blanks around it", shorten(name, 100))
 	}
 	return nil
 }
@@ -103,6 +127,8 @@ func (p *person) is(who *peer) bool {
 		return who.worker == p.id
 	case personToken:
 		return who.token() == p.id
+	case personCert:
+		return who.certified() == p.id
 	}
 	if who.worker != "" || !who.Known {
 		return false
@@ -119,7 +145,9 @@ func (p *person) is(who *peer) bool {
 }
 
 // isLocal reports whether the person may come to a local endpoint.
-func (p *person) isLocal() bool { return p.kind != personWorker && p.kind != personToken }
+func (p *person) isLocal() bool {
+	return p.kind != personWorker && p.kind != personToken && p.kind != personCert
+}
 
 // isGroup reports whether the person is the members of g.
 func (p *person) isGroup(g group) bool { return p.kind == personGroup && p.id == g.id }

@@ -156,7 +156,7 @@ call = ["Box.*"]
 		{"one whom a rule allows something", peer{Known: true, UID: 9004, Groups: []string{"64317"}}, at, ""},
 		{"one whom the system does not name", peer{}, at, "does not say who calls"},
 		{"the same, where that is waived", peer{}, open, ""},
-		{"the same, where a token can be shown", peer{proof: &proof{needed: true}}, tokens, ""},
+		{"the same, where a token can be shown", peer{proof: &proof{needed: errUnproven}}, tokens, ""},
 		{"the same, where none is taken", peer{}, tokens, "does not say who calls"},
 	} {
 		who := test.who

@@ -45,7 +45,7 @@ func dial(ctx context.Context, e endpoint, o dialOptions) (caller, error) {
 
 // optionsOf are the options of a client with these settings.
 func optionsOf(st *settings, log *logger) dialOptions {
-	return dialOptions{limits: st.Limits, log: log, token: st.clientToken}
+	return dialOptions{limits: st.Limits, tls: st.TLS, log: log, token: st.clientToken}
 }
 
 // dialStream is dial for what is not HTTP. With a finder, calls of its methods are answered over the connection.
@@ -146,7 +146,7 @@ type host struct {
 // dialHost connects to e as dial does, and answers calls of the methods of f until either end leaves.
 func dialHost(ctx context.Context, e endpoint, f finder, o dialOptions) (*host, error) {
 	if e.isHTTP() || e.Proto != protoAuto && e.Proto != protoJSON {
-		return nil, usagef("nobody can be called over %s", e).withHint("name a unix, npipe or tcp endpoint, without ?proto=")
+		return nil, usagef("nobody can be called over %s", e).withHint("name a unix, npipe, tcp or tls endpoint, without ?proto=")
 	}
 	c, err := dialStream(ctx, e, f, o)
 	if err != nil {

@@ -41,7 +41,7 @@ func startDaemon(ctx context.Context, e endpoint, endpoints []endpoint, set sett
 	connect := func(ctx context.Context) (bool, error) {
 		return again(ctx, 2*time.Millisecond, 50*time.Millisecond, func() (bool, error) {
 			var err error
-			if c, err = dial(ctx, e, dialOptions{limits: set.Limits}); err == nil {
+			if c, err = dial(ctx, e, optionsOf(&set, nil)); err == nil {
 				err = ping(ctx, c)
 			}
 			return err == nil || ctx.Err() == nil && !errors.Is(err, &fault{Code: codeNotReachable}), err
@@ -106,8 +106,9 @@ func (s *Status) isOtherBuild() bool {
 
 // stopDaemon stops the daemon behind c, which it closes, and waits until its process has ended: until then it finishes calls,
 // and has its workers. Where that cannot be seen, such as from another container, it waits until the daemon answers no more.
-func stopDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits, log *logger) error {
-	ended, release, unseen := watchDaemon(ctx, e, c, was, l)
+func stopDaemon(ctx context.Context, e endpoint, c caller, was Status, o dialOptions) error {
+	log, l := o.log, o.limits
+	ended, release, unseen := watchDaemon(ctx, e, c, was, o)
 	if unseen == nil {
 		defer release()
 	}
@@ -131,7 +132,7 @@ func stopDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits,
 		if unseen == nil {
 			return ended(), nil
 		}
-		c, err := dial(ctx, e, dialOptions{limits: l})
+		c, err := dial(ctx, e, o)
 		if err != nil {
 			return errors.Is(err, &fault{Code: codeNotReachable}), err
 		}
@@ -150,7 +151,8 @@ func stopDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits,
 
 // restartDaemon has the daemon behind c, which it closes, execute its program anew, and waits until that answers. Whoever calls
 // meanwhile waits as well.
-func restartDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits, log *logger) error {
+func restartDaemon(ctx context.Context, e endpoint, c caller, was Status, o dialOptions) error {
+	log := o.log
 	err := c.call(ctx, "Ipcd.Restart", nil, nil)
 	c.close()
 	if err != nil {
@@ -164,7 +166,7 @@ func restartDaemon(ctx context.Context, e endpoint, c caller, was Status, l limi
 	})
 	defer late.Stop()
 	done, err := again(ctx, 2*time.Millisecond, 100*time.Millisecond, func() (bool, error) {
-		c, err := dial(ctx, e, dialOptions{limits: l})
+		c, err := dial(ctx, e, o)
 		if err != nil {
 			return false, err
 		}
@@ -186,13 +188,13 @@ func restartDaemon(ctx context.Context, e endpoint, c caller, was Status, l limi
 
 // watchDaemon watches the process of the daemon behind c, as watchProcess does. It fails if the number that the daemon knows of
 // itself is not its number here.
-func watchDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits) (ended func() bool, release func(), err error) {
+func watchDaemon(ctx context.Context, e endpoint, c caller, was Status, o dialOptions) (ended func() bool, release func(), err error) {
 	t := transports[e.Scheme]
 	if t.serves == nil {
 		return nil, nil, errNotSeen
 	}
 	serves := false
-	if err := atConnection(ctx, e, c, l, func(conn net.Conn) { serves = t.serves(conn, was.PID) }); err != nil {
+	if err := atConnection(ctx, e, c, o, func(conn net.Conn) { serves = t.serves(conn, was.PID) }); err != nil {
 		return nil, nil, err
 	}
 	if !serves {
@@ -202,12 +204,12 @@ func watchDaemon(ctx context.Context, e endpoint, c caller, was Status, l limits
 }
 
 // atConnection calls f with a connection to the daemon behind c.
-func atConnection(ctx context.Context, e endpoint, c caller, l limits, f func(conn net.Conn)) error {
+func atConnection(ctx context.Context, e endpoint, c caller, o dialOptions, f func(conn net.Conn)) error {
 	if direct, ok := c.(*client); ok {
 		f(direct.conn)
 		return nil
 	}
-	conn, err := transports[e.Scheme].dial(ctx, e, dialOptions{limits: l}) // HTTP may have none open
+	conn, err := transports[e.Scheme].dial(ctx, e, o) // HTTP may have none open
 	if err != nil {
 		return err
 	}
@@ -217,12 +219,12 @@ func atConnection(ctx context.Context, e endpoint, c caller, l limits, f func(co
 }
 
 // serverOf returns what the system says of the daemon behind c.
-func serverOf(ctx context.Context, e endpoint, c caller, l limits) (p peer, err error) {
+func serverOf(ctx context.Context, e endpoint, c caller, o dialOptions) (p peer, err error) {
 	look := transports[e.Scheme].server
 	if look == nil {
 		return p, faultf(codeApplication, "the system does not say who serves %s", e)
 	}
-	if wrong := atConnection(ctx, e, c, l, func(conn net.Conn) { p, err = look(conn) }); wrong != nil {
+	if wrong := atConnection(ctx, e, c, o, func(conn net.Conn) { p, err = look(conn) }); wrong != nil {
 		return p, wrong
 	}
 	if err != nil {
@@ -259,7 +261,7 @@ func renew(ctx context.Context, e endpoint, c caller, set settings, log *logger,
 		return nil, asUsage(err, "the daemon, process %d, was started from another build with that file, and was left as it is", was.PID)
 	}
 	log.info("the daemon was started from another build, and is replaced", "endpoint", e, "pid", was.PID)
-	if err := stopDaemon(ctx, e, c, was, set.Limits, log); err != nil {
+	if err := stopDaemon(ctx, e, c, was, optionsOf(&set, log)); err != nil {
 		return nil, err
 	}
 	if chosen {

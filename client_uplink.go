@@ -138,7 +138,7 @@ func (u *uplink) connect() (*client, error) {
 	to, ok := c.(*client)
 	if !ok || !to.session.canAsk() {
 		c.close()
-		return nil, faultf(codeApplication, "a daemon is called here over JSON-RPC alone").withHint("name a unix, npipe or tcp endpoint, without ?proto=")
+		return nil, faultf(codeApplication, "a daemon is called here over JSON-RPC alone").withHint("name a unix, npipe, tcp or tls endpoint, without ?proto=")
 	}
 	to.session.isDaemon = true
 	to.session.in.reader = to.session

@@ -170,5 +170,5 @@ func TestUplinkLosesTheDaemon(t *testing.T) {
 	}
 	web := dialOurs(protoJSON)(t, startFront(t, e.withProto(protoHTTP)))
 	defer web.close()
-	checkCode(t, "over HTTP", ask(web, "Far.Say", "a", nil), codeApplication, "over JSON-RPC alone; name a unix, npipe or tcp endpoint")
+	checkCode(t, "over HTTP", ask(web, "Far.Say", "a", nil), codeApplication, "over JSON-RPC alone; name a unix, npipe, tcp or tls endpoint")
 }

@@ -41,7 +41,7 @@ func newAccessExplainCmd() *cobra.Command {
 		Use:   "explain --as WHO [WHAT]",
 		Short: "say which rule decides, and why",
 		Long: `Say whether somebody may do something, and which rule decides that. WHO is user:ada, group:dev for a
-user who is in that group alone, sid:S-1-..., worker:greeter, token:ci, or local for a user whom no rule names.
+user who is in that group alone, sid:S-1-..., worker:greeter, token:ci, cert:laptop, or local for a user whom no rule names.
 WHAT is a method; with --right a service to register, a topic to publish to, or a topic or
 pattern to subscribe to; with --right admin nothing.
 
@@ -67,7 +67,7 @@ The JSON is {"as", "on", "right", "what", "allowed", "rule", "why"}; "rule" is m
 		},
 	}
 	cmd.Flags().StringVar(&as, "as", "", "`who` wants to do it")
-	cmd.Flags().StringVar(&on, "on", "", "at which endpoint, as a `URL` (default: the first one that the daemon serves)")
+	cmd.Flags().StringVar(&on, "on", "", "at which endpoint, as a `URL` (default: the first one that the daemon serves, for cert: with TLS, for token: where tokens are shown)")
 	cmd.Flags().StringVar(&name, "right", rights[rightCall].key, "which `right` that takes: "+strings.Join(rightKeys(), ", "))
 	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("right", cobra.FixedCompletions(rightKeys(), cobra.ShellCompDirectiveNoFileComp)))
 	addSettingFlags(cmd, "listen", "allow_group")
@@ -104,7 +104,7 @@ func explainAccess(cmd *cobra.Command, as, on, name string, args []string) (e Ex
 	case (need == rightPublish || need == rightSubscribe) && checkPattern(what) != nil:
 		return e, usagef("%w", checkPattern(what))
 	}
-	set, err := daemonSettings(cmd)
+	set, _, err := daemonSettings(cmd)
 	if err != nil {
 		return e, err
 	}
@@ -115,13 +115,16 @@ func explainAccess(cmd *cobra.Command, as, on, name string, args []string) (e Ex
 	e = Explanation{As: as, Right: name, What: what}
 	pol := &set.policy
 	if p.worker == "" {
-		at, err := endpointOfRules(set, on, p.bearer() != nil)
+		at, err := endpointOfRules(set, on, &p)
 		if err != nil {
 			return e, err
 		}
 		e.On, p.on = at.String(), at.key()
 		if _, p.owns, err = p.isOwner(); err != nil {
 			return e, err
+		}
+		if p.noAuth = p.cert != "" && at.NoAuth; p.cert != "" && !at.isTLS() {
+			return e, usagef("%s can come to no other endpoint than tls:// and https://, and %s is none", shorten(as, 100), at).withHint("name one with --on or --listen, or in listen")
 		}
 	}
 	d := pol.decide(&p, need, what)
@@ -132,9 +135,9 @@ func explainAccess(cmd *cobra.Command, as, on, name string, args []string) (e Ex
 	return e, nil
 }
 
-// endpointOfRules returns the endpoint that is meant: the one that was named, or the first that the daemon serves, with byToken of those
-// that take tokens, if there is one.
-func endpointOfRules(set settings, on string, byToken bool) (endpoint, error) {
+// endpointOfRules returns the endpoint that is meant: the one that was named, or the first that the daemon serves, for whoever has a
+// certificate or a token of those where one can be shown, if there is one.
+func endpointOfRules(set settings, on string, p *peer) (endpoint, error) {
 	if on != "" {
 		e, err := parseEndpoint(on)
 		if err != nil {
@@ -146,7 +149,11 @@ func endpointOfRules(set settings, on string, byToken bool) (endpoint, error) {
 	if err != nil {
 		return endpoint{}, err
 	}
-	if at := slices.IndexFunc(list, func(e endpoint) bool { return !e.isLocal() }); at >= 0 && byToken {
+	suits := endpoint.isTLS
+	if p.bearer() != nil {
+		suits = func(e endpoint) bool { return !e.isLocal() }
+	}
+	if at := slices.IndexFunc(list, suits); at >= 0 && (p.bearer() != nil || p.cert != "") {
 		return list[at], nil
 	}
 	return list[0], nil
@@ -156,7 +163,7 @@ func endpointOfRules(set settings, on string, byToken bool) (endpoint, error) {
 func supposedPeer(text string, of instance) (p peer, err error) {
 	who, f := parsePerson(text)
 	if f != nil || who.kind == personAny {
-		return p, usagef("--as: %q is nobody in particular", shorten(text, 100)).withHint("name one of user:NAME, group:NAME, sid:S-1-..., worker:NAME, token:NAME, local")
+		return p, usagef("--as: %q is nobody in particular", shorten(text, 100)).withHint("name one of user:NAME, group:NAME, sid:S-1-..., worker:NAME, token:NAME, cert:NAME, local")
 	}
 	if err := who.find(); err != nil {
 		return p, usagef("--as: %w", err)
@@ -169,6 +176,8 @@ func supposedPeer(text string, of instance) (p peer, err error) {
 		var b *bearer
 		b, err = supposedBearer(who.id, of)
 		return peer{UID: -1, GID: -1, proof: proofOf(b)}, err
+	case personCert:
+		return peer{UID: -1, GID: -1, cert: who.id}, nil
 	case personGroup:
 		p.Groups = []string{who.id}
 	case personSID:
@@ -243,7 +252,7 @@ The JSON is a list of {"rule", "method", "text"}, of which one of the first two 
   ipcd access lint --config /etc/ipcd/config.toml --service ipcd`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			set, err := daemonSettings(cmd)
+			set, _, err := daemonSettings(cmd)
 			if err != nil {
 				return err
 			}
@@ -253,7 +262,7 @@ The JSON is a list of {"rule", "method", "text"}, of which one of the first two 
 			}
 			found := lintRules(set, endpoints)
 			rules := len(found)
-			methods, err := methodsAt(cmd.Context(), endpoints[0], set.Limits)
+			methods, err := methodsAt(cmd.Context(), endpoints[0], set)
 			switch {
 			case len(set.Rules) == 0:
 			case err != nil:
@@ -314,6 +323,8 @@ func lintRules(set settings, endpoints []endpoint) (found []Finding) {
 		case !slices.ContainsFunc(r.people, func(p person) bool { return !stranger(p) }):
 			first := r.people[slices.IndexFunc(r.people, stranger)]
 			why = fmt.Sprintf("there is no such %s: %s", first.kind, first.id)
+		case set.TLS.ClientCA == "" && !slices.ContainsFunc(r.people, func(p person) bool { return p.kind != personCert }):
+			why = "it is about certificates alone, and tls.client_ca names nobody to take them from"
 		case r.on != nil && !slices.ContainsFunc(r.people, func(p person) bool { return p.kind != personWorker }):
 			why = "it is about workers alone, which come to no endpoint"
 		default:
@@ -332,9 +343,9 @@ func (pol *policy) unnamed(methods []string) []string {
 }
 
 // methodsAt lists the methods of the daemon at e.
-func methodsAt(ctx context.Context, e endpoint, l limits) (names []string, err error) {
+func methodsAt(ctx context.Context, e endpoint, set settings) (names []string, err error) {
 	var list []Listing
-	err = askOnce(ctx, e.called(), l, "Ipcd.List", &list)
+	err = askOnce(ctx, e.called(), set, "Ipcd.List", &list)
 	for _, m := range list {
 		names = append(names, m.Method)
 	}

@@ -209,9 +209,9 @@ func (d *Description) notes() string {
 func newWhoamiCmd() *cobra.Command {
 	f := &clientFlags{}
 	cmd := newAskCmd(f, "whoami", "show your identity as the daemon sees it",
-		`Show the identity that the kernel reports of you to the daemon, by which it decides who may call: docs/security.md. With
---server show what the kernel reports of the daemon to you: whose it is, and which process. Where a service manager holds
-the socket, that is the manager.
+		`Show the identity that the kernel reports of you to the daemon, or your certificate or token, by which it decides who may call:
+docs/security.md. With --server show what the kernel reports of the daemon to you: whose it is, and which process. Where a
+service manager holds the socket, that is the manager; with TLS it is what the certificate of the daemon says.
 
 The JSON is the answer of Ipcd.Whoami, see docs/protocol.md; with --server the same of the daemon.`,
 		"  ipcd whoami\n  ipcd whoami --json\n  ipcd whoami --server", "Ipcd.Whoami", noArgs, printPeer)
@@ -227,7 +227,7 @@ The JSON is the answer of Ipcd.Whoami, see docs/protocol.md; with --server the s
 		}
 		var p peer
 		if err := f.with(cmd.Context(), set, func(ctx context.Context, c caller) (err error) {
-			p, err = serverOf(ctx, f.at, c, set.Limits)
+			p, err = serverOf(ctx, f.at, c, optionsOf(&set, nil))
 			return err
 		}); err != nil {
 			return err
@@ -245,6 +245,8 @@ func printPeer(w io.Writer, p peer) error {
 	switch name, ok := strings.CutPrefix(p.Name, string(personToken)+":"); {
 	case ok:
 		text = p.Name + ": " + p.proving(proofOf(&bearer{name: name})).who()
+	case strings.HasPrefix(p.Name, string(personCert)+":"):
+		text = p.Name + " at " + p.Address
 	case p.Owner != "":
 		text += ", which is shown and gives no right"
 	}

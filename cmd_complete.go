@@ -108,7 +108,7 @@ func completeEndpoint(cmd *cobra.Command, _ []string, word string) ([]string, co
 		}
 	}
 	places = append(places, serviceEndpoint(defaultName).String()+"\tthe service")
-	for _, scheme := range []string{localScheme, "tcp", "http"} {
+	for _, scheme := range []string{localScheme, "tcp", "tls", "http", "https"} {
 		places = append(places, scheme+"://")
 	}
 	places = append(places, "fork:\ta program with a Node.js channel")

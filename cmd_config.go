@@ -5,8 +5,10 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"strings"
 	"time"
@@ -70,9 +72,10 @@ func newConfigCheckCmd() *cobra.Command {
 print of each mistake the line, the key, what is wrong and what was expected. The
 environment is ignored. Of the system it looks at what the file names: that allow_group is a
 group, that run_as of a worker is a user, that its program can be run and its directory is
-there, and that nobody else could change those, and that there is a directory for audit_file. No program is started, and whether a port or
-a socket is free is not looked at. Workers without run_as, which are as trusted as the daemon,
-are named on standard error.
+there, and that nobody else could change those; that the files of [tls] can be used, fit together
+and are nobody else's; that there is a directory for audit_file. No program is started, and whether a port or a socket is free is
+not looked at. Workers without run_as, which are as trusted as the daemon, and certificates that expire within
+30 days are named on standard error.
 
 Without FILE it checks everything that "ipcd run" with the same flags would read: its
 file, the environment and the flags.`,
@@ -83,16 +86,27 @@ file, the environment and the flags.`,
 		Args: configArgs(0, 1, "one file at most"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				set, err := daemonSettings(cmd)
-				if err := gather(err, checkWorkers(set), checkAudit(set)); err != nil {
+				set, from, err := daemonSettings(cmd)
+				unusable := checkTLS(set, from)
+				if set.instance.name != "" && errors.Is(unusable, fs.ErrPermission) {
+					// systemd 252 hands credentials to the daemon, and not to what ExecReload= runs.
+					fmt.Fprintf(linesOf(cmd, cmd.ErrOrStderr()), "ipcd: note: left to the daemon: %s\n", oneLine(unusable.Error()))
+					unusable = nil
+				}
+				if err := gather(err, unusable, checkWorkers(set), checkAudit(set)); err != nil {
 					return err
+				}
+				if set.instance.name == "" { // a service calls nobody, and may not be able to read what its user has for that
+					if err := checkClientTLS(set, from); err != nil {
+						return err
+					}
 				}
 				return passed(cmd, "the settings", set)
 			}
 			none := func(string) (string, bool) { return "", false }
 			set, from, err := loadSettings(args[0], true, none, nil)
 			_, unservable := servable(set, from)
-			if err := gather(err, set.resolve(from), unservable, checkWorkers(set), checkAudit(set)); err != nil {
+			if err := gather(err, set.resolve(from), unservable, checkTLS(set, from), checkClientTLS(set, from), checkWorkers(set), checkAudit(set)); err != nil {
 				return err
 			}
 			return passed(cmd, args[0], set)
@@ -113,6 +127,11 @@ func passed(cmd *cobra.Command, what string, set settings) error {
 	}
 	if len(trusted) > 0 {
 		fmt.Fprintf(linesOf(cmd, cmd.ErrOrStderr()), "ipcd: note: a worker without run_as can do whatever the daemon can, and is as trusted: %s\n", strings.Join(trusted, ", "))
+	}
+	if k, err := set.TLS.keys(wordOf); err == nil && k != nil {
+		for _, x := range k.expiring(set.TLS, time.Now()) {
+			fmt.Fprintf(linesOf(cmd, cmd.ErrOrStderr()), "ipcd: note: %s\n", oneLine(fmt.Sprintf("a certificate in %s expires on %s: %s", x.file, day(x.cert.NotAfter), x.cert.Subject)))
+		}
 	}
 	_, err := fmt.Fprintf(outputOf(cmd), "%s: ok\n", oneLine(what))
 	return err

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +31,7 @@ type doctor struct {
 	named   bool // a service was named
 
 	set    settings
+	from   origins       // of set; nil if that is not known
 	at     endpoint      // as the daemon serves it, if that is known
 	own    bool          // the settings are those of the daemon, as far as anybody can tell
 	status *Status       // of the daemon; nil if it does not answer
@@ -50,6 +52,7 @@ var doctorChecks = []func(d *doctor, ctx context.Context){
 	(*doctor).lookAtLimits,
 	(*doctor).lookAtState,
 	(*doctor).lookAtAudit,
+	(*doctor).lookAtCertificates,
 	(*doctor).lookAtClock,
 }
 
@@ -60,7 +63,7 @@ func newDoctorCmd() *cobra.Command {
 		Use: "doctor", Short: "find out why calls do not work, or soon will not",
 		Long: `Look at everything that calls depend on, and say of each whether it is ok, and otherwise what to type: the configuration, the
 service, the endpoint and whose it is, who could replace it, versions, workers, limits of the system, the directory for
-state, the audit log, the clock. Nothing is changed.
+state, the audit log, certificates, the clock. Nothing is changed.
 
 It looks at the daemon that calls reach, with the flags and the configuration that are given: where the daemon was started with
 others, give them here as well (--set allow_group=dev). With --name or --user it is about that service.
@@ -155,7 +158,7 @@ func (d *doctor) lookAtConfig(context.Context) {
 		d.set = set
 		d.ok("config", "%s is right", set.file)
 	}
-	d.own = err == nil
+	d.own, d.from = err == nil, from
 }
 
 // lookAtService asks the service manager. That there is none, or no service, is as one likes it, unless one was named.
@@ -201,7 +204,7 @@ func (d *doctor) lookAtService(ctx context.Context) {
 	if dep.Wrong != nil {
 		d.blame("service", findingError, fmt.Errorf("%s cannot be started with its settings: %w", what, dep.Wrong))
 	} else if d.named {
-		d.set = dep.Settings
+		d.set, d.from = dep.Settings, nil
 	}
 	if d.named && len(dep.Endpoints) > 0 {
 		d.at = dep.Endpoints[0]
@@ -223,7 +226,7 @@ func (d *doctor) lookAtEndpoint(ctx context.Context) {
 		}
 		d.status = &s
 		c.call(ctx, "Ipcd.Stats", nil, &d.stats) // nothing, if we may not have them
-		who, known = serverOf(ctx, d.client.at, c, set.Limits)
+		who, known = serverOf(ctx, d.client.at, c, optionsOf(&set, nil))
 		return nil
 	})
 	if d.client.at.Scheme != "" {
@@ -391,6 +394,59 @@ func (d *doctor) lookAtAudit(context.Context) {
 		d.blame("audit", findingError, err)
 	case d.set.auditFile() != "":
 		d.ok("audit", "the audit log is %s", d.set.auditFile())
+	}
+}
+
+// lookAtCertificates looks at the files of TLS, those of a daemon and those of a client, and at the days on which certificates end.
+func (d *doctor) lookAtCertificates(context.Context) {
+	t := d.set.TLS
+	if t == (tlsSettings{}) {
+		return
+	}
+	switch err := gather(checkTLS(d.set, d.from), checkClientTLS(d.set, d.from)); {
+	case errors.Is(err, fs.ErrPermission): // a key that is root's, or the service's
+		d.say("certificate", findingWarning, "look as root, or as the user that the daemon runs as", "%v", err)
+	case err != nil:
+		d.blame("certificate", findingError, err)
+	}
+	var files []string
+	for _, file := range []string{t.Cert, t.ClientCA, t.CA, t.ClientCert} {
+		if file != "" && !slices.Contains(files, file) {
+			files = append(files, file)
+			d.lookAtDays(file)
+		}
+	}
+}
+
+// lookAtDays looks at the days of the certificates in a file. That it cannot be read has been said.
+func (d *doctor) lookAtDays(file string) {
+	const hint = "have a new one made by its authority before that; if that is from ipcd tls init: ipcd tls issue"
+	list, err := readCertificates("", file)
+	if err != nil {
+		return
+	}
+	now, first := time.Now(), list[0].NotAfter
+	wrong := false
+	for _, cert := range list {
+		state, what := findingOK, ""
+		switch left := cert.NotAfter.Sub(now); {
+		case left <= 0:
+			state, what = findingError, "has expired, on "+day(cert.NotAfter)
+		case now.Before(cert.NotBefore):
+			state, what = findingError, "is valid from "+day(cert.NotBefore)+" on alone"
+		case left <= expirySoon:
+			state, what = findingWarning, "expires on "+day(cert.NotAfter)
+		}
+		if cert.NotAfter.Before(first) {
+			first = cert.NotAfter
+		}
+		if state != findingOK {
+			wrong = true
+			d.say("certificate", state, hint, "the certificate of %s in %s %s", cert.Subject, file, what)
+		}
+	}
+	if !wrong {
+		d.ok("certificate", "%s is valid until %s", file, day(first))
 	}
 }
 

@@ -92,7 +92,7 @@ func (d *ownDaemon) stop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := stopDaemon(ctx, d.at, c, s, d.set.Limits, d.log); err != nil {
+	if err := stopDaemon(ctx, d.at, c, s, optionsOf(&d.set, d.log)); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(d.out, "%s has been stopped\n", d.name(s))
@@ -129,13 +129,13 @@ func (d *ownDaemon) restart(ctx context.Context) error {
 		}
 	}
 	if s.Executable != "" && !changed && (s.Build == "" || sameFile(s.Executable, own)) {
-		if err := restartDaemon(ctx, d.at, c, s, d.set.Limits, d.log); err != nil {
+		if err := restartDaemon(ctx, d.at, c, s, optionsOf(&d.set, d.log)); err != nil {
 			return err
 		}
 		_, err = fmt.Fprintf(d.out, "%s has been started anew\n", d.name(s))
 		return err
 	}
-	if err := stopDaemon(ctx, d.at, c, s, set.Limits, d.log); err != nil {
+	if err := stopDaemon(ctx, d.at, c, s, optionsOf(&set, d.log)); err != nil {
 		return err
 	}
 	if c, err = startDaemon(ctx, d.at, servedAt(d.at, s.Endpoints), set); err != nil {

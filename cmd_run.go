@@ -25,9 +25,12 @@ The workers of that file, each a [[worker]], are started with it and looked afte
 TCP and HTTP are served on loopback addresses. Everybody on the machine can reach them, so a
 caller has to show a token (ipcd token new NAME), unless the endpoint says ?auth=none.
 
-With --insecure-network they are served to other machines as well, where they need ?auth=none:
-nobody proves who they are, and whoever is on the way can read and change what is said. Each
-start warns.
+Other machines are served with TLS, with the certificate that tls.cert and tls.key name. They call
+with certificates of their own, for which "ipcd tls init" makes an authority, or with tokens.
+
+With --insecure-network TCP and HTTP are served to other machines as well, where they need
+?auth=none: nobody proves who they are, and whoever is on the way can read and change what is
+said. Each start warns.
 
 On the first signal it accepts no more connections, lets calls in flight finish within the
 drain limit, removes its socket and exits with 0, or with 4 if calls had to be cut. A second
@@ -35,6 +38,7 @@ signal cuts them at once.`,
 		Example: `  ipcd run
   ipcd run --listen unix:///tmp/mine/ipcd.sock
   ipcd run --listen 'tcp://127.0.0.1:8888?auth=none' --listen 'http://127.0.0.1:8080?auth=none'
+  ipcd run --listen unix:///tmp/mine/ipcd.sock --listen tls://0.0.0.0:8443
   ipcd run --listen 'unix:///tmp/unix.sock?proto=echo&dir=shared'
   ipcd run --pprof & curl --unix-socket $XDG_RUNTIME_DIR/ipcd/ipcd.sock http://ipcd/debug/pprof/heap >heap`,
 		Args: noArgs,
@@ -44,8 +48,8 @@ signal cuts them at once.`,
 				return err
 			}
 			if check, err := cmd.Flags().GetBool("check"); err != nil || check {
-				set, err := daemonSettings(cmd)
-				if err != nil {
+				set, from, err := daemonSettings(cmd)
+				if err := gather(err, checkTLS(set, from)); err != nil {
 					return err
 				}
 				return printPreview(cmd.OutOrStdout(), set)
@@ -76,7 +80,10 @@ signal cuts them at once.`,
 
 // serveCommand runs the daemon of "ipcd run".
 func serveCommand(ctx context.Context, cmd *cobra.Command, o overseer) error {
-	load := func() (settings, error) { return daemonSettings(cmd) }
+	load := func() (settings, error) {
+		set, from, err := daemonSettings(cmd)
+		return set, gather(err, checkTLS(set, from))
+	}
 	profiles, err := cmd.Flags().GetBool("pprof")
 	if err != nil {
 		return err
@@ -99,13 +106,14 @@ func serveCommand(ctx context.Context, cmd *cobra.Command, o overseer) error {
 }
 
 // daemonSettings merges the settings of a daemon, as settingsFrom does, and refuses those with which none can run.
-func daemonSettings(cmd *cobra.Command) (settings, error) {
+func daemonSettings(cmd *cobra.Command) (settings, origins, error) {
 	set, from, err := settingsFrom(cmd)
 	if f := cmd.Flag("insecure-network"); f != nil {
 		set.insecure = f.Value.String() == "true"
 	}
 	_, unservable := servable(set, from)
-	return set, gather(err, set.resolve(from), checkServicePaths(cmd, set.instance), unservable, checkInstalled(set))
+	set.takeCredentials()
+	return set, from, gather(err, set.resolve(from), checkServicePaths(cmd, set.instance), unservable, checkInstalled(set))
 }
 
 // checkInstalled refuses workers that the service could not run as it is installed.

@@ -85,6 +85,15 @@ func (d *deployment) load(cmd *cobra.Command) (settings, origins, error) {
 	if d.Given, err = givenFlags(cmd); err != nil {
 		return settings{}, nil, err
 	}
+	for i, g := range d.Given {
+		if s := findSetting(g.key); s != nil && s.kind == ofFile && g.values[0] != "" { // its manager chooses the working directory
+			file, err := filepath.Abs(g.values[0])
+			if err != nil {
+				return settings{}, nil, fmt.Errorf("find %s: %w", g.key, err)
+			}
+			d.Given[i].values = []string{file}
+		}
+	}
 	set, from, err := loadSettings(file, explicit, func(string) (string, bool) { return "", false }, d.Given)
 	if err != nil {
 		return settings{}, nil, err
@@ -124,6 +133,9 @@ func (f *installFlags) deployment(cmd *cobra.Command) (*deployment, error) {
 	}
 	d.Settings, d.AllowGroup = set, set.AllowGroup
 	if d.Endpoints, err = servable(set, from); err != nil {
+		return nil, err
+	}
+	if err := checkTLS(set, from); err != nil {
 		return nil, err
 	}
 	if d.user && d.AllowGroup != "" {
@@ -189,7 +201,8 @@ func newInstallCmd() *cobra.Command {
 		Long: `Make ipcd a service that starts with the system, start it, and wait until it answers: then
 "ipcd call hello" reaches it without a flag. It runs with as few rights as the system offers.
 Only ` + masters + ` and the members of the group that --allow-group names can call it; at a TCP or HTTP
-endpoint whoever holds a token (ipcd token new NAME --service ipcd), and with ?auth=none every program on the machine.
+endpoint, and at tls:// and https://, whoever holds a token (ipcd token new NAME --service ipcd), and with ?auth=none
+every program that reaches it; at tls:// and https:// also those can whose certificate a [[rule]] lets in.
 
 With --user it is a service of your own, which only you can call.
 
@@ -296,7 +309,10 @@ func (i *installer) advise() {
 		i.say("only %s can call it; to let the members of a group, too: %s --force --allow-group GROUP", masters, joinWords(words))
 	}
 	for _, e := range i.d.Endpoints {
-		if e.NoAuth {
+		switch {
+		case e.NoAuth && e.isFar():
+			i.say("everybody who reaches this machine can call it at %s", e)
+		case e.NoAuth:
 			i.say("everybody on this machine can call it at %s", e)
 		}
 	}
@@ -449,7 +465,11 @@ func restartSteps(sup supervisor, d *deployment) []step {
 	if sup.listens() || becomeProgram == nil {
 		return sup.restart(d)
 	}
-	return []step{{text: "ipcd call -e " + joinWords(endpointTexts(d.Endpoints[:min(1, len(d.Endpoints))])) + " Ipcd.Restart", do: func(ctx context.Context) error {
+	var asked []endpoint
+	if len(d.Endpoints) > 0 {
+		asked = []endpoint{d.asked()}
+	}
+	return []step{{text: "ipcd call -e " + joinWords(endpointTexts(asked)) + " Ipcd.Restart", do: func(ctx context.Context) error {
 		done, err := restartInPlace(ctx, sup, d)
 		if !done {
 			err = perform(ctx, sup.restart(d))
@@ -464,7 +484,7 @@ func restartInPlace(ctx context.Context, sup supervisor, d *deployment) (done bo
 	if err != nil || st.Active != activeRunning || len(d.Endpoints) == 0 {
 		return false, err
 	}
-	e, ask := d.Endpoints[0], dialOptions{limits: d.Settings.Limits}
+	e, ask := d.asked().here(), dialOptions{limits: d.Settings.Limits, tls: d.Settings.TLS}
 	short, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	c, err := dial(short, e, ask)
@@ -476,7 +496,7 @@ func restartInPlace(ctx context.Context, sup supervisor, d *deployment) (done bo
 		c.close()
 		return false, err
 	}
-	return true, restartDaemon(ctx, e, c, s, d.Settings.Limits, nil)
+	return true, restartDaemon(ctx, e, c, s, ask)
 }
 
 func endpointTexts(list []endpoint) (texts []string) {

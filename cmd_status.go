@@ -48,7 +48,7 @@ func (f *serviceFlags) report(ctx context.Context, sup supervisor) (*ServiceRepo
 	i := &installer{sup: sup, d: d}
 	r := &ServiceReport{Name: d.name, User: d.user, Manager: sup.title(), State: stateAbsent}
 	if len(d.Endpoints) > 0 {
-		r.Endpoint = d.Endpoints[0].String()
+		r.Endpoint = d.asked().String()
 	}
 	if !i.installed() {
 		return r, nil, nil
@@ -63,7 +63,7 @@ func (f *serviceFlags) report(ctx context.Context, sup supervisor) (*ServiceRepo
 	switch r.Active {
 	case activeRunning:
 		r.State = stateSilent
-		if err := askOnce(ctx, d.Endpoints[0], d.Settings.Limits, "Ipcd.Status", &answer); err == nil {
+		if err := askOnce(ctx, d.asked(), d.Settings, "Ipcd.Status", &answer); err == nil {
 			r.State = stateAnswering
 		} else {
 			r.Why = err.Error()
@@ -232,7 +232,7 @@ func (s *serviceFlags) gather(cmd *cobra.Command, f *clientFlags, set settings) 
 	own, err := set.clientEndpoint()
 	if err == nil && (r.service.State == stateAbsent || own.String() != r.service.Endpoint) {
 		var answer json.RawMessage
-		askErr := askOnce(cmd.Context(), own, set.Limits, "Ipcd.Status", &answer)
+		askErr := askOnce(cmd.Context(), own, set, "Ipcd.Status", &answer)
 		if askErr == nil {
 			r.daemon = answer
 			return r, nil

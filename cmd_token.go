@@ -17,8 +17,8 @@ import (
 func newTokenCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
-		Short: "make, list and remove the tokens by which programs prove who they are over TCP and HTTP",
-		Long: `Where the system does not say who calls, over TCP and HTTP, a caller shows a token. Its holder is token:NAME
+		Short: "make, list and remove the tokens by which programs prove who they are over TCP, HTTP and TLS",
+		Long: `Where the system does not say who calls, over TCP, HTTP and TLS, a caller shows a token. Its holder is token:NAME
 to the [[rule]]s of the configuration, and may call and subscribe without any: docs/security.md.
 
 The tokens are those of your own daemon, or of the service that --service names; of a service of the system

@@ -27,6 +27,7 @@ type settings struct {
 	Idle       time.Duration // stop after this long without connections; 0 for never
 	Timeout    time.Duration // of a client's call; 0 for none
 	TokenFile  string        // has the token that a client shows; empty for none
+	TLS        tlsSettings
 	Limits     limits
 
 	Workers []workerSettings // see config_record.go
@@ -41,6 +42,16 @@ type settings struct {
 	fileFirst bool     // TokenFile was named on the command line
 	insecure  bool     // --insecure-network: endpoints may be open to other machines without TLS
 	policy    policy   // of AllowGroup and Rules, once resolve has looked them up
+}
+
+// tlsSettings are the files of PEM that TLS needs. Empty is for none.
+type tlsSettings struct {
+	Cert       string // the daemon's, with those between it and its authority
+	Key        string // of Cert
+	ClientCA   string // the authorities of the certificates that the daemon takes for callers
+	CA         string // the authorities that a client trusts, besides the system's
+	ClientCert string // that a client shows
+	ClientKey  string // of ClientCert
 }
 
 // A reloader holds a copy of some settings. prepare checks new ones without changing anything, and returns the
@@ -109,6 +120,7 @@ const (
 	ofBool                         // true or false; the field is a bool
 	ofText                         // what check takes; the field is a string
 	ofTexts                        // a list of such; the field is a []string
+	ofFile                         // a file, in the configuration relative to its directory; the field is a string
 )
 
 // isList reports whether a setting of this kind is a list of texts.
@@ -162,6 +174,19 @@ var settingTable = []setting{
 	{key: "token_file", kind: ofText, at: func(s *settings) any { return &s.TokenFile }, check: checkTokenFile, want: "the absolute path of a file that has a token and nothing else",
 		doc: "The file with the token that a client shows over TLS, or within this machine over TCP and HTTP; IPCD_TOKEN has one in place of that."},
 
+	{key: "tls.cert", kind: ofFile, at: func(s *settings) any { return &s.TLS.Cert },
+		doc: "The certificate of the daemon for tls:// and https://, in PEM, with those between it and its authority; \"ipcd tls init\" makes one."},
+	{key: "tls.key", kind: ofFile, at: func(s *settings) any { return &s.TLS.Key },
+		doc: "The key of that certificate, in PEM, which nobody else may read."},
+	{key: "tls.client_ca", kind: ofFile, at: func(s *settings) any { return &s.TLS.ClientCA },
+		doc: "The authorities whose certificates make callers cert:NAME, for a [[rule]] to let in; empty for none."},
+	{key: "tls.ca", kind: ofFile, at: func(s *settings) any { return &s.TLS.CA },
+		doc: "The authorities that a client takes certificates of daemons from, besides those of the system."},
+	{key: "tls.client_cert", kind: ofFile, at: func(s *settings) any { return &s.TLS.ClientCert },
+		doc: "The certificate by which a client proves who it is."},
+	{key: "tls.client_key", kind: ofFile, at: func(s *settings) any { return &s.TLS.ClientKey },
+		doc: "The key of that certificate, which nobody else may read."},
+
 	{key: "limits.max_message", kind: ofSize, at: func(s *settings) any { return &s.Limits.MaxMessage }, min: oneKiB, max: oneGiB,
 		doc: "The size of one message."},
 	{key: "limits.max_depth", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxDepth }, min: 1, max: 1000,
@@ -173,7 +198,7 @@ var settingTable = []setting{
 	{key: "limits.max_connections", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxConnections }, min: 1, max: 1_000_000,
 		doc: "Connections of one user."},
 	{key: "limits.max_unauthenticated", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxUnauthenticated }, min: 1, max: 1_000_000,
-		doc: "Connections over TCP and HTTP, of all users, that have to show a token and have not yet."},
+		doc: "Connections over TCP and HTTP, with TLS or without, of all users, that have to show a token and have not yet."},
 	{key: "limits.max_methods", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxMethods }, min: 1, max: 1_000_000,
 		doc: "Methods that one provider may offer."},
 	{key: "limits.max_hops", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxHops }, min: 1, max: 1000,
@@ -462,6 +487,8 @@ func (s *setting) checkText(text string) *fault {
 		return usagef("%q is not one of its values", text)
 	case s.check != nil:
 		return s.check(text)
+	case s.kind == ofFile:
+		return checkArgument(text)
 	}
 	return nil
 }
@@ -553,6 +580,8 @@ func (s *setting) expected() string {
 		return strings.Join(s.words[:last], ", ") + " or " + s.words[last]
 	case ofText:
 		return "a text"
+	case ofFile:
+		return "the name of a file"
 	case ofTexts:
 		if s.words != nil {
 			return "a list of " + strings.Join(s.words, ", ")

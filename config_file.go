@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -180,6 +181,17 @@ func (st *settings) loadFile(file string, data []byte, from origins) error {
 			}
 		}
 	}
+	dir, err := filepath.Abs(filepath.Dir(file))
+	if err != nil {
+		return usagef("%s: %w", file, err)
+	}
+	for i := range settingTable {
+		if s := &settingTable[i]; s.kind == ofFile {
+			if path := s.at(st).(*string); *path != "" && !filepath.IsAbs(*path) {
+				*path = filepath.Join(dir, *path)
+			}
+		}
+	}
 	for i := range records {
 		wrongs = append(wrongs, records[i].finish(&records[i], st, recordFile{file, from})...)
 	}
@@ -262,6 +274,11 @@ func (s *setting) fromTOML(v any) (texts []string, wrong *fault) {
 		return texts, nil
 	}
 	return nil, usagef("is %s", tomlType(v))
+}
+
+// quoteTOML writes a text that has no control characters as TOML does.
+func quoteTOML(text string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`
 }
 
 // tomlType returns TOML's name for the type of a value.

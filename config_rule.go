@@ -34,7 +34,7 @@ func lastRule(s *settings) *ruleSettings { return &s.Rules[len(s.Rules)-1] }
 var ruleTable = func() []setting {
 	table := []setting{
 		{key: "allow", kind: ofTexts, at: func(s *settings) any { return &lastRule(s).Allow }, min: 1, check: checkPerson, want: wantPerson,
-			doc: "The people who may: user:NAME, group:NAME, sid:S-1-…, worker:NAME, token:NAME, local for whoever the system names, * for everybody."},
+			doc: "The people who may: user:NAME, group:NAME, sid:S-1-…, worker:NAME, token:NAME, cert:NAME, local for whoever the system names, * for everybody."},
 		{key: "deny", kind: ofTexts, at: func(s *settings) any { return &lastRule(s).Deny }, min: 1, check: checkPerson, want: wantPerson,
 			doc: "In place of allow: the people who may not. Without any right the rule denies them all."},
 		{key: "on", kind: ofTexts, at: func(s *settings) any { return &lastRule(s).On }, min: 1, check: checkEndpoint,

@@ -64,7 +64,7 @@ func TestConfigRefusesBadFile(t *testing.T) {
 		{"[limits]\nlisten = []\n", `c.toml:2: limits.listen: unknown key; expected one that "ipcd config show" lists`, "did you mean listen?"},
 		{"log-level = \"info\"\n", `c.toml:1: log-level: unknown key; expected one that "ipcd config show" lists`, "did you mean log_level?"},
 		{"[limit]\n", `c.toml:1: limit: unknown key; expected one that "ipcd config show" lists`, "did you mean limits?"},
-		{"\"a b\".c = 1\n", `c.toml:1: "a b".c: unknown key; expected one that "ipcd config show" lists`, ""},
+		{"\"a b\".words = 1\n", `c.toml:1: "a b".words: unknown key; expected one that "ipcd config show" lists`, ""},
 		{"\"limits.drain\" = \"1s\"\n", `c.toml:1: "limits.drain": unknown key; expected one that "ipcd config show" lists`, "did you mean limits.drain?"},
 		{"[[things]]\na = 1\n[[things]]\na = 1\n", `c.toml:1: things: unknown key; expected one that "ipcd config show" lists`, ""},
 		{"[[workers]]\na = 1\n", `c.toml:1: workers: unknown key; expected one that "ipcd config show" lists`, "did you mean worker?"},
@@ -300,6 +300,12 @@ audit_file              (none)                 default
 idle                    1h                     flag --idle
 timeout                 5s                     environment IPCD_TIMEOUT
 token_file              (none)                 default
+tls.cert                (none)                 default
+tls.key                 (none)                 default
+tls.client_ca           (none)                 default
+tls.ca                  (none)                 default
+tls.client_cert         (none)                 default
+tls.client_key          (none)                 default
 limits.max_message      1000000                flag --set
 limits.max_depth        64                     default
 limits.max_batch        100                    default
@@ -497,8 +503,8 @@ func TestConfigCheckRefusesWhatRunAlwaysRefuses(t *testing.T) {
 		{[]string{"http://[::]:28499?auth=none"}, ":: is reached by other machines"},
 		{[]string{"tcp://127.0.0.1:28499?proto=echo"}, "tcp://127.0.0.1:28499?proto=echo: whoever speaks to an echo cannot show a token"},
 		{[]string{"tcp://127.0.0.1:28499", "http://127.0.0.1:28498"}, ""},
-		{[]string{"tls://127.0.0.1:28499"}, "wants TLS"},
-		{[]string{"https://127.0.0.1:28499"}, "wants TLS"},
+		{[]string{"tls://127.0.0.1:28499"}, "cannot listen on tls://127.0.0.1:28499: the daemon has no certificate"},
+		{[]string{"https://[::]:28499"}, "cannot listen on https://[::]:28499: the daemon has no certificate"},
 		{[]string{foreign}, "the endpoint " + foreign},
 		{[]string{"fork:node x.js"}, "fork:node x.js"},
 		{[]string{own.String(), own.String()}, "cannot listen on " + own.String() + ": it is where " + own.String() + " is"},
@@ -586,7 +592,10 @@ func exampleConfig() string {
 		if in, name, ok := strings.Cut(s.key, "."); ok {
 			if key = name; in != table {
 				table = in
-				fmt.Fprintf(&b, "\n# What one message, one connection and one wait may cost. The error for\n# exceeding a limit names it.\n[%s]\n", table)
+				fmt.Fprintf(&b, "\n%s[%s]\n", map[string]string{
+					"tls":    "# Files of PEM for tls:// and https://, relative to the directory of this file: docs/security.md.\n",
+					"limits": "# What one message, one connection and one wait may cost. The error for\n# exceeding a limit names it.\n",
+				}[table], table)
 			}
 		}
 		value := fmt.Sprintf("%q", s.text(&st))
@@ -707,11 +716,12 @@ func TestSettingTableCoversEveryField(t *testing.T) {
 	}
 }
 
-// snake is the key of a field: MaxMessage is max_message.
+// snake is the key of a field: MaxMessage is max_message, ClientCA is client_ca.
 func snake(name string) string {
 	var b strings.Builder
+	isUpper := func(i int) bool { return i < len(name) && name[i] >= 'A' && name[i] <= 'Z' }
 	for i, r := range name {
-		if r >= 'A' && r <= 'Z' && i > 0 {
+		if isUpper(i) && i > 0 && (!isUpper(i-1) || i+1 < len(name) && !isUpper(i+1)) {
 			b.WriteByte('_')
 		}
 		b.WriteRune(r)

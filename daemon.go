@@ -148,6 +148,7 @@ func (d *daemon) run(ctx context.Context) (err error) {
 			idle.Reset(left)
 		case <-status.C:
 			d.overseer.status(d.status())
+			d.server.keys.remind()
 		case <-reloads:
 			d.reload()
 			idle.Reset(d.untilIdle())
@@ -165,6 +166,9 @@ func newDaemonServer(r *router, set settings, log *logger) (*server, error) {
 	s.gate.tokens = tokens
 	s.router.events.keep(set.Topics)
 	s.obey(&set.policy)
+	if s.keys, err = newKeyring(set.TLS, log); err != nil {
+		return nil, err
+	}
 	s.audit.obey(set.Audit)
 	if err := s.openAudit(set); err != nil {
 		return nil, err
@@ -340,6 +344,9 @@ func servable(set settings, from origins) ([]endpoint, error) {
 	for i, e := range list {
 		if check := transports[e.Scheme].check; check != nil && err == nil {
 			err = check(e)
+		}
+		if e.isTLS() && set.TLS.Cert == "" && err == nil {
+			err = noCertificate(e)
 		}
 		if at := slices.IndexFunc(list[:i], func(before endpoint) bool { return same(before, e) }); at >= 0 && err == nil {
 			err = usagef("cannot listen on %s: it is where %s is", e, list[at]).withHint("leave out one of the two")

@@ -16,6 +16,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -299,6 +300,11 @@ func startServerWith(t testing.TB, change func(l *limits), endpoints ...endpoint
 			t.Fatal(err)
 		}
 	}
+	if slices.ContainsFunc(endpoints, endpoint.isTLS) {
+		if s.server.keys, err = newKeyring(testKeys(t), log); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, e := range endpoints {
 		l, err := s.listen(e)
 		if err != nil {
@@ -375,7 +381,7 @@ func rawDial(t testing.TB, e endpoint) net.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), testPatience)
 	defer cancel()
-	conn, err := transports[e.Scheme].dial(ctx, e, dialOptions{})
+	conn, err := transports[e.Scheme].dial(ctx, e, optionsFor(t, e))
 	if err != nil {
 		t.Fatalf("dial %s: %v", e, err)
 	}
@@ -420,13 +426,15 @@ var placesOfTest = []struct {
 }{
 	{"local", localEndpoint},
 	{"tcp", func(t testing.TB) endpoint { return mustParse(t, "tcp://127.0.0.1:0?auth=none") }},
+	{"tls", func(t testing.TB) endpoint { return mustParse(t, "tls://127.0.0.1:0?auth=none") }},
 	{"http", func(t testing.TB) endpoint { return mustParse(t, "http://127.0.0.1:0?auth=none") }},
+	{"https", func(t testing.TB) endpoint { return mustParse(t, "https://127.0.0.1:0?auth=none") }},
 }
 
 func TestBehaviour(t *testing.T) {
 	for _, place := range placesOfTest {
 		for _, k := range clientKinds {
-			if place.name == "http" && !k.http {
+			if strings.HasPrefix(place.name, "http") && !k.http {
 				continue
 			}
 			for _, b := range behaviours {

@@ -52,6 +52,30 @@ func TestClientsOfNode(t *testing.T) {
 	s.idle()
 }
 
+// startForTLS serves JSON-RPC and HTTP over TLS to cert:client; it returns the ports, and the path of a file in testdata/clients.
+func startForTLS(t *testing.T, program string) (s *testServer, keys tlsSettings, port, web, path string) {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join("testdata", "clients", program))
+	must(t, err)
+	s = startServer(t, "tls://127.0.0.1:0", "https://127.0.0.1:0")
+	dir, err := os.Getwd()
+	must(t, err)
+	pol := certRule(t, "client")
+	t.Chdir(dir)
+	s.obey(pol)
+	_, port, _ = strings.Cut(s.endpoints[0].Host, ":")
+	_, web, _ = strings.Cut(s.endpoints[1].Host, ":")
+	return s, testKeys(t), port, web, path
+}
+
+func TestNodeOverTLS(t *testing.T) {
+	node := needTool(t, "node")
+	s, keys, port, web, program := startForTLS(t, "tls.js")
+	got := printed(t, exec.Command(node, program, keys.CA, keys.ClientCert, keys.ClientKey, port, web))
+	checkLines(t, got, "tls.want")
+	s.idle()
+}
+
 // A client that writes on behind its broken request is still told of it.
 func TestNodeIsToldOfABrokenRequest(t *testing.T) {
 	s, socket, port, _ := startForClients(t)

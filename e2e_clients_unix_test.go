@@ -52,6 +52,46 @@ func TestClientsOfTheStandardLibrary(t *testing.T) {
 	s.idle()
 }
 
+// TestCurlOverTLS has the client that most people have.
+func TestCurlOverTLS(t *testing.T) {
+	curl := needTool(t, "curl")
+	s, keys, port, web, _ := startForTLS(t, "")
+	run := func(port string, args ...string) string {
+		args = append([]string{"-sS", "--cacert", keys.CA, "https://localhost:" + port + "/call/Echo.Say", "-H", "Content-Type: application/json", "-d", `"hello"`}, args...)
+		out, _ := exec.Command(curl, args...).CombinedOutput()
+		return string(out)
+	}
+	us := []string{"--cert", keys.ClientCert, "--key", keys.ClientKey}
+	for _, port := range []string{port, web} {
+		if got := run(port, us...); got != "\"hello\"\n" {
+			t.Errorf("curl printed %q", got)
+		}
+		if got := run(port); !strings.Contains(got, errNoCert.Text) {
+			t.Errorf("without a certificate curl printed %q", got)
+		}
+	}
+	if got := run(web, append(us, "--tls-max", "1.2")...); !strings.HasPrefix(got, "curl: (35)") {
+		t.Errorf("with TLS 1.2 curl printed %q", got)
+	}
+	s.idle()
+}
+
+// TestOpenSSLOverTLS has a client that ends TLS before it ends TCP, and shows what this end has shown.
+func TestOpenSSLOverTLS(t *testing.T) {
+	openssl := needTool(t, "openssl")
+	s, keys, port, _, _ := startForTLS(t, "")
+	cmd := exec.Command(openssl, "s_client", "-connect", "127.0.0.1:"+port, "-CAfile", keys.CA, "-cert", keys.ClientCert, "-key", keys.ClientKey,
+		"-verify_return_error", "-verify_ip", "127.0.0.1", "-ign_eof")
+	cmd.Stdin = strings.NewReader(sayRequest + "\n" + "]\n") // the second one ends the connection, once the first one is answered
+	out, _ := cmd.CombinedOutput()
+	for _, want := range []string{sayAnswer, `"code":-32700`, "TLSv1.3", "Verify return code: 0 (ok)"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("openssl s_client printed no %q, but\n%s", want, out)
+		}
+	}
+	s.idle()
+}
+
 func TestClientsOfPython(t *testing.T) {
 	python := needTool(t, "python3")
 	s, _, port, web := startForClients(t)

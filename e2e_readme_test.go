@@ -327,14 +327,14 @@ func TestReadmeNames(t *testing.T) {
 		if cmd, _, err := root.Find([]string{name}); err == nil && cmd != root {
 			continue
 		}
-		if !slices.ContainsFunc([]string{"config", "access"}, func(above string) bool {
+		if !slices.ContainsFunc([]string{"config", "access", "tls"}, func(above string) bool {
 			cmd, _, err := root.Find([]string{above, name})
 			return err == nil && cmd.Name() == name
 		}) {
 			t.Errorf("README.md names the command %s, which is not there", name)
 		}
 	}
-	endpoints := regexp.MustCompile("`((?:unix|npipe|tcp|http|fork):[^`]+)`").FindAllStringSubmatch(readmeSection(t, "Endpoints"), -1)
+	endpoints := regexp.MustCompile("`((?:unix|npipe|tcp|tls|https?|fork):[^`]+)`").FindAllStringSubmatch(readmeSection(t, "Endpoints"), -1)
 	if len(endpoints) < 5 {
 		t.Errorf("README.md names %d endpoints; want one of each scheme", len(endpoints))
 	}

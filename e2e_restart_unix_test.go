@@ -69,7 +69,7 @@ func (d *ranDaemon) status() (s Status) {
 func (d *ranDaemon) restart() error {
 	d.Helper()
 	s := d.status()
-	return restartDaemon(d.Context(), d.endpoint, d.dial(), s, defaultLimits(), nil)
+	return restartDaemon(d.Context(), d.endpoint, d.dial(), s, dialOptions{limits: defaultLimits()})
 }
 
 // serves wants it to be the same process after so many restarts, and to answer.
@@ -199,6 +199,47 @@ func TestRestartFinishesWhatItHasBegun(t *testing.T) {
 	}
 	if _, err := listenUnix(d.endpoint, audience{}); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("held by pid %d", d.cmd.Process.Pid)) {
 		t.Errorf("whoever wants the endpoint, too, is told %v", err)
+	}
+	d.terminate()
+	d.ends(exitDone)
+}
+
+// What is in the backlog of a port with TLS waits for the next program, which shakes hands with it by keys that it has read anew.
+func TestRestartKeepsPortsWithTLS(t *testing.T) {
+	keys := keysIn(t.TempDir())
+	by := makeKeys(t, filepath.Dir(keys.Cert), time.Now())
+	d := startRun(t, "ipcd", "--listen", "tls://127.0.0.1:0?auth=none", "--set", "tls.cert="+keys.Cert, "--set", "tls.key="+keys.Key)
+	_, port, _ := strings.Cut(strings.Join(d.status().Endpoints, " "), "tls://127.0.0.1:")
+	port, _, _ = strings.Cut(port, "?")
+	far := mustParse(t, "tls://127.0.0.1:"+port)
+	say := func() (shown string, err error) {
+		c, err := dial(t.Context(), far, dialOptions{limits: defaultLimits(), tls: tlsSettings{CA: keys.CA}})
+		if err != nil {
+			return "", err
+		}
+		defer c.close()
+		return c.(*client).conn.(*tlsConn).shown.Subject.CommonName, ask(c, "Echo.Say", "x", nil)
+	}
+	_, err := say()
+	must(t, err)
+	answer, held := d.holds()
+	d.asked()
+	late := make(chan error, 1)
+	go func() {
+		_, err := say()
+		late <- err
+	}()
+	made, err := by.issue("the next one", []string{"127.0.0.1"}, time.Now())
+	must(t, err)
+	must(t, os.WriteFile(keys.Cert, made.cert, 0o600))
+	must(t, os.WriteFile(keys.Key, made.key, 0o600))
+	notYet(t, "the call in flight", held)
+	answer()
+	must(t, receive(t, held))
+	must(t, receive(t, late))
+	d.serves(1)
+	if shown, err := say(); err != nil || shown != "the next one" {
+		t.Errorf("behind the restart it shows %q, %v", shown, err)
 	}
 	d.terminate()
 	d.ends(exitDone)

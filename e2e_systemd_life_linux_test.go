@@ -28,6 +28,7 @@ func init() {
 		systemdTest{"BadConfigStaysDown", testBadConfigStaysDown},
 		systemdTest{"Reload", testReload},
 		systemdTest{"Rules", testRules},
+		systemdTest{"TLS", testServiceTLS},
 		systemdTest{"Watchdog", testWatchdog},
 		systemdTest{"Rights", testRights},
 		systemdTest{"Journal", testJournal},
@@ -350,6 +351,62 @@ func testRules(t *testing.T, c *container) {
 	if now := c.show("ipcd.service", "MainPID"); now != pid {
 		t.Errorf("the daemon was %s and is %s", pid, now)
 	}
+}
+
+// testServiceTLS has a service with a certificate, whose key its user cannot read, for callers from elsewhere.
+func testServiceTLS(t *testing.T, c *container) {
+	c.run("sh", "-c", "mkdir -p /etc/ipcd && ipcd tls init --name box.example >>/etc/ipcd/config.toml")
+	install := []string{"ipcd", "install", "--listen", "unix:///run/ipcd/ipcd.sock", "--listen", "tls://0.0.0.0:8443"}
+	c.run(install...)
+	c.hello()
+	us := []string{"-e", "tls://127.0.0.1:8443", "--set", "tls.ca=/etc/ipcd/tls/ca.pem", "--set", "tls.client_cert=/etc/ipcd/tls/client.pem", "--set", "tls.client_key=/etc/ipcd/tls/client-key.pem"}
+	ipcd := func(args ...string) []string { return slices.Concat([]string{"ipcd"}, args, us) }
+	if got := c.run(ipcd("call", "hello")...); got != "hello" {
+		t.Errorf("over TLS the answer is %q", got)
+	}
+	if got := c.run(ipcd("whoami")...); !strings.HasPrefix(got, "cert:client at 127.0.0.1:") {
+		t.Errorf("the daemon says of the caller: %s", got)
+	}
+	c.refused(1, "", errNoCert.Text, "ipcd", "call", "-e", "tls://127.0.0.1:8443", "--set", "tls.ca=/etc/ipcd/tls/ca.pem", "hello")
+	if got := c.run("stat", "-c", "%U %a", "/etc/ipcd/tls/server-key.pem"); got != "root 600" {
+		t.Errorf("the key is %s; want root 600", got)
+	}
+	for property, want := range map[string]string{"IPAddressDeny": "", "PrivateNetwork": "no", "DynamicUser": "yes"} {
+		if got := c.show("ipcd.service", property); got != want {
+			t.Errorf("%s is %q; want %q", property, got, want)
+		}
+	}
+	if got := c.show("ipcd.socket", "Listen"); !strings.Contains(got, "0.0.0.0:8443 (Stream)") {
+		t.Errorf("systemd listens at %s", got)
+	}
+
+	// A new pair in place of the old one is there after a restart.
+	c.run("sh", "-c", "cd /etc/ipcd/tls && ipcd tls issue --server localhost --name 127.0.0.1 && mv localhost.pem server.pem && mv localhost-key.pem server-key.pem")
+	c.run("ipcd", "restart")
+	if got := c.run(ipcd("whoami", "--server")...); !strings.HasPrefix(got, "cert:localhost at ") {
+		t.Errorf("after a restart the daemon is %s; want the new certificate", got)
+	}
+	c.run("systemctl", "reload", "ipcd.service")
+	c.hello()
+
+	// Another file is one that the service was not given.
+	pid := c.show("ipcd.service", "MainPID")
+	c.run("ipcd", "tls", "issue", "--server", "other.example")
+	c.run("sed", "-i", "s/server/other.example/", "/etc/ipcd/config.toml")
+	c.run("systemctl", "reload", "ipcd.service")
+	waitFor(t, func() error {
+		log := c.run("journalctl", "--no-pager", "-o", "cat", "-u", "ipcd.service")
+		_, refused, _ := strings.Cut(log, "the settings were refused")
+		if !strings.Contains(refused, "other.example.pem cannot be read: ") || !strings.Contains(refused, "ipcd install --force") {
+			return fmt.Errorf("the journal does not say what to do:\n%s", log)
+		}
+		return nil
+	})
+	if now := c.show("ipcd.service", "MainPID"); now != pid {
+		t.Errorf("the daemon was %s and is %s", pid, now)
+	}
+	c.run(append(install, "--force")...)
+	c.refused(1, "", "its certificate is for other.example and not for 127.0.0.1", ipcd("call", "hello")...)
 }
 
 // testReload changes the configuration under a daemon that goes on.

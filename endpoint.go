@@ -47,7 +47,6 @@ const (
 // What may be typed, for the hints.
 var (
 	schemes   = []string{"unix", "npipe", "tcp", "tls", "http", "https", "fork"}
-	usable    = []string{"unix", "npipe", "tcp", "http", "fork"} // TLS comes in a later release
 	protos    = []string{string(protoAuto), string(protoGob), string(protoJSON), string(protoHTTP), string(protoEcho)}
 	queryKeys = []string{"proto", "auth", "dir"}
 )
@@ -61,7 +60,7 @@ const (
 	protoJSON    proto = "jsonrpc"
 	protoHTTP    proto = "http"
 	protoEcho    proto = "echo"
-	protoTLS     proto = "tls" // recognised, so that it can be refused in words
+	protoTLS     proto = "tls" // recognised where it is not spoken, so that it can be refused
 	protoUnknown proto = ""    // more bytes are needed
 )
 
@@ -139,10 +138,10 @@ func badScheme(text, scheme string, colon bool) *fault {
 		return usagef("the endpoint %s has no scheme", text).withHint("write tcp://%s", text)
 	}
 	f := usagef("the endpoint %s has the unknown scheme %q", text, scheme)
-	near := nearest(scheme, usable)
+	near := nearest(scheme, schemes)
 	switch {
 	case near == "", len(scheme) == 1: // a drive of Windows
-		return f.withHint("the schemes are %s", strings.Join(usable, ", "))
+		return f.withHint("the schemes are %s", strings.Join(schemes, ", "))
 	case (endpoint{Scheme: near}).isForeign():
 		return f.withHint("use a %s, such as %s", localPlace, exampleEndpoint)
 	}
@@ -401,6 +400,18 @@ func (e endpoint) withScheme(scheme string) endpoint {
 	return e.changed(func(c *endpoint) { c.Scheme = scheme })
 }
 
+// withTLS returns e with the scheme that has TLS, and the proof that callers have there.
+func (e endpoint) withTLS() endpoint {
+	return e.changed(func(c *endpoint) {
+		c.Scheme, c.NoAuth = map[bool]string{false: "tls", true: "https"}[c.isHTTP()], false
+	})
+}
+
+// withoutTLS returns e with the scheme that has none.
+func (e endpoint) withoutTLS() endpoint {
+	return e.withScheme(map[bool]string{false: "tcp", true: "http"}[e.isHTTP()])
+}
+
 func (e endpoint) withPath(path string) endpoint {
 	return e.changed(func(c *endpoint) { c.Path = path })
 }
@@ -409,13 +420,27 @@ func (e endpoint) withHost(host string) endpoint {
 	return e.changed(func(c *endpoint) { c.Host = host })
 }
 
-// called returns e, at which a daemon listens, as clients call it who have not named it. What auth=none waives there is the
-// proof of callers; a client would waive its check of who serves.
+// called returns e, at which a daemon listens, as clients of this machine call it who have not named it. What auth=none waives
+// there is the proof of callers; a client would waive its check of who serves.
 func (e endpoint) called() endpoint {
+	e = e.here()
 	if !e.NoAuth {
 		return e
 	}
 	return e.changed(func(c *endpoint) { c.NoAuth = false })
+}
+
+// here returns e, at which a daemon listens, by an address at which this machine reaches itself, if that is on all of its addresses.
+func (e endpoint) here() endpoint {
+	if !e.isEverywhere() {
+		return e
+	}
+	return e.withHost("127.0.0.1" + e.Host[strings.LastIndexByte(e.Host, ':'):])
+}
+
+// isEverywhere reports whether whoever listens at e does so on all addresses of the machine.
+func (e endpoint) isEverywhere() bool {
+	return strings.HasPrefix(e.Host, "0.0.0.0:") || strings.HasPrefix(e.Host, "[::]:")
 }
 
 func (e endpoint) withNoAuth() endpoint { return e.changed(func(c *endpoint) { c.NoAuth = true }) }
@@ -585,6 +610,19 @@ func (e endpoint) isLocal() bool { return e.Scheme == "unix" || e.Scheme == "npi
 
 // isForeign reports whether e is a local endpoint of another system: it parses, but is refused when it is used.
 func (e endpoint) isForeign() bool { return e.isLocal() && e.Scheme != localScheme }
+
+// isFar reports whether other machines can reach whoever listens at e, as far as its host tells. Without TLS no service listens so.
+func (e endpoint) isFar() bool {
+	if !e.isTLS() {
+		return false
+	}
+	host := strings.Trim(e.Host[:strings.LastIndexByte(e.Host, ':')], "[]")
+	addr, err := netip.ParseAddr(host)
+	return err == nil && !addr.IsLoopback() || err != nil && !strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
+}
+
+// isTLS reports whether a handshake of TLS precedes what is spoken at e.
+func (e endpoint) isTLS() bool { return e.Scheme == "tls" || e.Scheme == "https" }
 
 // isHTTP reports whether e speaks only HTTP.
 func (e endpoint) isHTTP() bool { return e.Scheme == "http" || e.Scheme == "https" }

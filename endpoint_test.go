@@ -76,8 +76,7 @@ func hintHere(hint string) string {
 
 var shownEndpoint = regexp.MustCompile(`\b(?:unix|npipe|tcp|tls|https?|fork):[^\s;,"]+`)
 
-// checkShown wants the endpoints that a hint shows to be taken and served here. TLS comes in a later release, and
-// is shown to those alone who asked for it.
+// checkShown wants the endpoints that a hint shows to be taken and served here.
 func checkShown(t *testing.T, text, hint string) {
 	t.Helper()
 	for _, shown := range shownEndpoint.FindAllString(hint, -1) {
@@ -90,8 +89,7 @@ func checkShown(t *testing.T, text, hint string) {
 			t.Errorf("the hint for %q is %q, which is refused: %v", text, hint, err)
 			continue
 		}
-		served := e.Scheme == localScheme || slices.Contains([]string{"tcp", "http", "fork"}, e.Scheme)
-		if asked := strings.HasPrefix(text, "tls:") || strings.HasPrefix(text, "https:"); !served && !asked {
+		if served := e.Scheme == localScheme || slices.Contains([]string{"tcp", "tls", "http", "https", "fork"}, e.Scheme); !served {
 			t.Errorf("the hint for %q is %q; %s: is not served on this system", text, hint, e.Scheme)
 		}
 	}
@@ -253,11 +251,11 @@ func TestEndpointNearestNames(t *testing.T) {
 	tests := []struct{ text, words, hint string }{
 		{"uinx:///a", `unknown scheme "uinx"`, "did you mean unix:///a?"},
 		{"npip:////./pipe/a", `unknown scheme "npip"`, "did you mean npipe:////./pipe/a?"},
-		{"htps://a:1", `unknown scheme "htps"`, "did you mean http://a:1?"},
+		{"htps://a:1", `unknown scheme "htps"`, "did you mean https://a:1?"},
 		{"forc:node", `unknown scheme "forc"`, "did you mean fork:node?"},
 		{"\u023e\u023e\u023e:1", "has no scheme", "write tcp://\u023e\u023e\u023e:1"}, // longer in lower case
 		{"for\u212a:a", `unknown scheme "fork"`, "did you mean fork:a?"},              // a Kelvin sign
-		{"xxxxxx:a", `unknown scheme "xxxxxx"`, "the schemes are unix, npipe, tcp, http, fork"},
+		{"xxxxxx:a", `unknown scheme "xxxxxx"`, "the schemes are unix, npipe, tcp, tls, http, https, fork"},
 		{"unix:///a?proto=jsonrcp", `unknown proto "jsonrcp"`, "did you mean proto=jsonrpc?"},
 		{"unix:///a?proto=xxxxxxx", `unknown proto "xxxxxxx"`, "the protocols are auto, gob, jsonrpc, http, echo"},
 		{"unix:///a?proto=", `unknown proto ""`, "the protocols are auto"},

@@ -137,6 +137,8 @@ var (
 	errInternal     = &fault{Code: codeInternal, Text: "internal error; the daemon's log has the details"}
 	errDenied       = &fault{Code: codeDenied, Text: "access denied"}
 	errUnproven     = &fault{Code: codeUnproven, Text: "a token is needed here: call Ipcd.Authenticate with it first, or over HTTP send it as Authorization: Bearer"}
+	errNoCert       = &fault{Code: codeUnproven, Text: "there was no certificate, and so a token is needed here: call Ipcd.Authenticate with it first, or over HTTP send it as Authorization: Bearer"}
+	errWantsTLS     = &fault{Code: codeDenied, Text: "access denied: this endpoint speaks TLS; begin with a handshake, as tls:// and https:// do"}
 	errForced       = errors.New("stopped by force")
 	errNoService    = errors.New("")                        // from the service manager: there is no service of that name
 	errOwnLimit     = errors.New("a limit of this program") // and not of the other end, whose fault came over the wire
@@ -337,11 +339,17 @@ func hintFor(err error) string {
 			return fmt.Sprintf("send or ask for less, or raise limits.%s in the daemon's configuration", limit)
 		}
 	case codeDenied:
+		if f.Text == errWantsTLS.Text {
+			return "name it with tls:// or https:// in place of tcp:// or http://"
+		}
 		if f.Text != errDenied.Text { // of a caller who is let in, and was told who may
 			return ""
 		}
 		return "the daemon serves its own user and " + masters + "; its --allow-group lets the members of a group call, too, and a [[rule]] of its configuration whom it names"
 	case codeUnproven:
+		if f.Text == errNoCert.Text {
+			return "show a certificate: --set tls.client_cert=FILE --set tls.client_key=FILE, or these keys in the configuration; or a token: " + tokenVariable + ", or token_file"
+		}
 		return "make one with \"ipcd token new NAME\" where the daemon runs, and give it in " + tokenVariable + " or by token_file"
 	case codeDeadline:
 		return "give it longer with --timeout"

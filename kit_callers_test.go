@@ -74,7 +74,7 @@ func dialOurs(p proto) func(t testing.TB, e endpoint) caller {
 		e = e.withProto(p)
 		ctx, cancel := context.WithTimeout(context.Background(), testPatience)
 		defer cancel()
-		c, err := dial(ctx, e, dialOptions{limits: defaultLimits()})
+		c, err := dial(ctx, e, optionsFor(t, e))
 		if err != nil {
 			t.Fatalf("dial(%s): %v", e, err)
 		}
@@ -299,7 +299,7 @@ func (c *lineCaller) close() error {
 // newHTTPClient is an HTTP client whose connections all lead to e.
 func newHTTPClient(t testing.TB, e endpoint) *http.Client {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return transports[e.Scheme].dial(ctx, e, dialOptions{})
+		return transports[e.Scheme].dial(ctx, e, optionsFor(t, e))
 	}}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}

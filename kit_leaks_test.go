@@ -60,6 +60,7 @@ func (l leakChecked) Run() int {
 	}
 	before := openFiles()
 	code := l.m.Run()
+	removeTestKeys()
 	for _, check := range []func() error{
 		leakedGoroutines,
 		func() error { return leakedProcesses(mark) },

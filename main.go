@@ -12,7 +12,8 @@
 //	ipcd child, fork          the two ends of the Node.js IPC channel
 //	ipcd config show, check   show the settings in force, check a file
 //	ipcd access explain, lint say which rule decides, find rules that decide nothing
-//	ipcd token new, ls, rm    the tokens that programs show over TCP and HTTP
+//	ipcd token new, ls, rm    the tokens that programs show over TCP, HTTP and TLS
+//	ipcd tls init, issue      certificates for those who have none
 //	ipcd version, completion
 //
 // The README says how to use it, docs/protocol.md what goes over the wire.
@@ -31,7 +32,7 @@
 //	access     who may call
 //	config     the settings: file, environment, flags
 //	wire       bytes to messages and back: codecs, and how a protocol is recognised
-//	transport  where connections come from: TCP, sockets that a service manager opened
+//	transport  where connections come from: TCP, TLS, sockets that a service manager opened
 //	pipe       the local transport: Unix sockets, Windows named pipes
 //	rpc        services and their methods, calls, and providers that answer elsewhere
 //	session    one end of a connection: calls of the peer, and calls of ours
@@ -111,7 +112,7 @@ call with the standard library that they have: see the README and docs/protocol.
 	addJSONFlag(cmd)
 	cmd.AddCommand(newRunCmd(), newCallCmd(), newLsCmd(), newDescribeCmd(), newStatusCmd(), newStatsCmd(), newDoctorCmd(), newWhoamiCmd(),
 		newInstallCmd(), newUninstallCmd(), newStartCmd(), newStopCmd(), newRestartCmd(), newLogsCmd(),
-		newForkCmd(), newChildCmd(), newPubCmd(), newSubCmd(), newServeCmd(), newWorkerCmd(), newConfigCmd(), newAccessCmd(), newTokenCmd(), newVersionCmd())
+		newForkCmd(), newChildCmd(), newPubCmd(), newSubCmd(), newServeCmd(), newWorkerCmd(), newConfigCmd(), newAccessCmd(), newTokenCmd(), newTLSCmd(), newVersionCmd())
 	cmd.InitDefaultCompletionCmd() // which cobra would do later
 	for _, c := range append(cmd.Commands(), cmd) {
 		if c.HasSubCommands() {

@@ -1,6 +1,7 @@
 package main
 
-// This file owns identity: what the kernel says about a peer. What a peer has to show where the kernel says nothing is in peer_proof.go.
+// This file owns identity: what the kernel says about a peer, or the authority of its certificate. What a peer has to show where neither
+// says anything is in peer_proof.go.
 
 import (
 	"cmp"
@@ -8,11 +9,11 @@ import (
 	"strconv"
 )
 
-// A peer is the program at the other end of a connection, as the kernel described it when it connected. Nothing
-// here comes from the peer itself, save that it may have shown a token. Ipcd.Whoami returns it.
+// A peer is the program at the other end of a connection, as the kernel described it when it connected, or a certificate that
+// it has the key of. Nothing else here comes from the peer itself, save that it may have shown a token. Ipcd.Whoami returns it.
 type peer struct {
-	Transport string `json:"transport"`          // unix, npipe, tcp, http, fork
-	Name      string `json:"name,omitempty"`     // user:ada, token:ci; empty if nobody is named. Only named sets it
+	Transport string `json:"transport"`          // unix, npipe, tcp, tls, http, https, fork
+	Name      string `json:"name,omitempty"`     // user:ada, token:ci, cert:laptop; empty if nobody is named. Only named sets it
 	Known     bool   `json:"known"`              // the kernel vouches for the user; always false on TCP
 	UID       int    `json:"uid"`                // -1 on a system that has none
 	GID       int    `json:"gid"`                // -1 likewise
@@ -32,6 +33,7 @@ type peer struct {
 	noAuth bool   // that one is for everybody who reaches it
 	owns   bool   // it is the user that the daemon runs as, or could become that user
 	owner  string // the key of Owner; empty if there is none
+	cert   string // the name in its certificate, for which an authority vouches that the daemon takes; empty for all others
 	worker string // the name of the worker that this is, by which it is known rather than by its user; empty for all others
 	proof  *proof // nil where no token is taken
 }
@@ -67,7 +69,7 @@ func (p peer) isMember(g group) bool {
 // key identifies the user in the counts of per-user limits.
 func (p peer) key() string {
 	switch {
-	case p.worker != "", p.bearer() != nil:
+	case p.worker != "", p.bearer() != nil, p.cert != "":
 		return p.name()
 	case p.SID != "":
 		return p.SID
@@ -90,6 +92,8 @@ func (p peer) who() string {
 		return "the worker " + p.worker
 	case p.bearer() != nil:
 		return "the holder of the token " + p.token() + " at " + p.Address
+	case p.cert != "":
+		return p.name() + " at " + p.Address
 	case p.Owner != "":
 		return p.Owner + " at " + p.Address
 	case !p.Known && p.Address != "":
@@ -103,13 +107,15 @@ func (p peer) who() string {
 }
 
 // name is what p is called where rules name people: user:ada, user:1000 if the user has no name, sid:S-1-5-21-… likewise,
-// worker:greeter, token:ci; empty if nobody is named.
+// worker:greeter, token:ci, cert:laptop; empty if nobody is named.
 func (p peer) name() string {
 	switch {
 	case p.worker != "":
 		return "worker:" + p.worker
-	case p.bearer() != nil:
+	case p.bearer() != nil: // whatever certificate it has
 		return "token:" + p.token()
+	case p.cert != "":
+		return "cert:" + p.cert
 	case !p.Known:
 		return ""
 	case p.User != "":
@@ -120,13 +126,24 @@ func (p peer) name() string {
 	return "user:" + strconv.Itoa(p.UID)
 }
 
+// certified is the name in the certificate by which p is known. Whoever has shown a token is known by that.
+func (p *peer) certified() string {
+	if p.cert == "" || p.worker != "" || p.bearer() != nil {
+		return ""
+	}
+	return p.cert
+}
+
 // named returns p with its name.
 func (p peer) named() peer {
 	p.Name = p.name()
 	return p
 }
 
-// isUser reports whether p and b are both known, and the same user, or the same worker.
+// isUser reports whether p and b are both known, and the same user, or the same worker or certificate.
 func (p peer) isUser(b peer) bool {
+	if theirs, own := b.certified(), p.certified(); theirs != "" || own != "" {
+		return theirs == own
+	}
 	return p.worker == b.worker && p.Known && b.Known && p.UID == b.UID && p.SID == b.SID
 }

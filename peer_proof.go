@@ -6,9 +6,12 @@ import "sync/atomic"
 
 // A proof is what a peer has shown by now. Copies of the peer share it.
 type proof struct {
-	needed bool // nothing is done for the peer before
+	needed *fault // what the peer is told before, when nothing is done for it; nil where it need not show a token
 	shown  atomic.Pointer[bearer]
 }
+
+// isNeeded reports whether nothing is done for the peer before it has shown a token. No proof is needed where none is taken.
+func (p *proof) isNeeded() bool { return p != nil && p.needed != nil }
 
 // A bearer is whoever holds a token. It is never modified.
 type bearer struct {
@@ -19,7 +22,7 @@ type bearer struct {
 
 // proofOf returns the proof of a peer that has shown a token.
 func proofOf(b *bearer) *proof {
-	p := &proof{needed: true}
+	p := &proof{needed: errUnproven}
 	p.shown.Store(b)
 	return p
 }
@@ -52,8 +55,8 @@ func (p *peer) unproven() *fault {
 	switch b := p.bearer(); {
 	case b != nil:
 		return b.void()
-	case p.proof != nil && p.proof.needed:
-		return errUnproven
+	case p.proof != nil:
+		return p.proof.needed
 	}
 	return nil
 }

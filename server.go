@@ -34,6 +34,7 @@ type server struct {
 	life   life
 	force  *workforce
 	gate   gate
+	keys   *keyring // nil if there are none
 	began  time.Time
 
 	inherited []inheritance // not yet claimed by an endpoint
@@ -113,6 +114,13 @@ func (s *server) listen(e endpoint) (*listener, error) {
 	}
 	l := &listener{Listener: inner, endpoint: listenerEndpoint(e, inner), asked: e, on: e.key(), transport: t, audience: to}
 	l.managers = claimed && from.managers
+	if t.secure != nil {
+		if err := s.keys.has(e); err != nil {
+			inner.Close()
+			return nil, err
+		}
+		l.Listener = t.secure(inner, s.keys)
+	}
 	l.log = s.log.with("endpoint", l.endpoint.String())
 	if claimed && (l.managers || from.to != to) { // otherwise it is open to them, and there is to be no instant at which it is not
 		l.openTo(to)
@@ -197,8 +205,13 @@ func (s *server) start(l *listener) {
 	if a, ok := l.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() && !l.transport.sealed {
 		l.log.warn("other machines can call here, and whoever is on the way can read and change what they say")
 	}
-	if l.transport.byToken && !l.endpoint.NoAuth {
-		s.gate.warnIfEmpty(l.log)
+	switch {
+	case l.transport.byToken && !l.endpoint.NoAuth:
+		if l.transport.secure == nil || !s.keys.takesCertificates() {
+			s.gate.warnIfEmpty(l.log)
+		}
+	case l.transport.secure != nil:
+		l.log.warn("everybody who reaches this endpoint may call: it asks for no proof (auth=none)")
 	}
 	s.wg.Go(func() { s.serve(l) })
 }
@@ -232,7 +245,13 @@ func (s *server) serve(l *listener) {
 // halt ends serve, and leaves the listener open: whoever connects waits for the next program.
 func (l *listener) halt() bool {
 	at, ok := l.Listener.(interface{ SetDeadline(time.Time) error })
-	return ok && at.SetDeadline(time.Unix(1, 0)) == nil
+	if !ok || at.SetDeadline(time.Unix(1, 0)) != nil {
+		return false
+	}
+	if busy, ok := l.Listener.(interface{ hurry() }); ok {
+		busy.hurry()
+	}
+	return true
 }
 
 // turnAway uses the spare descriptor to accept the connections that are waiting, one at a time, and closes them: their

@@ -75,15 +75,16 @@ func (s *server) handle(l *listener, raw net.Conn) {
 		c.wasSilent()
 		return
 	}
+	if failed := (*failedHandshake)(nil); errors.As(err, &failed) {
+		s.part(c, number, failed)
+		return
+	}
 	if err != nil {
 		c.refusal = errDenied
-		var marks []any
-		if !c.shared.audit.marks() {
-			c.auditConnect(c.refusal, "")
-		} else { // one line says it all
-			marks = []any{"audit", 1, "action", actionConnect, "decision", "denied", "by", s.policy().entering(&c.peer).basis()}
+		if told := (turned{}); errors.As(err, &told) {
+			c.refusal = told.fault
 		}
-		c.log.warn("a connection was refused", append([]any{"error", err}, marks...)...)
+		c.logRefusal("a connection was refused", err)
 	} else {
 		c.refusal = s.admit(c)
 		if c.refusal != nil {
@@ -92,6 +93,9 @@ func (s *server) handle(l *listener, raw net.Conn) {
 		if c.refusal == nil {
 			c.auditConnect(nil, "")
 			c.log.debug("connect")
+			if c.peer.cert != "" && c.peer.proof.isNeeded() {
+				c.log.info("no rule lets the peer in by its certificate; it may show a token")
+			}
 			c.tell("opened", number, nil)
 			c.converse()
 			c.log.debug("disconnect")
@@ -103,6 +107,17 @@ func (s *server) handle(l *listener, raw net.Conn) {
 	}
 	c.tell("refused", number, c.refusal)
 	s.refuse(c)
+}
+
+// logRefusal logs why a connection is refused, and records it.
+func (c *connection) logRefusal(msg string, why error) {
+	words := []any{"error", why}
+	if !c.shared.audit.marks() {
+		c.auditConnect(c.refusal, "")
+	} else { // one line says it all
+		words = append(words, "audit", 1, "action", actionConnect, "decision", "denied", "by", c.server.policy().entering(&c.peer).basis())
+	}
+	c.log.warn(msg, words...)
 }
 
 // auditConnect records that the peer has connected, or why it was refused; by is the limit that it has reached, if one.
@@ -252,23 +267,46 @@ func (s *server) dismiss(c *connection) {
 	s.lastProvidersLocked()
 }
 
+// part ends a connection on which nothing can be said, since its handshake has failed.
+func (s *server) part(c *connection, number int64, failed *failedHandshake) {
+	if failed.silent { // it has only looked whether somebody listens
+		c.log.debug("a connection was closed before its handshake")
+		return
+	}
+	c.refusal = errDenied
+	c.logRefusal("the handshake failed", failed.err)
+	c.tell("refused", number, c.refusal)
+	s.meter.refused.Add(1)
+	if s.beginRefusal(c) {
+		c.part()
+	}
+	s.endRefusal(c)
+}
+
+// beginRefusal counts a connection that is refused. It returns false if there are too many of them at once for an answer. endRefusal
+// has to follow.
+func (s *server) beginRefusal(c *connection) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusals++
+	s.conns[c] = struct{}{} // so that its stage is told when the server stops
+	return s.refusals <= maxRefusals
+}
+
+func (s *server) endRefusal(c *connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusals--
+	delete(s.conns, c)
+	s.lastProvidersLocked()
+}
+
 // refuse answers the first message with the refusal; the caller closes the connection. If too many are being refused at
 // once, refuse does nothing.
 func (s *server) refuse(c *connection) {
 	s.meter.refused.Add(1)
-	s.mu.Lock()
-	s.refusals++
-	many := s.refusals > maxRefusals
-	s.conns[c] = struct{}{} // so that its stage is told when the server stops
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		s.refusals--
-		delete(s.conns, c)
-		s.lastProvidersLocked()
-		s.mu.Unlock()
-	}()
-	if many {
+	defer s.endRefusal(c)
+	if !s.beginRefusal(c) {
 		return
 	}
 	told := *c.shared

@@ -376,8 +376,12 @@ func (c *httpConn) foreign(r *http.Request) (why string) {
 	if r.Method == http.MethodConnect && r.Host == "" {
 		r.Host = r.URL.Host
 	}
-	if !c.local && !isLoopbackHost(r.Host) && !c.isOwnHost(r.Host) && r.Method != http.MethodConnect {
+	if !c.local && !isLoopbackHost(r.Host) && !c.isOwnHost(r.Host) && !c.isCertified(r.Host) && r.Method != http.MethodConnect {
 		return "the Host is not this machine's; use localhost, 127.0.0.1 or [::1]"
+	}
+	scheme := "http"
+	if c.c.endpoint.isTLS() {
+		scheme = "https"
 	}
 	for _, name := range []string{"Origin", "Referer"} {
 		value := r.Header.Get(name)
@@ -385,7 +389,7 @@ func (c *httpConn) foreign(r *http.Request) (why string) {
 			continue
 		}
 		u, err := url.Parse(value)
-		if err != nil || u.Scheme != "http" || u.Host != r.Host {
+		if err != nil || u.Scheme != scheme || u.Host != r.Host {
 			return "the " + name + " is not this daemon's own"
 		}
 	}
@@ -404,6 +408,16 @@ func (c *httpConn) isOwnHost(host string) bool {
 	own, _ := c.c.LocalAddr().(*net.TCPAddr)
 	at, err := netip.ParseAddrPort(host)
 	return own != nil && err == nil && at.Addr() == own.AddrPort().Addr().Unmap() && int(at.Port()) == own.Port
+}
+
+// isCertified reports whether the certificate that this end has shown is for a Host.
+func (c *httpConn) isCertified(hostport string) bool {
+	shown, ok := c.Conn.(interface{ certifies(host string) bool })
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = hostport
+	}
+	return ok && shown.certifies(host)
 }
 
 // isLoopbackHost reports whether a Host can only mean this machine.

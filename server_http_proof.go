@@ -29,9 +29,11 @@ func (c *httpConn) admits(rw http.ResponseWriter, r *http.Request, place string)
 	case r.Method == http.MethodConnect:
 		own.proof.shown.Store(nil) // what another request has shown is not for this one
 		return true
-	case own.proof.needed:
-		rw.Header().Set("WWW-Authenticate", "Bearer")
-		c.refuse(rw, r, http.StatusUnauthorized, errUnproven)
+	case own.proof.isNeeded():
+		if own.proof.needed.Code == codeUnproven {
+			rw.Header().Set("WWW-Authenticate", "Bearer")
+		}
+		c.refuse(rw, r, statusOf(own.proof.needed), own.proof.needed)
 		return false
 	}
 	c.caller = own.proving(&proof{})

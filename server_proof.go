@@ -76,10 +76,18 @@ func (s *server) hold(d time.Duration, done <-chan struct{}) {
 
 // proofOn returns the proof of a peer that has just connected to l, or nil where no token is taken.
 func (l *listener) proofOn(conn net.Conn, p *peer) *proof {
-	if p.Known || !l.transport.takesTokens(conn) {
+	if p.Known || !l.transport.takesTokens(conn) || l.endpoint.Proto == protoEcho && !l.endpoint.isHTTP() { // an echo takes none
 		return nil
 	}
-	return &proof{needed: !l.endpoint.NoAuth}
+	switch over, _ := conn.(*tlsConn); {
+	case l.endpoint.NoAuth:
+		return &proof{}
+	case p.cert != "": // unless a rule lets it in; see enter
+		return &proof{needed: faultf(codeDenied, "access denied: no rule of the daemon lets %s in, and it has shown no token", p.name())}
+	case over != nil && over.asked:
+		return &proof{needed: errNoCert}
+	}
+	return &proof{needed: errUnproven}
 }
 
 // prove notes that the connection is by now that of whoever holds a token, whose limits hold for it from then on.
@@ -111,7 +119,7 @@ func (c *connection) proveSession(s *session, b *bearer) *fault {
 // awaitProofLocked counts a connection among those that have shown no token yet, and closes it when that takes too long. Where there are
 // too many, whoever has the most gives one up, so that nobody keeps all others out.
 func (s *server) awaitProofLocked(c *connection) *fault {
-	if c.peer.proof == nil || !c.peer.proof.needed {
+	if !c.peer.proof.isNeeded() {
 		return nil
 	}
 	if most := c.limits.MaxUnauthenticated; len(s.unproven) >= most {

@@ -11,6 +11,10 @@ import (
 
 // prepare implements reloader.
 func (s *server) prepare(old, now settings) (commit func(), err error) {
+	turnKeys, err := s.keys.prepare(now)
+	if err != nil {
+		return nil, err
+	}
 	another := now.auditFile() != old.auditFile()
 	if another {
 		if err := s.newAudit(now, (*auditFile).try); err != nil {
@@ -18,6 +22,7 @@ func (s *server) prepare(old, now settings) (commit func(), err error) {
 		}
 	}
 	return func() {
+		turnKeys()
 		s.inForce.Store(&now.Limits)
 		s.router.obey(now.Limits)
 		s.budget.obey(now.Limits)

@@ -295,7 +295,7 @@ func TestHalfClose(t *testing.T) {
 		{"JSON-RPC by POST", postText("/rpc", "", block), `"result":"a"}` + "\n", `"error":{"code":-32800,`},
 		{"events", postText("/call/Trial.Block", "Accept: text/event-stream\r\n", `"a"`), "event: result\ndata: \"a\"\n\n\r\n0\r\n\r\n", `"code":-32800`},
 	}
-	for _, place := range placesOfTest[:2] {
+	for _, place := range placesOfTest[:3] {
 		for _, test := range tests {
 			for _, limit := range []time.Duration{time.Hour, time.Millisecond} {
 				local := place.name == "local"
@@ -342,7 +342,7 @@ func TestLastAnswersArrive(t *testing.T) {
 		{"too many connections over HTTP", postText("/rpc", "", sayRequest), `{"jsonrpc":"2.0","id":null,"error":{"code":-32002,`},
 		{"too many connections over TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", string(tlsAlert)},
 	}
-	for _, place := range placesOfTest[:2] {
+	for _, place := range placesOfTest[:3] {
 		for _, test := range tests {
 			t.Run(place.name+"/"+test.name, func(t *testing.T) {
 				s := startServerWith(t, func(l *limits) { l.MaxConnections = 1 }, place.at(t))
@@ -382,7 +382,7 @@ func TestOnlyTheCallerEndsACall(t *testing.T) {
 		{"events, half a body, too late", head + "Accept: text/event-stream\r\n" + chunks},
 		{"events, half a body, stop", head + "Accept: text/event-stream\r\n" + chunks},
 	}
-	for _, place := range placesOfTest[:2] {
+	for _, place := range placesOfTest[:3] {
 		for _, test := range tests {
 			for _, goes := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/%s/goes %t", place.name, test.name, goes), func(t *testing.T) {

@@ -40,7 +40,7 @@ type deployment struct {
 	RunAs      string     // the user it runs as; empty for the one with the fewest rights that the system offers
 	AllowGroup string     // whose members may call; empty for none
 	Delayed    bool       // Windows: start it after the others
-	Endpoints  []endpoint // what it will serve, from flags and configuration; the first is the one to ask
+	Endpoints  []endpoint // what it will serve, from flags and configuration
 	Settings   settings   // what it will run with
 	Wrong      error      // why the settings of an installed service cannot be read
 }
@@ -70,6 +70,14 @@ func (d *deployment) options() []string {
 		args = append(args, "--set", g.key+"="+g.values[0])
 	}
 	return args
+}
+
+// asked is where the service is asked: where the system says who asks, if there is such an endpoint.
+func (d *deployment) asked() endpoint {
+	if i := slices.IndexFunc(d.Endpoints, endpoint.isLocal); i >= 0 {
+		return d.Endpoints[i]
+	}
+	return d.Endpoints[0]
 }
 
 // stopLimit is how long a manager waits for the daemon to stop: its drain limit, and some for what follows.

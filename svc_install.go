@@ -176,7 +176,7 @@ func (i *installer) checkTaken(ctx context.Context, installed bool) error {
 			continue
 		}
 		var s Status
-		err := askOnce(ctx, e, i.d.Settings.Limits, "Ipcd.Status", &s)
+		err := askOnce(ctx, e, i.d.Settings, "Ipcd.Status", &s)
 		if errors.Is(err, &fault{Code: codeNotReachable}) {
 			continue
 		}
@@ -299,8 +299,12 @@ func (i *installer) answers(ctx context.Context) error {
 	if len(i.d.Endpoints) == 0 {
 		return nil
 	}
-	e := i.d.Endpoints[0]
+	e := i.d.asked()
 	s, err := i.waitForAnswer(ctx, e)
+	if e.isTLS() && errors.Is(err, errDenied) { // it has shown a certificate; we may have none that it takes
+		i.say("it listens at %s", e)
+		return nil
+	}
 	if err != nil {
 		return i.explain(ctx, err)
 	}
@@ -317,7 +321,7 @@ func (i *installer) waitForAnswer(ctx context.Context, e endpoint) (Status, erro
 	var s Status
 	done, err := again(ctx, 10*time.Millisecond, 500*time.Millisecond, func() (bool, error) {
 		s = Status{}
-		err := askOnce(ctx, e, i.d.Settings.Limits, "Ipcd.Status", &s)
+		err := askOnce(ctx, e, i.d.Settings, "Ipcd.Status", &s)
 		switch {
 		case err == nil, errors.Is(err, &fault{Code: codeDenied}):
 			return true, err
@@ -428,10 +432,10 @@ func (i *installer) plan() error {
 }
 
 // askOnce calls a method without argument of the daemon at e, and decodes the answer into s.
-func askOnce(ctx context.Context, e endpoint, l limits, method string, s any) error {
+func askOnce(ctx context.Context, e endpoint, set settings, method string, s any) error {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	c, err := dial(ctx, e, dialOptions{limits: l})
+	c, err := dial(ctx, e.here(), dialOptions{limits: set.Limits, tls: set.TLS}) // without a token: it may be meant for another daemon
 	if err != nil {
 		return err
 	}

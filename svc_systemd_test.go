@@ -49,6 +49,8 @@ func TestSystemdUnits(t *testing.T) {
 	full.Given = append(full.Given, given{key: "allow_group", values: []string{"users"}})
 	own := testDeployment(t, "ipcd", "unix:///run/user/1000/ipcd/ipcd.sock")
 	own.user, own.Given = true, nil
+	far := testDeployment(t, "ipcd", "unix:///run/ipcd/ipcd.sock", "tls://0.0.0.0:8443", "https://[::]:443", "tls://127.0.0.1:8444")
+	far.Settings.TLS = tlsSettings{Cert: "/etc/ipcd/tls/50% off.pem", Key: "/etc/ipcd/tls/key.pem", CA: "/etc/ipcd/tls/ca.pem"}
 	for _, test := range []struct {
 		file string
 		d    *deployment
@@ -56,6 +58,7 @@ func TestSystemdUnits(t *testing.T) {
 		{"contrib/ipcd", testDeployment(t, "ipcd")}, // what packagers and readers look at
 		{"testdata/service/systemd-full", full},
 		{"testdata/service/systemd-user", own},
+		{"testdata/service/systemd-tls", far},
 	} {
 		t.Run(filepath.Base(test.file), func(t *testing.T) {
 			socket, err := systemdSocket(test.d)
@@ -86,6 +89,37 @@ func TestSystemdRefusesControlCharacters(t *testing.T) {
 	d.Config = "/etc/a\nExecStart=/bin/sh"
 	if _, err := systemdUnit(d, true); exitCode(err) != exitUsage {
 		t.Errorf("a line feed in the name of the configuration: %v; want bad usage", err)
+	}
+}
+
+// TestSystemdOpensTheNetworkAsFarAsEndpointsAsk wants a unit to let callers of other machines in where there are such endpoints, and
+// to keep them out otherwise.
+func TestSystemdOpensTheNetworkAsFarAsEndpointsAsk(t *testing.T) {
+	for _, test := range []struct {
+		listen string
+		lines  []string // of those below that the unit has
+	}{
+		{"unix:///run/ipcd/ipcd.sock", []string{"PrivateNetwork=yes", "IPAddressDeny=any", "RestrictAddressFamilies=AF_UNIX\n"}},
+		{"tls://127.0.0.1:8443", []string{"IPAddressDeny=any", "IPAddressAllow=localhost", "AF_INET AF_INET6"}},
+		{"https://[::1]:8443", []string{"IPAddressDeny=any", "IPAddressAllow=localhost", "AF_INET AF_INET6"}},
+		{"https://localhost:8443", []string{"IPAddressDeny=any", "IPAddressAllow=localhost", "AF_INET AF_INET6"}},
+		{"tls://0.0.0.0:8443", []string{"AF_INET AF_INET6"}},
+		{"https://[::]:8443", []string{"AF_INET AF_INET6"}},
+		{"tls://192.0.2.7:8443", []string{"AF_INET AF_INET6"}},
+		{"tls://box.example:8443", []string{"AF_INET AF_INET6"}},
+	} {
+		unit, err := systemdUnit(testDeployment(t, "ipcd", test.listen), false)
+		must(t, err)
+		for _, line := range []string{"PrivateNetwork=yes", "IPAddressDeny=any", "IPAddressAllow=localhost", "AF_INET AF_INET6", "RestrictAddressFamilies=AF_UNIX\n"} {
+			if got, want := strings.Contains(unit, line), slices.Contains(test.lines, line); got != want {
+				t.Errorf("the unit for %s has %q: %t; want %t", test.listen, line, got, want)
+			}
+		}
+	}
+	d := testDeployment(t, "ipcd")
+	d.Settings.TLS.Key = "/etc/a\nUser=root"
+	if _, err := systemdUnit(d, true); exitCode(err) != exitUsage {
+		t.Errorf("a line feed in the name of a key: %v; want bad usage", err)
 	}
 }
 

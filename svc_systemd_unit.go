@@ -68,6 +68,13 @@ func systemdStream(e endpoint) (string, error) {
 		}
 		addr, err := addressToServe(e, strings.Trim(host, "[]"))
 		return net.JoinHostPort(addr.String(), port), err
+	case "tls", "https":
+		_, port, err := net.SplitHostPort(e.Host)
+		if err != nil || port == "0" {
+			return "", err
+		}
+		addr, err := addressTLS(e)
+		return net.JoinHostPort(addr.String(), port), err
 	}
 	return "", nil
 }
@@ -122,7 +129,9 @@ func systemdUnit(d *deployment, socket bool) (string, error) {
 	b.line("UMask=0077")
 	b.line("")
 	if !d.user {
-		systemdAccount(b, d)
+		if err := systemdAccount(b, d); err != nil {
+			return "", err
+		}
 	}
 	systemdSandbox(b, d)
 	b.line("")
@@ -132,7 +141,7 @@ func systemdUnit(d *deployment, socket bool) (string, error) {
 }
 
 // systemdAccount writes which user a service of the system runs as, and its directories.
-func systemdAccount(b *unitText, d *deployment) {
+func systemdAccount(b *unitText, d *deployment) error {
 	if d.RunAs != "" {
 		b.line("User=%s", systemdWord(d.RunAs))
 	} else {
@@ -142,7 +151,23 @@ func systemdAccount(b *unitText, d *deployment) {
 	// No RuntimeDirectory: systemd would remove it when the service stops, while the socket in it stays.
 	b.line("StateDirectory=%s", d.name)
 	b.line("StateDirectoryMode=0700")
+	first := true
+	for _, c := range d.Settings.TLS.credentials() {
+		file := *c.file
+		if file == "" {
+			continue
+		}
+		if strings.ContainsFunc(file, isControl) || strings.TrimSpace(file) != file || strings.HasSuffix(file, `\`) {
+			return usagef("%s: %q is no path that a unit of systemd can have", c.key, file).withHint("give the file another name")
+		}
+		if first {
+			b.line("# Copies that are made when it starts, and that it can read: the files are root's.")
+			first = false
+		}
+		b.line("LoadCredential=%s:%s", c.name(), systemdWord(file))
+	}
 	b.line("")
+	return nil
 }
 
 // systemdSandbox takes away what the daemon and its workers do not need, see "systemd-analyze security". PrivateUsers= is
@@ -189,14 +214,15 @@ func systemdSandbox(b *unitText, d *deployment) {
 		"ProcSubset=pid", "ProtectClock=yes", "ProtectControlGroups=yes", "ProtectHostname=yes", "ProtectKernelLogs=yes",
 		"ProtectKernelModules=yes", "ProtectKernelTunables=yes", "PrivateDevices=yes", "DevicePolicy=closed", "PrivateTmp=yes",
 		"KeyringMode=private")
-	if !network {
+	far := slices.ContainsFunc(d.Endpoints, endpoint.isFar)
+	if !network && !far {
 		b.line("IPAddressDeny=any")
 	}
 	if d.RunAs == "" {
 		b.line("RemoveIPC=yes") // it removes all IPC objects of the user, not only those of the service
 	}
 	switch {
-	case network:
+	case network, far: // callers come from any address
 	case served:
 		b.line("IPAddressAllow=localhost")
 	default:

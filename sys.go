@@ -16,6 +16,10 @@ import (
 	"time"
 )
 
+// credential returns the file that the service manager has handed over under a name, in place of one that this process may not be
+// able to read; empty if there is none. It is nil on systems where no service manager does.
+var credential func(name string) string
+
 // An instance names the service that a daemon runs as. The zero value is none: a daemon that somebody
 // has started in a terminal.
 type instance struct {

@@ -130,3 +130,18 @@ func watchProcess(pid int) (ended func() bool, release func(), err error) {
 	}
 	return func() bool { return lifeInProc(pid) != life }, func() {}, nil
 }
+
+func init() { credential = systemdCredential }
+
+// systemdCredential returns the file of a credential: LoadCredential= in systemd.exec(5).
+func systemdCredential(name string) string {
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	if dir == "" {
+		return ""
+	}
+	file := filepath.Join(dir, name)
+	if _, err := os.Stat(file); err != nil {
+		return ""
+	}
+	return file
+}

@@ -159,6 +159,28 @@ func unsafeWay(path string, uid int, closed bool) *fault {
 	return nil
 }
 
+// exposedFile says who besides us and root can read a file that is to be a secret, or is nil. Where it is root's, its group may: only
+// root can have given it to one.
+func exposedFile(path string) *fault {
+	info, err := os.Stat(path)
+	if err != nil {
+		return faultf(codeApplication, "%w", err)
+	}
+	others := info.Mode().Perm() & 0o077
+	if ownerOf(info) == 0 {
+		others &^= 0o040
+	}
+	if others != 0 {
+		return faultf(codeApplication, "others can get at %s (mode %04o)", path, info.Mode().Perm()).withHint("close it: chmod 600 %s", path)
+	}
+	return nil
+}
+
+// createSecret creates a file that nobody but us and root can read. It must not exist.
+func createSecret(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+}
+
 // distrustFile says who could have written a configuration besides us and root, or is nil.
 func distrustFile(path string) *fault {
 	path, err := filepath.Abs(path)
@@ -179,18 +201,6 @@ func distrustState(path string, _ instance) *fault {
 		return f
 	}
 	return exposedFile(path)
-}
-
-// exposedFile says that others can read a file that has a secret, or is nil.
-func exposedFile(path string) *fault {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return faultf(codeApplication, "%w", err)
-	case info.Mode().Perm()&0o077 != 0:
-		return faultf(codeApplication, "others can get at %s (mode %04o)", path, info.Mode().Perm()).withHint("close it: chmod 600 %s", path)
-	}
-	return nil
 }
 
 // giveTo gives a new file of root's to whoever owns the directory that it is in: that is whom the service runs as.

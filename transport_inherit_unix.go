@@ -170,6 +170,9 @@ func duplicate(conn any) (fd int, err error) {
 
 // withFD calls f with the descriptor of conn.
 func withFD(conn any, f func(fd int) error) error {
+	if over, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS
+		conn = over.NetConn()
+	}
 	s, ok := conn.(syscall.Conn)
 	if !ok {
 		return fmt.Errorf("a %T has no descriptor", conn)

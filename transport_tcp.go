@@ -1,8 +1,8 @@
 package main
 
-// This file owns the transports between machines: TCP, and HTTP over it. The kernel does not prove who calls there: a token does, within
-// this machine, unless the endpoint waives proof. Where other machines could call they do not listen, unless whoever starts the daemon
-// insists.
+// This file owns TCP, and HTTP over it. The kernel does not prove who calls there: a token does, within this machine, unless the endpoint
+// waives proof. Where other machines could call they do not listen, unless whoever starts the daemon insists. Between machines there is
+// TLS: transport_tls.go.
 
 import (
 	"context"
@@ -29,31 +29,22 @@ func init() {
 			byToken: true,
 		})
 	}
-	for _, scheme := range []string{"tls", "https"} {
-		plain := map[string]string{"tls": "tcp", "https": "http"}[scheme]
-		addTransport(scheme, transport{
-			lacking: func(e endpoint) *fault { return noTLS(e, e.withScheme(plain).withNoAuth()) },
-			// A client need not waive anything.
-			dial: func(_ context.Context, e endpoint, _ dialOptions) (net.Conn, error) {
-				return nil, noTLS(e, e.withScheme(plain))
-			},
-		})
-	}
-}
-
-func noTLS(e, plain endpoint) *fault {
-	return usagef("the endpoint %s wants TLS, which comes in a later release", e).
-		withHint("on this machine use %s, or the local endpoint", plain)
 }
 
 const lookupWait = 5 * time.Second // for the addresses of a host name to listen on
 
 func listenTCP(e endpoint) (net.Listener, error) {
-	addr, host, port, err := addressTCP(e)
+	addr, _, port, err := addressTCP(e)
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(addr.String(), port))
+	return listenTCPAt(e, net.JoinHostPort(addr.String(), port))
+}
+
+// listenTCPAt listens at an address of this machine.
+func listenTCPAt(e endpoint, at string) (net.Listener, error) {
+	l, err := net.Listen("tcp", at)
+	host, port, _ := net.SplitHostPort(e.Host)
 	switch {
 	case err == nil:
 		return l, nil
@@ -121,10 +112,10 @@ func openToOthers(e endpoint, addr netip.Addr) error {
 	switch {
 	case !e.Insecure:
 		return usagef("cannot listen on %s: %s is reached by other machines, and without TLS only loopback is served", e, addr).
-			withHint("write %s; to serve it all the same, see ipcd run --help: --insecure-network", e.withHost(net.JoinHostPort("127.0.0.1", port)))
+			withHint("write %s, or serve other machines with TLS: %s; to serve them without, see ipcd run --help: --insecure-network", e.withHost(net.JoinHostPort("127.0.0.1", port)), e.withTLS())
 	case !e.NoAuth:
 		return usagef("cannot listen on %s: %s is reached by other machines, and without TLS everybody on the way could read a token", e, addr).
-			withHint("let everybody who reaches it call: %s", e.withNoAuth())
+			withHint("serve them with TLS: %s; or let everybody who reaches it call: %s", e.withTLS(), e.withNoAuth())
 	}
 	return nil
 }
@@ -206,6 +197,19 @@ func checkServerTCP(e endpoint, conn net.Conn, log *logger) error {
 }
 
 func dialTCP(ctx context.Context, e endpoint, o dialOptions) (net.Conn, error) {
+	conn, err := connectTCP(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkServerTCP(e, conn, o.log); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// connectTCP connects to whoever serves there.
+func connectTCP(ctx context.Context, e endpoint) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(e.Host)
 	if err != nil || port == "0" {
 		return nil, usagef("the endpoint %s names no port to call", e).withHint("take the port from the log of the daemon, or from its status")
@@ -215,10 +219,6 @@ func dialTCP(ctx context.Context, e endpoint, o dialOptions) (net.Conn, error) {
 	var unknown *net.DNSError
 	switch {
 	case err == nil:
-		if err := checkServerTCP(e, conn, o.log); err != nil {
-			conn.Close()
-			return nil, err
-		}
 		return conn, nil
 	case errors.Is(ctx.Err(), context.Canceled):
 		return nil, ctx.Err()
