@@ -33,6 +33,7 @@ type settings struct {
 	Workers []workerSettings // see config_record.go
 	Topics  []topicSettings
 	Rules   []ruleSettings
+	Quotas  []quotaSettings
 
 	// These cannot be configured.
 	instance  instance // decides some defaults; see instanceFrom
@@ -42,6 +43,7 @@ type settings struct {
 	fileFirst bool     // TokenFile was named on the command line
 	insecure  bool     // --insecure-network: endpoints may be open to other machines without TLS
 	policy    policy   // of AllowGroup and Rules, once resolve has looked them up
+	quotas    []quota  // of Quotas, likewise
 }
 
 // tlsSettings are the files of PEM that TLS needs. Empty is for none.
@@ -384,6 +386,9 @@ func (st *settings) resolve(from origins) (err error) {
 	}
 	if err == nil {
 		st.policy, err = st.policyOf(allow)
+	}
+	if err == nil {
+		st.quotas, err = st.quotasOf()
 	}
 	return err
 }

@@ -1,7 +1,7 @@
 package main
 
 // This file owns the settings that there may be any number of: the records of the configuration file. Those of [[worker]]
-// are here, those of [[topic]] in config_topic.go, and those of [[rule]] in config_rule.go.
+// are here, those of [[topic]] in config_topic.go, of [[rule]] in config_rule.go, and of [[quota]] in config_quota.go.
 
 import (
 	"cmp"
@@ -95,6 +95,12 @@ var records = []record{{
 	count:  func(s *settings) int { return len(s.Rules) },
 	only:   func(s *settings, i int) settings { return settings{Rules: s.Rules[i : i+1 : i+1]} },
 	finish: finishRules,
+}, {
+	key: "quota", doc: "Limits of some users in place of those that all have; the first that is about a user holds.", fields: quotaTable,
+	begin:  func(s *settings) { s.Quotas = append(s.Quotas, quotaSettings{}) },
+	count:  func(s *settings) int { return len(s.Quotas) },
+	only:   func(s *settings, i int) settings { return settings{Quotas: s.Quotas[i : i+1 : i+1]} },
+	finish: finishQuotas,
 }}
 
 func defaultWorker() workerSettings {

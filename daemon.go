@@ -166,6 +166,7 @@ func newDaemonServer(r *router, set settings, log *logger) (*server, error) {
 	s.gate.tokens = tokens
 	s.router.events.keep(set.Topics)
 	s.obey(&set.policy)
+	s.quotas.Store(&set.quotas)
 	if s.keys, err = newKeyring(set.TLS, log); err != nil {
 		return nil, err
 	}

@@ -115,6 +115,21 @@ subscribe = ["build.>"]
 	}
 }
 
+// A quota is of those whom it names.
+func TestQuotaOfAnotherUser(t *testing.T) {
+	s, path := ruled(t, "[[rule]]\nallow = [\"user:nobody\"]\ncall = [\"Echo.*\"]\n")
+	set, from, err := loadSettings(writeConfig(t, "[[quota]]\nof = [\"user:nobody\"]\nmax_connections = 1\n"), true, noEnv, nil)
+	must(t, err)
+	must(t, set.resolve(from))
+	s.quotas.Store(&set.quotas)
+	strangerAt(t, path).call("Echo.Say", `["a"]`, `"result":"a"`)
+	strangerAt(t, path).call("Echo.Say", `["a"]`, `"code":-32002`, `"limit":"max_connections","max":1`)
+	for range 3 {
+		conn := rawDial(t, at(path))
+		asks(t, conn, sayRequest, `"result":"hello"`)
+	}
+}
+
 // TestRulesOfOneEndpoint has a second socket that is for fewer.
 func TestRulesOfOneEndpoint(t *testing.T) {
 	s, path := ruled(t, "")

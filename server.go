@@ -40,6 +40,7 @@ type server struct {
 	inherited []inheritance // not yet claimed by an endpoint
 
 	inForce atomic.Pointer[limits]
+	quotas  atomic.Pointer[[]quota] // nil for none
 
 	mu          sync.Mutex
 	stopping    bool
@@ -94,6 +95,14 @@ func newServer(r *router, l limits, log *logger) *server {
 // limits returns the limits in force, which nobody modifies: a reload replaces them. A connection keeps those that it
 // began with.
 func (s *server) limits() *limits { return s.inForce.Load() }
+
+// limitsOf returns those of a peer.
+func (s *server) limitsOf(p *peer) *limits {
+	if quotas := s.quotas.Load(); quotas != nil {
+		return limitsOf(*quotas, p, s.limits())
+	}
+	return s.limits()
+}
 
 // policy returns the policy in force, which nobody modifies: a reload replaces it.
 func (s *server) policy() *policy { return s.router.policy.Load() }

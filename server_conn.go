@@ -68,7 +68,7 @@ func (s *server) handle(l *listener, raw net.Conn) {
 		p.on, p.proof = l.on, l.proofOn(raw, &p)
 		err = s.policy().enter(&p, l.endpoint)
 	}
-	c := &connection{Conn: raw, server: s, shared: s.shared, endpoint: l.endpoint, peer: p, limits: now}
+	c := &connection{Conn: raw, server: s, shared: s.shared, endpoint: l.endpoint, peer: p, limits: s.limitsOf(&p)}
 	c.log = l.log.with("conn", number, "peer", liveName{&c.peer})
 	c.peer.on, c.peer.at = l.on, l.endpoint.String()
 	if silent {
@@ -189,11 +189,11 @@ func (s *server) admit(c *connection) *fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns[c] = struct{}{}
-	c.seat = s.seatLocked(c.peer.key())
+	c.seat = s.seatLocked(c.peer.key(), c.limits)
 	c.account, c.user = &c.seat.load.account, &c.seat.load.turns
 	s.meter.connections.Add(1)
 	s.quiet = time.Time{}
-	if f := c.crowdedLocked(c.seat); f != nil && !(c.peer.isUnknown() && s.makeRoomLocked(c)) {
+	if f := c.crowdedLocked(c.seat, c.limits); f != nil && !(c.peer.isUnknown() && s.makeRoomLocked(c)) {
 		return f
 	}
 	c.watchIdleLocked()
@@ -207,13 +207,18 @@ type seat struct {
 }
 
 // seatLocked counts one more connection of a user.
-func (s *server) seatLocked(user string) seat {
+func (s *server) seatLocked(user string, l *limits) seat {
 	u := s.users[user]
 	if u == nil {
 		u = &userLoad{account: account{budget: s.budget}}
 		s.users[user] = u
 	}
 	u.connections++
+	own := int64(0)
+	if l != s.limits() { // of a [[quota]]
+		own = int64(l.UserMemory)
+	}
+	u.account.most.Store(own)
 	return seat{u, user}
 }
 
@@ -225,8 +230,8 @@ func (s *server) riseLocked(from seat) {
 }
 
 // crowdedLocked returns the refusal of a connection whose user has too many with it.
-func (c *connection) crowdedLocked(at seat) *fault {
-	most := c.limits.MaxConnections
+func (c *connection) crowdedLocked(at seat, l *limits) *fault {
+	most := l.MaxConnections
 	if at.load.connections <= most {
 		return nil
 	}
@@ -235,12 +240,13 @@ func (c *connection) crowdedLocked(at seat) *fault {
 }
 
 // countFor counts a connection that has shown a token for that user from then on, if they may have one more.
-func (s *server) countFor(c *connection, user string) *fault {
+func (s *server) countFor(c *connection, holder *peer) *fault {
+	l := s.limitsOf(holder)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if user != c.seat.user {
-		next := s.seatLocked(user)
-		if f := c.crowdedLocked(next); f != nil {
+	if user := holder.key(); user != c.seat.user {
+		next := s.seatLocked(user, l)
+		if f := c.crowdedLocked(next, l); f != nil {
 			s.riseLocked(next)
 			return f
 		}

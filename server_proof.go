@@ -96,7 +96,7 @@ func (c *connection) prove(b *bearer) *fault {
 	if !c.server.policy().mayEnter(holder) {
 		return faultf(codeDenied, "access denied: a [[rule]] of the daemon denies all to the holder of the token %s", b.name)
 	}
-	if f := c.server.countFor(c, holder.key()); f != nil {
+	if f := c.server.countFor(c, holder); f != nil {
 		return f
 	}
 	c.peer.proof.shown.Store(b)

@@ -24,6 +24,7 @@ func (s *server) prepare(old, now settings) (commit func(), err error) {
 	return func() {
 		turnKeys()
 		s.inForce.Store(&now.Limits)
+		s.quotas.Store(&now.quotas)
 		s.router.obey(now.Limits)
 		s.budget.obey(now.Limits)
 		s.foreman.set(ceilingOf(now.Limits))

@@ -4,6 +4,7 @@ package main
 // messages are read within the budgets of both.
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -49,7 +50,8 @@ func (b *budget) wakeLocked() {
 type account struct {
 	*budget // of all users; nil for one that is counted alone
 	own     atomic.Int64
-	first   []*input // as in budget, of this user; guarded by the lock of the budget
+	most    atomic.Int64 // that own may be; 0 for what budget.user says
+	first   []*input     // as in budget, of this user; guarded by the lock of the budget
 }
 
 // accountStep is how much output may wait before the account is told. Small messages, which are soon gone, would otherwise
@@ -121,12 +123,13 @@ func (a *account) tryReserve(in *input, n int) (f *fault, freed <-chan struct{})
 		b.growing, a.first = append(b.growing, in), append(a.first, in)
 	}
 	own, all := a.own.Load()+int64(n), b.held.Load()+int64(n)
+	most := cmp.Or(a.most.Load(), b.user)
 	switch {
 	case b.growing[0] == in:
 	case all > b.all:
 		return busy(memoryLimit, b.all, "the messages of all users together take too much memory"), b.freed
-	case own > b.user && a.first[0] != in:
-		return busy(userMemoryLimit, b.user, "the messages of this user take too much memory"), b.freed
+	case own > most && a.first[0] != in:
+		return busy(userMemoryLimit, most, "the messages of this user take too much memory"), b.freed
 	}
 	a.own.Add(int64(n))
 	b.held.Add(int64(n))
