@@ -34,6 +34,7 @@ const (
 	maxTokenFile  = 1 << 20                // bytes
 	tokenLook     = 100 * time.Millisecond // between looks at the file for the calls of those who have shown a token
 	tokenPatience = 5 * time.Second        // for another command that changes the file
+	tokenMoment   = time.Second            // for one that replaces it, where nobody can read it meanwhile
 )
 
 // A tokenEntry is what the file says of a token.
@@ -166,7 +167,14 @@ func (s *tokenStore) list(lazy bool) ([]tokenEntry, error) {
 
 // read reads the file. One that others can read or could have written is refused.
 func (s *tokenStore) read() ([]tokenEntry, error) {
-	f, err := os.Open(s.path)
+	var f *os.File
+	ctx, cancel := context.WithTimeout(context.Background(), tokenMoment)
+	defer cancel()
+	_, err := again(ctx, time.Millisecond, 20*time.Millisecond, func() (bool, error) {
+		var err error
+		f, err = os.Open(s.path)
+		return !isInUse(err), err // a command replaces it at the moment
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -421,17 +421,8 @@ func peerGone(conn net.Conn) bool {
 
 // peerLeft is peerGone at any time.
 func peerLeft(conn net.Conn) bool {
-	c, ok := conn.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return false
-	}
-	var info pipeInfo
-	e := raw.Control(func(fd uintptr) { info, err = pipeInfoOf(windows.Handle(fd)) })
-	return e == nil && err == nil && info.state != pipeConnected // a socket has no such information
+	info, err := pipeInfoOf(handleOf(conn))
+	return err == nil && info.state != pipeConnected
 }
 
 // unread returns how many bytes conn has to read without waiting.

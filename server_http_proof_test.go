@@ -155,6 +155,9 @@ func TestHealthNeedsNoToken(t *testing.T) {
 
 // A stock client of Node shows its token by fetch.
 func TestNodeShowsAToken(t *testing.T) {
+	if underWine {
+		t.Skip("under Wine fetch connects to no server at all, Node's own included")
+	}
 	node := needTool(t, "node")
 	s := startProven(t, nil, "http://127.0.0.1:0")
 	text := makeToken(t, s.gate.tokens, "ci", nil)

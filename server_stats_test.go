@@ -128,8 +128,8 @@ func TestFiguresAddUp(t *testing.T) {
 		"ipcd_build_info{goversion=" + runtime.Version() + ",protocol=1,version=" + version() + "}": 1,
 		"process_start_time_seconds{}":                                                              float64(s.began.UnixMilli()) / 1e3,
 	})
-	if got["ipcd_call_duration_seconds_sum{method=Echo.Say}"] <= 0 {
-		t.Error("three calls took no time")
+	if sum, is := got["ipcd_call_duration_seconds_sum{method=Echo.Say}"]; !is || sum < 0 { // 0 where the clock is coarse
+		t.Errorf("three calls took %v, %v", sum, is)
 	}
 	for _, name := range []string{"go_goroutines{}", "go_memstats_heap_inuse_bytes{}"} {
 		if got[name] <= 0 {

@@ -147,7 +147,7 @@ func (sh *shared) check(pol *policy, c *call, p *peer, need right, what string) 
 
 // auditCall records a call that is over.
 func (s *session) auditCall(c *call, f *fault, took time.Duration) {
-	e := auditEntry{peer: s.peer, action: rights[rightCall].key, what: c.method, took: took}
+	e := auditEntry{peer: s.peer, action: rights[rightCall].key, what: c.method, took: max(took, 1)} // a coarse clock may say 0
 	if f != nil {
 		e.code = f.Code
 	}

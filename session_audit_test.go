@@ -201,7 +201,7 @@ func TestAuditOfRefusedConnections(t *testing.T) {
 // What a worker calls for somebody says for whom.
 func TestAuditOfWorkers(t *testing.T) {
 	s := startAudited(t, `audit = "all"`)
-	s.force.employ(workersOf(t, t.TempDir(), `
+	s.force.employ(workersOf(t, workplace(t, s.testServer), `
 [[worker]]
 name = "hand"
 command = ["hand", '{"methods":["Hand.Ask"]}']

@@ -260,6 +260,9 @@ func init() {
 	}
 }
 
+// isInUse reports whether an error says that somebody else has a file open, who does not share it. Here all share.
+func isInUse(error) bool { return false }
+
 // isFull reports whether an error says that a disk, or the share of it that we may have, is full.
 func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 

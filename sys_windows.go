@@ -289,6 +289,9 @@ func userStateDir(name string) (string, error) {
 // serviceStateDir is the state directory of a service of the system.
 func serviceStateDir(name string) (string, error) { return serviceDir(name) }
 
+// isInUse reports whether an error says that somebody else has a file open, who does not share it, or is about to replace it.
+func isInUse(err error) bool { return isAny(err, windows.ERROR_SHARING_VIOLATION) }
+
 // isFull reports whether an error says that a disk is full.
 func isFull(err error) bool {
 	return isAny(err, windows.ERROR_DISK_FULL, windows.ERROR_HANDLE_DISK_FULL)
