@@ -652,7 +652,10 @@ func TestFilesOfTLSAreChecked(t *testing.T) {
 	makeKeys(t, dir, time.Now())
 	at := func(name string) string { return filepath.Join(dir, name) }
 	write := func(name, text string) string {
-		must(t, os.WriteFile(at(name), []byte(text), 0o600))
+		f, err := createSecret(at(name))
+		must(t, err)
+		_, err = f.WriteString(text)
+		must(t, errors.Join(err, f.Close()))
 		return at(name)
 	}
 	empty := write("empty.pem", "")
