@@ -42,7 +42,7 @@ var quotaTable = func() []setting {
 	} {
 		s := *findSetting("limits." + field.key)
 		s.key, s.at = field.key, func(s *settings) any { return field.at(lastQuota(s)) }
-		s.doc = "In place of limits." + field.key + "."
+		s.min, s.doc = 0, "In place of limits."+field.key+"; 0 leaves that."
 		table = append(table, s)
 	}
 	return table

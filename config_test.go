@@ -76,7 +76,7 @@ func TestConfigRefusesBadFile(t *testing.T) {
 		{aWorker + "name = \"a\"\ncommand = [\"a\"]\n[[worker]]\nname = \"a\"\ncommand = [\"b\"]\n", `c.toml:5: worker.name: there is a worker a already, at c.toml:2; expected another name`, ""},
 		{"[[quota]]\nmax_calls = 5\n", `c.toml:1: quota.of: is missing; expected ` + wantPerson, ""},
 		{"[[quota]]\nof = [\"local\"]\n", `c.toml:1: quota.of: the quota changes nothing; expected a limit beside it, such as max_connections = 4096`, ""},
-		{"[[quota]]\nof = [\"local\"]\nmax_calls = 0\n", `c.toml:3: quota.max_calls: 0 is too small; expected a whole number from 1 to 1000000`, ""},
+		{"[[quota]]\nof = [\"local\"]\nmax_calls = -1\n", `c.toml:3: quota.max_calls: -1 is too small; expected a whole number from 0 to 1000000`, ""},
 		{"[[quota]]\nof = [\"ada\"]\nmax_calls = 1\n", `c.toml:2: quota.of: "ada" is nobody that a rule can name; expected ` + wantPerson, ""},
 		{"[[topic]]\nkeep = 5\n", `c.toml:1: topic.name: is missing; expected a topic such as build.done, or a pattern such as build.>`, ""},
 		{"[[topic]]\nname = \"a\"\n[[topic]]\nname = \"a\"\n", `c.toml:4: topic.name: there is a topic a already, at c.toml:2; expected another one`, ""},
