@@ -303,6 +303,7 @@ func handleHTTP(rw http.ResponseWriter, r *http.Request) {
 		c.setWaiting(true)
 	}()
 	rw.Header().Set("X-Content-Type-Options", "nosniff")
+	c.forget()
 	if status, f := c.refusal(r); f != nil {
 		c.refuse(rw, r, status, f)
 		return

@@ -8,11 +8,19 @@ import (
 	"strings"
 )
 
+// forget has nobody be known by what an earlier request has shown: a proxy passes on the requests of several callers over one connection.
+func (c *httpConn) forget() {
+	c.caller = &c.c.peer
+	if by := c.caller.proof; by != nil {
+		by.shown.Store(nil)
+	}
+}
+
 // admits finds out who makes a request, or answers it and returns false. The health check is for load balancers, which have no token; a
 // CONNECT may show its token behind it, since rpc.DialHTTP sends no header.
 func (c *httpConn) admits(rw http.ResponseWriter, r *http.Request, place string) bool {
-	own := &c.c.peer
-	if c.caller = own; own.Known {
+	own := c.caller
+	if own.Known {
 		return true
 	}
 	text, shown := tokenIn(r)
@@ -24,10 +32,7 @@ func (c *httpConn) admits(rw http.ResponseWriter, r *http.Request, place string)
 		return false
 	case shown:
 		return c.take(rw, r, text)
-	case own.proof == nil, place == healthPath:
-		return true
-	case r.Method == http.MethodConnect:
-		own.proof.shown.Store(nil) // what another request has shown is not for this one
+	case own.proof == nil, place == healthPath, r.Method == http.MethodConnect:
 		return true
 	case own.proof.isNeeded():
 		if own.proof.needed.Code == codeUnproven {

@@ -126,6 +126,33 @@ func TestRequestsOnOneConnection(t *testing.T) {
 	c.close()
 }
 
+// Where no token is needed, a request without one has no rights of another on the same connection: a proxy has it from several callers.
+func TestRequestsWithoutTheTokenOfAnother(t *testing.T) {
+	s := startProven(t, nil, "http://127.0.0.1:0?auth=none")
+	s.obey(policyFrom(t, "[[rule]]\nallow = [\"token:root\"]\nadmin = true\n"))
+	root := makeToken(t, s.gate.tokens, "root", nil)
+	conn := s.connect()
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	for _, test := range []struct {
+		token  string
+		status int
+	}{{"", 403}, {root, 200}, {"", 403}, {"x", 401}, {"", 403}} {
+		header := ""
+		if test.token != "" {
+			header = "Authorization: Bearer " + test.token + "\r\n"
+		}
+		send(t, conn, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n"+header+"\r\n")
+		answer, err := http.ReadResponse(r, nil)
+		must(t, err)
+		body, err := io.ReadAll(answer.Body)
+		must(t, err)
+		if answer.StatusCode != test.status {
+			t.Errorf("with the token %q: %s: %.200s; want %d", test.token, answer.Status, body, test.status)
+		}
+	}
+}
+
 // A CONNECT with a token needs no other.
 func TestConnectWithAToken(t *testing.T) {
 	s := startProven(t, nil, "tcp://127.0.0.1:0")
