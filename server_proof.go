@@ -118,21 +118,17 @@ func (c *connection) proveSession(s *session, b *bearer) *fault {
 
 // awaitProofLocked counts a connection among those that have shown no token yet, and closes it when that takes too long. Where there are
 // too many, whoever has the most gives one up, so that nobody keeps all others out.
-func (s *server) awaitProofLocked(c *connection) *fault {
+func (s *server) awaitProofLocked(c *connection) {
 	if !c.peer.proof.isNeeded() {
-		return nil
+		return
 	}
 	if most := c.limits.MaxUnauthenticated; len(s.unproven) >= most {
 		from := make([]string, len(s.unproven))
 		for i, other := range s.unproven {
 			from[i] = other.peer.origin()
 		}
-		at := givesUp(from, c.peer.origin())
-		if at < 0 {
-			c.log.warn("too many connections have shown no token yet", "limit", "max_unauthenticated", "max", most)
-			return busy("max_unauthenticated", int64(most), "too many connections have shown no token yet")
-		}
-		other := s.unproven[at]
+		other := s.unproven[givesUp(from, c.peer.origin())]
+		c.shared.meter.reach("max_unauthenticated")
 		c.log.warn("too many connections have shown no token yet; one was closed", "limit", "max_unauthenticated", "max", most, "closed", other.peer.who())
 		s.provenLocked(other)
 		other.Conn.Close()
@@ -148,7 +144,6 @@ func (s *server) awaitProofLocked(c *connection) *fault {
 			c.Conn.Close()
 		}
 	})
-	return nil
 }
 
 // provenLocked takes the connection out of those.
@@ -159,17 +154,16 @@ func (s *server) provenLocked(c *connection) {
 	}
 }
 
-// givesUp returns which of some connections gives way to another one: the oldest of whoever has the most. It is -1 if the other one is from
-// whoever has as many. The oldest come first.
-func givesUp(from []string, other string) int {
-	count := map[string]int{}
+// givesUp returns which of some connections, the oldest of which comes first, gives way to another one: the oldest of whoever has the most
+// with that one. It may be of the same: behind a proxy or a gateway all have one address, and whoever holds a token shows it at once.
+func givesUp(from []string, other string) (at int) {
+	count := map[string]int{other: 1}
 	for _, who := range from {
 		count[who]++
 	}
-	at, most := -1, count[other]+1
 	for i, who := range from {
-		if count[who] > most {
-			at, most = i, count[who]
+		if count[who] > count[from[at]] {
+			at = i
 		}
 	}
 	return at
