@@ -264,6 +264,7 @@ func (s *session) lingerLocked() {
 // close the connection.
 func (s *session) serve() error {
 	s.in.reader = s
+	s.readAt = s.foreman.tick.Load() // what has come with the first bytes is read by now
 	s.read(nil)
 	<-s.done
 	err := s.out.drain()
@@ -364,11 +365,11 @@ func (s *session) read(mine *pendingCall) {
 			s.spare = c
 		}
 		s.turn.keep(s.unflushed.flush)
-		if s.isAbandoned() {
+		err := s.codec.read(&c.message)
+		if err == nil && c.kind == request && s.isAbandoned() {
 			s.stopReading(nil, io.EOF)
 			return
 		}
-		err := s.codec.read(&c.message)
 		var over *pendingCall
 		if err == nil && c.kind == response {
 			over, err = s.deliver(&c.message)
@@ -499,7 +500,8 @@ func (s *session) afterRead() {
 // leftTicks is how long the reader works on what it has read before it looks whether the peer is still there.
 const leftTicks = 20
 
-// isAbandoned reports whether the peer has gone while the reader was busy with what it had sent, a batch that takes long.
+// isAbandoned reports whether the peer has gone while the reader was busy with what it had sent, a batch that takes long. Nobody is
+// there for the answers then. Notifications have none: whoever sends them need not stay.
 func (s *session) isAbandoned() bool {
 	now := s.foreman.tick.Load()
 	if s.left == nil || now-s.readAt < leftTicks {

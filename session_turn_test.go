@@ -179,6 +179,26 @@ func TestBatchOfOneWhoHasGone(t *testing.T) {
 	}
 }
 
+// Whoever only notifies expects no answer, and need not wait for anything: all of that is done, however long it takes.
+func TestNotificationsOfOneWhoHasGone(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	s.foreman.tick.Add(2 * leftTicks) // others have called before
+	conn := s.connect()
+	var calls atomic.Int32
+	gone := make(chan struct{})
+	must(t, addReceiver(s.router, TrialOfPatience{&calls, func() {
+		conn.Close()
+		s.foreman.tick.Add(2 * leftTicks)
+		close(gone)
+	}}, nil))
+	send(t, conn, strings.Repeat(`{"jsonrpc":"2.0","method":"TrialOfPatience.Count"}`, 99))
+	receive(t, gone)
+	s.idle()
+	if n := calls.Load(); n != 99 {
+		t.Errorf("%d notifications have begun; want all 99", n)
+	}
+}
+
 // Of one user only so many calls run at the same time; what runs beyond that is not read from.
 func TestCallsOfOneUserThatRun(t *testing.T) {
 	for name, change := range map[string]func(*limits){
