@@ -47,7 +47,8 @@ var hostilities = map[string]hostility{
 	"escapes":         {hostileCall("Echo.Say", `,"params":["`+strings.Repeat(`\u00e9`, 20<<10)+`"]`), false},
 	"1MiB":            {hostileCall("Echo.Say", `,"params":["`+strings.Repeat(`a`, 1<<20)+`"]`), false},
 	"parts":           {strings.Repeat(hostileCall("Echo.Say", `,"params":["hello"],"parts":1`), 64), false},
-	"http":            {"POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 61\r\n\r\n" + hostileCall("Echo.Say", `,"params":["hello"]`), false},
+	"behind-an-error": {"}" + strings.Repeat(" ", 64<<10), false},
+	"http":            {"POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 64\r\n\r\n" + hostileCall("Echo.Say", `,"params":["hello"]`), false},
 }
 
 const hostileConns = 64

@@ -510,7 +510,7 @@ func (c *connection) heed(s *session) {
 
 // drop reads and drops what the peer sends until s is answered, and returns why the peer sends no more.
 func (c *connection) drop(s *session) error {
-	buf := make([]byte, inputSmall)
+	buf, turn := make([]byte, inputSmall), c.newTurn()
 	for {
 		c.SetReadDeadline(time.Time{}) // there may be that of the message, or of a stop
 		select {
@@ -520,7 +520,9 @@ func (c *connection) drop(s *session) error {
 		}
 		err := error(nil)
 		for err == nil {
-			_, err = c.Conn.Read(buf)
+			var n int
+			n, err = c.Conn.Read(buf)
+			turn.payFor(n)
 		}
 		if !isTimeout(err) || s.out.failed() != nil {
 			return err
@@ -594,11 +596,20 @@ func (c *connection) part() {
 	p := &parting{c: c, late: time.AfterFunc(most, func() { c.Conn.Close() })}
 	defer p.late.Stop()
 	c.enter(p)
-	buf := make([]byte, inputSmall)
+	buf, turn := make([]byte, inputSmall), c.newTurn()
 	for err := error(nil); err == nil; {
 		p.await()
-		_, err = c.Conn.Read(buf)
+		var n int
+		n, err = c.Conn.Read(buf)
+		turn.payFor(n)
 	}
+}
+
+// newTurn returns a turn for what is done for the peer outside of sessions.
+func (c *connection) newTurn() *turn {
+	t := &turn{foreman: c.shared.foreman}
+	t.user.Store(c.user)
+	return t
 }
 
 // An echo is the stage of a connection that gets back what it sends.
@@ -632,11 +643,12 @@ func (c *connection) serveEcho() {
 	defer c.log.info("disconnect")
 	e := &echo{c: c}
 	c.enter(e)
-	buf := make([]byte, inputSmall)
+	buf, turn := make([]byte, inputSmall), c.newTurn()
 	for {
 		n, err := c.Conn.Read(buf)
 		if n > 0 {
 			c.hear()
+			turn.payFor(n)
 			if !e.read.Swap(true) && e.left.Load() {
 				e.hurry()
 			}

@@ -102,6 +102,28 @@ func (t *turn) end() {
 	}
 }
 
+// dropCost is about what it costs to read inputSmall bytes from a socket.
+const dropCost = 2 * time.Microsecond
+
+// payFor waits for a turn for what n bytes cost that have been read and are not looked at. The read itself has no turn, since it may
+// wait.
+func (t *turn) payFor(n int) {
+	if n == 0 {
+		return
+	}
+	if t.take(nil); t.has.Load() {
+		t.foreman.charge(t.user.Load(), time.Duration(1+n/inputSmall)*dropCost)
+		t.end()
+	}
+}
+
+// charge adds to what u has spent.
+func (f *foreman) charge(u *turnUser, cost time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	u.spent += cost
+}
+
 // note notes that u calls.
 func (f *foreman) note(u *turnUser) {
 	f.mu.Lock()
