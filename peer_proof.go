@@ -8,6 +8,7 @@ import "sync/atomic"
 type proof struct {
 	needed *fault // what the peer is told before, when nothing is done for it; nil where it need not show a token
 	shown  atomic.Pointer[bearer]
+	held   atomic.Bool // the answer to a wrong token is held back
 }
 
 // isNeeded reports whether nothing is done for the peer before it has shown a token. No proof is needed where none is taken.

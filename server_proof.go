@@ -38,14 +38,25 @@ func (s *server) authenticate(c *call, _ *unflushed) {
 		c.reply(nil, f)
 		return
 	}
+	held := &c.peer.proof.held
+	if held.Load() { // one guess at a time, and one goroutine
+		c.reply(nil, &fault{Code: codeBusy, Text: "the answer to another token is still to come", Data: faultData{Retry: true}.json()})
+		return
+	}
 	b, f, slow := s.gate.check(text, c.peer, from.log)
 	if f == nil {
 		f = from.prove(b)
 	}
-	switch {
-	case f == nil:
+	if f == nil {
 		c.reply(document("true"), nil)
-	case slow == 0 || !from.background(func() { s.hold(slow, c.Done()); c.reply(nil, f) }):
+		return
+	}
+	held.Store(slow > 0)
+	if slow == 0 || !from.background(func() {
+		s.hold(slow, c.Done())
+		held.Store(false)
+		c.reply(nil, f)
+	}) {
 		c.reply(nil, f)
 	}
 }

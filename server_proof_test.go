@@ -4,6 +4,7 @@ package main
 // server_http_proof_test.go.
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -358,6 +359,24 @@ func TestGuessesAreHeldBack(t *testing.T) {
 	}
 	if len(g.suspects) > maxSuspects {
 		t.Errorf("%d addresses are remembered; want at most %d", len(g.suspects), maxSuspects)
+	}
+}
+
+// While the answer to a guess is held back, the connection is told nothing of another one, and holds no more.
+func TestOneAnswerIsHeldBackAtATime(t *testing.T) {
+	s := startProven(t, nil, "tcp://127.0.0.1:0")
+	for range 20 {
+		s.gate.failed("127.0.0.1:1", time.Now())
+	}
+	conn := s.connect()
+	defer conn.Close()
+	const guesses = 100
+	send(t, conn, strings.Repeat(`{"jsonrpc":"2.0","id":1,"method":"Ipcd.Authenticate","params":["wrong"]}`+"\n", 1+guesses))
+	lines := bufio.NewScanner(conn)
+	for range guesses {
+		if !lines.Scan() || !strings.Contains(lines.Text(), `"code":-32002`) {
+			t.Fatalf("a guess beside another one is answered with %s, %v", lines.Text(), lines.Err())
+		}
 	}
 }
 

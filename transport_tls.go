@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/asn1"
 	"errors"
 	"io"
 	"net"
@@ -333,6 +334,9 @@ func identifyTLS(scheme string, conn net.Conn, wait time.Duration) (p peer, err 
 	return p, nil
 }
 
+// oidCommonName is what an attribute of a subject is that is its common name: RFC 5280, appendix A.1.
+var oidCommonName = asn1.ObjectIdentifier{2, 5, 4, 3}
+
 // certName returns what rules call whom a certificate is for: the common name of its subject or, if that is empty, the first name
 // of a host in it.
 func certName(cert *x509.Certificate) (string, *fault) {
@@ -340,6 +344,15 @@ func certName(cert *x509.Certificate) (string, *fault) {
 		return "", usagef("there is none")
 	}
 	name := cert.Subject.CommonName
+	names := 0
+	for _, attribute := range cert.Subject.Names {
+		if attribute.Type.Equal(oidCommonName) {
+			names++
+		}
+	}
+	if names > 1 { // which of them counts would be up to each program that reads it, the authority's too
+		return "", usagef("it has %d common names", names)
+	}
 	if name == "" && len(cert.DNSNames) > 0 {
 		name = cert.DNSNames[0]
 	}

@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
@@ -145,6 +146,9 @@ func TestCertificatesAreWhoTheySay(t *testing.T) {
 		{"one without a name", by, func(c *x509.Certificate) { c.Subject.CommonName = "" }, "nobody can be known by the certificate: the name is empty"},
 		{"a name that looks like all of them", by, func(c *x509.Certificate) { c.Subject.CommonName = "*" }, "nobody can be known by the certificate: "},
 		{"a line in the name", by, func(c *x509.Certificate) { c.Subject.CommonName = "client\nlevel=error" }, "nobody can be known by the certificate: "},
+		{"two names", by, func(c *x509.Certificate) {
+			c.Subject.ExtraNames = []pkix.AttributeTypeAndValue{{Type: oidCommonName, Value: "stranger"}, {Type: oidCommonName, Value: "client"}}
+		}, "nobody can be known by the certificate: it has 2 common names"},
 		{"blanks around the name", by, func(c *x509.Certificate) { c.Subject.CommonName = "client " }, "nobody can be known by the certificate: "},
 		{"a name turned round", by, func(c *x509.Certificate) { c.Subject.CommonName = "client\u202e" }, "nobody can be known by the certificate: "},
 		{"a long name", by, func(c *x509.Certificate) { c.Subject.CommonName = strings.Repeat("x", maxCertName+1) }, "nobody can be known by the certificate: "},
