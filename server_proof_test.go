@@ -172,15 +172,15 @@ func TestConnectionsWithoutProofAreBounded(t *testing.T) {
 	var idle []net.Conn
 	for _, e := range []endpoint{s.endpoints[0], s.endpoints[1]} {
 		idle = append(idle, rawDial(t, e))
+		waitFor(t, func() error { // each, so that the first is the oldest
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if n := len(s.unproven); n != len(idle) {
+				return fmt.Errorf("%d connections have shown nothing; want %d", n, len(idle))
+			}
+			return nil
+		})
 	}
-	waitFor(t, func() error {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if len(s.unproven) != 2 {
-			return fmt.Errorf("%d connections have shown nothing; want 2", len(s.unproven))
-		}
-		return nil
-	})
 	c := dialOurs(protoJSON)(t, s.endpoints[0]) // from the same address
 	defer c.close()
 	must(t, c.call(t.Context(), authenticateMethod, text, nil))
