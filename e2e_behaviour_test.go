@@ -323,13 +323,17 @@ func startServerWith(t testing.TB, change func(l *limits), endpoints ...endpoint
 
 // checkCounted wants each call that has begun to have been counted once as one that has ended, however that was.
 func (s *testServer) checkCounted() {
-	ended := int64(0)
-	for _, t := range s.meter.book.all() {
-		ended += t.calls()
-	}
-	if begun := s.meter.calls.Load(); begun != ended {
-		s.t.Errorf("%d calls have begun, and %d were counted as ended", begun, ended)
-	}
+	s.t.Helper()
+	waitFor(s.t, func() error { // one that was given up may be on its way still
+		ended := int64(0)
+		for _, t := range s.meter.book.all() {
+			ended += t.calls()
+		}
+		if begun := s.meter.calls.Load(); begun != ended {
+			return fmt.Errorf("%d calls have begun, and %d were counted as ended", begun, ended)
+		}
+		return nil
+	})
 }
 
 // halt ends the server by force, unless it has been stopped.
