@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/spf13/cobra"
 )
@@ -87,6 +88,9 @@ func serveCommand(ctx context.Context, cmd *cobra.Command, o overseer) error {
 	profiles, err := cmd.Flags().GetBool("pprof")
 	if err != nil {
 		return err
+	}
+	if profiles {
+		runtime.MemProfileRate = profileEvery
 	}
 	l := life{pprof: profiles, build: cmd.Flag("build").Value.String(), log: cmd.Flag("log-file").Value.String(), program: programPath()}
 	for failed := error(nil); ; {

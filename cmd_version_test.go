@@ -65,7 +65,7 @@ func command(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	t.Setenv("IPCD_CONFIG", os.DevNull)
 	var out bytes.Buffer
-	cmd := newRootCmd()
+	cmd := newRootCmd(args)
 	cmd.SetArgs(args)
 	cmd.SetOut(&out)
 	cmd.SetErr(&out)

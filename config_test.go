@@ -44,7 +44,7 @@ func writeConfig(t testing.TB, text string) string {
 // configCmd runs a command line the way that main will.
 func configCmd(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	root := newRootCmd()
+	root := newRootCmd(args)
 	var out bytes.Buffer
 	root.SetOut(&out)
 	root.SetArgs(args)

@@ -308,7 +308,7 @@ func TestReadmeParts(t *testing.T) {
 
 // TestReadmeNames wants every command, endpoint and limit that the README names to be there.
 func TestReadmeNames(t *testing.T) {
-	root := newRootCmd()
+	root := newRootCmd(nil)
 	root.InitDefaultCompletionCmd()
 	commands := codeBlocks(t, readmeSection(t, "Commands"), "")[0]
 	var named []string

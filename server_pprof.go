@@ -22,7 +22,12 @@ const (
 	pprofPath   = "/debug/pprof"
 	profileTime = 30 * time.Second // of a CPU profile whose seconds are not said, as elsewhere
 	profileMost = 5 * time.Minute
+
+	profileEvery = 512 << 10 // bytes of memory that are taken for each stack that the profile of the heap keeps: Go's own choice
 )
+
+// init switches the profile of the heap off, which Go keeps in every program that could show it. "ipcd run --pprof" switches it on.
+func init() { runtime.MemProfileRate = 0 }
 
 // pprof answers with a profile, or the list of those that there are.
 func (c *httpConn) pprof(rw http.ResponseWriter, r *http.Request) {

@@ -9,7 +9,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"io"
@@ -167,14 +166,18 @@ func digest(path string) (string, error) {
 	return fmt.Sprintf("program, sha256 %x\n", h.Sum(nil)), nil
 }
 
-// isOurProgram reports whether the file is ipcd, of any version: Go's linker records what a program was built from.
+// maxProgram is the size above which a file is not taken for ipcd, which has some fifteen megabytes.
+const maxProgram = 256 << 20
+
+// isOurProgram reports whether the file is ipcd, of any version: Go's linker writes into a program what module it was built from.
+// debug/buildinfo would say it as well, but every start would pay for the three formats of programs that it reads: see docs/decisions.md.
 func isOurProgram(path string) bool {
-	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
+	own, ok := debug.ReadBuildInfo()
+	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() || info.Size() > maxProgram || !ok || own.Main.Path == "" {
 		return false
 	}
-	there, err := buildinfo.ReadFile(path)
-	own, ok := debug.ReadBuildInfo()
-	return err == nil && ok && there.Main.Path == own.Main.Path
+	program, err := os.ReadFile(path)
+	return err == nil && bytes.Contains(program, []byte("\nmod\t"+own.Main.Path+"\t"))
 }
 
 func (p *copyPart) put() error {
