@@ -2,6 +2,8 @@ module ipcd
 
 go 1.26.0
 
+toolchain go1.26.10
+
 require (
 	github.com/Microsoft/go-winio v0.6.4
 	github.com/coreos/go-systemd/v22 v22.7.0
