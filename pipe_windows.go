@@ -19,7 +19,7 @@ import (
 )
 
 func init() {
-	addTransport("npipe", transport{listen: listenPipe, dial: dialPipe, identify: identifyPipe, server: serverPipe, serves: servesPipe})
+	addTransport("npipe", transport{listen: listenPipe, dial: dialPipe, identify: identifyPipe, server: serverPipe, serves: servesPipe, inspect: inspectPipe})
 	addTransport("unix", transport{lacking: noSockets})
 }
 

@@ -25,6 +25,7 @@ const (
 	sidLocalService   = "S-1-5-19"
 	sidNetworkService = "S-1-5-20"
 	sidAdministrators = "S-1-5-32-544"
+	sidAuthenticated  = "S-1-5-11" // whoever has proved who they are
 	sidEveryone       = "S-1-1-0"
 	sidCreatorOwner   = "S-1-3-0"                                                        // in what a directory hands down: whoever makes the file
 	sidInstaller      = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464" // NT SERVICE\TrustedInstaller
@@ -218,9 +219,18 @@ func othersIn(path string, rights uint32, known ...string) ([]string, error) {
 		}
 	}
 	note(owner.String())
+	granted, err := grantedBy(sd, rights)
+	for _, sid := range granted {
+		note(sid)
+	}
+	return others, err
+}
+
+// grantedBy returns the SIDs of those whom the list of access of sd gives any of these rights.
+func grantedBy(sd *windows.SECURITY_DESCRIPTOR, rights uint32) (sids []string, err error) {
 	acl, _, err := sd.DACL()
 	if err != nil || acl == nil { // without a list everybody may do everything: "Null DACLs and Empty DACLs"
-		return append(others, sidEveryone), nil
+		return []string{sidEveryone}, nil
 	}
 	for i := range uint32(acl.AceCount) {
 		var ace *windows.ACCESS_ALLOWED_ACE
@@ -234,10 +244,10 @@ func othersIn(path string, rights uint32, known ...string) ([]string, error) {
 		counts := ace.Header.AceFlags&windows.INHERIT_ONLY_ACE == 0 || rights&handedDown != 0
 		allows := ace.Header.AceType == windows.ACCESS_ALLOWED_ACE_TYPE || ace.Header.AceType == allowedCallback
 		if allows && mask&rights != 0 && counts {
-			note((*windows.SID)(unsafe.Pointer(&ace.SidStart)).String())
+			sids = append(sids, (*windows.SID)(unsafe.Pointer(&ace.SidStart)).String())
 		}
 	}
-	return others, nil
+	return sids, nil
 }
 
 // distrustFile says who could have written a configuration besides us, SYSTEM and the administrators, or is nil. It

@@ -72,11 +72,14 @@ func (o *output) makeRoom(urgent bool) {
 }
 
 func (o *output) makeRoomLocked(urgent bool) {
+	if len(o.buf) <= outputFull || o.err != nil {
+		return
+	}
 	if urgent {
 		o.stalled.Add(1)
 		defer o.stalled.Add(-1)
 	}
-	if o.blocks != nil && len(o.buf) > outputFull {
+	if o.blocks != nil {
 		o.mu.Unlock()
 		o.blocks()
 		o.mu.Lock()
