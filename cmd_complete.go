@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 )
@@ -36,7 +38,18 @@ func (f *clientFlags) complete(cmd *cobra.Command, word string, ask func(ctx con
 	if err != nil {
 		return nil
 	}
-	return slices.DeleteFunc(words, func(w string) bool { return !strings.HasPrefix(w, word) })
+	return slices.DeleteFunc(words, func(w string) bool { return !strings.HasPrefix(w, word) || !isHarmless(w) })
+}
+
+// isHarmless reports whether what is offered, up to its tab, means to every shell what it is. Names come from any program that
+// offers a service: a shell inserts what several words begin with as it is, and bash and zsh evaluate the line at the next Tab,
+// $(...) included. What begins with a - would be a flag of ours.
+func isHarmless(offered string) bool {
+	word, _, _ := strings.Cut(offered, "\t")
+	first, _ := utf8.DecodeRuneInString(word)
+	return (first == '_' || unicode.IsLetter(first) || unicode.IsDigit(first)) && !strings.ContainsFunc(word, func(r rune) bool {
+		return !unicode.In(r, unicode.L, unicode.M, unicode.Nd) && !strings.ContainsRune("_.:=/+@,-", r)
+	})
 }
 
 // completeMethod completes a method; with services, the name of a service as well.

@@ -58,3 +58,19 @@ func TestCompletionKnowsTopics(t *testing.T) {
 		}
 	}
 }
+
+// Names that a shell would take for something else are not offered: it inserts what several have in common as it is, and runs
+// what is in $(...) at the next Tab.
+func TestCompletionOffersNoCommands(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	provider := rawDial(t, s.endpoints[0])
+	defer provider.Close()
+	register(t, provider, `[{"method":"Far.Hello","argument":{"type":"object","properties":{
+		"$(reboot)a":{},"$(reboot)b":{},"`+"`reboot`"+`":{},"a;reboot":{},"a b":{},"a\tb":{},"a\nb":{},"~":{},"--config":{},"@file":{},"{a,b}":{},"a*":{},"!1":{},"a'b":{},"":{},"\u202ea":{},
+		"größe":{},"a-b.c/d":{}}}}]`)
+	out, err := exec.Command("ipcd", "__complete", "call", "--timeout", "20s", "-e", s.endpoints[0].String(), "Far.Hello", "").Output()
+	must(t, err)
+	if got, want := strings.TrimSpace(string(out)), "a-b.c/d=\tany\ngröße=\tany\n:6"; got != want {
+		t.Errorf("the members are completed by\n%s\nwant\n%s", got, want)
+	}
+}

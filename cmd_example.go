@@ -17,9 +17,9 @@ import (
 // example returns a line that calls the method and can be pasted into a shell. It returns what the line is: an example,
 // or the form of the call, where what is in capitals stands for something.
 func (f *clientFlags) example(d *Description) (what, line string) {
-	call := []string{d.Method}
-	if d.Part != nil { // which are seen no other way
-		call = []string{"--stream", d.Method}
+	call := []string{joinWords([]string{d.Method})} // which is what a daemon says, and may be no name
+	if d.Part != nil {                              // which are seen no other way
+		call = append([]string{"--stream"}, call...)
 	}
 	if d.Argument == nil {
 		return "example", f.line("call", call...)

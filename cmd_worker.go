@@ -209,7 +209,7 @@ func (f *clientFlags) showWorkerLog(ctx context.Context, c caller, cmd *cobra.Co
 			if wantsJSON(cmd) {
 				err = printJSON(out, l)
 			} else {
-				_, err = fmt.Fprintf(out, "%s %d %s %s\n", localTime(l.Time), l.Instance, l.Stream, shown(out, l.Text))
+				_, err = fmt.Fprintf(out, "%s %d %s %s\n", localTime(l.Time), l.Instance, oneLine(l.Stream), shown(out, l.Text))
 			}
 			if err != nil {
 				return err

@@ -14,6 +14,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // The codes of faults. A code never changes its meaning; docs/protocol.md lists them. Those from
@@ -368,18 +369,24 @@ func withoutPath(err error) error {
 	return err
 }
 
-// oneLine escapes what text from outside could use to control a terminal or to forge a second line.
+// oneLine escapes what text from outside could use to control a terminal or to forge a second line. So does a byte that is no
+// UTF-8: on some terminals a lone 0x9b begins an escape sequence (ECMA-48 §5.4).
 func oneLine(s string) string {
-	if !strings.ContainsFunc(s, isControl) {
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, isControl) {
 		return s
 	}
 	var b strings.Builder
-	for _, r := range s {
-		if isControl(r) {
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[0])
+		case isControl(r):
 			fmt.Fprintf(&b, `\u%04x`, r)
-		} else {
-			b.WriteRune(r)
+		default:
+			b.WriteString(s[:n])
 		}
+		s = s[n:]
 	}
 	return b.String()
 }

@@ -50,12 +50,12 @@ func (f lineFormat) Format(e *logrus.Entry) ([]byte, error) {
 		b = appendJSONText(b, e.Message)
 	case f.colour:
 		b = fmt.Appendf(b, "%s \x1b[%dm%-5s\x1b[0m ", at, levelColours[e.Level], level)
-		b = append(b, safeText(e.Message)...)
+		b = append(b, oneLine(e.Message)...)
 	default:
 		if !f.bare {
 			b = fmt.Appendf(b, "%s %-5s ", at, level)
 		}
-		b = append(b, safeText(e.Message)...)
+		b = append(b, oneLine(e.Message)...)
 	}
 	b = f.appendFields(b, e.Data)
 	if f.json {
@@ -92,7 +92,7 @@ func (f lineFormat) appendField(b []byte, key string, v any) []byte {
 		return appendJSONText(b, text)
 	}
 	b = append(b, ' ')
-	b = append(b, safeText(key)...)
+	b = append(b, oneLine(key)...)
 	b = append(b, '=')
 	if bare || isPlain(text) {
 		return append(b, text...)
@@ -148,7 +148,7 @@ func entryOf(level logrus.Level, msg string, data logrus.Fields) journalEntry {
 			delete(short, key)
 		}
 	}
-	e.message = string(lineFormat{}.appendFields([]byte(safeText(msg)), short))
+	e.message = string(lineFormat{}.appendFields([]byte(oneLine(msg)), short))
 	return e
 }
 
@@ -202,25 +202,6 @@ func isPlain(s string) bool {
 		}
 	}
 	return true
-}
-
-// safeText is oneLine for text that may be invalid UTF-8: on some terminals a lone byte 0x9b begins
-// an escape sequence (ECMA-48 §5.4).
-func safeText(s string) string {
-	if utf8.ValidString(s) {
-		return oneLine(s)
-	}
-	var b []byte
-	for len(s) > 0 {
-		r, n := utf8.DecodeRuneInString(s)
-		if r == utf8.RuneError && n == 1 {
-			b = fmt.Appendf(b, `\x%02x`, s[0])
-		} else {
-			b = append(b, s[:n]...)
-		}
-		s = s[n:]
-	}
-	return oneLine(string(b))
 }
 
 // appendJSONText appends s as a JSON string (RFC 8259 §7) that is safe to print on a terminal: control

@@ -108,8 +108,8 @@ func TestLogEscapes(t *testing.T) {
 		{"\ufffd", "\ufffd", "\ufffd", "\ufffd"},
 	}
 	for _, test := range tests {
-		if got := safeText(test.in); got != test.message {
-			t.Errorf("safeText(%q) = %q; want %q", test.in, got, test.message)
+		if got := oneLine(test.in); got != test.message {
+			t.Errorf("oneLine(%q) = %q; want %q", test.in, got, test.message)
 		}
 		if got := string(lineFormat{}.appendField(nil, "k", test.in)); got != " k="+test.text {
 			t.Errorf("text of %q = %q; want %q", test.in, got, " k="+test.text)
