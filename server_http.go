@@ -52,6 +52,8 @@ type httpConn struct {
 	mu     sync.Mutex    // held while a read deadline is set for net/http
 	closed chan struct{} // closed, under mu, when net/http is done with the connection
 
+	framing framingWatch
+
 	turn turn // of whatever serves the connection, but for a session, which has one of its own
 
 	asked   atomic.Bool             // a request has been answered
@@ -80,6 +82,7 @@ func (c *httpConn) Read(b []byte) (int, error) {
 func (c *httpConn) read(b []byte) (int, error) {
 	if len(c.early) > 0 {
 		n := copy(b, c.early)
+		c.framing.look(b[:n])
 		if c.early = c.early[n:]; len(c.early) == 0 {
 			c.early = nil
 		}
@@ -90,6 +93,7 @@ func (c *httpConn) read(b []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(b)
 	if n > 0 {
+		c.framing.look(b[:n])
 		c.c.hear()
 	}
 	if err != nil && !isTimeout(err) {
@@ -304,6 +308,9 @@ func handleHTTP(rw http.ResponseWriter, r *http.Request) {
 	}()
 	rw.Header().Set("X-Content-Type-Options", "nosniff")
 	c.forget()
+	if c.framing.isDoubtful(r) {
+		rw.Header().Set("Connection", "close")
+	}
 	if status, f := c.refusal(r); f != nil {
 		c.refuse(rw, r, status, f)
 		return
