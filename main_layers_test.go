@@ -62,7 +62,7 @@ func isOfTheHouse(t *testing.T, file string) bool {
 }
 
 // ourDocuments are the house's own.
-var ourDocuments = []string{"README.md", "docs/decisions.md", "docs/operations.md", "docs/performance.md", "docs/protocol.md", "docs/reliability.md", "docs/services.md"}
+var ourDocuments = []string{"README.md", "docs/decisions.md", "docs/operations.md", "docs/performance.md", "docs/protocol.md", "docs/reliability.md", "docs/security.md", "docs/services.md"}
 
 // soleImporters are packages that can be replaced by editing the files named here.
 var soleImporters = map[string][]string{
@@ -205,6 +205,36 @@ func TestCommentsNameFilesThatExist(t *testing.T) {
 			t.Fatal(err)
 		}
 		check(path, string(text))
+	}
+}
+
+// TestDocumentsNameTestsThatExist keeps documents from promising what no test shows.
+func TestDocumentsNameTestsThatExist(t *testing.T) {
+	files, err := filepath.Glob("*_test.go")
+	must(t, err)
+	there := map[string]bool{}
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Benchmark|Fuzz)\w+)\(`)
+	for _, file := range files { // those of all systems
+		text, err := os.ReadFile(file)
+		must(t, err)
+		for _, m := range declared.FindAllSubmatch(text, -1) {
+			there[string(m[1])] = true
+		}
+	}
+	named := regexp.MustCompile("`((?:Test|Benchmark|Fuzz)[A-Z]\\w*)(?:/(\\w+))?`")
+	for _, path := range ourDocuments {
+		text, err := os.ReadFile(path)
+		must(t, err)
+		for _, m := range named.FindAllStringSubmatch(string(text), -1) {
+			if !there[m[1]] {
+				t.Errorf("%s names %s, which is no test", path, m[1])
+			}
+			if m[1] == "TestScripts" && m[2] != "" {
+				if _, err := os.Stat("testdata/script/" + m[2] + ".txtar"); err != nil {
+					t.Errorf("%s names %s/%s, which is no script", path, m[1], m[2])
+				}
+			}
+		}
 	}
 }
 
