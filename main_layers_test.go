@@ -72,7 +72,7 @@ var soleImporters = map[string][]string{
 	"github.com/coreos/go-systemd/v22/activation": {"transport_inherit_unix"},
 	"github.com/coreos/go-systemd/v22/daemon":     {"daemon_notify_unix"},
 	"github.com/coreos/go-systemd/v22/journal":    {"log_journal_linux"},
-	"github.com/Microsoft/go-winio":               {"pipe_windows", "child_channel_windows"},
+	"github.com/Microsoft/go-winio":               {"pipe_windows", "pipe_inspect_windows", "child_channel_windows"},
 	"github.com/pelletier/go-toml/v2":             {"config_file"},
 	"gopkg.in/natefinch/npipe.v2":                 {}, // the tests' own
 	"github.com/google/jsonschema-go/jsonschema":  {"rpc_check"},
