@@ -217,3 +217,11 @@ func openDescriptors(pid int) int {
 	list, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	return len(list)
 }
+
+// residentBytes is how much memory a process has; 0 where the system does not tell.
+func residentBytes(pid int) (n int64) {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	var size int64
+	fmt.Sscan(string(text), &size, &n)
+	return n * int64(os.Getpagesize())
+}
