@@ -199,7 +199,13 @@ func (c *client) explain(err error) error {
 	case errors.Is(err, net.ErrClosed):
 		return faultf(codeConnection, "the connection to %s is closed", c.endpoint)
 	}
-	return faultf(codeConnection, "the connection to %s broke: %w", c.endpoint, err).withHint("the daemon may have died; see ipcd status")
+	return broke(c.endpoint, err)
+}
+
+// broke is the error of a call whose connection has ended otherwise than in order, when nobody knows how far the call has come.
+func broke(e endpoint, err error) *fault {
+	return faultf(codeConnection, "the connection to %s broke: %w", e, err).
+		withHint("the daemon may have died, or the network is bad: see ipcd status, and whether the call was done before you try again")
 }
 
 // closeWait is how long close waits for a daemon that does not read to take what was sent last: the cancellation of a call.

@@ -182,6 +182,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 // explain unwraps what http.Client wraps, so that a failed dial reads the same over HTTP as over any other transport.
 func (c *webClient) explain(err error) error {
 	var f *fault
+	var posted *url.Error
 	switch {
 	case errors.As(err, &f) && errors.Is(f, errOwnLimit):
 		return ownLimit(f)
@@ -191,8 +192,10 @@ func (c *webClient) explain(err error) error {
 		return asFault(err)
 	case errors.Is(err, io.EOF):
 		return closedEarly(c.endpoint)
+	case errors.As(err, &posted): // which names the URL, and that is no endpoint
+		err = posted.Err
 	}
-	return faultf(codeConnection, "the connection to %s broke: %w", c.endpoint, err)
+	return broke(c.endpoint, err)
 }
 
 func (c *webClient) close() error {
