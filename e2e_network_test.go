@@ -54,8 +54,9 @@ func TestSlowNetwork(t *testing.T) {
 
 // A Deed is a service whose calls count: what is done is done.
 type Deed struct {
-	done sync.Map // *atomic.Int64 by text
-	goes chan struct{}
+	done   sync.Map // *atomic.Int64 by text
+	begins chan struct{}
+	goes   chan struct{}
 }
 
 // Do does what text says.
@@ -74,9 +75,11 @@ func (d *Deed) times(text string) int64 {
 
 // Large returns a long text once it is told to go on.
 func (d *Deed) Large(ctx context.Context, size int) (string, error) {
-	select {
-	case <-d.goes:
-	case <-ctx.Done():
+	for _, next := range []chan struct{}{d.begins, d.goes} {
+		select {
+		case <-next:
+		case <-ctx.Done():
+		}
 	}
 	return strings.Repeat("~", size), nil
 }
@@ -215,7 +218,7 @@ func TestHalfOpen(t *testing.T) {
 			s := startServerWith(t, func(l *limits) {
 				l.Write, l.Message = 300*time.Millisecond, 300*time.Millisecond
 			}, mustParse(t, url))
-			deed := &Deed{goes: make(chan struct{})}
+			deed := &Deed{begins: make(chan struct{}), goes: make(chan struct{})}
 			must(t, addReceiver(s.router, deed, nil))
 			e := s.endpoints[0]
 			r, far := startRelay(t, e, weather{})
@@ -248,14 +251,15 @@ func TestHalfOpen(t *testing.T) {
 				}
 				return nil
 			})
-			for range clients { // the calls have begun
+			for range clients {
 				select {
-				case deed.goes <- struct{}{}:
+				case deed.begins <- struct{}{}:
 				case <-time.After(testPatience):
 					t.Fatal("a call has not begun")
 				}
 			}
 			r.vanish()
+			close(deed.goes)
 			for _, c := range clients {
 				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 				err := c.call(ctx, "Echo.Say", "late", nil)

@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// relayHolds is how many bytes of what the endpoint sends wait in a relay.
+const relayHolds = 64 << 10
+
 // A weather is what a relay does to what passes it. The zero value is a good network.
 type weather struct {
 	delay  time.Duration // before each piece
@@ -70,6 +73,7 @@ func (r *relay) serve() {
 			in.Close()
 			continue
 		}
+		out.(*net.TCPConn).SetReadBuffer(relayHolds) // or the kernel takes megabytes of an answer that nobody passes on
 		r.mu.Lock()
 		p := &relayed{relay: r, weather: r.now, in: in, out: out, gone: make(chan struct{}), vanished: make(chan struct{})}
 		if p.weather.cut > 0 {

@@ -172,6 +172,10 @@ func (c *httpConn) SetReadDeadline(t time.Time) error {
 	return err
 }
 
+// SetWriteDeadline is called by http.Server only, to lift the deadline behind each answer. It would be lifted for the next one, too:
+// out, which sets the deadlines, does not renew one that is young.
+func (c *httpConn) SetWriteDeadline(time.Time) error { return nil }
+
 // Close ends serveHTTP. The parting follows, and with it the end of the connection.
 func (c *httpConn) Close() error {
 	c.mu.Lock()

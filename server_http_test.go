@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // overHTTP sends a request as it goes over the wire and returns the answer with its body.
@@ -187,4 +188,17 @@ func TestStreamAnswersWhileTheBodyArrives(t *testing.T) {
 			t.Error("the connection closes though the body had been read")
 		}
 	})
+}
+
+// TestAnswerThatIsNotReadBehindAnother has a caller over HTTP read nothing of a long answer right after a short one. http.Server
+// lifts the write deadline between the two.
+func TestAnswerThatIsNotReadBehindAnother(t *testing.T) {
+	s := startServerWith(t, func(l *limits) { l.Write = 300 * time.Millisecond }, mustParse(t, "http://127.0.0.1:0?auth=none"))
+	conn := rawDial(t, s.endpoints[0])
+	must(t, conn.(*net.TCPConn).SetReadBuffer(64<<10))
+	for _, text := range []string{"short", strings.Repeat("~", 12<<20)} {
+		body := `"` + text + `"`
+		send(t, conn, fmt.Sprintf("POST /call/Echo.Say HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+	}
+	waitFor(t, s.isAlone)
 }
