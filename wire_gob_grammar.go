@@ -281,6 +281,8 @@ type gobTypes struct {
 const (
 	gobTypeCost  = 512
 	gobFieldCost = 64
+	gobManyTypes = 256  // more than programs have that call; each type beyond them costs more, since only a flood is so long
+	gobMoreCost  = 1536 // that much: 16 MiB are 8,000 types then, which take less than 2 MiB
 )
 
 // define records the definition that r reads. The peer chooses the ids: if it could define one twice, it could change
@@ -301,6 +303,9 @@ func (ts *gobTypes) define(id int, r *gobReader) {
 	start := len(ts.defs)
 	ts.defs = closeGob(append(appendGobInt(append(ts.defs, 0), -int64(id)), body...), start)
 	ts.cost += len(body) + gobTypeCost + gobFieldCost*len(t.fields)
+	if len(ts.byID) >= gobManyTypes {
+		ts.cost += gobMoreCost
+	}
 	if ts.cost > ts.most {
 		r.fail(tooLarge("max_message", int64(ts.most), "the gob type definitions of one connection are too long together"))
 		return
