@@ -193,7 +193,7 @@ func TestStreamAnswersWhileTheBodyArrives(t *testing.T) {
 // TestAnswerThatIsNotReadBehindAnother has a caller over HTTP read nothing of a long answer right after a short one. http.Server
 // lifts the write deadline between the two.
 func TestAnswerThatIsNotReadBehindAnother(t *testing.T) {
-	s := startServerWith(t, func(l *limits) { l.Write = 300 * time.Millisecond }, mustParse(t, "http://127.0.0.1:0?auth=none"))
+	s := startServerWith(t, func(l *limits) { l.Write = 2 * time.Second }, mustParse(t, "http://127.0.0.1:0?auth=none"))
 	conn := rawDial(t, s.endpoints[0])
 	must(t, conn.(*net.TCPConn).SetReadBuffer(64<<10))
 	for _, text := range []string{"short", strings.Repeat("~", 12<<20)} {
