@@ -90,7 +90,7 @@ type gobDifference struct {
 	stock string // what that of the standard library says; empty for none
 }
 
-// gobStricter are the reasons for which we refuse what encoding/gob may accept. gobDifferences has one for each.
+// gobStricter are the reasons for which we refuse what encoding/gob may accept. gobDifferences has a stream for those that a fuzzer hardly writes.
 var gobStricter = []string{
 	"malformed",                // something follows the value; a definition of what nobody defines
 	"ends in the middle",       // a count that more than the bytes at hand would have to follow, in what is skipped
