@@ -463,7 +463,7 @@ func (d *doctor) lookAtClock(context.Context) {
 	}
 	wrong := false
 	files := []string{d.set.file, d.set.auditFile()}
-	if transports[d.at.Scheme].inspect != nil { // it is a file
+	if d.at.isFile() {
 		files = append(files, d.at.Path)
 	}
 	if log, err := startLogFile(); err == nil {

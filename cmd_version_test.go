@@ -73,6 +73,15 @@ func command(t *testing.T, args ...string) (string, error) {
 	return out.String(), err
 }
 
+// A command that is made alone is found by the name that it has among all.
+func TestCommandsGoByTheirNames(t *testing.T) {
+	for name, each := range commands {
+		if cmd := each(); cmd.Name() != name || len(cmd.Aliases) > 0 {
+			t.Errorf("%s makes the command %s, with the other names %v", name, cmd.Name(), cmd.Aliases)
+		}
+	}
+}
+
 // TestOtherReleases has a daemon that is one release older, and one that is newer.
 func TestOtherReleases(t *testing.T) {
 	t.Run("older daemon", func(t *testing.T) {

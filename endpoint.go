@@ -608,6 +608,10 @@ func quoteWord(w string) string { return "'" + strings.ReplaceAll(w, "'", `'\''`
 // isLocal reports whether the kernel identifies callers at e.
 func (e endpoint) isLocal() bool { return e.Scheme == "unix" || e.Scheme == "npipe" }
 
+// isFile reports whether the path of the endpoint is that of a file. Whoever looks at a pipe as if it were one connects to it, and
+// learns nothing.
+func (e endpoint) isFile() bool { return e.Scheme == "unix" }
+
 // isForeign reports whether e is a local endpoint of another system: it parses, but is refused when it is used.
 func (e endpoint) isForeign() bool { return e.isLocal() && e.Scheme != localScheme }
 

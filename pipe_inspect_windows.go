@@ -20,25 +20,24 @@ func inspectPipe(e endpoint, to audience, known bool) []Diagnosis {
 		return nil
 	}
 	defer conn.Close()
-	owner, admitted, err := admittedTo(handleOf(conn))
+	owner, err := serverPipe(conn)
+	var admitted []string
+	if err == nil {
+		admitted, err = admittedTo(handleOf(conn))
+	}
 	if err != nil {
 		return []Diagnosis{{"pipe", findingWarning, fmt.Sprintf("the system does not say whom %s lets in: %v", e, err), ""}}
 	}
-	return []Diagnosis{inspectAdmitted(e, to, known, owner, admitted)}
+	return []Diagnosis{inspectAdmitted(e, to, known, owner.SID, admitted)}
 }
 
-// admittedTo returns the SIDs of the owner of a pipe, and of those whom it lets in.
-func admittedTo(pipe windows.Handle) (owner string, admitted []string, err error) {
-	sd, err := windows.GetSecurityInfo(pipe, windows.SE_KERNEL_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
+// admittedTo returns the SIDs of those whom a pipe lets in.
+func admittedTo(pipe windows.Handle) ([]string, error) {
+	sd, err := windows.GetSecurityInfo(pipe, windows.SE_KERNEL_OBJECT, windows.DACL_SECURITY_INFORMATION)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	who, _, err := sd.Owner()
-	if err != nil {
-		return "", nil, err
-	}
-	admitted, err = grantedBy(sd, anyRight)
-	return who.String(), admitted, err
+	return grantedBy(sd, anyRight)
 }
 
 // inspectAdmitted compares those whom a pipe lets in with its owner, SYSTEM, the administrators and its audience.

@@ -67,13 +67,13 @@ type httpConn struct {
 
 // Read ends the turn, and takes it again for whoever gets what has arrived. net/http reads a single byte while a request is served,
 // to learn that the caller has gone.
-func (c *httpConn) Read(b []byte) (int, error) {
+func (c *httpConn) Read(b []byte) (n int, err error) {
+	defer func() { c.framing.look(b[:n]) }()
 	if len(b) == 1 || c.passed.Load() {
 		return c.read(b)
 	}
 	c.turn.end()
-	n, err := c.read(b)
-	if n > 0 {
+	if n, err = c.read(b); n > 0 {
 		c.turn.take(nil)
 	}
 	return n, err
@@ -82,7 +82,6 @@ func (c *httpConn) Read(b []byte) (int, error) {
 func (c *httpConn) read(b []byte) (int, error) {
 	if len(c.early) > 0 {
 		n := copy(b, c.early)
-		c.framing.look(b[:n])
 		if c.early = c.early[n:]; len(c.early) == 0 {
 			c.early = nil
 		}
@@ -93,7 +92,6 @@ func (c *httpConn) read(b []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(b)
 	if n > 0 {
-		c.framing.look(b[:n])
 		c.c.hear()
 	}
 	if err != nil && !isTimeout(err) {
