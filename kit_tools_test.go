@@ -9,6 +9,15 @@ import (
 	"time"
 )
 
+// lacks skips a test for want of something that a machine need not have. In CI, where everything is there, that is a failure.
+func lacks(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("IPCD_CI") != "" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
 // needTool returns the path of a program that a test needs. Go alone runs the suite, so
 // without it the test is skipped; in CI, where every tool is there, that is a failure.
 func needTool(t testing.TB, name string) string {
@@ -17,10 +26,7 @@ func needTool(t testing.TB, name string) string {
 	if err == nil {
 		return path
 	}
-	if os.Getenv("IPCD_CI") != "" {
-		t.Fatalf("%s is needed: %v", name, err)
-	}
-	t.Skipf("%s is needed: %v", name, err)
+	lacks(t, "%s is needed: %v", name, err)
 	return ""
 }
 
@@ -29,11 +35,8 @@ func needTool(t testing.TB, name string) string {
 func needEnv(t testing.TB, name string) string {
 	t.Helper()
 	value := os.Getenv(name)
-	if value == "" && os.Getenv("IPCD_CI") != "" {
-		t.Fatalf("$%s is not set; .ci/run sets it", name)
-	}
 	if value == "" {
-		t.Skipf("$%s is not set; .ci/run sets it", name)
+		lacks(t, "$%s is not set; .ci/run sets it", name)
 	}
 	return value
 }
@@ -89,12 +92,8 @@ func printed(t testing.TB, cmd *exec.Cmd) string {
 // needRoot skips a test with several users, or groups, where we cannot be another one. In CI that is a failure.
 func needRoot(t testing.TB) {
 	t.Helper()
-	switch {
-	case os.Getuid() == 0:
-	case os.Getenv("IPCD_CI") != "":
-		t.Fatal("to be another user takes root")
-	default:
-		t.Skip("to be another user takes root")
+	if os.Getuid() != 0 {
+		lacks(t, "to be another user takes root")
 	}
 }
 
