@@ -185,6 +185,12 @@ func TestClientThatIsClosed(t *testing.T) {
 
 func TestConnectWaitsForADaemonThatComesUp(t *testing.T) {
 	e := localEndpoint(t)
+	if underWine { // where the client might get the instance of the pipe that is for settle
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		e = mustParse(t, "tcp://"+l.Addr().String()+"?auth=none")
+		must(t, l.Close())
+	}
 	type outcome struct {
 		c   caller
 		err error

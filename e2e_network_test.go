@@ -173,6 +173,12 @@ func TestProvidersThatAreCut(t *testing.T) {
 			defer c.close()
 			answered, gone, again := 0, 0, 0
 			for n := 0; n < 1000 && (n < 100 || answered == 0 || gone == 0); {
+				waitFor(t, func() error { // we may know of a cut before the daemon does
+					if n, _ := s.router.size(); n > 0 {
+						return fmt.Errorf("there are %d providers", n)
+					}
+					return nil
+				})
 				h, err := dialHost(t.Context(), far, methods, optionsFor(t, far))
 				must(t, err)
 				if err := h.call(t.Context(), "Ipcd.Register", map[string]any{"methods": methods.methods()}, nil); err != nil {
