@@ -3,10 +3,12 @@ package main
 // This file owns the cases of the file of tokens: what it takes, what it refuses, and that a daemon sees what becomes of it.
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -175,4 +177,36 @@ func TestTokensAreMadeAtTheSameTime(t *testing.T) {
 	if tokens, err := s.list(false); err != nil || len(tokens) != 6 {
 		t.Errorf("there are %d tokens, %v; want 6", len(tokens), err)
 	}
+}
+
+// FuzzTokens: what is taken for a file of tokens is what the daemon would have written, and so names each of them once.
+func FuzzTokens(f *testing.F) {
+	hash := hashOfToken("ipcd_x")
+	for _, text := range []string{
+		`{"tokens":[]}`, `{}`, `null`, `{"tokens":null}`, `{"tokens":[{"name":"a","sha256":"` + hash + `","created":"2026-11-29T10:00:00Z"}]}`,
+		`{"tokens":[{"name":"a","sha256":"` + strings.ToUpper(hash) + `","expires":"2027-01-01T00:00:00+02:00","scope":["Echo.*","Ipcd.Publish"]},{"name":"a"}]}`,
+		`{"tokens":[{"name":"../a","sha256":"` + hash + `"}]}`, `{"Tokens":[{"NAME":"a","sha256":"00"}],"x":1}`, `{"tokens":[]}{"tokens":[]}`,
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		tokens, err := parseTokens(text)
+		if err != nil {
+			return
+		}
+		again, err := json.Marshal(map[string]any{"tokens": tokens})
+		must(t, err)
+		same, err := parseTokens(again)
+		if err != nil || len(same) != len(tokens) {
+			t.Fatalf("%q is read as %q, and that as %v, %v", text, again, same, err)
+		}
+		names := map[string]bool{}
+		for i, e := range tokens {
+			if names[e.Name] || !isInstanceName(e.Name) || len(e.Hash) != len(hash) || strings.ToLower(e.Hash) != e.Hash ||
+				same[i].Hash != e.Hash || !same[i].Expires.Equal(e.Expires) || !slices.Equal(same[i].Scope, e.Scope) {
+				t.Errorf("%q has the token %+v, which is read again as %+v", text, e, same[i])
+			}
+			names[e.Name] = true
+		}
+	})
 }

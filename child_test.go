@@ -5,6 +5,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -429,4 +430,44 @@ func TestNodeLinesInPieces(t *testing.T) {
 			t.Errorf("in pieces of %d: %.60q…, of %d bytes, without %d lines; want %.60q…, of %d, without 2", size, got, len(got), internal, want, len(want))
 		}
 	}
+}
+
+// FuzzNodeLines: what is taken out of a stream are the lines that are internal to Node, whole, however the stream comes.
+func FuzzNodeLines(f *testing.F) {
+	long := strings.Repeat("x", nodeBegin)
+	for _, text := range []string{
+		"1\n2\n", `{"cmd":"NODE_A"}` + "\n\n", `{"x":"` + long + `","cmd":"NODE_A"}` + "\n", `{"cmd":"NODE_B","x":"` + long + `"}` + "\n3\n",
+		`{"cmd":"NODE_C`, `{"cmd":"NODE_"}` + "\n", ` {"\u0063md":"\u004eODE_HANDLE"}` + "\n", `{"cmd":{"cmd":"NODE_A"}}` + "\n", `{"cmd":1,"cmd":"NODE_A"}` + "\r\n", long + "\n",
+	} {
+		f.Add([]byte(text), []byte{1, 2, 3, 100})
+	}
+	f.Fuzz(func(t *testing.T, text, pieces []byte) {
+		isInternal := func(begin []byte) bool { _, ours := nodeCommand(begin); return ours }
+		var want []byte
+		for line := range bytes.Lines(text) {
+			ended := line[len(line)-1] == '\n'
+			if (ended || len(line) >= nodeBegin) && !isInternal(line[:min(len(line), nodeBegin)]) {
+				want = append(want, line...)
+			}
+		}
+		var l nodeLines
+		var got []byte
+		for rest := text; len(rest) > 0; {
+			n := len(rest)
+			if len(pieces) > 0 {
+				n, pieces = min(n, 1+int(pieces[0])), pieces[1:]
+			}
+			got = append(got, l.pass(append(l.held, rest[:n]...), isInternal)...)
+			rest = rest[n:]
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("of %q this is left: %q; want %q", text, got, want)
+		}
+		if cmd, ours := nodeCommand(text); ours && json.Valid(text) {
+			var m map[string]any
+			if err := json.Unmarshal(text, &m); err != nil || m["cmd"] == nil || !strings.HasPrefix(cmd, nodePrefix) {
+				t.Errorf("%q is internal to Node as %q, and encoding/json reads %v, %v", text, cmd, m, err)
+			}
+		}
+	})
 }
