@@ -118,11 +118,14 @@ func (c stockClient) say(text string) error {
 	return sameText(answer, text)
 }
 
-type ourClient struct{ caller }
+type ourClient struct {
+	caller
+	ctx context.Context
+}
 
 func (c ourClient) say(text string) error {
 	var answer string
-	if err := c.call(context.Background(), "Echo.Say", text, &answer); err != nil {
+	if err := c.call(c.ctx, "Echo.Say", text, &answer); err != nil {
 		return err
 	}
 	return sameText(answer, text)
@@ -167,8 +170,30 @@ func ours(path, query string) func() (echoer, error) {
 			return nil, err
 		}
 		c, err := dial(context.Background(), e, dialOptions{limits: defaultLimits()})
-		return ourClient{c}, err
+		return ourClient{c, context.Background()}, err
 	}
+}
+
+// oursUntil is ours with a context that can end, and does not.
+func oursUntil(path, query string) func() (echoer, error) {
+	return func() (echoer, error) {
+		c, err := ours(path, query)()
+		if err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		return endingClient{ourClient{c.(ourClient).caller, ctx}, cancel}, nil
+	}
+}
+
+type endingClient struct {
+	ourClient
+	cancel context.CancelFunc
+}
+
+func (c endingClient) Close() error {
+	defer c.cancel()
+	return c.ourClient.Close()
 }
 
 func benchSides(b *testing.B) []side {
@@ -191,6 +216,7 @@ func benchSides(b *testing.B) []side {
 		}, "stock-gob"},
 		{"stock-json", stockJSON(json), "stock-json"},
 		{"ipcd-json", ours(daemon, "?proto=jsonrpc"), "stock-json"},
+		{"ipcd-gob-until", oursUntil(daemon, "?proto=gob"), "ipcd-gob"},
 		{"stock-to-ipcd-json", stockJSON(daemon), "stock-json"},
 		{"ipcd-to-stock-json", ours(json, "?proto=jsonrpc"), "stock-json"},
 	}

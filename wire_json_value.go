@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // decodeParams finds the argument in params and decodes it.
@@ -296,39 +297,46 @@ const hexDigits = "0123456789abcdef"
 // appendJSONString appends s in quotes. Invalid UTF-8 becomes U+FFFD, as in encoding/json.
 func appendJSONString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
+	text := unsafe.Slice(unsafe.StringData(s), len(s)) // to be looked at eight bytes at a time; nothing writes to it
 	start := 0
 	for i := 0; i < len(s); {
-		c := s[i]
-		if c >= 0x20 && c != '"' && c != '\\' && c < utf8.RuneSelf {
-			i++
-			continue
-		}
-		r, n := utf8.DecodeRuneInString(s[i:])
-		if c >= utf8.RuneSelf && !(r == utf8.RuneError && n == 1) {
-			i += n
-			continue
-		}
-		dst = append(dst, s[start:i]...)
-		switch c {
-		case '"', '\\':
-			dst = append(dst, '\\', c)
-		case '\n':
-			dst = append(dst, `\n`...)
-		case '\r':
-			dst = append(dst, `\r`...)
-		case '\t':
-			dst = append(dst, `\t`...)
-		default:
-			if c >= utf8.RuneSelf {
-				dst = append(dst, "\ufffd"...)
-			} else {
-				dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&0xf])
+		i += plainText(text[i:])
+		for end := min(i+8, len(s)); i < end; {
+			c := s[i]
+			if c >= 0x20 && c != '"' && c != '\\' && c < utf8.RuneSelf {
+				i++
+				continue
 			}
+			r, n := utf8.DecodeRuneInString(s[i:])
+			if c >= utf8.RuneSelf && !(r == utf8.RuneError && n == 1) {
+				i += n
+				continue
+			}
+			dst = append(dst, s[start:i]...)
+			dst = appendJSONEscape(dst, c)
+			i += n
+			start = i
 		}
-		i += n
-		start = i
 	}
 	return append(append(dst, s[start:]...), '"')
+}
+
+// appendJSONEscape appends what stands for c in a string: a byte of ASCII that cannot stand there itself, or one that is no UTF-8.
+func appendJSONEscape(dst []byte, c byte) []byte {
+	switch c {
+	case '"', '\\':
+		return append(dst, '\\', c)
+	case '\n':
+		return append(dst, `\n`...)
+	case '\r':
+		return append(dst, `\r`...)
+	case '\t':
+		return append(dst, `\t`...)
+	}
+	if c >= utf8.RuneSelf {
+		return append(dst, "\ufffd"...)
+	}
+	return append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&0xf])
 }
 
 // appendJSONFloat appends v, or null for NaN and the infinities, for which JSON has no number.
