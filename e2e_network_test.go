@@ -22,12 +22,14 @@ func (k *clientKind) speaks(e endpoint) bool { return k.http || !e.isHTTP() }
 
 // TestSlowNetwork has everything arrive late, at odd times, and byte by byte.
 func TestSlowNetwork(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	for name, w := range map[string]weather{
 		"byte by byte": {piece: 1},
 		"delay":        {delay: 5 * time.Millisecond},
 		"jitter":       {jitter: 3 * time.Millisecond, piece: 50},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := startServer(t, networkEndpoints...)
 			for _, e := range s.endpoints {
 				_, far := startRelay(t, e, w)
@@ -219,8 +221,10 @@ func TestProvidersThatAreCut(t *testing.T) {
 
 // TestHalfOpen takes one of the two away without a word to the other.
 func TestHalfOpen(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	for _, url := range networkEndpoints {
 		t.Run(mustParse(t, url).Scheme, func(t *testing.T) {
+			t.Parallel()
 			s := startServerWith(t, func(l *limits) {
 				l.Write, l.Message = 300*time.Millisecond, 300*time.Millisecond
 			}, mustParse(t, url))

@@ -51,6 +51,7 @@ func flooded(t *testing.T, l func(l *limits), ask string) (s *testServer, far *F
 // A caller that does not read the parts of an answer stops who produces them. It has stream_idle for that, and write
 // as soon as anything else waits for it.
 func TestWhoReadsNoPartsIsPatientlyWaitedFor(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	wantLimit := func(t *testing.T, s *testServer, told *subscription, limit string) {
 		t.Helper()
 		checkLogged(t, s, "limit "+limit)
