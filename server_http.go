@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,7 +43,7 @@ type httpServer struct {
 type httpConn struct {
 	net.Conn
 	c     *connection
-	early []byte // read while detecting the protocol
+	early []byte // read while detecting the protocol, or ahead
 	out   *patientWriter
 	log   *logger
 	local bool // a Unix socket or named pipe, which no browser can reach
@@ -69,12 +70,31 @@ type httpConn struct {
 // to learn that the caller has gone.
 func (c *httpConn) Read(b []byte) (n int, err error) {
 	defer func() { c.framing.look(b[:n]) }()
-	if len(b) == 1 || c.passed.Load() {
+	switch {
+	case len(b) == 1:
+		return c.readAhead(b)
+	case c.passed.Load():
 		return c.read(b)
 	}
 	c.turn.end()
 	if n, err = c.read(b); n > 0 {
 		c.turn.take(nil)
+	}
+	return n, err
+}
+
+// readAhead reads the first byte of the next request, and what comes behind it, as far as that is little: the end of a caller who has
+// gone is behind that. net/http interrupts it once the answer has been sent.
+func (c *httpConn) readAhead(b []byte) (n int, err error) {
+	n, err = c.read(b)
+	for n > 0 && err == nil && len(c.early) < inputSmall {
+		more := 0
+		c.early = slices.Grow(c.early, inputSmall)
+		more, err = c.receive(c.early[len(c.early):inputSmall])
+		c.early = c.early[:len(c.early)+more]
+	}
+	if n > 0 && isTimeout(err) {
+		err = nil
 	}
 	return n, err
 }
@@ -87,6 +107,11 @@ func (c *httpConn) read(b []byte) (int, error) {
 		}
 		return n, nil
 	}
+	return c.receive(b)
+}
+
+// receive reads from the connection itself.
+func (c *httpConn) receive(b []byte) (int, error) {
 	if c.adrift.Load() {
 		return 0, net.ErrClosed
 	}

@@ -364,6 +364,42 @@ func TestLastAnswersArrive(t *testing.T) {
 
 // TestOnlyTheCallerEndsACall has calls in flight behind which something comes that is never read to its end: it is no message,
 // does not arrive in time, or the daemon stops. They are answered if their caller stays, however long that takes, and end if
+// A caller over HTTP who has sent the next request, or a part of it, behind one that is being answered, and goes, is noticed. One who stays has
+// both answers.
+func TestCallerWhoGoesBehindTheNextRequest(t *testing.T) {
+	t.Parallel() // it waits, most of the time
+	block := `{"jsonrpc":"2.0","id":1,"method":"Trial.Block","params":["a"]}`
+	call := fmt.Sprintf("POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(block), block)
+	const next = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n\r\n"
+	for _, place := range placesOfTest[:3] {
+		for _, goes := range []bool{false, true} {
+			for _, behind := range []int{1, 2, len(next) / 2, len(next)} {
+				t.Run(fmt.Sprintf("%s/%d bytes/goes %t", place.name, behind, goes), func(t *testing.T) {
+					t.Parallel()
+					s := startServerWith(t, func(l *limits) { l.HalfClose = time.Millisecond }, place.at(t))
+					conn := s.connect()
+					send(t, conn, call)
+					s.begun(1)
+					send(t, conn, next[:behind])
+					if goes {
+						conn.Close()
+						if err := receive(t, s.trial.left); err == nil {
+							t.Error("the context of the method has not ended")
+						}
+						s.freeAll()
+						return
+					}
+					s.freeAll()
+					send(t, conn, next[behind:]+strings.Replace(next, "Host", "Connection: close\r\nHost", 1))
+					if got := readAll(t, conn); !strings.Contains(got, `"id":1,"result":"a"}`) || strings.Count(got, "200 OK") != 3 {
+						t.Errorf("the answers are %q; want three", got)
+					}
+				})
+			}
+		}
+	}
+}
+
 // it goes.
 func TestOnlyTheCallerEndsACall(t *testing.T) {
 	t.Parallel() // it waits, most of the time
