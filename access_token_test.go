@@ -189,7 +189,7 @@ func FuzzTokens(f *testing.F) {
 	} {
 		f.Add([]byte(text))
 	}
-	f.Fuzz(func(t *testing.T, text []byte) {
+	f.Fuzz(around(func(t *testing.T, text []byte) {
 		tokens, err := parseTokens(text)
 		if err != nil {
 			return
@@ -208,5 +208,5 @@ func FuzzTokens(f *testing.F) {
 			}
 			names[e.Name] = true
 		}
-	})
+	}))
 }

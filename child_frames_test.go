@@ -163,7 +163,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add([]byte(frameOf(frameHasSocket|frameConnection, "") + frameOf(0, "")))
 	f.Add([]byte(frameOf(8, "bad")))
 	f.Add([]byte("\x01\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\x00\x00\x00\x00more is announced than comes"))
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Fuzz(around(func(t *testing.T, b []byte) {
 		payload, sockets, err := framesOf(bytes.NewReader(b))
 		if len(payload)+sockets*frameSocket > len(b) {
 			t.Fatalf("%d bytes of payload and %d sockets in %d bytes", len(payload), sockets, len(b))
@@ -182,5 +182,5 @@ func FuzzFrames(f *testing.F) {
 		if again, _, err := framesOf(bytes.NewReader(bytes.Join(end.writes, nil))); again != payload || err != nil {
 			t.Fatalf("what was written reads as %q, %v; want %q", again, err, payload)
 		}
-	})
+	}))
 }

@@ -441,7 +441,7 @@ func FuzzNodeLines(f *testing.F) {
 	} {
 		f.Add([]byte(text), []byte{1, 2, 3, 100})
 	}
-	f.Fuzz(func(t *testing.T, text, pieces []byte) {
+	f.Fuzz(around(func(t *testing.T, text, pieces []byte) {
 		isInternal := func(begin []byte) bool { _, ours := nodeCommand(begin); return ours }
 		var want []byte
 		for line := range bytes.Lines(text) {
@@ -469,5 +469,5 @@ func FuzzNodeLines(f *testing.F) {
 				t.Errorf("%q is internal to Node as %q, and encoding/json reads %v, %v", text, cmd, m, err)
 			}
 		}
-	})
+	}))
 }

@@ -754,7 +754,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add("[[limits]]\na.b.\"c d\" = 1979-05-27T07:32:00Z\n")
 	f.Add("\xef\xbb\xbfidle = '''x'''\r\n")
 	f.Add(exampleConfig())
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(around(func(t *testing.T, text string) {
 		st, from := defaultSettings(), origins{}
 		err := st.loadFile("c.toml", []byte(text), from)
 		if err != nil {
@@ -769,5 +769,5 @@ func FuzzConfig(f *testing.F) {
 				t.Errorf("load(%q) accepts %s = %q, which is wrong: %s", text, s.key, s.text(&st), wrong)
 			}
 		}
-	})
+	}))
 }

@@ -404,7 +404,7 @@ func FuzzEndpoint(f *testing.F) {
 	for _, seed := range []string{"unix:///a b?proto=echo&dir=shared", "npipe:////./pipe/a/b", "tcp://[fe80::1%25eth0]:1?auth=none", `fork:node 'a' "b" \' ?proto=gob`, "http://A.b:00080/", "unix:@x", "unix:///%C3%A4%00", "վȾվAվAA:", "for\u212a:a", "\\\\.\\p\u0130pe\\"} {
 		f.Add(seed)
 	}
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(around(func(t *testing.T, text string) {
 		e, err := parseEndpoint(text)
 		if err != nil {
 			return
@@ -421,5 +421,5 @@ func FuzzEndpoint(f *testing.F) {
 		if !reflect.DeepEqual(again, e) {
 			t.Fatalf("%q is %+v; printed as %q it is %+v", text, e, e, again)
 		}
-	})
+	}))
 }

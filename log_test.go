@@ -124,7 +124,7 @@ func TestLogEscapes(t *testing.T) {
 // JSON gives the text back.
 func FuzzLogLine(f *testing.F) {
 	f.Add("\x1b[2J\r\n\u202e\xff\u2028\"\\")
-	f.Fuzz(func(t *testing.T, s string) {
+	f.Fuzz(around(func(t *testing.T, s string) {
 		for _, format := range []logFormat{formatText, formatJSON} {
 			var out bytes.Buffer
 			l := newLogger(&out, format, levelInfo)
@@ -145,7 +145,7 @@ func FuzzLogLine(f *testing.F) {
 				t.Errorf("JSON gives %q; want %q", got.Msg, s)
 			}
 		}
-	})
+	}))
 }
 
 // panicky has a String that does what a nil pointer does.

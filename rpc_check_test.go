@@ -157,7 +157,7 @@ func FuzzCheck(f *testing.F) {
 	f.Add([]byte(`{"$schema":"http://json-schema.org/draft-07/schema#","items":[{"const":1}],"additionalItems":{"uniqueItems":true},"dependencies":{"a":["b"]}}`), []byte(`[1,[1,1]]`))
 	f.Add([]byte(`{"patternProperties":{"^a":{"multipleOf":0}},"unevaluatedProperties":false,"if":{"required":["a"]},"then":{"maxProperties":1}}`), []byte(`{"a":1e400}`))
 	l := defaultLimits()
-	f.Fuzz(func(t *testing.T, schemaText, text []byte) {
+	f.Fuzz(around(func(t *testing.T, schemaText, text []byte) {
 		if checkJSON(schemaText, l) != nil || checkJSON(text, l) != nil {
 			return
 		}
@@ -172,5 +172,5 @@ func FuzzCheck(f *testing.F) {
 		if f := c.check(bytes.TrimSpace(text), codeBadArgument, "it"); f != nil && strings.Contains(f.Text, "cannot be checked") {
 			t.Errorf("%s at %s: %v", text, schemaText, f)
 		}
-	})
+	}))
 }

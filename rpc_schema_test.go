@@ -320,7 +320,7 @@ func FuzzArgument(f *testing.F) {
 		validators = append(validators, newValidator(f, argumentSchema(t), false))
 	}
 	l := defaultLimits()
-	f.Fuzz(func(t *testing.T, text []byte) {
+	f.Fuzz(around(func(t *testing.T, text []byte) {
 		if text = bytes.TrimSpace(text); checkJSON(text, l) != nil {
 			return
 		}
@@ -338,7 +338,7 @@ func FuzzArgument(f *testing.F) {
 				t.Fatalf("%s is taken as %v; %v", text, types[i], err)
 			}
 		}
-	})
+	}))
 }
 
 func TestSchemaOfTypes(t *testing.T) {

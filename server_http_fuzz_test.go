@@ -20,7 +20,7 @@ func FuzzHeaders(f *testing.F) {
 	} {
 		f.Add(text, text)
 	}
-	f.Fuzz(func(t *testing.T, text, more string) {
+	f.Fuzz(around(func(t *testing.T, text, more string) {
 		if d, wrong := parseTimeout(text); (d < 0 || d == 0 && text != "") && wrong == nil || wrong != nil && len(wrong.Text) > 300 {
 			t.Errorf("a timeout of %q is %v, %v", text, d, wrong)
 		}
@@ -44,7 +44,7 @@ func FuzzHeaders(f *testing.F) {
 				t.Errorf("%q is taken for this machine", text)
 			}
 		}
-	})
+	}))
 }
 
 // FuzzFraming: in whatever pieces a Content-Length comes, it is seen, and nothing else is.
@@ -52,7 +52,7 @@ func FuzzFraming(f *testing.F) {
 	for _, text := range []string{"Content-Length: 1\r\n", "CONTENT-length", "content-content-length", "x-y-content-lengt-h", "", "-", "content-", "-length"} {
 		f.Add([]byte(text), []byte{1, 2, 7, 13, 14})
 	}
-	f.Fuzz(func(t *testing.T, text, pieces []byte) {
+	f.Fuzz(around(func(t *testing.T, text, pieces []byte) {
 		want := bytes.Contains(bytes.ToLower(toASCII(text)), []byte("content-length"))
 		var w framingWatch
 		for rest := text; len(rest) > 0; {
@@ -66,7 +66,7 @@ func FuzzFraming(f *testing.F) {
 		if w.length.Load() != want {
 			t.Errorf("that %q has a length is %t; want %t", text, !want, want)
 		}
-	})
+	}))
 }
 
 // toASCII replaces what bytes.ToLower and bytes.EqualFold know of other scripts, as the Kelvin sign, which net/http does not.

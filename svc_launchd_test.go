@@ -189,10 +189,10 @@ func TestLaunchdSteps(t *testing.T) {
 func FuzzLaunchdJob(f *testing.F) {
 	f.Add("system/ipcd = {\n\tstate = running\n\tpid = 913\n\truns = 1\n}\n")
 	f.Add("\tlast exit code = \n\tpid = -1")
-	f.Fuzz(func(t *testing.T, out string) {
+	f.Fuzz(around(func(t *testing.T, out string) {
 		if st := parseJob(out).unit(); st.Restarts < 0 || st.Active == "" {
 			t.Errorf("unit = %+v", st)
 		}
 		parseDisabled(out, "ipcd")
-	})
+	}))
 }

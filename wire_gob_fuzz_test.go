@@ -180,7 +180,7 @@ func FuzzGobDifferential(f *testing.F) {
 	}
 	l := defaultLimits()
 	l.MaxMessage = 16 << 10
-	f.Fuzz(func(t *testing.T, stream []byte, kind uint8, other bool) {
+	f.Fuzz(around(func(t *testing.T, stream []byte, kind uint8, other bool) {
 		c, d := readGob(bytes.NewReader(stream), l), gob.NewDecoder(bytes.NewReader(stream))
 		for i := range 20 {
 			at := int(kind)
@@ -219,7 +219,7 @@ func FuzzGobDifferential(f *testing.F) {
 				t.Fatalf("%q, message %d: %s %d with %+v; the standard library has %+v with %+v", stream, i, m.method, m.id.seq, v.Elem(), h, want.Elem())
 			}
 		}
-	})
+	}))
 }
 
 // An entropy makes values of bytes.
@@ -322,7 +322,7 @@ func FuzzGobValues(f *testing.F) {
 	}
 	f.Add(bytes.Repeat([]byte{16, 7, 2, 4, 1}, 60))
 	l := defaultLimits()
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Fuzz(around(func(t *testing.T, b []byte) {
 		e := &entropy{b}
 		ours := newGobCodec(newInput(nil, l), l, request)
 		var values []reflect.Value
@@ -354,7 +354,7 @@ func FuzzGobValues(f *testing.F) {
 		if err := reader.read(new(message)); err != io.EOF {
 			t.Fatalf("behind the last value: %v", err)
 		}
-	})
+	}))
 }
 
 // What a peer sends makes the process grow by little, whatever it announces.

@@ -327,7 +327,7 @@ func FuzzGobBySchema(f *testing.F) {
 	f.Add([]byte(`{"properties":{"aB":{},"ab":{"$ref":"#"},"Ab":{"type":"null"}}}`), []byte(`{"ab":{"aB":1}}`))
 	f.Add([]byte(`{"anyOf":[{"$ref":"#/$defs/a%2f~1"},{"type":"null"}],"$defs":{"a//":{"type":["integer","null"]}}}`), []byte(`5`))
 	l := defaultLimits()
-	f.Fuzz(func(t *testing.T, schemaText, text []byte) {
+	f.Fuzz(around(func(t *testing.T, schemaText, text []byte) {
 		shallow := l
 		shallow.MaxDepth -= 2 * passedDepth
 		if checkJSON(schemaText, l) != nil || checkJSON(text, shallow) != nil {
@@ -354,7 +354,7 @@ func FuzzGobBySchema(f *testing.F) {
 		if err := reader.body(&formed{&got, m.forms.argument}); err != nil && !errors.As(err, &refused) {
 			t.Errorf("%s at %s as gob is %v", text, schemaText, err)
 		}
-	})
+	}))
 }
 
 // sameGob reports whether two values are the same but for how a time names its zone.

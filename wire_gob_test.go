@@ -610,7 +610,7 @@ func FuzzGob(f *testing.F) {
 	l := defaultLimits()
 	l.MaxMessage = 4 << 10
 	form := newGobForms(schema{"type": "object", "properties": map[string]any{"name": map[string]any{}, "rooms": map[string]any{"items": map[string]any{"type": "object"}}}}, nil).argument
-	f.Fuzz(func(t *testing.T, stream []byte, kinds uint8) {
+	f.Fuzz(around(func(t *testing.T, stream []byte, kinds uint8) {
 		c := readGob(bytes.NewReader(stream), l)
 		for i := range 20 {
 			var m message
@@ -627,5 +627,5 @@ func FuzzGob(f *testing.F) {
 				return
 			}
 		}
-	})
+	}))
 }

@@ -70,7 +70,7 @@ func FuzzDetect(f *testing.F) {
 	for _, seed := range []string{"{", "Content-Length: 1\r\n", "POST /rpc HTTP/1.1\r\n", "\x16\x03\x01", "\x2e\x7f\x03", "PRI * HTTP/2.0", "\r\nGET / HTTP/1.1", " \x2e"} {
 		f.Add([]byte(seed))
 	}
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Fuzz(around(func(t *testing.T, b []byte) {
 		known := protoUnknown
 		for n := range len(b) + 1 {
 			p := detect(b[:n])
@@ -82,7 +82,7 @@ func FuzzDetect(f *testing.F) {
 		if known == protoUnknown && len(b) >= maxBlank+len("PRI * HTTP/2") {
 			t.Fatalf("detect(%q) needs more; want it to know by now", b)
 		}
-	})
+	}))
 }
 
 // A dripReader gives n bytes a read.

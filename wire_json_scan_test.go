@@ -372,7 +372,7 @@ func FuzzJSONScan(f *testing.F) {
 	for _, seed := range []string{`{"a":[1,-2.5e3,true,null,"x"],"b":{}}`, `{"a":1,"a":2}`, `"\ud834\udd1e\n"`, `[[[[`, `1.0e`, " \t{}\n", `{"\u0061":"ä"}`} {
 		f.Add([]byte(seed), 3)
 	}
-	f.Fuzz(func(t *testing.T, b []byte, n int) {
+	f.Fuzz(around(func(t *testing.T, b []byte, n int) {
 		whole, pieces := scanPieces(b, len(b)+1), scanPieces(b, 1+(n&0xff))
 		if (whole == nil) != (pieces == nil) {
 			t.Fatalf("%q: %v in one piece, %v in several", b, whole, pieces)
@@ -398,5 +398,5 @@ func FuzzJSONScan(f *testing.F) {
 				t.Fatalf("%q was written as %s", text, again)
 			}
 		}
-	})
+	}))
 }

@@ -569,7 +569,7 @@ func FuzzJSONRPC(f *testing.F) {
 	}
 	l := defaultLimits()
 	l.MaxMessage, l.MaxBatch = 1<<10, 5
-	f.Fuzz(func(t *testing.T, b []byte, n, frame uint8) {
+	f.Fuzz(around(func(t *testing.T, b []byte, n, frame uint8) {
 		framing := framing(frame % 4)
 		read := func(n int) string {
 			c := newJSONCodec(newInput(&dripReader{string(b), n}, l), l, framing)
@@ -595,7 +595,7 @@ func FuzzJSONRPC(f *testing.F) {
 		if a, b := read(len(b)+1), read(1+int(n)); a != b {
 			t.Fatalf("in one piece:\n%s\nin pieces of %d:\n%s", a, 1+int(n), b)
 		}
-	})
+	}))
 }
 
 // checkRewritten writes a message and wants it to be read as it was.
