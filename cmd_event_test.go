@@ -28,7 +28,13 @@ type subProcess struct {
 // subscribe starts "ipcd sub --json" and waits until it has subscribed.
 func subscribe(t *testing.T, args ...string) *subProcess {
 	t.Helper()
-	s := &subProcess{t: t, cmd: exec.Command("ipcd", append([]string{"sub", "--json"}, args...)...), lines: make(chan string, 100)}
+	return subscribeBy(t, exec.Command("ipcd", append([]string{"sub", "--json"}, args...)...))
+}
+
+// subscribeBy is subscribe by a command of the test's own.
+func subscribeBy(t *testing.T, cmd *exec.Cmd) *subProcess {
+	t.Helper()
+	s := &subProcess{t: t, cmd: cmd, lines: make(chan string, 100)}
 	s.cmd.Stderr = &s.said
 	out, err := s.cmd.StdoutPipe()
 	must(t, err)

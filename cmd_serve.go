@@ -237,7 +237,7 @@ func (s *serving) only(invoke func(context.Context, any) (any, error)) func(cont
 // run offers the methods until a signal comes, or with once a call, and offers them again when the connection ends.
 func (s *serving) run(ctx context.Context) error {
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, stopSignals...)
+	notifyStops(signals)
 	defer signal.Stop(signals)
 	ctx, s.enough = context.WithCancel(ctx)
 	defer s.enough()

@@ -25,12 +25,22 @@ func (i *interruption) Error() string { return "ended by " + i.sig.String() }
 // outputLook is how often a command that has nothing to write looks whether anybody would read it.
 const outputLook = 200 * time.Millisecond
 
+// notifyStops has c told of the signals to stop, save those that were ignored when the program began: a shell ignores Ctrl-C on
+// behalf of what it runs in the background.
+func notifyStops(c chan<- os.Signal) {
+	for _, sig := range stopSignals {
+		if !signal.Ignored(sig) {
+			signal.Notify(c, sig)
+		}
+	}
+}
+
 // attend returns a context that the first signal to stop ends, the second one ends the program; so that calls are cancelled,
 // and not just left. It ends as well when nobody reads out any more, unless that is nil. Its cause says which it was.
 func attend(parent context.Context, out io.Writer) (ctx context.Context, end func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, stopSignals...)
+	notifyStops(signals)
 	var look <-chan time.Time
 	stopLooking := func() {}
 	f, isFile := out.(*os.File)

@@ -52,6 +52,10 @@ func (f *tlsFlags) place(cmd *cobra.Command) (dir, config string, err error) {
 	if config, _, err = configFile(cmd, instance{}); err != nil {
 		return "", "", err
 	}
+	if config == "" {
+		f := faultf(codeApplication, "there is no place for a configuration of yours, nor for what belongs to it: $HOME is not set")
+		return "", "", f.withHint("set HOME, or name the configuration: ipcd tls init --config ./config.toml")
+	}
 	if config, err = filepath.Abs(config); err != nil {
 		return "", "", fmt.Errorf("find the configuration: %w", err)
 	}

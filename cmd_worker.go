@@ -123,8 +123,7 @@ The JSON is the whole answer of Ipcd.Status: docs/protocol.md.`,
 		"  ipcd worker ls\n  ipcd worker ls --json", "Ipcd.Status", noArgs,
 		func(w io.Writer, s Status) error {
 			if s.isBrief() {
-				_, err := fmt.Fprintln(w, "this daemon shows its workers to those who may control it alone")
-				return err
+				return faultf(codeDenied, "this daemon shows its workers to those who may control it alone")
 			}
 			if len(s.Workers) == 0 {
 				_, err := fmt.Fprintln(w, "this daemon has no workers; docs/services.md says how to give it one")

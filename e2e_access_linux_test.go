@@ -84,7 +84,7 @@ subscribe = ["build.>"]
 	n.call("Echo.Sai", `["a"]`, "-32601", `"near":"Echo.Say"`)
 	n.call("Ipcd.Ping", `[]`, "pong")
 	n.call("Ipcd.Whoami", `[]`, `"name":"user:nobody"`)
-	n.call("Ipcd.List", `[]`, "Echo.Say", "Ipcd.List", "!Trial")
+	n.call("Ipcd.List", `[]`, "Echo.Say", "Ipcd.List", "Ipcd.Register", "Ipcd.Publish", "!Trial", "!Ipcd.Stop", "!Ipcd.WorkerLog", "!Ipcd.Stats")
 	n.call("Ipcd.Describe", `["Echo"]`, "Echo.Say")
 	n.call("Ipcd.Describe", `["Trial"]`, "there is no service or method Trial")
 	n.call("Ipcd.Status", `[]`, `"version":`, `"uptime":`, "!endpoints", "!memory", "!calls")

@@ -329,6 +329,17 @@ func TestStartAtOneInstant(t *testing.T) {
 	})
 }
 
+// What a shell runs in the background does not hear of Ctrl-C, and goes on.
+func TestCtrlCThatIsIgnoredEndsNothing(t *testing.T) {
+	s := startServerWith(t, nil, localEndpoint(t))
+	e := s.endpoints[0].String()
+	sub := subscribeBy(t, exec.Command("sh", "-c", `trap "" INT; exec ipcd sub --json -n 1 -e "$0" build.done`, e))
+	must(t, sub.cmd.Process.Signal(os.Interrupt))
+	must(t, exec.Command("ipcd", "pub", "-e", e, "build.done").Run())
+	sub.want(`"topic":"build.done"`)
+	sub.ends(0, "")
+}
+
 // Ctrl-C takes the call back before it ends the client, which then ends as a shell expects.
 func TestCtrlCInACallCancelsIt(t *testing.T) {
 	interrupt := func(cmd *exec.Cmd) {

@@ -241,3 +241,29 @@ func copyFile(from, to string) error {
 	}
 	return os.WriteFile(to, b, 0o755)
 }
+
+// Where a user has no home there is no place for the keys of an authority either, and least of all beside wherever the user happens to be.
+func TestCertificatesOfOneWithoutAHome(t *testing.T) {
+	needRoot(t)
+	dir := openDir(t, 0o755)
+	own := filepath.Join(dir, "own", "deep")
+	must(t, os.MkdirAll(own, 0o700))
+	must(t, os.Chown(own, nobody, nobody))
+	must(t, os.Chown(filepath.Dir(own), nobody, nobody))
+	self, err := os.Executable()
+	must(t, err)
+	ipcd := filepath.Join(dir, "ipcd")
+	must(t, copyFile(self, ipcd))
+	cmd := exec.Command(ipcd, "tls", "init")
+	cmd.Env, cmd.Dir = []string{"PATH=" + os.Getenv("PATH")}, own
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	out, err := cmd.CombinedOutput()
+	if code := cmd.ProcessState.ExitCode(); code != exitFailed || !strings.Contains(string(out), "$HOME is not set") || !strings.Contains(string(out), "hint: set HOME") {
+		t.Errorf("it ends with %d, %v, and says %q", code, err, out)
+	}
+	for _, at := range []string{own, filepath.Dir(own)} {
+		if left, err := os.ReadDir(at); err != nil || len(left) > 1 || at == own && len(left) > 0 {
+			t.Errorf("in %s there is %v, %v", at, left, err)
+		}
+	}
+}

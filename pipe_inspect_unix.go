@@ -25,7 +25,7 @@ func inspectUnix(e endpoint, to audience, known bool) (found []Diagnosis) {
 		return []Diagnosis{{"socket", findingError, e.Path + " is no socket", "look what it is: ls -la " + e.Path}}
 	}
 	owner := ownerOf(info)
-	found = append(found, inspectMode(e, to, known, info), inspectDir(e, owner))
+	found = append(found, inspectMode(e, to, known && owner == os.Getuid(), info), inspectDir(e, owner))
 	if lock, is := inspectLock(e); is {
 		found = append(found, lock)
 	}

@@ -432,8 +432,20 @@ func isOwnMethod(name string) bool { return strings.HasPrefix(name, ownService+"
 
 // callable lists the names of the methods that who may call, in alphabetical order.
 func (r *router) callable(who *peer) []string {
-	return slices.DeleteFunc(r.methods(), func(name string) bool { return r.mayCall(who, name) != nil })
+	controls := r.policy.Load().decide(who, rightAdmin, "").allowed
+	return slices.DeleteFunc(r.methods(), func(name string) bool {
+		return r.mayCall(who, name) != nil || !controls && takesAdmin(name)
+	})
 }
+
+// takesAdmin reports whether the method is one of Ipcd that nobody may call at all who may not control the daemon.
+func takesAdmin(name string) bool {
+	short, own := strings.CutPrefix(name, ownService+".")
+	return own && !slices.Contains(withoutAdmin, short)
+}
+
+// withoutAdmin are the methods of Ipcd that are everybody's who may connect, and those that have a right of their own.
+var withoutAdmin = []string{"Authenticate", "Describe", "List", "Ping", "Publish", "Register", "Status", "Subscribe", "Unregister", "Whoami"}
 
 // answering names those who answer a method because they answer whatever its service is asked for.
 func (r *router) answering(name string) (who []string) {

@@ -41,13 +41,12 @@ var (
 // sends a part of the answer in advance: progress, or an element of a stream. It waits while the caller has no room for it, and
 // does nothing for a caller who has asked for no parts (see wantsParts). After an error there is no point in sending more, and
 // after the method has returned nothing more is sent. The last form is net/rpc's.
-const methodForms = `
-	func (t *T) Method(ctx context.Context, arg A) (R, error)
-	func (t *T) Method(ctx context.Context, arg A) error
-	func (t *T) Method(ctx context.Context) (R, error)
-	func (t *T) Method(ctx context.Context) error
-	func (t *T) Method(ctx context.Context, arg A, part func(P) error) (R, error)
-	func (t *T) Method(arg A, reply *R) error`
+const methodForms = "func (t *T) Method(ctx context.Context, arg A) (R, error); " +
+	"func (t *T) Method(ctx context.Context, arg A) error; " +
+	"func (t *T) Method(ctx context.Context) (R, error); " +
+	"func (t *T) Method(ctx context.Context) error; " +
+	"func (t *T) Method(ctx context.Context, arg A, part func(P) error) (R, error); " +
+	"func (t *T) Method(arg A, reply *R) error"
 
 // newReceiver returns a service with the exported methods of v, and its name, which is that of v's type. Each of them has
 // to have one of the forms above. docs has a line of documentation by the name of the method, for any of them.
@@ -79,9 +78,9 @@ func newReceiver(v any, docs map[string]string) (name string, s *receiver, err e
 	}
 	switch {
 	case others != nil:
-		return "", nil, fmt.Errorf("%s; give it another name, one that is not exported, or one of these forms:%s", strings.Join(others, ", "), methodForms)
+		return "", nil, fmt.Errorf("%s; give it another name, one that is not exported, or one of these forms: %s", strings.Join(others, ", "), methodForms)
 	case s.sorted == nil:
-		return "", nil, fmt.Errorf("%T has no exported method; one has to have one of these forms:%s", v, methodForms)
+		return "", nil, fmt.Errorf("%T has no exported method; one has to have one of these forms: %s", v, methodForms)
 	}
 	slices.Sort(s.sorted)
 	return name, s, nil
