@@ -413,16 +413,30 @@ func (f *clientFlags) with(ctx context.Context, set settings, talk func(ctx cont
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer func() { c.close() }() // which may be another one by then
 	if f.wait <= 0 {
 		return talk(ctx, c)
 	}
 	patience, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	again(patience, 5*time.Millisecond, 200*time.Millisecond, func() (bool, error) { // a provider may be on its way
+	again(patience, 5*time.Millisecond, 200*time.Millisecond, func() (bool, error) { // a provider may be on its way, or the next daemon
 		err = talk(ctx, c)
-		var f *fault
-		return !errors.As(err, &f) || f.Code != codeNoMethod && !(f.Code == codeGone && f.data().Retry), err
+		var why *fault
+		switch {
+		case !errors.As(err, &why):
+		case why.Code == codeShuttingDown && why.data().Retry:
+			c.close()
+			next, lost := f.reach(patience, set, log)
+			if lost != nil {
+				err = lost
+				return true, err
+			}
+			c = next
+			return false, err
+		case why.Code == codeNoMethod, why.Code == codeGone && why.data().Retry:
+			return false, err
+		}
+		return true, err
 	})
 	return err
 }

@@ -3,10 +3,13 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -133,5 +136,37 @@ func TestTypedJSONHasAnEncoding(t *testing.T) {
 	f := seedFlags{reply: "\ufeff\"thanks\""}
 	if err := f.check(defaultLimits()); err != nil || f.reply != `"thanks"` {
 		t.Errorf("--reply with a byte order mark: %q, %v", f.reply, err)
+	}
+}
+
+// With --wait, a call that a daemon refuses because it stops goes to the next one.
+func TestCallWaitsForTheNextDaemon(t *testing.T) {
+	var asked atomic.Int32
+	e := startStranger(t, func(conn net.Conn) {
+		for requests := json.NewDecoder(conn); ; {
+			var r struct {
+				ID     json.RawMessage `json:"id"`
+				Method string          `json:"method"`
+			}
+			if requests.Decode(&r) != nil {
+				return
+			}
+			answer := map[string]any{"jsonrpc": "2.0", "id": r.ID}
+			switch {
+			case r.Method != "Echo.Say":
+				answer["error"] = &fault{Code: codeNoMethod, Text: "there is no method " + r.Method}
+			case asked.Add(1) == 1:
+				answer["error"] = errShuttingDown
+			default:
+				answer["result"] = "hello"
+			}
+			if json.NewEncoder(conn).Encode(answer) != nil {
+				return
+			}
+		}
+	})
+	out, err := exec.Command("ipcd", "call", "-e", e.String(), "--wait", "20s", "hello").CombinedOutput()
+	if err != nil || string(out) != "hello\n" || asked.Load() != 2 {
+		t.Errorf("it ends with %v after %d calls, and says %q", err, asked.Load(), out)
 	}
 }
