@@ -178,6 +178,24 @@ func (pol *policy) decide(p *peer, need right, what string) decision {
 	return decision{allowed: by == byWorker && need != rightAdmin || by != byNothing && (need == rightCall || need == rightSubscribe), by: by}
 }
 
+// gives reports whether p may have the right to anything: what may be asked before it is known to what.
+func (pol *policy) gives(p *peer, need right) bool {
+	if p.owns {
+		return true
+	}
+	for i := range pol.rules {
+		switch r := &pol.rules[i]; {
+		case !r.isAbout(p):
+		case !r.deny && (len(r.patterns[need]) > 0):
+			return true
+		case r.deniesAll():
+			return false
+		}
+	}
+	by := pol.without(p)
+	return by == byWorker || by != byNothing && (need == rightCall || need == rightSubscribe)
+}
+
 // without is what speaks for p where no rule does.
 func (pol *policy) without(p *peer) basis {
 	switch {

@@ -60,6 +60,12 @@ func (s *stranger) call(method, params string, words ...string) {
 
 const denied = `"code":-32005,"message":"access denied: user nobody (uid 65534) may not `
 
+// What somebody offers who may offer nothing is not read.
+func TestOfferOfWhoMayOfferNothingIsNotRead(t *testing.T) {
+	_, path := ruled(t, "[[rule]]\nallow = [\"user:nobody\"]\ncall = [\"*\"]\n")
+	strangerAt(t, path).call("Ipcd.Register", `{"methods":5}`, denied+"offer")
+}
+
 func TestRulesLetAnotherUserIn(t *testing.T) {
 	s, path := ruled(t, `
 [[rule]]

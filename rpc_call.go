@@ -31,7 +31,8 @@ type call struct {
 
 	parent *call  // for which a provider makes this one; nil for a call of its own
 	hops   int32  // providers that it and those before it have passed
-	held   uint32 // bytes of its argument, and of an answer that waits, unless those are few; guarded by the session
+	held   uint32 // bytes of its argument, and of an answer that waits; guarded by the session
+	few    uint32 // of these, those that are counted with others of small calls
 
 	workDone string     // the token, as JSON, for parts that tell how far the call is; empty if they have none of their own
 	sending  sync.Mutex // held while a part is sent; see lastPart

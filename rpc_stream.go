@@ -12,16 +12,18 @@ import (
 // A stream is the parts of the answer to one call that a provider has. It never holds up who adds a part, the reader of
 // the provider's connection: others wait for their answers there.
 type stream struct {
-	c      *call
-	window int                                // bytes of parts that the provider may send ahead
-	heeded bool                               // the provider knows of parts: it has one token, and heeds acknowledgements
-	credit func(parts int, u *unflushed) bool // tells the provider how many parts have been taken in all, unless too much waits for it; nil if it does not want to know
+	c       *call
+	account *account                           // of the caller: what waits is on it; nil if nobody's is counted
+	window  int                                // bytes of parts that the provider may send ahead
+	heeded  bool                               // the provider knows of parts: it has one token, and heeds acknowledgements
+	credit  func(parts int, u *unflushed) bool // tells the provider how many parts have been taken in all, unless too much waits for it; nil if it does not want to know
 
 	mu     sync.Mutex
 	queue  [][]byte // what waits, oldest first, in blocks: each value behind a head, since a slice for each would be larger than it; see headOf
 	at     int      // where the next value is in the first block
 	spare  []byte   // a block that is not in use, as long as parts wait
 	held   int      // bytes of the values that wait, and of the one that the caller is being given
+	told   int      // of these, what the account of the caller knows of
 	moving bool     // a goroutine gives the caller what waits
 	over   bool     // no parts are taken any more
 	end    func()   // answers the call; set if the provider has answered and parts still wait
@@ -49,6 +51,9 @@ func (s *stream) add(value document, workDone bool, u *unflushed) error {
 	case s.held > 0 && s.held+len(value) > 2*s.window:
 		s.over = true
 		return busy("stream_window", int64(s.window), "the provider of "+s.c.method+" sends parts faster than they are read; it has to wait for $/credit")
+	case s.held > 0 && s.account.hasParts():
+		s.over = true
+		return busy(userMemoryLimit, s.account.limit(), "the parts that this user does not read take too much memory")
 	}
 	s.keepLocked(value, workDone)
 	if !s.moving {
@@ -73,6 +78,26 @@ func (s *stream) keepLocked(value document, workDone bool) {
 	}
 	s.queue[last] = append(binary.AppendUvarint(s.queue[last], headOf(value, workDone)), value...)
 	s.held += len(value)
+	s.tellHeldLocked()
+}
+
+// accountOf is that of the caller, or nil.
+func accountOf(c *call) *account {
+	from, ok := c.from.(*session)
+	if !ok {
+		return nil
+	}
+	from.mu.Lock()
+	defer from.mu.Unlock()
+	return from.in.account
+}
+
+// tellHeldLocked tells the account of the caller what waits, in steps.
+func (s *stream) tellHeldLocked() {
+	if d := s.held - s.told; d >= accountStep || d <= -accountStep || s.held == 0 {
+		s.account.holdParts(d)
+		s.told = s.held
+	}
 }
 
 // newBlock returns an empty block of at least n bytes.
@@ -112,6 +137,7 @@ func (s *stream) move() {
 		}
 		s.mu.Lock()
 		s.held -= len(value)
+		s.tellHeldLocked()
 		s.takenLocked(len(value), nil)
 		s.mu.Unlock()
 	}
@@ -152,6 +178,7 @@ func (s *stream) drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.over, s.queue, s.spare, s.at, s.held = true, nil, nil, 0, 0
+	s.tellHeldLocked()
 }
 
 // takenLocked notes that the caller has taken a part of n bytes. u is as in responder.

@@ -191,24 +191,24 @@ func (p *peer) origin() string {
 // voidTokens ends what still runs for those whose tokens do not count any more, and takes back what they offer. It blocks on none of
 // them.
 func (s *server) voidTokens() {
-	held := map[stage]*bearer{}
+	var held []*session
 	s.mu.Lock()
 	for c := range s.conns {
-		if b := c.peer.bearer(); b != nil && c.stage != nil {
-			held[c.stage] = b
+		running, _ := c.stage.(*session)
+		if h, ok := c.stage.(*httpConn); ok {
+			running = h.session.Load()
+		}
+		if running != nil && running.peer.bearer() != nil {
+			held = append(held, running)
 		}
 	}
 	s.mu.Unlock()
-	for st, b := range held {
-		f := b.void()
-		if f == nil {
+	for _, running := range held {
+		b := running.peer.bearer() // of this session: over HTTP the next request may be another one's
+		if b == nil {
 			continue
 		}
-		running, _ := st.(*session)
-		if h, ok := st.(*httpConn); ok {
-			running = h.session.Load()
-		}
-		if running != nil {
+		if f := b.void(); f != nil {
 			running.background(func() {
 				s.withdraw(running)
 				running.endCalls(f)

@@ -109,6 +109,9 @@ func (s *server) registrant(c *call) (*session, *fault) {
 
 // newRemoteOffer returns what the other end of a session offers with the registration c.
 func newRemoteOffer(from *session, c *call, pol *policy) (*offer, *fault) {
+	if !pol.gives(c.peer, rightRegister) { // before it is decoded: that may take a hundred times as much memory
+		return nil, from.check(pol, c, c.peer, rightRegister, "")
+	}
 	var r Registration
 	if err := decodeBody(*c.arg.(*document), &r); err != nil {
 		return nil, asFault(err)

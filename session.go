@@ -111,6 +111,8 @@ type sessionState struct {
 	tokens map[string]*call   // of these, by canonicalID, the last one whose parts bear the token
 	owed   int                // how many of them have yet to be answered
 	held   int                // bytes of their arguments, and of answers that wait for the peer to read; see call.held
+	few    int                // of these, those of small calls
+	told   int                // of those, what the account knows of
 
 	seq    uint64
 	ours   map[uint64]*pendingCall // our calls in flight, by seq
@@ -329,9 +331,12 @@ func (s *session) seize(f *fault) (tell func()) {
 // chargeTo has another account bear what the connection holds, and will hold: its peer has said who it is. The reader calls it.
 func (s *session) chargeTo(a *account, u *turnUser) {
 	s.update(func(st *sessionState) {
-		s.in.account.release(st.held)
+		large := st.held - st.few
+		s.in.account.release(large)
+		s.in.account.holdCalls(-st.told)
 		s.in.chargeTo(a)
-		s.in.account.hold(st.held)
+		s.in.account.hold(large)
+		s.in.account.holdCalls(st.told)
 	})
 	s.out.chargeTo(a)
 	s.turn.end()

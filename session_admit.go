@@ -17,10 +17,14 @@ func (s *session) begin(c *call) (isCut bool, _ *fault) {
 		return false, f
 	}
 	switch {
-	case s.foreman.isTight() && !strings.HasPrefix(c.method, ownService+"."):
+	case s.foreman.isTight() && !isSpared(c.method):
 		most := s.foreman.most.Load()
 		s.log.warn("the daemon takes nearly as much memory as it may", "limit", "process_memory", "max", most)
 		return false, busy("process_memory", most, "the daemon takes nearly as much memory as it may")
+	case s.in.account.hasCalls() && !isSpared(c.method):
+		most := s.in.account.limit()
+		s.log.warn("the running calls of the user take too much memory", "limit", userMemoryLimit, "max", most)
+		return false, busy(userMemoryLimit, most, "the running calls of this user take too much memory")
 	case c.m.endless:
 		c.timeout = 0
 	case c.timeout == 0:
@@ -62,6 +66,13 @@ func (s *session) begin(c *call) (isCut bool, _ *fault) {
 		s.giveUp(c, context.Canceled, cutBy)
 	}
 	return isCut, nil
+}
+
+// isSpared reports whether a method is called also where there is too little memory: to see that, and to do something about it. Those
+// that keep what they are given, or make much of it, are not.
+func isSpared(method string) bool {
+	short, own := strings.CutPrefix(method, ownService+".")
+	return own && short != "Register" && short != "Publish" && short != "Subscribe" && short != "Describe"
 }
 
 // contextPrefix precedes the number of our call in the name by which a provider can refer to it.
@@ -124,22 +135,36 @@ func (s *session) isHeavyLocked() bool {
 	return held > 0 && s.in.last >= accountStep && held+s.in.last > 2*s.limits.MaxMessage
 }
 
-// holdLocked notes that c holds n bytes more. A few are not counted, for the sake of those who make many small calls.
+// holdLocked notes that c holds n bytes more.
 func (s *session) holdLocked(c *call, n int) {
-	if n < accountStep {
-		return
-	}
 	c.held += uint32(n) // max_message is at most 1 GiB
 	s.state.held += n
-	s.in.account.hold(n)
+	if isSmall := n <= inputKeep; isSmall {
+		c.few += uint32(n)
+		s.state.few += n
+		s.tellFewLocked()
+	} else {
+		s.in.account.hold(n)
+	}
+}
+
+// tellFewLocked tells the account what small calls hold, in steps, for the sake of those who make many.
+func (s *session) tellFewLocked() {
+	st := &s.state
+	if d := st.few - st.told; d >= accountStep || d <= -accountStep || st.few == 0 && st.told > 0 {
+		s.in.account.holdCalls(d)
+		st.told = st.few
+	}
 }
 
 // letGoLocked notes that c holds nothing any more.
 func (s *session) letGoLocked(c *call) {
 	if c.held > 0 {
 		s.state.held -= int(c.held)
-		s.in.account.release(int(c.held))
-		c.held = 0
+		s.in.account.release(int(c.held - c.few))
+		s.state.few -= int(c.few)
+		c.held, c.few = 0, 0
+		s.tellFewLocked()
 	}
 }
 

@@ -74,7 +74,7 @@ func (s *session) takeCredit(argument document) {
 // newStream returns the stream of the parts of the answer to a, which is about to be forwarded. heeded says that the peer
 // heeds acknowledgements.
 func (s *session) newStream(a *pendingCall, heeded bool) *stream {
-	st := &stream{c: a.passed, window: s.limits.StreamWindow, heeded: heeded}
+	st := &stream{c: a.passed, account: accountOf(a.passed), window: s.limits.StreamWindow, heeded: heeded}
 	if heeded {
 		st.credit = func(parts int, u *unflushed) bool {
 			m := message{kind: credit, parts: strconv.FormatUint(a.seq, 10), credit: parts}

@@ -14,9 +14,9 @@ import (
 // A budget is what all users together hold and may hold.
 type budget struct {
 	held atomic.Int64
+	user atomic.Int64 // bytes that one user may hold
 
 	mu      sync.Mutex
-	user    int64         // bytes that one user may hold
 	all     int64         // bytes that all may hold
 	growing []*input      // those in the middle of a large message; the one that began first comes first
 	waiting atomic.Int32  // how many of them wait for room
@@ -34,7 +34,8 @@ func newBudget(l limits) *budget {
 func (b *budget) obey(l limits) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.user, b.all = int64(l.UserMemory), int64(l.Memory)
+	b.user.Store(int64(l.UserMemory))
+	b.all = int64(l.Memory)
 	b.wakeLocked()
 }
 
@@ -50,6 +51,8 @@ func (b *budget) wakeLocked() {
 type account struct {
 	*budget // of all users; nil for one that is counted alone
 	own     atomic.Int64
+	calls   atomic.Int64 // of these, the arguments of running calls that are small
+	parts   atomic.Int64 // of these, parts of answers that wait
 	most    atomic.Int64 // that own may be; 0 for what budget.user says
 	first   []*input     // as in budget, of this user; guarded by the lock of the budget
 }
@@ -75,6 +78,32 @@ func (a *account) hold(n int) {
 }
 
 func (a *account) release(n int) { a.hold(-n) }
+
+// limit is what the user may hold.
+func (a *account) limit() int64 { return cmp.Or(a.most.Load(), a.user.Load()) }
+
+// holdCalls is hold for the arguments of small calls, which are never waited for: there is room for them as long as they alone do not
+// take what the user may hold.
+func (a *account) holdCalls(n int) {
+	if a != nil {
+		a.calls.Add(int64(n))
+		a.hold(n)
+	}
+}
+
+// hasCalls reports whether there is room for no more of them.
+func (a *account) hasCalls() bool { return a != nil && a.budget != nil && a.calls.Load() > a.limit() }
+
+// holdParts is hold for parts that wait, likewise.
+func (a *account) holdParts(n int) {
+	if a != nil {
+		a.parts.Add(int64(n))
+		a.hold(n)
+	}
+}
+
+// hasParts reports whether there is room for no more of them.
+func (a *account) hasParts() bool { return a != nil && a.budget != nil && a.parts.Load() > a.limit() }
 
 // The limits of budgets, as their errors name them.
 const (
@@ -123,7 +152,7 @@ func (a *account) tryReserve(in *input, n int) (f *fault, freed <-chan struct{})
 		b.growing, a.first = append(b.growing, in), append(a.first, in)
 	}
 	own, all := a.own.Load()+int64(n), b.held.Load()+int64(n)
-	most := cmp.Or(a.most.Load(), b.user)
+	most := a.limit()
 	switch {
 	case b.growing[0] == in:
 	case all > b.all:

@@ -266,3 +266,83 @@ func TestManyLargeMessagesOfOneUser(t *testing.T) {
 		t.Errorf("%d of %d are answered", served, crowd)
 	}
 }
+
+// Of a user who has many calls run, each with a small argument, no more begin once these hold twice the budget. Those of others do.
+func TestManySmallCallsOfOneUser(t *testing.T) {
+	const most = 64 << 10
+	s := startServerWith(t, func(l *limits) { l.UserMemory = most }, localEndpoint(t))
+	text, refused, begun := strings.Repeat("a", 3<<10), 0, 0
+	var ends []*lineEnd
+	for range 4 {
+		end := newLineEnd(s.connect())
+		ends = append(ends, end)
+		for id := range 20 {
+			send(t, end.Conn, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"Trial.Block","params":["%s"]}`+"\n", id, text))
+		}
+		send(t, end.Conn, `{"jsonrpc":"2.0","id":20,"method":"Ipcd.Ping"}`+"\n") // which is never refused
+		for last := false; !last; {
+			line, err := end.lines.ReadString('\n')
+			must(t, err)
+			if last = strings.Contains(line, `"id":20`); !last {
+				refused++
+				if !strings.Contains(line, `"code":-32002`) || !strings.Contains(line, `"limit":"user_memory"`) {
+					t.Errorf("a call is refused with %s", line)
+				}
+			} else if !strings.Contains(line, "pong") {
+				t.Errorf("the ping is answered with %s", line)
+			}
+		}
+	}
+	for len(s.trial.entered) > 0 {
+		receive(t, s.trial.entered)
+		begun++
+	}
+	if held := int(s.budget.held.Load()); refused == 0 || held > 3*most {
+		t.Errorf("%d calls were refused, and %d bytes are held; the budget is %d", refused, held, most)
+	}
+	s.freeAll()
+	for _, end := range ends {
+		end.Close()
+	}
+	waitFor(t, func() error {
+		if held := s.budget.held.Load(); held > 0 {
+			return fmt.Errorf("%d bytes are held in the end", held)
+		}
+		return nil
+	})
+}
+
+// The parts that wait for callers who do not read them are on the budget of these, and end with it.
+func TestPartsThatWaitAreOnTheBudget(t *testing.T) {
+	p := provide(t)
+	const most = 2 << 20
+	l := *p.limits()
+	l.UserMemory = most
+	p.budget.obey(l)
+	var conns []net.Conn
+	const crowd = 12
+	for range crowd {
+		conn := noDeadline(p.connect())
+		narrow(conn)
+		conns = append(conns, conn)
+		send(t, conn, `{"jsonrpc":"2.0","id":1,"method":"Far.Flood","parts":"t"}`)
+	}
+	if err := receive(t, p.far.left); err == nil {
+		t.Error("a stream has ended well")
+	}
+	if held := int(p.budget.held.Load()); held > 2*most+crowd*4*outputFull {
+		t.Errorf("%d bytes are held; the budget is %d", held, most)
+	}
+	for _, conn := range conns {
+		conn.Close()
+	}
+	for range crowd - 1 {
+		receive(t, p.far.left)
+	}
+	waitFor(t, func() error {
+		if held := p.budget.held.Load(); held > inputLarge { // the provider's own
+			return fmt.Errorf("%d bytes are held in the end", held)
+		}
+		return nil
+	})
+}
