@@ -112,11 +112,18 @@ func plainPublication(arg document) (what Publication, ok bool) {
 	}
 }
 
+// maxSubscription is how long the argument of Ipcd.Subscribe may be: long enough for all topics that one may have, with an escape for
+// each letter. To decode a longer one could take a hundred times as much memory.
+const maxSubscription = 256 << 10
+
 // subscribe sends the caller the events of topics.
 func (s *server) subscribe(ctx context.Context, arg document) error {
 	c, isCall := ctx.Value(callKey).(*call)
 	if !isCall || c.parts == "" {
 		return faultf(codeInvalid, `the events come as parts of the answer, and this call asks for none; call it by JSON-RPC 2.0 with a token in "parts", or over HTTP with Accept: text/event-stream`)
+	}
+	if len(arg) > maxSubscription {
+		return faultf(codeBadArgument, "the topics take %d bytes; expected at most %d topics of at most %d", len(arg), maxPatterns, maxTopic)
 	}
 	var what Subscription
 	if err := decodeBody(arg, &what); err != nil {
