@@ -81,17 +81,6 @@ func (s *stream) keepLocked(value document, workDone bool) {
 	s.tellHeldLocked()
 }
 
-// accountOf is that of the caller, or nil.
-func accountOf(c *call) *account {
-	from, ok := c.from.(*session)
-	if !ok {
-		return nil
-	}
-	from.mu.Lock()
-	defer from.mu.Unlock()
-	return from.in.account
-}
-
 // tellHeldLocked tells the account of the caller what waits, in steps.
 func (s *stream) tellHeldLocked() {
 	if d := s.held - s.told; d >= accountStep || d <= -accountStep || s.held == 0 {

@@ -71,6 +71,17 @@ func (s *session) takeCredit(argument document) {
 	}
 }
 
+// accountOf is the account of the caller of c, or nil.
+func accountOf(c *call) *account {
+	from, ok := c.from.(*session)
+	if !ok {
+		return nil
+	}
+	from.mu.Lock()
+	defer from.mu.Unlock()
+	return from.in.account
+}
+
 // newStream returns the stream of the parts of the answer to a, which is about to be forwarded. heeded says that the peer
 // heeds acknowledgements.
 func (s *session) newStream(a *pendingCall, heeded bool) *stream {
