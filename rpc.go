@@ -62,6 +62,9 @@ type method struct {
 	// endless says that a call goes on until its caller, or the daemon, ends it: it has no deadline, and a stop ends it at once.
 	endless bool
 
+	// computes says that the method waits for nothing, however long it takes: all of that is its user's to pay for.
+	computes bool
+
 	tally atomic.Pointer[tally] // what is counted of its calls; nil before the first, see tallyBook
 }
 

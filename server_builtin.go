@@ -48,6 +48,9 @@ func (s *server) addOwnService() error {
 	s.addRegistration(own)
 	s.addEvents(own)
 	s.addAuthentication(own)
+	for _, short := range []string{"Describe", "List", "Ping", "Stats", "Status", "Whoami"} {
+		own.methods[short].computes = true
+	}
 	return s.router.add(name, own)
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -182,6 +183,9 @@ func (s *session) runInline(c *call) bool {
 func (s *session) runAside(c *call, u *turnUser) {
 	if s.foreman.contended.Load() && !c.m.endless {
 		t := &turn{foreman: s.foreman}
+		if c.m.computes {
+			t.inline = new(atomic.Pointer[call]) // of no method that may wait
+		}
 		t.user.Store(u)
 		t.take(nil)
 		defer t.end()

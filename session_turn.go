@@ -194,6 +194,15 @@ func (f *foreman) endLocked(i int, spent time.Duration) {
 	u.spent += spent
 }
 
+// mayWait reports whether what runs in the turn may wait for something.
+func (t *turn) mayWait() bool {
+	if t.inline == nil {
+		return true
+	}
+	c := t.inline.Load()
+	return c != nil && !c.m.computes
+}
+
 // turnLocked ends the turns of methods that have run for longer than a tick, for they may wait for something; forgets the users who
 // do not call any more; and gives the others a new allowance. It reports whether there are any.
 func (f *foreman) turnLocked() bool {
@@ -203,7 +212,7 @@ func (f *foreman) turnLocked() bool {
 	}
 	for i := len(f.begun) - 1; i >= 0; i-- {
 		switch t := f.begun[i]; {
-		case tick-t.tick > 1 && (t.inline == nil || t.inline.Load() != nil):
+		case tick-t.tick > 1 && t.mayWait():
 			f.endLocked(i, foremanTick)
 		case tick-t.tick > mostTicks:
 			f.endLocked(i, mostDebt)

@@ -126,6 +126,33 @@ func TestTurnOfAMethodEnds(t *testing.T) {
 	})
 }
 
+// A method that only computes keeps its turn, and its user pays for all of it.
+func TestTurnOfAMethodThatComputesLasts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &foreman{}
+		var a, b turnUser
+		f.note(&a)
+		f.note(&b)
+		computing, waiting := turnsOf(f, &a, 1)[0], turnsOf(f, &b, 1)[0]
+		for one, computes := range map[*turn]bool{computing: true, waiting: false} {
+			one.inline = new(atomic.Pointer[call])
+			one.inline.Store(&call{m: &method{computes: computes}})
+			one.take(nil)
+		}
+		<-time.After(10*foremanTick + foremanTick/2)
+		if !computing.has.Load() || waiting.has.Load() {
+			t.Errorf("after ten ticks the turn of what computes lasts: %v, and of what may wait: %v", computing.has.Load(), waiting.has.Load())
+		}
+		computing.end()
+		f.mu.Lock()
+		if a.spent < 9*foremanTick || b.spent > 2*foremanTick {
+			t.Errorf("it is charged with %v, and the other with %v", a.spent, b.spent)
+		}
+		f.mu.Unlock()
+		f.wantRest(t)
+	})
+}
+
 // Whoever waits when the others have gone goes on.
 func TestTurnsEndWithTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
