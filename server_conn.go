@@ -26,6 +26,7 @@ type connection struct {
 	peer     peer
 	log      *logger
 	limits   *limits     // those in force when it began
+	quota    *limits     // the same, of whoever has shown a token since; of whoever reads
 	seat     seat        // guarded by server.mu, as is the next one
 	late     *time.Timer // closes it while it is one of server.unproven
 	account  *account    // of the seat, as the next
@@ -69,6 +70,7 @@ func (s *server) handle(l *listener, raw net.Conn) {
 		err = s.policy().enter(&p, l.endpoint)
 	}
 	c := &connection{Conn: raw, server: s, shared: s.shared, endpoint: l.endpoint, peer: p, limits: s.limitsOf(&p)}
+	c.quota = c.limits
 	c.log = l.log.with("conn", number, "peer", liveName{&c.peer})
 	c.peer.on, c.peer.at = l.on, l.endpoint.String()
 	if silent {
@@ -254,6 +256,7 @@ func (s *server) countFor(c *connection, holder *peer) *fault {
 		s.riseLocked(c.seat)
 		c.seat, c.account, c.user = next, &next.load.account, &next.load.turns
 	}
+	c.quota = l
 	s.provenLocked(c)
 	return nil
 }
@@ -451,7 +454,7 @@ func (c *connection) detect(in *input) (proto, error) {
 
 // converseIn runs a session on raw, which is the connection or wraps it.
 func (c *connection) converseIn(raw net.Conn, in *input, speak codec) {
-	s := newSession(c.shared, &c.peer, speak, in, raw, c.limits, c.log)
+	s := newSession(c.shared, &c.peer, speak, in, raw, c.quota, c.log)
 	s.left = func() bool { return peerLeft(c.Conn) }
 	s.turn.user.Store(c.user)
 	s.ended = func(err error) { c.wait(s, err) }

@@ -11,6 +11,7 @@ import (
 // forget has nobody be known by what an earlier request has shown: a proxy passes on the requests of several callers over one connection.
 func (c *httpConn) forget() {
 	c.caller = &c.c.peer
+	c.c.quota = c.c.limits
 	if by := c.caller.proof; by != nil {
 		by.shown.Store(nil)
 	}

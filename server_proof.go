@@ -122,7 +122,7 @@ func (c *connection) proveSession(s *session, b *bearer) *fault {
 	if f := c.prove(b); f != nil {
 		return f
 	}
-	s.chargeTo(c.account, c.user)
+	s.chargeTo(c.account, c.user, c.quota)
 	c.log.debug("the peer has shown a token")
 	return nil
 }

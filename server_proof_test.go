@@ -419,3 +419,46 @@ func TestHeldAnswersHoldUpNothing(t *testing.T) {
 		t.Error("a wrong token was taken")
 	}
 }
+
+// The limits of a quota of a token hold for whoever has shown it, over each protocol.
+func TestQuotaOfAToken(t *testing.T) {
+	s := startProven(t, nil, "tcp://127.0.0.1:0", "http://127.0.0.1:0")
+	set, from, err := loadSettings(writeConfig(t, "[[quota]]\nof = [\"token:ci\"]\nmax_calls = 3\n"), true, noEnv, nil)
+	must(t, err)
+	must(t, set.resolve(from))
+	s.quotas.Store(&set.quotas)
+	token := makeToken(t, s.gate.tokens, "ci", nil)
+	var calls []string
+	for id := range 5 {
+		calls = append(calls, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"Trial.Block","params":["a"]}`, id))
+	}
+	tcp, web := s.connect(), rawDial(t, s.endpoints[1])
+	body := "[" + strings.Join(calls, ",") + "]"
+	for _, test := range []struct {
+		name, send string
+		conn       net.Conn
+	}{
+		{"tcp", `{"jsonrpc":"2.0","id":"t","method":"Ipcd.Authenticate","params":["` + token + `"]}` + strings.Join(calls, ""), tcp},
+		{"http", fmt.Sprintf("POST /rpc HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", token, len(body), body), web},
+	} {
+		before := s.meter.reached()["max_calls"]
+		send(t, test.conn, test.send)
+		waitFor(t, func() error {
+			if n := s.meter.reached()["max_calls"] - before; n < 2 {
+				return fmt.Errorf("%s: %d calls were refused", test.name, n)
+			}
+			return nil
+		})
+		for range 3 {
+			receive(t, s.trial.entered)
+			s.trial.release <- struct{}{}
+		}
+		if test.name == "tcp" {
+			test.conn.(interface{ CloseWrite() error }).CloseWrite()
+		}
+		got := readAll(t, test.conn)
+		if refused, done := strings.Count(got, `"limit":"max_calls","max":3`), strings.Count(got, `"result":"a"`); refused != 2 || done != 3 {
+			t.Errorf("%s: %d calls were refused, and %d done: %s", test.name, refused, done, got)
+		}
+	}
+}

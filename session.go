@@ -66,6 +66,7 @@ type session struct {
 	room      chan struct{}        // holds one: a call of theirs has ended; see waitForRoom
 	turn      turn                 // of the reader
 	readAt    uint32               // the tick of the last read; of the reader
+	userCalls atomic.Int64         // user_calls of whoever the peer is by now
 
 	wg sync.WaitGroup // goroutines that read or write in the background
 
@@ -109,6 +110,7 @@ type sessionState struct {
 	stuck  time.Duration      // for how long max_calls have been in flight, and none has ended; in steps of roomWait
 	theirs map[*call]struct{} // the peer's calls that have begun and not finished
 	tokens map[string]*call   // of these, by canonicalID, the last one whose parts bear the token
+	most   int                // max_calls of whoever the peer is by now
 	owed   int                // how many of them have yet to be answered
 	held   int                // bytes of their arguments, and of answers that wait for the peer to read; see call.held
 	few    int                // of these, those of small calls
@@ -133,9 +135,10 @@ func newSession(sh *shared, p *peer, c codec, in *input, w io.Writer, l *limits,
 		room: make(chan struct{}, 1), answered: make(chan struct{}), done: make(chan struct{}),
 		state: sessionState{
 			reading: sh.finder != nil, steady: sh.finder != nil,
-			theirs: map[*call]struct{}{}, ours: map[uint64]*pendingCall{},
+			theirs: map[*call]struct{}{}, ours: map[uint64]*pendingCall{}, most: l.MaxCalls,
 		},
 	}
+	s.userCalls.Store(int64(l.UserCalls))
 	s.turn.foreman, s.turn.inline = sh.foreman, &s.inline
 	in.hasty = s.asking.Load
 	out.dst.late = sh.tellLate(p)
@@ -328,9 +331,12 @@ func (s *session) seize(f *fault) (tell func()) {
 	}
 }
 
-// chargeTo has another account bear what the connection holds, and will hold: its peer has said who it is. The reader calls it.
-func (s *session) chargeTo(a *account, u *turnUser) {
+// chargeTo has another account bear what the connection holds, and will hold: its peer has said who it is, and has those limits. The
+// reader calls it.
+func (s *session) chargeTo(a *account, u *turnUser, l *limits) {
+	s.userCalls.Store(int64(l.UserCalls))
 	s.update(func(st *sessionState) {
+		st.most = l.MaxCalls
 		large := st.held - st.few
 		s.in.account.release(large)
 		s.in.account.holdCalls(-st.told)

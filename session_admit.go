@@ -110,7 +110,7 @@ func (s *session) inherit(c *call) *fault {
 // admitLocked adds c to the calls in flight, if no limit or token is in the way.
 func (s *session) admitLocked(c *call) bool {
 	st := &s.state
-	if max(len(st.theirs), st.owed) >= s.limits.MaxCalls || s.isHeavyLocked() || st.takenToken(c) != "" {
+	if max(len(st.theirs), st.owed) >= st.most || s.isHeavyLocked() || st.takenToken(c) != "" {
 		return false
 	}
 	st.theirs[c] = struct{}{}
@@ -184,7 +184,7 @@ func (s *session) refusalLocked(c *call) *fault {
 		return busy("max_message", 2*int64(s.limits.MaxMessage), "the arguments of running calls and the answers that wait take too much memory on this connection")
 	}
 	s.log.warn("too many calls in flight", "limit", "max_calls")
-	return busy("max_calls", int64(s.limits.MaxCalls), "too many calls in flight on this connection")
+	return busy("max_calls", int64(st.most), "too many calls in flight on this connection")
 }
 
 // takenToken returns a token of c that a call in flight uses for its parts, or nothing.
