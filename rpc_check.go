@@ -325,7 +325,7 @@ func (m *mismatch) reason(found string) string {
 	}
 	keyword, _, _ := strings.Cut(text, ":")
 	demand := m.node.key(keyword)
-	object, _ := m.value.(map[string]any)
+	object, _ := m.value.(terseObject)
 	var names []string
 	switch {
 	case wraps != m.wraps: // of a part that locate does not look at
@@ -408,7 +408,7 @@ func (c *checker) locate(pointer string, whole mismatch) mismatch {
 		}
 	}
 	switch v := whole.value.(type) {
-	case []any:
+	case terseList:
 		prefix, _ := n.key("prefixItems").([]any)
 		for i, value := range v {
 			part, key := n.at("items"), "/items"
@@ -419,7 +419,7 @@ func (c *checker) locate(pointer string, whole mismatch) mismatch {
 				return inner
 			}
 		}
-	case map[string]any:
+	case terseObject:
 		for _, name := range slices.Sorted(maps.Keys(v)) {
 			for key, part := range n.partsFor(name) {
 				if inner, is := found(pointerTo(name), pointer+key, part, v[name]); is {
@@ -456,6 +456,18 @@ func (n *schemaNode) partsFor(name string) func(yield func(string, *schemaNode) 
 	}
 }
 
+// A terseList, terseObject and terseText are what the validator gets of a document. It puts what it looks at into the text of each error, in
+// anyOf at each level anew, and that of a large document would take a thousand times as much memory.
+type (
+	terseList   []any
+	terseObject map[string]any
+	terseText   string
+)
+
+func (l terseList) String() string   { return fmt.Sprintf("an array of %d", len(l)) }
+func (o terseObject) String() string { return fmt.Sprintf("an object of %d members", len(o)) }
+func (t terseText) String() string   { return shorten(string(t), 100) }
+
 // decodeExact decodes a document with numbers as exact as the validator takes them.
 func decodeExact(d document) (v any, err error) {
 	decoder := json.NewDecoder(bytes.NewReader(d))
@@ -474,10 +486,14 @@ func exactNumbers(v any) any {
 		for i := range v {
 			v[i] = exactNumbers(v[i])
 		}
+		return terseList(v)
 	case map[string]any:
 		for name := range v {
 			v[name] = exactNumbers(v[name])
 		}
+		return terseObject(v)
+	case string:
+		return terseText(v)
 	case json.Number:
 		text := string(v)
 		if digits, whole := wholeNumber([]byte(text)); whole {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -173,4 +174,28 @@ func FuzzCheck(f *testing.F) {
 			t.Errorf("%s at %s: %v", text, schemaText, f)
 		}
 	}))
+}
+
+// What does not fit takes no more memory to say than a few times what it is, however deep it lies.
+func TestLargeMisfitsTakeLittleMemory(t *testing.T) {
+	for _, test := range []struct{ name, schema, text string }{
+		{"a tree of texts", `{"$defs":{"t":{"anyOf":[{"type":"string"},{"type":"array","items":{"$ref":"#/$defs/t"}}]}},"$ref":"#/$defs/t"}`, strings.Repeat("[", 50) + `"` + strings.Repeat("a", 1<<20) + `",0` + strings.Repeat("]", 50)},
+		{"a long text", `{"anyOf":[{"type":"integer"},{"enum":["a"]}]}`, `"` + strings.Repeat("a", 1<<20) + `"`},
+		{"wide and deep", `{"$defs":{"t":{"oneOf":[{"type":"string"},{"type":"array","items":{"$ref":"#/$defs/t"}}]}},"$ref":"#/$defs/t"}`, strings.Repeat("[", 50) + strings.Repeat(`"a",`, 1<<16) + "5" + strings.Repeat("]", 50)},
+	} {
+		s, err := parseSchema([]byte(test.schema))
+		must(t, err)
+		c, err := newChecker(s)
+		must(t, err)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if f := c.check(document(test.text), codeBadArgument, "it"); f == nil || len(f.Text) > 1000 {
+			t.Errorf("%s: %v", test.name, f)
+		}
+		runtime.ReadMemStats(&after)
+		t.Logf("%s: %d bytes of %d", test.name, after.TotalAlloc-before.TotalAlloc, len(test.text))
+		if took := after.TotalAlloc - before.TotalAlloc; took > 200<<20 {
+			t.Errorf("%s: to say that %d bytes do not fit took %d", test.name, len(test.text), took)
+		}
+	}
 }
