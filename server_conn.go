@@ -5,6 +5,7 @@ package main
 // and needs nothing here. A protocol that begins as an HTTP request is a route of server_http.go.
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net"
@@ -26,7 +27,7 @@ type connection struct {
 	peer     peer
 	log      *logger
 	limits   *limits     // those in force when it began
-	quota    *limits     // the same, of whoever has shown a token since; of whoever reads
+	quota    *limits     // those of whoever has shown a token since; nil if nobody has; of whoever reads
 	seat     seat        // guarded by server.mu, as is the next one
 	late     *time.Timer // closes it while it is one of server.unproven
 	account  *account    // of the seat, as the next
@@ -70,7 +71,6 @@ func (s *server) handle(l *listener, raw net.Conn) {
 		err = s.policy().enter(&p, l.endpoint)
 	}
 	c := &connection{Conn: raw, server: s, shared: s.shared, endpoint: l.endpoint, peer: p, limits: s.limitsOf(&p)}
-	c.quota = c.limits
 	c.log = l.log.with("conn", number, "peer", liveName{&c.peer})
 	c.peer.on, c.peer.at = l.on, l.endpoint.String()
 	if silent {
@@ -202,6 +202,9 @@ func (s *server) admit(c *connection) *fault {
 	s.awaitProofLocked(c)
 	return nil
 }
+
+// inForce returns the limits of whoever the peer is by now.
+func (c *connection) inForce() *limits { return cmp.Or(c.quota, c.limits) }
 
 // A seat is for whom a connection counts.
 type seat struct {
@@ -454,7 +457,7 @@ func (c *connection) detect(in *input) (proto, error) {
 
 // converseIn runs a session on raw, which is the connection or wraps it.
 func (c *connection) converseIn(raw net.Conn, in *input, speak codec) {
-	s := newSession(c.shared, &c.peer, speak, in, raw, c.quota, c.log)
+	s := newSession(c.shared, &c.peer, speak, in, raw, c.inForce(), c.log)
 	s.left = func() bool { return peerLeft(c.Conn) }
 	s.turn.user.Store(c.user)
 	s.ended = func(err error) { c.wait(s, err) }

@@ -25,7 +25,7 @@ func (c *httpConn) exchange(r *http.Request, speak codec, in *input, body *reque
 	if stream != nil {
 		dst = stream
 	}
-	s := newSession(c.c.shared, c.caller, speak, in, dst, c.c.quota, c.log)
+	s := newSession(c.c.shared, c.caller, speak, in, dst, c.c.inForce(), c.log)
 	s.turn.user.Store(c.c.user)
 	asked := c.asked.Load()
 	s.update(func(st *sessionState) { st.asked = asked })

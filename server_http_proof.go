@@ -11,7 +11,7 @@ import (
 // forget has nobody be known by what an earlier request has shown: a proxy passes on the requests of several callers over one connection.
 func (c *httpConn) forget() {
 	c.caller = &c.c.peer
-	c.c.quota = c.c.limits
+	c.c.quota = nil
 	if by := c.caller.proof; by != nil {
 		by.shown.Store(nil)
 	}

@@ -54,19 +54,19 @@ type session struct {
 	explain   func(err error) error  // words an error of the connection for our callers; may be nil
 	prove     func(b *bearer) *fault // takes the token that the peer has shown; nil where none is taken
 
-	spare     *call                // of the reader: for the next message
-	unflushed unflushed            // of the reader
-	inline    atomic.Pointer[call] // what the reader runs; nil once another goroutine has become the reader
-	deaf      atomic.Bool          // the peer takes nothing any more
-	served    atomic.Uint32        // calls run by the reader; shows the foreman that the session is busy
-	watched   atomic.Bool          // the foreman has the session on its list
-	asking    atomic.Bool          // calls of ours are in flight
-	credits   atomic.Bool          // parts of answers to us have been taken; see acknowledge
-	closing   atomic.Bool          // phase is no longer phaseOpen
-	room      chan struct{}        // holds one: a call of theirs has ended; see waitForRoom
-	turn      turn                 // of the reader
-	readAt    uint32               // the tick of the last read; of the reader
-	userCalls atomic.Int64         // user_calls of whoever the peer is by now
+	spare     *call                  // of the reader: for the next message
+	unflushed unflushed              // of the reader
+	inline    atomic.Pointer[call]   // what the reader runs; nil once another goroutine has become the reader
+	deaf      atomic.Bool            // the peer takes nothing any more
+	served    atomic.Uint32          // calls run by the reader; shows the foreman that the session is busy
+	watched   atomic.Bool            // the foreman has the session on its list
+	asking    atomic.Bool            // calls of ours are in flight
+	credits   atomic.Bool            // parts of answers to us have been taken; see acknowledge
+	closing   atomic.Bool            // phase is no longer phaseOpen
+	room      chan struct{}          // holds one: a call of theirs has ended; see waitForRoom
+	turn      turn                   // of the reader
+	readAt    uint32                 // the tick of the last read; of the reader
+	quota     atomic.Pointer[limits] // those of whoever the peer is by now; nil for limits
 
 	wg sync.WaitGroup // goroutines that read or write in the background
 
@@ -110,7 +110,6 @@ type sessionState struct {
 	stuck  time.Duration      // for how long max_calls have been in flight, and none has ended; in steps of roomWait
 	theirs map[*call]struct{} // the peer's calls that have begun and not finished
 	tokens map[string]*call   // of these, by canonicalID, the last one whose parts bear the token
-	most   int                // max_calls of whoever the peer is by now
 	owed   int                // how many of them have yet to be answered
 	held   int                // bytes of their arguments, and of answers that wait for the peer to read; see call.held
 	few    int                // of these, those of small calls
@@ -135,10 +134,9 @@ func newSession(sh *shared, p *peer, c codec, in *input, w io.Writer, l *limits,
 		room: make(chan struct{}, 1), answered: make(chan struct{}), done: make(chan struct{}),
 		state: sessionState{
 			reading: sh.finder != nil, steady: sh.finder != nil,
-			theirs: map[*call]struct{}{}, ours: map[uint64]*pendingCall{}, most: l.MaxCalls,
+			theirs: map[*call]struct{}{}, ours: map[uint64]*pendingCall{},
 		},
 	}
-	s.userCalls.Store(int64(l.UserCalls))
 	s.turn.foreman, s.turn.inline = sh.foreman, &s.inline
 	in.hasty = s.asking.Load
 	out.dst.late = sh.tellLate(p)
@@ -334,9 +332,8 @@ func (s *session) seize(f *fault) (tell func()) {
 // chargeTo has another account bear what the connection holds, and will hold: its peer has said who it is, and has those limits. The
 // reader calls it.
 func (s *session) chargeTo(a *account, u *turnUser, l *limits) {
-	s.userCalls.Store(int64(l.UserCalls))
+	s.quota.Store(l)
 	s.update(func(st *sessionState) {
-		st.most = l.MaxCalls
 		large := st.held - st.few
 		s.in.account.release(large)
 		s.in.account.holdCalls(-st.told)

@@ -4,6 +4,7 @@ package main
 // that holds, its tokens, and the wait for room.
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 	"strings"
@@ -110,7 +111,7 @@ func (s *session) inherit(c *call) *fault {
 // admitLocked adds c to the calls in flight, if no limit or token is in the way.
 func (s *session) admitLocked(c *call) bool {
 	st := &s.state
-	if max(len(st.theirs), st.owed) >= st.most || s.isHeavyLocked() || st.takenToken(c) != "" {
+	if max(len(st.theirs), st.owed) >= s.inForce().MaxCalls || s.isHeavyLocked() || st.takenToken(c) != "" {
 		return false
 	}
 	st.theirs[c] = struct{}{}
@@ -127,6 +128,9 @@ func (s *session) admitLocked(c *call) bool {
 	}
 	return true
 }
+
+// inForce returns the limits of whoever the peer is by now on its calls.
+func (s *session) inForce() *limits { return cmp.Or(s.quota.Load(), s.limits) }
 
 // isHeavyLocked reports whether the call that has just been read has to wait until calls that run let go of some memory: their
 // arguments, and answers that the peer does not read, would take more than twice max_message with it.
@@ -184,7 +188,7 @@ func (s *session) refusalLocked(c *call) *fault {
 		return busy("max_message", 2*int64(s.limits.MaxMessage), "the arguments of running calls and the answers that wait take too much memory on this connection")
 	}
 	s.log.warn("too many calls in flight", "limit", "max_calls")
-	return busy("max_calls", int64(st.most), "too many calls in flight on this connection")
+	return busy("max_calls", int64(s.inForce().MaxCalls), "too many calls in flight on this connection")
 }
 
 // takenToken returns a token of c that a call in flight uses for its parts, or nothing.

@@ -83,10 +83,10 @@ func (s *session) goAside(c *call, u *turnUser, must bool) *fault {
 	}
 	own, all := int(u.aside.Add(1)), int(s.foreman.aside.Add(1))
 	var f *fault
-	switch l := s.limits; {
+	switch l := s.inForce(); {
 	case must:
-	case own > int(s.userCalls.Load()):
-		f = busy("user_calls", s.userCalls.Load(), "too many calls of this user run at the same time")
+	case own > l.UserCalls:
+		f = busy("user_calls", int64(l.UserCalls), "too many calls of this user run at the same time")
 	case all > l.Calls:
 		f = busy("calls", int64(l.Calls), "too many calls run at the same time")
 	}
