@@ -229,14 +229,14 @@ func (s *session) wait(ctx context.Context, seq uint64, a *pendingCall) error {
 
 // readFor is read for a, until ctx ends.
 func (s *session) readFor(ctx context.Context, a *pendingCall) {
+	defer s.in.calm() // a nudge may have been for the reader before, and come too late
 	if ctx.Done() == nil {
 		s.read(a)
 		return
 	}
 	stop := context.AfterFunc(ctx, s.in.nudge)
 	s.read(a)
-	stop() // if it is too late for that, the nudge means nothing to the next reader
-	s.in.calm()
+	stop()
 }
 
 // passOnLocked appoints the next reader, if some goroutine is available. There must be no reader.
