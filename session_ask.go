@@ -66,12 +66,9 @@ func (s *session) ask(ctx context.Context, name string, arg, result any, part fu
 		runtime.Gosched() // so that other calls about to be sent share the write
 	}
 	switch {
-	case part != nil || ctx.Done() != nil && !s.in.canNudge():
+	case part != nil || ctx.Done() != nil: // to have it read for itself (see readFor) stands still at times with many callers
 		s.flushUntil(ctx)
 		return s.waitForParts(ctx, seq, a)
-	case ctx.Done() != nil:
-		s.flushNow()
-		err = s.out.failed()
 	default:
 		err = s.out.flush()
 	}

@@ -161,9 +161,6 @@ func (in *input) more(begun bool) error {
 // again, unless the input is firm meanwhile.
 var errNudged = errors.New("whoever reads has something else to do")
 
-// canNudge reports whether nudge has an effect.
-func (in *input) canNudge() bool { return in.conn != nil }
-
 // nudge ends the read that waits, or else the next one, with errNudged. The reader calls calm then.
 func (in *input) nudge() {
 	in.mu.Lock()
