@@ -65,21 +65,16 @@ func (s *session) ask(ctx context.Context, name string, arg, result any, part fu
 	if crowded {
 		runtime.Gosched() // so that other calls about to be sent share the write
 	}
-	switch {
-	case part != nil || ctx.Done() != nil: // to have it read for itself (see readFor) stands still at times with many callers
+	if ctx.Done() != nil || part != nil {
 		s.flushUntil(ctx)
-		return s.waitForParts(ctx, seq, a)
-	default:
-		err = s.out.flush()
+		return s.waitOrCancel(ctx, seq, a)
 	}
-	if err != nil {
+	if err := s.out.flush(); err != nil {
 		s.fail(err)
 	}
-	err = s.wait(ctx, seq, a)
-	if ctx.Err() == nil { // otherwise it may still be woken
-		*a = pendingCall{wake: wake} // whoever waits for its reuse must not keep our result
-		pendingCalls.Put(a)
-	}
+	err = s.wait(a)
+	*a = pendingCall{wake: wake} // whoever waits for its reuse must not keep our result
+	pendingCalls.Put(a)
 	return err
 }
 
@@ -189,8 +184,8 @@ func (s *session) background(f func()) bool {
 	return true
 }
 
-// wait returns once a is finished, or withdrawn because ctx has ended. If nobody else reads, it reads, for itself and for others.
-func (s *session) wait(ctx context.Context, seq uint64, a *pendingCall) error {
+// wait returns once a is finished. If nobody else reads, it reads, for itself and for others.
+func (s *session) wait(a *pendingCall) error {
 	for {
 		finished, mine := false, false
 		s.update(func(st *sessionState) {
@@ -207,33 +202,15 @@ func (s *session) wait(ctx context.Context, seq uint64, a *pendingCall) error {
 		case finished:
 			return a.err
 		case mine:
-			s.readFor(ctx, a)
+			s.read(a)
 			s.update(func(st *sessionState) { st.reading, finished = false, a.finished })
 			if finished {
 				return a.err
 			}
 		default:
-			select {
-			case <-a.wake:
-			case <-ctx.Done():
-			}
-		}
-		if ctx.Err() != nil {
-			return s.withdraw(seq, a, asFault(context.Cause(ctx)))
+			<-a.wake
 		}
 	}
-}
-
-// readFor is read for a, until ctx ends.
-func (s *session) readFor(ctx context.Context, a *pendingCall) {
-	defer s.in.calm() // a nudge may have been for the reader before, and come too late
-	if ctx.Done() == nil {
-		s.read(a)
-		return
-	}
-	stop := context.AfterFunc(ctx, s.in.nudge)
-	s.read(a)
-	stop()
 }
 
 // passOnLocked appoints the next reader, if some goroutine is available. There must be no reader.
@@ -254,19 +231,10 @@ func (s *session) passOnLocked() {
 
 // park notes that the goroutine of a waits on wake. idle says that it must not become the reader.
 func (st *sessionState) park(a *pendingCall, idle bool) {
-	st.unpark(a)
 	a.parked, a.idle = true, idle
 	if !idle {
 		st.parked++
 	}
-}
-
-// unpark undoes park.
-func (st *sessionState) unpark(a *pendingCall) {
-	if a.parked && !a.idle {
-		st.parked--
-	}
-	a.parked = false
 }
 
 // wake wakes the goroutine of a if it is parked.
@@ -274,30 +242,28 @@ func (st *sessionState) wake(a *pendingCall) {
 	if !a.parked {
 		return
 	}
-	st.unpark(a)
+	if !a.idle {
+		st.parked--
+	}
+	a.parked = false
 	select {
 	case a.wake <- struct{}{}:
 	default: // it has been woken before, and will look at the state of now
 	}
 }
 
-// readSteadily has a goroutine read to the end of the stream, as soon as whoever reads leaves that to it: for callers that handle parts
-// meanwhile, for which the reader may have to wait, or that could not be told that they need not wait any more.
+// readSteadily has a goroutine read to the end of the stream, for callers that may give up and cannot read themselves: a
+// read cannot be abandoned half-way.
 func (s *session) readSteadily() {
-	taken := false
 	s.update(func(st *sessionState) {
 		if !st.steady && st.readErr == nil {
 			st.steady, st.waiting = true, true
 		}
-		taken = st.waiting
 	})
-	if taken {
-		s.in.nudge()
-	}
 }
 
-// waitForParts waits for a or the end of ctx, and handles the parts that come.
-func (s *session) waitForParts(ctx context.Context, seq uint64, a *pendingCall) error {
+// waitOrCancel waits for a or the end of ctx, and handles the parts that come.
+func (s *session) waitOrCancel(ctx context.Context, seq uint64, a *pendingCall) error {
 	s.readSteadily()
 	for {
 		var parts []document
@@ -360,7 +326,7 @@ func (s *session) withdraw(seq uint64, a *pendingCall, err error) error {
 			there = st.take(seq) != nil
 			st.missed = st.missed || there
 			finished = a.finished
-			if st.unpark(a); !there && !finished {
+			if !there && !finished {
 				st.park(a, true)
 			}
 		})

@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"math/bits"
 	"sync"
@@ -26,7 +25,6 @@ type input struct {
 	kept    int         // what it was told by keep
 	growing bool        // a message that needs a borrowed buffer is on its way; see account.reserve
 	hasty   func() bool // reports whether reading must not wait for memory; nil if it may
-	firm    bool        // what is being read cannot be begun again: no nudge counts
 
 	heard   func()        // called when something was read; nil if nobody asks
 	message time.Duration // the time for a message to arrive, from its first byte
@@ -36,7 +34,6 @@ type input struct {
 	armed   bool      // a message has begun, so that reading has a deadline
 	until   time.Time // that deadline; zero between messages
 	opening bool      // the deadline is the one set by first
-	nudged  bool      // the deadline is the one set by nudge; only calm may change it
 	stopped bool      // the deadline is the one set by stopAt; only goOn may change it
 }
 
@@ -147,55 +144,17 @@ func (in *input) more(begun bool) error {
 			return nil
 		}
 		if err != nil {
-			if err = in.late(err); err == errNudged && in.firm {
-				in.calm()
-				continue
-			}
-			return err
+			return in.late(err)
 		}
 	}
 	return io.ErrNoProgress
-}
-
-// errNudged ends a read in the middle of whatever it waits for. All that has arrived is still there, and a codec begins its message
-// again, unless the input is firm meanwhile.
-var errNudged = errors.New("whoever reads has something else to do")
-
-// nudge ends the read that waits, or else the next one, with errNudged. The reader calls calm then.
-func (in *input) nudge() {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if in.conn != nil && !in.stopped {
-		in.nudged = true
-		in.conn.SetReadDeadline(longAgo)
-	}
-}
-
-// longAgo is a time that has passed, whatever the clock says.
-var longAgo = time.Unix(1, 0)
-
-// calm undoes nudge.
-func (in *input) calm() {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if in.nudged {
-		in.nudged = false
-		if !in.stopped {
-			in.conn.SetReadDeadline(in.until)
-		}
-	}
 }
 
 // late replaces err by a fault that names the limit, if the read ran into the one on messages.
 func (in *input) late(err error) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	switch {
-	case !isTimeout(err) || in.stopped:
-		return err
-	case in.nudged:
-		return errNudged
-	case !in.armed || in.opening:
+	if !isTimeout(err) || in.stopped || !in.armed || in.opening {
 		return err
 	}
 	return tooLarge("message", in.message.Milliseconds(), "the message was not complete in time")
@@ -293,7 +252,7 @@ func (in *input) arm(begun bool) {
 	if begun {
 		in.until = time.Now().Add(in.message)
 	}
-	if !in.stopped && !in.nudged { // otherwise it is for goOn or calm
+	if !in.stopped { // otherwise it is for goOn
 		in.conn.SetReadDeadline(in.until)
 	}
 }
@@ -330,7 +289,7 @@ func (in *input) opened() {
 func (in *input) stopAt(t time.Time) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.stopped, in.nudged = true, false
+	in.stopped = true
 	if in.conn != nil {
 		in.conn.SetReadDeadline(t)
 	}
@@ -350,16 +309,16 @@ func (in *input) goOn() {
 	}
 }
 
-// discard drops n bytes as they arrive, so that a message over the limit costs no memory. It returns how many are left on an error.
-func (in *input) discard(n int) (left int, err error) {
+// discard drops n bytes as they arrive, so that a message over the limit costs no memory.
+func (in *input) discard(n int) error {
 	for {
 		have := min(n, len(in.bytes()))
 		in.start += have // not advance, which would renew the deadline for a message that trickles in
 		if n -= have; n == 0 {
-			return 0, nil
+			return nil
 		}
 		if err := in.more(true); err != nil {
-			return n, noEOF(err)
+			return noEOF(err)
 		}
 	}
 }

@@ -237,8 +237,6 @@ func (c *jsonCodec) skim() error {
 		if err := c.in.more(true); err != nil {
 			var f *fault
 			switch {
-			case err == errNudged:
-				return err
 			case k.last:
 				c.skip = nil
 				return c.refused(k)
