@@ -19,15 +19,21 @@ func holderOf(name string, scope ...string) peer {
 	return peer{Transport: "tcp", UID: -1, GID: -1, proof: proofOf(&bearer{name: name, scope: scope, void: func() *fault { return nil }})}
 }
 
-// policyFrom returns the policy of a configuration file.
-func policyFrom(t testing.TB, text string) *policy {
+// settingsOf returns the settings of a configuration file.
+func settingsOf(t testing.TB, text string) *settings {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "c.toml") // the test stays where it is: its corpus is there, if it has one
 	must(t, os.WriteFile(file, []byte(text), 0o600))
 	set, from, err := loadSettings(file, true, noEnv, nil)
 	must(t, err)
 	must(t, set.resolve(from))
-	return &set.policy
+	return &set
+}
+
+// policyFrom returns the policy of one.
+func policyFrom(t testing.TB, text string) *policy {
+	t.Helper()
+	return &settingsOf(t, text).policy
 }
 
 func TestRulesOpenEndpointsToThoseTheyName(t *testing.T) {

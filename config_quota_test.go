@@ -4,7 +4,7 @@ import "testing"
 
 // The first quota that is about somebody changes what it says of their limits.
 func TestQuotas(t *testing.T) {
-	set, from, err := loadSettings(writeConfig(t, `
+	set := settingsOf(t, `
 [limits]
 max_calls = 10
 [[quota]]
@@ -15,9 +15,7 @@ user_memory = "1MiB"
 of = ["local"]
 max_connections = 4096
 user_calls = 5
-`), true, noEnv, nil)
-	must(t, err)
-	must(t, set.resolve(from))
+`)
 	for _, test := range []struct {
 		who                                   peer
 		connections, calls, userCalls, memory int

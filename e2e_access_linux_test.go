@@ -124,10 +124,7 @@ subscribe = ["build.>"]
 // A quota is of those whom it names.
 func TestQuotaOfAnotherUser(t *testing.T) {
 	s, path := ruled(t, "[[rule]]\nallow = [\"user:nobody\"]\ncall = [\"Echo.*\"]\n")
-	set, from, err := loadSettings(writeConfig(t, "[[quota]]\nof = [\"user:nobody\"]\nmax_connections = 1\n"), true, noEnv, nil)
-	must(t, err)
-	must(t, set.resolve(from))
-	s.quotas.Store(&set.quotas)
+	s.quotas.Store(&settingsOf(t, "[[quota]]\nof = [\"user:nobody\"]\nmax_connections = 1\n").quotas)
 	strangerAt(t, path).call("Echo.Say", `["a"]`, `"result":"a"`)
 	strangerAt(t, path).call("Echo.Say", `["a"]`, `"code":-32002`, `"limit":"max_connections","max":1`)
 	for range 3 {

@@ -423,10 +423,7 @@ func TestHeldAnswersHoldUpNothing(t *testing.T) {
 // The limits of a quota of a token hold for whoever has shown it, over each protocol.
 func TestQuotaOfAToken(t *testing.T) {
 	s := startProven(t, nil, "tcp://127.0.0.1:0", "http://127.0.0.1:0")
-	set, from, err := loadSettings(writeConfig(t, "[[quota]]\nof = [\"token:ci\"]\nmax_calls = 3\n"), true, noEnv, nil)
-	must(t, err)
-	must(t, set.resolve(from))
-	s.quotas.Store(&set.quotas)
+	s.quotas.Store(&settingsOf(t, "[[quota]]\nof = [\"token:ci\"]\nmax_calls = 3\n").quotas)
 	token := makeToken(t, s.gate.tokens, "ci", nil)
 	var calls []string
 	for id := range 5 {
