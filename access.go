@@ -175,10 +175,11 @@ func (pol *policy) decide(p *peer, need right, what string) decision {
 		}
 	}
 	by := pol.without(p)
-	return decision{allowed: by == byWorker && need != rightAdmin || by != byNothing && (need == rightCall || need == rightSubscribe), by: by}
+	return decision{allowed: by.gives(need), by: by}
 }
 
-// gives reports whether p may have the right to anything: what may be asked before it is known to what.
+// gives reports whether p may have the right to anything, for one that is a right to something: it can be asked before it is known to
+// what.
 func (pol *policy) gives(p *peer, need right) bool {
 	if p.owns {
 		return true
@@ -186,14 +187,18 @@ func (pol *policy) gives(p *peer, need right) bool {
 	for i := range pol.rules {
 		switch r := &pol.rules[i]; {
 		case !r.isAbout(p):
-		case !r.deny && (len(r.patterns[need]) > 0):
+		case !r.deny && len(r.patterns[need]) > 0:
 			return true
 		case r.deniesAll():
 			return false
 		}
 	}
-	by := pol.without(p)
-	return by == byWorker || by != byNothing && (need == rightCall || need == rightSubscribe)
+	return pol.without(p).gives(need)
+}
+
+// gives reports whether what speaks for somebody where no rule does gives a right.
+func (by basis) gives(need right) bool {
+	return by == byWorker && need != rightAdmin || by != byNothing && (need == rightCall || need == rightSubscribe)
 }
 
 // without is what speaks for p where no rule does.

@@ -51,7 +51,7 @@ func (s *stream) add(value document, workDone bool, u *unflushed) error {
 	case s.held > 0 && s.held+len(value) > 2*s.window:
 		s.over = true
 		return busy("stream_window", int64(s.window), "the provider of "+s.c.method+" sends parts faster than they are read; it has to wait for $/credit")
-	case s.held > 0 && s.account.hasParts():
+	case s.held > 0 && s.account.hasAll(smallParts):
 		s.over = true
 		return busy(userMemoryLimit, s.account.limit(), "the parts that this user does not read take too much memory")
 	}
@@ -78,15 +78,7 @@ func (s *stream) keepLocked(value document, workDone bool) {
 	}
 	s.queue[last] = append(binary.AppendUvarint(s.queue[last], headOf(value, workDone)), value...)
 	s.held += len(value)
-	s.tellHeldLocked()
-}
-
-// tellHeldLocked tells the account of the caller what waits, in steps.
-func (s *stream) tellHeldLocked() {
-	if d := s.held - s.told; d >= accountStep || d <= -accountStep || s.held == 0 {
-		s.account.holdParts(d)
-		s.told = s.held
-	}
+	s.told = s.account.tell(smallParts, s.held, s.told)
 }
 
 // newBlock returns an empty block of at least n bytes.
@@ -126,7 +118,7 @@ func (s *stream) move() {
 		}
 		s.mu.Lock()
 		s.held -= len(value)
-		s.tellHeldLocked()
+		s.told = s.account.tell(smallParts, s.held, s.told)
 		s.takenLocked(len(value), nil)
 		s.mu.Unlock()
 	}
@@ -167,7 +159,7 @@ func (s *stream) drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.over, s.queue, s.spare, s.at, s.held = true, nil, nil, 0, 0
-	s.tellHeldLocked()
+	s.told = s.account.tell(smallParts, s.held, s.told)
 }
 
 // takenLocked notes that the caller has taken a part of n bytes. u is as in responder.

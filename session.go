@@ -336,10 +336,10 @@ func (s *session) chargeTo(a *account, u *turnUser, l *limits) {
 	s.update(func(st *sessionState) {
 		large := st.held - st.few
 		s.in.account.release(large)
-		s.in.account.holdCalls(-st.told)
+		s.in.account.tell(smallCalls, 0, st.told)
 		s.in.chargeTo(a)
-		s.in.account.hold(large)
-		s.in.account.holdCalls(st.told)
+		a.hold(large)
+		st.told = a.tell(smallCalls, st.few, 0)
 	})
 	s.out.chargeTo(a)
 	s.turn.end()

@@ -22,7 +22,7 @@ func (s *session) begin(c *call) (isCut bool, _ *fault) {
 		most := s.foreman.most.Load()
 		s.log.warn("the daemon takes nearly as much memory as it may", "limit", "process_memory", "max", most)
 		return false, busy("process_memory", most, "the daemon takes nearly as much memory as it may")
-	case s.in.account.hasCalls() && !isSpared(c.method):
+	case s.in.account.hasAll(smallCalls) && !isSpared(c.method):
 		most := s.in.account.limit()
 		s.log.warn("the running calls of the user take too much memory", "limit", userMemoryLimit, "max", most)
 		return false, busy(userMemoryLimit, most, "the running calls of this user take too much memory")
@@ -143,22 +143,13 @@ func (s *session) isHeavyLocked() bool {
 func (s *session) holdLocked(c *call, n int) {
 	c.held += uint32(n) // max_message is at most 1 GiB
 	s.state.held += n
-	if isSmall := n <= inputKeep; isSmall {
-		c.few += uint32(n)
-		s.state.few += n
-		s.tellFewLocked()
-	} else {
+	if n > inputKeep {
 		s.in.account.hold(n)
+		return
 	}
-}
-
-// tellFewLocked tells the account what small calls hold, in steps, for the sake of those who make many.
-func (s *session) tellFewLocked() {
-	st := &s.state
-	if d := st.few - st.told; d >= accountStep || d <= -accountStep || st.few == 0 && st.told > 0 {
-		s.in.account.holdCalls(d)
-		st.told = st.few
-	}
+	c.few += uint32(n)
+	s.state.few += n
+	s.state.told = s.in.account.tell(smallCalls, s.state.few, s.state.told)
 }
 
 // letGoLocked notes that c holds nothing any more.
@@ -168,7 +159,7 @@ func (s *session) letGoLocked(c *call) {
 		s.in.account.release(int(c.held - c.few))
 		s.state.few -= int(c.few)
 		c.held, c.few = 0, 0
-		s.tellFewLocked()
+		s.state.told = s.in.account.tell(smallCalls, s.state.few, s.state.told)
 	}
 }
 

@@ -51,10 +51,9 @@ func (b *budget) wakeLocked() {
 type account struct {
 	*budget // of all users; nil for one that is counted alone
 	own     atomic.Int64
-	calls   atomic.Int64 // of these, the arguments of running calls that are small
-	parts   atomic.Int64 // of these, parts of answers that wait
-	most    atomic.Int64 // that own may be; 0 for what budget.user says
-	first   []*input     // as in budget, of this user; guarded by the lock of the budget
+	small   [smallKinds]atomic.Int64 // of these, those of each kind
+	most    atomic.Int64             // that own may be; 0 for what budget.user says
+	first   []*input                 // as in budget, of this user; guarded by the lock of the budget
 }
 
 // accountStep is how much output may wait before the account is told. Small messages, which are soon gone, would otherwise
@@ -82,28 +81,30 @@ func (a *account) release(n int) { a.hold(-n) }
 // limit is what the user may hold.
 func (a *account) limit() int64 { return cmp.Or(a.most.Load(), a.user.Load()) }
 
-// holdCalls is hold for the arguments of small calls, which are never waited for: there is room for them as long as they alone do not
-// take what the user may hold.
-func (a *account) holdCalls(n int) {
-	if a != nil {
-		a.calls.Add(int64(n))
-		a.hold(n)
+// What is small is never waited for. There is room for each kind of it as long as that alone does not take what the user may hold.
+type smallKind int
+
+const (
+	smallCalls smallKind = iota // the arguments of small calls that run
+	smallParts                  // parts of answers that wait for their callers
+	smallKinds
+)
+
+// tell has the account know that so many bytes of a kind are held by now, and returns what it knows. It is told in steps, and of the end.
+func (a *account) tell(of smallKind, held, told int) int {
+	d := held - told
+	if d == 0 || a == nil || held > 0 && d > -accountStep && d < accountStep {
+		return told
 	}
+	a.small[of].Add(int64(d))
+	a.hold(d)
+	return held
 }
 
-// hasCalls reports whether there is room for no more of them.
-func (a *account) hasCalls() bool { return a != nil && a.budget != nil && a.calls.Load() > a.limit() }
-
-// holdParts is hold for parts that wait, likewise.
-func (a *account) holdParts(n int) {
-	if a != nil {
-		a.parts.Add(int64(n))
-		a.hold(n)
-	}
+// hasAll reports whether there is room for no more of a kind.
+func (a *account) hasAll(of smallKind) bool {
+	return a != nil && a.budget != nil && a.small[of].Load() > a.limit()
 }
-
-// hasParts reports whether there is room for no more of them.
-func (a *account) hasParts() bool { return a != nil && a.budget != nil && a.parts.Load() > a.limit() }
 
 // The limits of budgets, as their errors name them.
 const (
