@@ -16,7 +16,7 @@ import (
 // A floodgate passes on what one client sends to a daemon, and of what the daemon sends only so many bytes until it is opened.
 type floodgate struct {
 	passed chan struct{} // closed: those bytes, or the first answer if it is shorter, have been passed on
-	opened chan struct{}
+	open   context.CancelFunc
 }
 
 // startFloodgate serves one connection to e.
@@ -24,7 +24,8 @@ func startFloodgate(t *testing.T, e endpoint, most int) (*floodgate, endpoint) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	g := &floodgate{passed: make(chan struct{}), opened: make(chan struct{})}
+	opened, open := context.WithCancel(context.Background())
+	g := &floodgate{passed: make(chan struct{}), open: open}
 	var wg sync.WaitGroup
 	var in, out net.Conn
 	wg.Go(func() {
@@ -52,13 +53,14 @@ func startFloodgate(t *testing.T, e endpoint, most int) (*floodgate, endpoint) {
 			in.Write(buf[:first])
 			if left -= first; held && (left == 0 || first < n) {
 				close(g.passed)
-				<-g.opened
+				<-opened.Done()
 				held = false
 				in.Write(buf[first:n])
 			}
 		}
 	})
 	t.Cleanup(func() {
+		open() // a test that failed has not
 		l.Close()
 		wg.Wait()
 	})
@@ -111,7 +113,7 @@ func TestCallersThatGiveUpInTheMiddleOfAnAnswer(t *testing.T) {
 						other <- err
 					}()
 					last := inBackground(context.Background(), c, method, arg)
-					close(g.opened)
+					g.open()
 					if err := errors.Join(receive(t, other), receive(t, last)); err != nil {
 						t.Errorf("%s, %s: behind a call that was given up after %d bytes: %v", p, method, most, err)
 					}
