@@ -27,7 +27,7 @@ type connection struct {
 	peer     peer
 	log      *logger
 	limits   *limits     // those in force when it began
-	quota    *limits     // those of whoever has shown a token since; nil if nobody has; of whoever reads
+	quota    *limits     // those of whoever has shown a token since, for whom it counts; nil if nobody has; of whoever reads
 	seat     seat        // guarded by server.mu, as is the next one
 	late     *time.Timer // closes it while it is one of server.unproven
 	account  *account    // of the seat, as the next
@@ -245,13 +245,15 @@ func (c *connection) crowdedLocked(at seat, l *limits) *fault {
 	return busy("max_connections", int64(most), "too many connections of this user")
 }
 
-// countFor counts a connection that has shown a token for that user from then on, if they may have one more.
-func (s *server) countFor(c *connection, holder *peer) *fault {
-	l := s.limitsOf(holder)
+// countFor counts a connection for whoever is its peer from then on, if they may have one more: the holder of a token that it has shown,
+// or, over HTTP, whoever comes behind a request with one and shows none.
+func (s *server) countFor(c *connection, who *peer) *fault {
+	l := s.limitsOf(who)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if user := holder.key(); user != c.seat.user {
-		next := s.seatLocked(user, l)
+	moves := who.key() != c.seat.user
+	if moves {
+		next := s.seatLocked(who.key(), l)
 		if f := c.crowdedLocked(next, l); f != nil {
 			s.riseLocked(next)
 			return f
@@ -259,8 +261,12 @@ func (s *server) countFor(c *connection, holder *peer) *fault {
 		s.riseLocked(c.seat)
 		c.seat, c.account, c.user = next, &next.load.account, &next.load.turns
 	}
-	c.quota = l
-	s.provenLocked(c)
+	if who.bearer() != nil {
+		c.quota = l
+		s.provenLocked(c)
+	} else if c.quota = nil; moves {
+		s.awaitProofLocked(c)
+	}
 	return nil
 }
 

@@ -11,7 +11,6 @@ import (
 // forget has nobody be known by what an earlier request has shown: a proxy passes on the requests of several callers over one connection.
 func (c *httpConn) forget() {
 	c.caller = &c.c.peer
-	c.c.quota = nil
 	if by := c.caller.proof; by != nil {
 		by.shown.Store(nil)
 	}
@@ -33,16 +32,24 @@ func (c *httpConn) admits(rw http.ResponseWriter, r *http.Request, place string)
 		return false
 	case shown:
 		return c.take(rw, r, text)
-	case own.proof == nil, place == healthPath, r.Method == http.MethodConnect:
+	case own.proof == nil, place == healthPath:
 		return true
-	case own.proof.isNeeded():
+	case own.proof.isNeeded() && r.Method != http.MethodConnect:
 		if own.proof.needed.Code == codeUnproven {
 			rw.Header().Set("WWW-Authenticate", "Bearer")
 		}
 		c.refuse(rw, r, statusOf(own.proof.needed), own.proof.needed)
 		return false
 	}
-	c.caller = own.proving(&proof{})
+	if c.c.quota != nil { // an earlier request was another one's
+		if f := c.c.server.countFor(c.c, own); f != nil {
+			c.refuse(rw, r, statusOf(f), f)
+			return false
+		}
+	}
+	if !own.proof.isNeeded() {
+		c.caller = own.proving(&proof{})
+	}
 	return true
 }
 

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/rpc"
 	"os"
@@ -150,6 +151,42 @@ func TestRequestsWithoutTheTokenOfAnother(t *testing.T) {
 		if answer.StatusCode != test.status {
 			t.Errorf("with the token %q: %s: %.200s; want %d", test.token, answer.Status, body, test.status)
 		}
+	}
+}
+
+// Nor does it count for the other one: what it holds is its own, and so is the time in which it has to show who it is.
+func TestRequestsBehindThoseOfAToken(t *testing.T) {
+	s := startProven(t, nil, "http://127.0.0.1:0?auth=none", "tcp://127.0.0.1:0")
+	s.quotas.Store(&settingsOf(t, "[[quota]]\nof = [\"token:ci\"]\nmax_connections = 1\n").quotas)
+	text := makeToken(t, s.gate.tokens, "ci", nil)
+	request := func(conn net.Conn, text string) {
+		t.Helper()
+		header := ""
+		if text != "" {
+			header = "Authorization: Bearer " + text + "\r\n"
+		}
+		send(t, conn, "GET /readyz HTTP/1.1\r\nHost: localhost\r\n"+header+"\r\n")
+		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		must(t, err)
+		body, err := io.ReadAll(answer.Body)
+		must(t, err)
+		if answer.StatusCode != 200 {
+			t.Fatalf("%s: %s", answer.Status, body)
+		}
+	}
+	first := rawDial(t, s.endpoints[0])
+	request(first, text)
+	request(first, "")
+	second := rawDial(t, s.endpoints[1])
+	request(second, text) // the first one is not the token's any more
+	send(t, second, "CONNECT /_goRPC_ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	if _, err := http.ReadResponse(bufio.NewReader(second), &http.Request{Method: "CONNECT"}); err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.unproven) != 1 {
+		t.Errorf("%d connections have to show a token; want that of the CONNECT", len(s.unproven))
 	}
 }
 
