@@ -11,17 +11,21 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/rpc"
 	"net/rpc/jsonrpc"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -42,6 +46,9 @@ func init() {
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		panic(err)
+	}
+	if kind == "http" {
+		panic(http.Serve(l, http.HandlerFunc(stockHTTP)))
 	}
 	server := rpc.NewServer()
 	server.RegisterName("Echo", stockEcho{})
@@ -66,6 +73,19 @@ type stockEcho struct{}
 func (stockEcho) Say(text string, reply *string) error {
 	*reply = text
 	return nil
+}
+
+// stockHTTP is Echo.Say as one writes it with net/http.
+func stockHTTP(rw http.ResponseWriter, r *http.Request) {
+	var text string
+	if err := json.NewDecoder(r.Body).Decode(&text); err != nil {
+		http.Error(rw, err.Error(), http.StatusBadRequest)
+		return
+	}
+	answer, _ := json.Marshal(text)
+	rw.Header().Set("Content-Type", jsonType)
+	rw.Header().Set("Content-Length", strconv.Itoa(len(answer)))
+	rw.Write(answer)
 }
 
 // benchServer starts a server in a process of its own and returns its socket.
@@ -149,6 +169,44 @@ func (c rawClient) say(text string) error {
 	return sameText(string(answer), text)
 }
 
+// An httpClient is one that costs next to nothing, so that a ratio is one of servers.
+type httpClient struct {
+	rawClient
+	path, before, behind string // what precedes and follows the text in a body
+}
+
+func (c httpClient) say(text string) error {
+	head := "POST " + c.path + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
+	if _, err := fmt.Fprint(c, head, len(c.before)+len(text)+len(c.behind), "\r\n\r\n", c.before, text, c.behind); err != nil {
+		return err
+	}
+	length, ok := 0, false
+	for {
+		line, err := c.r.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		if len(line) == len("\r\n") {
+			break
+		}
+		if value, found := bytes.CutPrefix(line, []byte("Content-Length: ")); found {
+			length, err = strconv.Atoi(string(bytes.TrimSpace(value)))
+			ok = err == nil
+		}
+	}
+	if !ok {
+		return errors.New("the answer has no length")
+	}
+	body := make([]byte, length)
+	if _, err := io.ReadFull(c.r, body); err != nil {
+		return err
+	}
+	if !bytes.Contains(body, []byte(`"`+text+`"`)) {
+		return fmt.Errorf("the answer is %.200s", body)
+	}
+	return nil
+}
+
 func sameText(got, want string) error {
 	if got != want {
 		return errors.New("the answer is not what was sent")
@@ -198,7 +256,13 @@ func (c endingClient) Close() error {
 
 func benchSides(b *testing.B) []side {
 	b.Helper()
-	gob, json, raw, daemon := benchServer(b, "gob"), benchServer(b, "json"), benchServer(b, "raw"), benchServer(b, "ipcd")
+	gob, json, raw, bare, daemon := benchServer(b, "gob"), benchServer(b, "json"), benchServer(b, "raw"), benchServer(b, "http"), benchServer(b, "ipcd")
+	web := func(socket, path, before, behind string) func() (echoer, error) {
+		return func() (echoer, error) {
+			c, err := net.Dial("unix", socket)
+			return httpClient{rawClient{c, bufio.NewReader(c)}, path, before, behind}, err
+		}
+	}
 	stockGob := func(path string) func() (echoer, error) {
 		return func() (echoer, error) { c, err := rpc.Dial("unix", path); return stockClient{c}, err }
 	}
@@ -214,6 +278,9 @@ func benchSides(b *testing.B) []side {
 			c, err := net.Dial("unix", raw)
 			return rawClient{c, bufio.NewReader(c)}, err
 		}, "stock-gob"},
+		{"stock-http", web(bare, "/", `"`, `"`), "stock-http"},
+		{"ipcd-http-call", web(daemon, "/call/Echo.Say", `"`, `"`), "stock-http"},
+		{"ipcd-http-rpc", web(daemon, "/rpc", `{"jsonrpc":"2.0","id":1,"method":"Echo.Say","params":["`, `"]}`), "stock-http"},
 		{"stock-json", stockJSON(json), "stock-json"},
 		{"ipcd-json", ours(daemon, "?proto=jsonrpc"), "stock-json"},
 		{"ipcd-gob-until", oursUntil(daemon, "?proto=gob"), "ipcd-gob"},
@@ -239,12 +306,12 @@ var benchLoads = []struct {
 	{"1MiB", 1 << 20, []load{{"1-caller", 1, 1, 5}, {"64-callers", 1, 64, 64}}},
 }
 
-// skips tells what is not measured. A raw socket has no ids to tell the answers for many callers
-// apart by, and who writes more into it than fits must read at the same time. Stock JSON-RPC takes
+// skips tells what is not measured. A raw socket and HTTP have no ids to tell the answers for many callers
+// apart by, and who writes more into the first than fits must read at the same time. Stock JSON-RPC takes
 // too long for large texts.
 func (l load) skips(s side, bytes int) bool {
-	large := bytes > 1<<16
-	return s.name == "raw" && (large || l.callers > l.conns) || s.base == "stock-json" && large
+	large, shared := bytes > 1<<16, l.callers > l.conns
+	return s.name == "raw" && (large || shared) || s.base == "stock-http" && shared || s.base == "stock-json" && large
 }
 
 const benchRounds = 5 // turns of each side in one iteration of a benchmark
