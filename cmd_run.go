@@ -92,6 +92,7 @@ func serveCommand(ctx context.Context, cmd *cobra.Command, o overseer) error {
 	if profiles {
 		runtime.MemProfileRate = profileEvery
 	}
+	layHeapFloor()
 	l := life{pprof: profiles, build: cmd.Flag("build").Value.String(), log: cmd.Flag("log-file").Value.String(), program: programPath()}
 	for failed := error(nil); ; {
 		router, err := newBuiltins()

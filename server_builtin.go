@@ -172,7 +172,7 @@ func (i *Ipcd) Status(ctx context.Context) (Status, error) {
 		Started: s.began.Format(time.RFC3339), Uptime: time.Since(s.began).Seconds(),
 		Endpoints: endpoints, Connections: s.meter.connections.Load(), Accepted: s.meter.accepted.Load(),
 		Refused: s.meter.refused.Load(), Calls: s.meter.calls.Load(), Errors: s.meter.errors.Load(), Rejected: s.meter.rejected.Load(),
-		Memory: memory.HeapInuse + memory.StackInuse, Goroutines: runtime.NumGoroutine(),
+		Memory: memory.HeapInuse - uint64(len(heapFloor)) + memory.StackInuse, Goroutines: runtime.NumGoroutine(),
 		Build: s.life.build, Log: s.life.log, Config: s.life.config, Ending: s.force.ending().Seconds(),
 		Executable: executable, Restarts: s.life.before, Workers: s.force.status(),
 	}, nil

@@ -167,7 +167,7 @@ var figures = []struct {
 	{"process_open_fds", gauge, "Descriptors that are open; missing where the system does not say.", func(m *moment) []Sample { return some(m.process.open) }},
 	{"process_max_fds", gauge, "Descriptors that may be open; missing where the system does not say.", func(m *moment) []Sample { return some(m.process.mostOpen) }},
 	{"go_goroutines", gauge, "Goroutines.", func(*moment) []Sample { return one(runtime.NumGoroutine()) }},
-	{"go_memstats_heap_inuse_bytes", gauge, "Bytes of the heap that are in use.", func(m *moment) []Sample { return one(m.memory.HeapInuse) }},
+	{"go_memstats_heap_inuse_bytes", gauge, "Bytes of the heap that are in use.", func(m *moment) []Sample { return one(m.memory.HeapInuse - uint64(len(heapFloor))) }},
 	{"go_memstats_stack_inuse_bytes", gauge, "Bytes of stacks that are in use.", func(m *moment) []Sample { return one(m.memory.StackInuse) }},
 	{"go_memstats_sys_bytes", gauge, "Bytes that were had from the system.", func(m *moment) []Sample { return one(m.memory.Sys) }},
 	{"go_memstats_alloc_bytes_total", counter, "Bytes that were allocated.", func(m *moment) []Sample { return one(m.memory.TotalAlloc) }},

@@ -28,3 +28,21 @@ func TestCeilingOfMemory(t *testing.T) {
 	s.foreman.set(0)
 	ask("Echo.Say", `["a"]`, `"result":"a"`)
 }
+
+// What spares the collector work does not count as taken.
+func TestFloorOfTheHeapIsNoMemory(t *testing.T) {
+	defer func(limit int64, floor []byte) {
+		debug.SetMemoryLimit(limit)
+		heapFloor = floor
+	}(debug.SetMemoryLimit(1<<30), heapFloor)
+	before := memoryTaken()
+	layHeapFloor()
+	const part = 4 // of the floor, as much as something else may take meanwhile
+	size := int64(len(heapFloor))
+	if limit := debug.SetMemoryLimit(-1); limit != 1<<30+size {
+		t.Errorf("the limit of memory is %d; want the floor beyond what was set", limit)
+	}
+	if more := memoryTaken() - before; more > size/part {
+		t.Errorf("the floor counts as %d bytes that are taken", more)
+	}
+}
