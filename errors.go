@@ -450,9 +450,9 @@ func edits(a, b string, most int) int {
 
 // isTimeout reports whether err means that a deadline has passed.
 func isTimeout(err error) bool {
-	if err == nil {
-		return false // without an allocation
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		return err != nil // without an allocation
 	}
 	var t net.Error
-	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &t) && t.Timeout()
+	return errors.As(err, &t) && t.Timeout()
 }

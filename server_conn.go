@@ -361,8 +361,10 @@ func (r refuser) find(string, *peer) (*method, *fault) {
 }
 
 // newInput returns an input that reads from src, which is the connection or wraps it.
-func (c *connection) newInput(src io.Reader) *input {
-	in := newInput(src, *c.limits)
+func (c *connection) newInput(src io.Reader) *input { return c.charged(newInput(src, *c.limits)) }
+
+// charged has the connection bear what in holds, and hear of what it reads.
+func (c *connection) charged(in *input) *input {
 	in.account = c.account
 	if c.idle != nil {
 		in.heard = c.hear

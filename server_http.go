@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +26,7 @@ const (
 	gobPath       = "/_goRPC_"
 	timeoutHeader = "Ipcd-Timeout" // how long the caller will wait: "1.5s" or a number of seconds
 	rpcPath       = "/rpc"
+	callPath      = "/call/" // and the name of the method
 	metricsPath   = "/metrics"
 	healthPath    = "/healthz"
 )
@@ -57,13 +57,14 @@ type httpConn struct {
 
 	turn turn // of whatever serves the connection, but for a session, which has one of its own
 
-	asked   atomic.Bool             // a request has been answered
-	left    atomic.Bool             // the daemon stops
-	over    atomic.Bool             // the peer sends no more
-	adrift  atomic.Bool             // net/http reads no more: nobody knows where the next request begins
-	waiting atomic.Bool             // it is the peer's turn to send: a request, or the rest of one
-	passed  atomic.Bool             // a session reads, or is about to
-	session atomic.Pointer[session] // of the request in progress
+	asked   atomic.Bool // a request has been answered
+	left    atomic.Bool // the daemon stops
+	over    atomic.Bool // the peer sends no more
+	adrift  atomic.Bool // net/http reads no more: nobody knows where the next request begins
+	waiting atomic.Bool // it is the peer's turn to send: a request, or the rest of one
+	passed  atomic.Bool // a session reads, or is about to
+
+	beat // of the request in progress
 }
 
 // Read ends the turn, and takes it again for whoever gets what has arrived. net/http reads a single byte while a request is served,
@@ -290,26 +291,45 @@ func (w *httpServer) end(ctx context.Context) error { return w.server.Shutdown(c
 // cut closes all connections.
 func (w *httpServer) cut() { w.server.Close() }
 
-// routes are the paths that are served. The handlers check the HTTP method, so that all errors have the same form. Only
-// the root has one in its pattern: it is JSON-RPC to those who post, and to others it is nothing.
-var routes = sync.OnceValue(func() *http.ServeMux {
-	mux := http.NewServeMux()
-	for pattern, serve := range map[string]func(c *httpConn, rw http.ResponseWriter, r *http.Request){
-		healthPath:          (*httpConn).health,
-		"/readyz":           (*httpConn).ready,
-		metricsPath:         (*httpConn).metrics,
-		pprofPath:           (*httpConn).pprof,
-		pprofPath + "/":     (*httpConn).pprof,
-		rpcPath:             (*httpConn).rpc,
-		"POST /{$}":         (*httpConn).rpc,
-		"/call/{method...}": (*httpConn).call,
-		eventsPath:          (*httpConn).events,
-		"/":                 (*httpConn).notFound,
-	} {
-		mux.HandleFunc(pattern, func(rw http.ResponseWriter, r *http.Request) { serve(httpConnOf(r), rw, r) })
+// routes are the paths that are served; one that ends in a slash stands for all below it. The handlers check the HTTP method, so that
+// all errors have the same form.
+var routes map[string]func(c *httpConn, rw http.ResponseWriter, r *http.Request)
+
+func init() { // a literal would be an initialization cycle
+	routes = map[string]func(c *httpConn, rw http.ResponseWriter, r *http.Request){
+		healthPath:      (*httpConn).health,
+		"/readyz":       (*httpConn).ready,
+		metricsPath:     (*httpConn).metrics,
+		pprofPath:       (*httpConn).pprof,
+		pprofPath + "/": (*httpConn).pprof,
+		rpcPath:         (*httpConn).rpc,
+		"/":             (*httpConn).root,
+		callPath:        (*httpConn).call,
+		eventsPath:      (*httpConn).events,
 	}
-	return mux
-})
+}
+
+// route returns what serves a path.
+func route(place string) func(c *httpConn, rw http.ResponseWriter, r *http.Request) {
+	if serve := routes[place]; serve != nil {
+		return serve
+	}
+	for _, below := range []string{callPath, pprofPath + "/"} {
+		if strings.HasPrefix(place, below) {
+			return routes[below]
+		}
+	}
+	return (*httpConn).notFound
+}
+
+// root is JSON-RPC to those who post, and to others it is nothing.
+func (c *httpConn) root(rw http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		c.notFound(rw, r)
+		return
+	}
+	c.rpc(rw, r)
+}
 
 // isRPC reports whether a request is for JSON-RPC.
 func isRPC(r *http.Request) bool {
@@ -317,13 +337,17 @@ func isRPC(r *http.Request) bool {
 	return place == rpcPath || place == "/" && r.Method == http.MethodPost
 }
 
-// plainPath returns the path of a URL without the slashes that joining it from parts has left over. ServeMux would
-// redirect, and a client does not send its body again.
+// plainPath returns the path of a URL without the slashes that joining it from parts has left over.
 func plainPath(u *url.URL) string {
+	if strings.HasPrefix(u.Path, "/") && !strings.HasSuffix(u.Path, "/") && !strings.Contains(u.Path, "//") {
+		return u.Path
+	}
 	return "/" + strings.Join(strings.FieldsFunc(u.Path, func(c rune) bool { return c == '/' }), "/")
 }
 
 func httpConnOf(r *http.Request) *httpConn { return r.Context().Value(httpConnKey).(*httpConn) }
+
+var noSniff = []string{"nosniff"}
 
 func handleHTTP(rw http.ResponseWriter, r *http.Request) {
 	c := httpConnOf(r)
@@ -333,7 +357,7 @@ func handleHTTP(rw http.ResponseWriter, r *http.Request) {
 		c.asked.Store(true)
 		c.setWaiting(true)
 	}()
-	rw.Header().Set("X-Content-Type-Options", "nosniff")
+	rw.Header()["X-Content-Type-Options"] = noSniff
 	c.forget()
 	if c.framing.isDoubtful(r) {
 		rw.Header().Set("Connection", "close")
@@ -353,11 +377,9 @@ func handleHTTP(rw http.ResponseWriter, r *http.Request) {
 		c.log.info("send", "url", r.URL.String())
 	case r.Method == http.MethodConnect:
 		c.connect(rw, r)
-	case r.RequestURI == "*" || place != path.Clean(place): // ServeMux would answer by itself
-		c.notFound(rw, r)
 	default:
-		r.URL.Path, r.URL.RawPath = place, ""
-		routes().ServeHTTP(rw, r)
+		r.URL.Path = place
+		route(place)(c, rw, r)
 	}
 }
 
@@ -514,7 +536,7 @@ func (c *httpConn) rpc(rw http.ResponseWriter, r *http.Request) {
 	}
 	body := c.bodyOf(r)
 	defer body.answers.release()
-	in := c.c.newInput(body)
+	in := c.c.charged(newShortInput(body, *c.c.limits))
 	defer in.close()
 	stream := c.newStream(rw, r)
 	framed := framingValue
@@ -552,12 +574,12 @@ func (c *httpConn) call(rw http.ResponseWriter, r *http.Request) {
 		c.refuse(rw, r, http.StatusBadRequest, f)
 		return
 	}
-	c.bare(rw, r, &bareCodec{method: r.PathValue("method"), timeout: timeout, stream: c.newStream(rw, r)}, c.bodyOf(r))
+	c.bare(rw, r, &bareCodec{method: strings.TrimPrefix(r.URL.Path, callPath), timeout: timeout, stream: c.newStream(rw, r)}, c.bodyOf(r))
 }
 
 // bare answers a single call, whose argument is the body.
 func (c *httpConn) bare(rw http.ResponseWriter, r *http.Request, bare *bareCodec, body *requestBody) {
-	in := c.c.newInput(body)
+	in := c.c.charged(newShortInput(body, *c.c.limits))
 	defer in.close()
 	defer body.answers.release()
 	bare.in, bare.limits = in, *c.c.limits

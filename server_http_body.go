@@ -27,6 +27,7 @@ func (c *httpConn) exchange(r *http.Request, speak codec, in *input, body *reque
 	}
 	s := newSession(c.c.shared, c.caller, speak, in, dst, c.c.inForce(), c.log)
 	s.turn.user.Store(c.c.user)
+	s.beat = &c.beat
 	asked := c.asked.Load()
 	s.update(func(st *sessionState) { st.asked = asked })
 	s.whole = !asked
@@ -79,6 +80,9 @@ func mediaType(value string) string {
 // accepted returns the media types that the caller takes for an answer, the one that it prefers first: RFC 9110, section
 // 12.4.2. Of those with the same weight that is the first.
 func accepted(r *http.Request) (types []string) {
+	if r.Header["Accept"] == nil { // most calls
+		return nil
+	}
 	weights := map[string]float64{}
 	for item := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
 		_, params, _ := strings.Cut(item, ";")

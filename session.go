@@ -59,7 +59,8 @@ type session struct {
 	inline    atomic.Pointer[call]   // what the reader runs; nil once another goroutine has become the reader
 	deaf      atomic.Bool            // the peer takes nothing any more
 	served    atomic.Uint32          // calls run by the reader; shows the foreman that the session is busy
-	watched   atomic.Bool            // the foreman has the session on its list
+	beat      *beat                  // where the foreman finds it
+	own       beat                   // that of a session that is one for as long as its connection
 	asking    atomic.Bool            // calls of ours are in flight
 	credits   atomic.Bool            // parts of answers to us have been taken; see acknowledge
 	closing   atomic.Bool            // phase is no longer phaseOpen
@@ -116,7 +117,7 @@ type sessionState struct {
 	told   int                // of those, what the account knows of
 
 	seq    uint64
-	ours   map[uint64]*pendingCall // our calls in flight, by seq
+	ours   map[uint64]*pendingCall // our calls in flight, by seq; nil for none
 	unsent int                     // calls handed on that wait to be sent
 	missed bool                    // the answer to a call that was withdrawn may still come
 	onGone []func()                // see whenGone
@@ -134,9 +135,11 @@ func newSession(sh *shared, p *peer, c codec, in *input, w io.Writer, l *limits,
 		room: make(chan struct{}, 1), answered: make(chan struct{}), done: make(chan struct{}),
 		state: sessionState{
 			reading: sh.finder != nil, steady: sh.finder != nil,
-			theirs: map[*call]struct{}{}, ours: map[uint64]*pendingCall{},
+			theirs: map[*call]struct{}{},
 		},
 	}
+	s.beat = &s.own
+	s.own.session.Store(s)
 	s.turn.foreman, s.turn.inline = sh.foreman, &s.inline
 	in.hasty = s.asking.Load
 	out.dst.late = sh.tellLate(p)
@@ -161,7 +164,7 @@ func (s *session) update(change func(st *sessionState)) {
 			st.going++
 		}
 		if len(st.ours) > 0 {
-			orphans, st.ours = st.ours, map[uint64]*pendingCall{}
+			orphans, st.ours = st.ours, nil
 		}
 	}
 	if asking := len(st.ours) > 0; asking != s.asking.Load() {

@@ -162,8 +162,8 @@ func (s *session) runInline(c *call) bool {
 	s.served.Add(1)
 	u := s.turn.user.Load()
 	s.inline.Store(c)
-	if !s.watched.Load() {
-		s.foreman.watch(s)
+	if !s.beat.watched.Load() {
+		s.foreman.watch(s.beat)
 	}
 	if s.asking.Load() { // a call of ours has just begun, and somebody has to read its answer
 		s.readElsewhere(c, true)

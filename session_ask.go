@@ -101,6 +101,9 @@ func (s *session) enlist(a *pendingCall) (seq uint64, crowded bool, err error) {
 		}
 		st.seq++
 		a.seq, seq = st.seq, st.seq
+		if st.ours == nil {
+			st.ours = map[uint64]*pendingCall{}
+		}
 		st.ours[seq] = a
 		st.passes = st.passes || a.passed != nil
 		crowded = len(st.ours) > 1

@@ -4,43 +4,50 @@ package main
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 const (
 	foremanTick = time.Millisecond // between two rounds; a method that runs for longer counts as slow
-	foremanRest = 50               // after so many ticks without a call a session is no longer watched
+	foremanRest = 50               // after so many ticks without a call a beat is no longer watched
 	slowCalls   = 64               // after so many quick calls a slow method may run in the reader again
 )
 
-// A foreman inspects all busy sessions once per tick. If a reader has been in the same method since the last round, it
+// A foreman inspects the beats of all busy sessions once per tick. If a reader has been in the same method since the last round, it
 // makes another goroutine the reader. It also moves the turns on.
 type foreman struct {
 	turns
 	ceiling
-	mu       sync.Mutex
-	sessions map[*session]*round
-	walks    bool
+	mu    sync.Mutex
+	beats map[*beat]*round
+	walks bool
 }
 
-// A round is what the foreman saw of a session in the last round.
+// A beat is where the foreman finds a session at work: one of its own, or, over HTTP, that of the request in progress.
+type beat struct {
+	session atomic.Pointer[session]
+	watched atomic.Bool // the foreman has it on its list
+}
+
+// A round is what the foreman saw at a beat in the last round.
 type round struct {
 	call   *call
 	served uint32
 	quiet  int // rounds without a call
 }
 
-// watch adds s to the rounds. walk ends when no session is left.
-func (f *foreman) watch(s *session) {
+// watch adds p to the rounds. walk ends when no beat is left.
+func (f *foreman) watch(p *beat) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !s.watched.CompareAndSwap(false, true) {
+	if !p.watched.CompareAndSwap(false, true) {
 		return
 	}
-	if f.sessions == nil {
-		f.sessions = map[*session]*round{}
+	if f.beats == nil {
+		f.beats = map[*beat]*round{}
 	}
-	f.sessions[s] = &round{}
+	f.beats[p] = &round{}
 	f.walkLocked()
 }
 
@@ -56,17 +63,17 @@ func (f *foreman) walk() {
 	defer tick.Stop()
 	for range tick.C {
 		f.mu.Lock()
-		for s, r := range f.sessions {
-			if !s.inspect(r) {
-				delete(f.sessions, s)
-				s.watched.Store(false)
-				if s.inline.Load() != nil { // it has just begun a call, while it still seemed to be watched
-					s.watched.Store(true)
-					f.sessions[s] = &round{}
+		for p, r := range f.beats {
+			if !p.inspect(r) {
+				delete(f.beats, p)
+				p.watched.Store(false)
+				if s := p.session.Load(); s != nil && s.inline.Load() != nil { // it has just begun a call, while it still seemed to be watched
+					p.watched.Store(true)
+					f.beats[p] = &round{}
 				}
 			}
 		}
-		f.walks = f.turnLocked() || len(f.sessions) > 0
+		f.walks = f.turnLocked() || len(f.beats) > 0
 		goOn := f.walks
 		f.mu.Unlock()
 		if !goOn {
@@ -103,12 +110,16 @@ func (s *session) comeBack(c *call, u *turnUser) {
 	}
 }
 
-// inspect looks at a session once. While its peer has too much left to read, nothing more is read from it: the method may
-// be quick, and wait to answer. inspect returns false if the session need not be watched any more.
-func (s *session) inspect(r *round) bool {
-	c, served := s.inline.Load(), s.served.Load()
-	if c != nil && c == r.call && !s.out.isFull() && s.readElsewhere(c, false) {
-		c.m.slow.Store(slowCalls)
+// inspect looks at a beat once. While the peer of its session has too much left to read, nothing more is read from it: the method may
+// be quick, and wait to answer. inspect returns false if the beat need not be watched any more.
+func (p *beat) inspect(r *round) bool {
+	var c *call
+	var served uint32
+	if s := p.session.Load(); s != nil {
+		c, served = s.inline.Load(), s.served.Load()
+		if c != nil && c == r.call && !s.out.isFull() && s.readElsewhere(c, false) {
+			c.m.slow.Store(slowCalls)
+		}
 	}
 	if served == r.served {
 		r.quiet++

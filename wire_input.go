@@ -15,11 +15,12 @@ import (
 type input struct {
 	src    io.Reader
 	buf    []byte
-	own    []byte      // the buffer to use while nothing large arrives
-	start  int         // buf[start:] has been read from src and not been taken
-	large  int         // bytes of the last message, if that was a large one; the next is likely to be
-	last   int         // bytes of the message that was taken last, until the next one begins
-	reader inputReader // nil if it need not know when the input waits
+	own    []byte            // the buffer to use while nothing large arrives
+	lent   *[inputSmall]byte // what own began as, if that goes back to smallBuffers
+	start  int               // buf[start:] has been read from src and not been taken
+	large  int               // bytes of the last message, if that was a large one; the next is likely to be
+	last   int               // bytes of the message that was taken last, until the next one begins
+	reader inputReader       // nil if it need not know when the input waits
 
 	account *account    // the sender's
 	kept    int         // what it was told by keep
@@ -55,6 +56,9 @@ const (
 // holds none; the garbage collector frees those that nobody needs.
 var largeBuffers sync.Pool // of *[]byte
 
+// smallBuffers lends buffers to inputs that last no longer than a request.
+var smallBuffers = sync.Pool{New: func() any { return new([inputSmall]byte) }}
+
 // borrow returns an empty buffer of at least n bytes. Small ones have few sizes, so that one that was given back is soon of
 // use again.
 func borrow(n int) []byte {
@@ -80,6 +84,14 @@ func giveBack(b []byte) {
 func newInput(src io.Reader, l limits) *input {
 	in := &input{src: src, message: l.Message}
 	in.conn, _ = src.(interface{ SetReadDeadline(time.Time) error })
+	return in
+}
+
+// newShortInput is newInput for one that is soon closed.
+func newShortInput(src io.Reader, l limits) *input {
+	in := newInput(src, l)
+	in.lent = smallBuffers.Get().(*[inputSmall]byte)
+	in.own = in.lent[:0]
 	return in
 }
 
@@ -237,7 +249,10 @@ func (in *input) close() {
 	in.keep(0)
 	in.account.release(cap(in.buf))
 	giveBack(in.buf)
-	in.buf, in.own, in.start = nil, nil, 0
+	if in.lent != nil {
+		smallBuffers.Put(in.lent)
+	}
+	in.buf, in.own, in.lent, in.start = nil, nil, nil, 0
 }
 
 // arm sets the read deadline once a message has begun and clears it between messages. The usual message arrives in one
