@@ -52,7 +52,7 @@ const methodForms = "func (t *T) Method(ctx context.Context, arg A) (R, error); 
 // to have one of the forms above. docs has a line of documentation by the name of the method, for any of them.
 //
 // A method that is found by reflection is called by it, too. Where that is too slow, v has a method bound, which returns the
-// method values by their names.
+// method values by their names. In the same way computes returns the names of those that wait for nothing.
 func newReceiver(v any, docs map[string]string) (name string, s *receiver, err error) {
 	value := reflect.ValueOf(v)
 	name = reflect.Indirect(value).Type().Name()
@@ -83,6 +83,11 @@ func newReceiver(v any, docs map[string]string) (name string, s *receiver, err e
 		return "", nil, fmt.Errorf("%T has no exported method; one has to have one of these forms: %s", v, methodForms)
 	}
 	slices.Sort(s.sorted)
+	if b, ok := v.(interface{ computes() []string }); ok {
+		for _, short := range b.computes() {
+			s.methods[short].computes = true
+		}
+	}
 	return name, s, nil
 }
 

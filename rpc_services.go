@@ -30,3 +30,6 @@ func (Echo) Say(ctx context.Context, text string) (string, error) {
 // bound has the methods that are called without reflection, which may cost more than what a method does; see newReceiver. A
 // service can do without.
 func (e Echo) bound() map[string]any { return map[string]any{"Say": e.Say} }
+
+// computes has the methods that wait for nothing; see method.computes. A service can do without.
+func (Echo) computes() []string { return []string{"Say"} }

@@ -38,6 +38,10 @@ var ipcdDocs = map[string]string{
 	"WorkerStop":    "stops a worker; calls in flight may finish",
 }
 
+func (*Ipcd) computes() []string {
+	return []string{"Describe", "List", "Ping", "Stats", "Status", "Whoami"}
+}
+
 // addOwnService adds the service Ipcd to the router.
 func (s *server) addOwnService() error {
 	name, own, err := newReceiver(&Ipcd{s}, ipcdDocs)
@@ -48,9 +52,6 @@ func (s *server) addOwnService() error {
 	s.addRegistration(own)
 	s.addEvents(own)
 	s.addAuthentication(own)
-	for _, short := range []string{"Describe", "List", "Ping", "Stats", "Status", "Whoami"} {
-		own.methods[short].computes = true
-	}
 	return s.router.add(name, own)
 }
 

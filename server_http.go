@@ -44,7 +44,7 @@ type httpConn struct {
 	net.Conn
 	c     *connection
 	early []byte // read while detecting the protocol, or ahead
-	out   *patientWriter
+	out   patientWriter
 	log   *logger
 	local bool // a Unix socket or named pipe, which no browser can reach
 
@@ -122,6 +122,7 @@ func (c *httpConn) receive(b []byte) (int, error) {
 	}
 	if err != nil && !isTimeout(err) {
 		c.over.Store(true)
+		c.lose()
 	}
 	if c.isClosed() {
 		return 0, net.ErrClosed // nobody answers what has come since; see parting
@@ -134,8 +135,16 @@ func (c *httpConn) Write(b []byte) (int, error) {
 	n, err := c.out.Write(b)
 	if err != nil {
 		c.c.deaf.Store(true)
+		c.lose()
 	}
 	return n, err
+}
+
+// lose has somebody see whether the caller is still there, who sends or takes no more, if a request of theirs is in progress.
+func (c *httpConn) lose() {
+	if s := c.session.Load(); s != nil {
+		go c.c.watch(s)
+	}
 }
 
 // leave sets a short deadline if it is the peer's turn to send. http.Server itself closes only connections that are idle
@@ -245,7 +254,7 @@ func (c *connection) serveHTTP(in *input) {
 	early := bytes.TrimLeft(in.take(), jsonSpace)
 	in.close()
 	h := &httpConn{c: c, caller: &c.peer, Conn: c.Conn, early: early, log: c.log, local: c.endpoint.isLocal(), closed: make(chan struct{})}
-	h.out = newPatientWriter(c.Conn, c.limits)
+	h.out.begins(c.Conn, c.limits)
 	h.out.late = c.shared.tellLate(&c.peer)
 	h.turn.foreman = c.shared.foreman
 	h.turn.user.Store(c.user)

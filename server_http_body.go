@@ -6,7 +6,6 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -36,11 +35,9 @@ func (c *httpConn) exchange(r *http.Request, speak codec, in *input, body *reque
 	if c.left.Load() {
 		s.leave()
 	}
-	defer context.AfterFunc(r.Context(), func() { // also at a deadline of our own, which says nothing of the caller
-		if c.over.Load() || c.c.deaf.Load() {
-			c.c.watch(s)
-		}
-	})()
+	if c.over.Load() || c.c.deaf.Load() { // it had nobody to lose
+		c.lose()
+	}
 	var heeding sync.WaitGroup
 	s.ended = func(error) { // net/http reads on only behind a whole body
 		if !body.whole.Load() && !c.over.Load() && !s.idle() {
@@ -48,7 +45,11 @@ func (c *httpConn) exchange(r *http.Request, speak codec, in *input, body *reque
 		}
 	}
 	c.pass()
-	go s.serve()
+	if s.hosted = stream == nil; s.hosted {
+		s.readFirst()
+	} else {
+		go s.serve()
+	}
 	stream.await(s)
 	s.out.drain()
 	heeding.Wait()

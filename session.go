@@ -48,6 +48,7 @@ type session struct {
 	limits    *limits                // those in force when the connection began
 	isDaemon  bool                   // the peer is a daemon that is asked for others: its codes mean to them what ours do
 	whole     bool                   // the input is one unit, an HTTP body: a shutdown refuses none of its calls
+	hosted    bool                   // the first reader is to answer a request over HTTP, and runs nothing that may outlast its call
 	ended     func(err error)        // called when the peer will send no more; may be nil
 	left      func() bool            // reports whether the peer has gone, though the input has not ended; may be nil
 	registrar registrar              // takes what the peer offers; nil for the router
@@ -141,14 +142,21 @@ func newSession(sh *shared, p *peer, c codec, in *input, w io.Writer, l *limits,
 	s.beat = &s.own
 	s.own.session.Store(s)
 	s.turn.foreman, s.turn.inline = sh.foreman, &s.inline
-	in.hasty = s.asking.Load
-	out.dst.late = sh.tellLate(p)
-	out.blocks = s.turn.end
-	out.broken = func() {
-		s.deaf.Store(true)
-		in.stopAt(time.Now().Add(deafSweep))
+	in.hasty = &s.asking
+	out.owner = s
+	if out.dst.conn != nil {
+		out.dst.late = sh.tellLate(p)
 	}
 	return s
+}
+
+// outputWaits implements outputOwner.
+func (s *session) outputWaits() { s.turn.end() }
+
+// outputBroke implements outputOwner.
+func (s *session) outputBroke() {
+	s.deaf.Store(true)
+	s.in.stopAt(time.Now().Add(deafSweep))
 }
 
 // update changes the state and does what follows from that. Nothing else changes the state, closes a channel of the
@@ -269,13 +277,18 @@ func (s *session) lingerLocked() {
 // serve reads until the peer sends no more, waits for the calls in flight, and drains the output. The caller has to
 // close the connection.
 func (s *session) serve() error {
-	s.in.reader = s
-	s.readAt = s.foreman.tick.Load() // what has come with the first bytes is read by now
-	s.read(nil)
+	s.readFirst()
 	<-s.done
 	err := s.out.drain()
 	s.wg.Wait()
 	return err
+}
+
+// readFirst begins the reading. It returns when that has ended, or another goroutine has become the reader.
+func (s *session) readFirst() {
+	s.in.reader = s
+	s.readAt = s.foreman.tick.Load() // what has come with the first bytes is read by now
+	s.read(nil)
 }
 
 // close frees the buffers of a session on which nobody reads, runs or writes any more.

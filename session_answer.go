@@ -95,7 +95,7 @@ func (s *session) handle(c *call) (reader bool, err error) {
 // parts: then c is refused.
 func (s *session) run(c *call) (reader bool) {
 	reads := s.asking.Load() || c.parts != ""
-	if c.m.slow.Load() == 0 && !reads {
+	if c.m.slow.Load() == 0 && !reads && (!s.hosted || c.m.computes) {
 		return s.runInline(c)
 	}
 	u := s.turn.user.Load()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/bits"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,10 +23,10 @@ type input struct {
 	last   int               // bytes of the message that was taken last, until the next one begins
 	reader inputReader       // nil if it need not know when the input waits
 
-	account *account    // the sender's
-	kept    int         // what it was told by keep
-	growing bool        // a message that needs a borrowed buffer is on its way; see account.reserve
-	hasty   func() bool // reports whether reading must not wait for memory; nil if it may
+	account *account     // the sender's
+	kept    int          // what it was told by keep
+	growing bool         // a message that needs a borrowed buffer is on its way; see account.reserve
+	hasty   *atomic.Bool // reading must not wait for memory; nil if it always may
 
 	heard   func()        // called when something was read; nil if nobody asks
 	message time.Duration // the time for a message to arrive, from its first byte
@@ -206,7 +207,7 @@ func (in *input) grow(rest []byte) *fault {
 	}
 	n = max(n, inputLarge)
 	more := n - cap(in.buf)
-	if f := in.account.reserve(in, more, in.hasty == nil || !in.hasty()); f != nil {
+	if f := in.account.reserve(in, more, in.hasty == nil || !in.hasty.Load()); f != nil {
 		return f
 	}
 	in.replace(borrow(n), rest)

@@ -22,14 +22,13 @@ const (
 
 // An output collects whole messages and writes them with as few system calls as possible.
 type output struct {
-	dst     *patientWriter
+	dst     patientWriter
 	account *account
 	stalled atomic.Int32 // appends of more than parts that wait for the peer to read
-	blocks  func()       // called by whoever appends and has to wait for the peer; may be nil
-	broken  func()       // called once, by whoever writes, when a write fails; may be nil
+	owner   outputOwner  // may be nil
 
 	mu      sync.Mutex
-	written *sync.Cond
+	written sync.Cond
 	buf     []byte // what was appended and is not being written
 	told    int    // bytes of buf that the account knows of
 	urgent  bool   // more than the parts of answers is in buf, or waits for room there
@@ -44,9 +43,16 @@ type output struct {
 	cause   error  // of err; set before broken is called, so that whom that stops finds out why
 }
 
+// An outputOwner is whoever has an output.
+type outputOwner interface {
+	outputWaits() // by whoever appends and has to wait for the peer
+	outputBroke() // once, by whoever writes, when a write fails
+}
+
 func newOutput(dst io.Writer, l *limits, a *account) *output {
-	o := &output{dst: newPatientWriter(dst, l), account: a}
-	o.written = sync.NewCond(&o.mu)
+	o := &output{account: a}
+	o.dst.begins(dst, l)
+	o.written.L = &o.mu
 	return o
 }
 
@@ -79,9 +85,9 @@ func (o *output) makeRoomLocked(urgent bool) {
 		o.stalled.Add(1)
 		defer o.stalled.Add(-1)
 	}
-	if o.blocks != nil {
+	if o.owner != nil {
 		o.mu.Unlock()
-		o.blocks()
+		o.owner.outputWaits()
 		o.mu.Lock()
 	}
 	for len(o.buf) > outputFull && o.err == nil {
@@ -296,9 +302,9 @@ func (o *output) nextLocked() bool {
 // writtenLocked notes that the batch has been written, or could not be.
 func (o *output) writtenLocked(err error) {
 	o.cause = cmp.Or(o.cause, err)
-	if err != nil && o.broken != nil {
+	if err != nil && o.owner != nil {
 		o.mu.Unlock()
-		o.broken()
+		o.owner.outputBroke()
 		o.mu.Lock()
 	}
 	o.account.release(o.owed)
@@ -349,11 +355,11 @@ const lastWrite = time.Second
 // patientPart is how many bytes are written under one deadline: with a limit of 10 s a peer has to read 26 KB/s.
 const patientPart = 256 << 10
 
-func newPatientWriter(dst io.Writer, l *limits) *patientWriter {
-	w := &patientWriter{dst: dst, limits: l}
+// begins has w, which is new, write to dst.
+func (w *patientWriter) begins(dst io.Writer, l *limits) {
+	w.dst, w.limits = dst, l
 	w.conn, _ = dst.(deadliner)
 	w.below, _ = dst.(patient)
-	return w
 }
 
 // begin implements patient.
