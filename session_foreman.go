@@ -9,19 +9,23 @@ import (
 )
 
 const (
-	foremanTick = time.Millisecond // between two rounds; a method that runs for longer counts as slow
+	foremanTick = time.Millisecond // a method that runs for longer counts as slow
+	restTicks   = 4                // between two rounds while no call is seen running and nobody contends
 	foremanRest = 50               // after so many ticks without a call a beat is no longer watched
 	slowCalls   = 64               // after so many quick calls a slow method may run in the reader again
 )
 
-// A foreman inspects the beats of all busy sessions once per tick. If a reader has been in the same method since the last round, it
-// makes another goroutine the reader. It also moves the turns on.
+// A foreman inspects the beats of all busy sessions in rounds. If a reader has been in the same method since the last round, it
+// makes another goroutine the reader. It also moves the turns on. A round wakes up a thread, which costs a busy daemon as much as
+// some calls: there is one for each tick only where the one before has seen a call running, or turns are contended for.
 type foreman struct {
 	turns
 	ceiling
 	mu    sync.Mutex
 	beats map[*beat]*round
 	walks bool
+	clock *time.Ticker
+	pace  int // ticks between two rounds
 }
 
 // A beat is where the foreman finds a session at work: one of its own, or, over HTTP, that of the request in progress.
@@ -34,7 +38,7 @@ type beat struct {
 type round struct {
 	call   *call
 	served uint32
-	quiet  int // rounds without a call
+	quiet  int // ticks without a call
 }
 
 // watch adds p to the rounds. walk ends when no beat is left.
@@ -53,18 +57,26 @@ func (f *foreman) watch(p *beat) {
 
 func (f *foreman) walkLocked() {
 	if !f.walks {
-		f.walks = true
-		go f.walk()
+		f.walks, f.pace, f.clock = true, 1, time.NewTicker(foremanTick)
+		go f.walk(f.clock)
 	}
 }
 
-func (f *foreman) walk() {
-	tick := time.NewTicker(foremanTick)
-	defer tick.Stop()
-	for range tick.C {
+// paceLocked sets how many ticks there are between two rounds.
+func (f *foreman) paceLocked(ticks int) {
+	if f.pace != ticks {
+		f.pace = ticks
+		f.clock.Reset(time.Duration(ticks) * foremanTick)
+	}
+}
+
+func (f *foreman) walk(clock *time.Ticker) {
+	defer clock.Stop()
+	for range clock.C {
 		f.mu.Lock()
+		ticks, next := f.pace, restTicks
 		for p, r := range f.beats {
-			if !p.inspect(r) {
+			if !p.inspect(r, ticks) {
 				delete(f.beats, p)
 				p.watched.Store(false)
 				if s := p.session.Load(); s != nil && s.inline.Load() != nil { // it has just begun a call, while it still seemed to be watched
@@ -72,8 +84,15 @@ func (f *foreman) walk() {
 					f.beats[p] = &round{}
 				}
 			}
+			if r.call != nil {
+				next = 1
+			}
 		}
-		f.walks = f.turnLocked() || len(f.beats) > 0
+		f.walks = f.turnLocked(ticks) || len(f.beats) > 0
+		if f.contended.Load() {
+			next = 1
+		}
+		f.paceLocked(next)
 		goOn := f.walks
 		f.mu.Unlock()
 		if !goOn {
@@ -110,9 +129,9 @@ func (s *session) comeBack(c *call, u *turnUser) {
 	}
 }
 
-// inspect looks at a beat once. While the peer of its session has too much left to read, nothing more is read from it: the method may
+// inspect looks at a beat, so many ticks after the last time. While the peer of its session has too much left to read, nothing more is read from it: the method may
 // be quick, and wait to answer. inspect returns false if the beat need not be watched any more.
-func (p *beat) inspect(r *round) bool {
+func (p *beat) inspect(r *round, ticks int) bool {
 	var c *call
 	var served uint32
 	if s := p.session.Load(); s != nil {
@@ -122,7 +141,7 @@ func (p *beat) inspect(r *round) bool {
 		}
 	}
 	if served == r.served {
-		r.quiet++
+		r.quiet += ticks
 	} else {
 		r.quiet = 0
 	}

@@ -137,9 +137,12 @@ func (f *foreman) noteLocked(u *turnUser) {
 		return
 	}
 	f.calling = append(f.calling, u)
-	f.contended.Store(len(f.calling) > 1)
 	u.allowance = capacity() / 2
 	f.walkLocked()
+	if len(f.calling) > 1 {
+		f.contended.Store(true)
+		f.paceLocked(1)
+	}
 }
 
 // capacity is what there is to be spent in one tick.
@@ -205,9 +208,9 @@ func (t *turn) mayWait() bool {
 
 // turnLocked ends the turns of methods that have run for longer than a tick, for they may wait for something; forgets the users who
 // do not call any more; and gives the others a new allowance. It reports whether there are any.
-func (f *foreman) turnLocked() bool {
-	tick := f.tick.Add(1)
-	if tick%measureTicks == 0 {
+func (f *foreman) turnLocked(ticks int) bool {
+	tick := f.tick.Add(uint32(ticks))
+	if tick%measureTicks < uint32(ticks) {
 		f.ceiling.measure()
 	}
 	for i := len(f.begun) - 1; i >= 0; i-- {

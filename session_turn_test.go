@@ -254,7 +254,7 @@ func TestCallsOfOneUserThatRun(t *testing.T) {
 			receive(t, both.entered)
 			now := s.foreman.tick.Load()
 			waitFor(t, func() error { // it has been inspected twice
-				if ticks := s.foreman.tick.Load() - now; ticks < 3 {
+				if ticks := s.foreman.tick.Load() - now; ticks < restTicks+2 {
 					return fmt.Errorf("%d ticks have passed", ticks)
 				}
 				return nil
