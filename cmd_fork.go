@@ -24,6 +24,7 @@ type seedFlags struct {
 	send  string
 	every time.Duration
 	reply string
+	quiet bool
 	once  bool // the first message ends it
 	over  bool // it has
 }
@@ -32,6 +33,7 @@ func (f *seedFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.send, "send", "", "send this `JSON`")
 	cmd.Flags().DurationVar(&f.every, "every", 0, "repeat --send at this interval")
 	cmd.Flags().StringVar(&f.reply, "reply", "", "answer each message with this `JSON`")
+	cmd.Flags().BoolVar(&f.quiet, "quiet", false, "do not print the messages that come")
 }
 
 // check refuses what would break the other end.
@@ -90,8 +92,10 @@ func (f *seedFlags) talk(ctx context.Context, c net.Conn, l limits, out io.Write
 			}
 			return fmt.Errorf("read from the channel: %w", err)
 		}
-		if _, err := fmt.Fprintf(out, "message %s\n", shown(out, string(line))); err != nil {
-			return err
+		if !f.quiet {
+			if _, err := fmt.Fprintf(out, "message %s\n", shown(out, string(line))); err != nil {
+				return err
+			}
 		}
 		switch f.over = f.once; {
 		case f.over && f.reply != "":

@@ -82,7 +82,7 @@ import (
 
 // commands has what makes each command, by its name.
 var commands = map[string]func() *cobra.Command{
-	"run": newRunCmd, "call": newCallCmd, "ls": newLsCmd, "describe": newDescribeCmd, "status": newStatusCmd, "stats": newStatsCmd,
+	"run": newRunCmd, "call": newCallCmd, "bench": newBenchCmd, "ls": newLsCmd, "describe": newDescribeCmd, "status": newStatusCmd, "stats": newStatsCmd,
 	"doctor": newDoctorCmd, "whoami": newWhoamiCmd, "install": newInstallCmd, "uninstall": newUninstallCmd, "start": newStartCmd,
 	"stop": newStopCmd, "restart": newRestartCmd, "logs": newLogsCmd, "fork": newForkCmd, "child": newChildCmd, "pub": newPubCmd,
 	"sub": newSubCmd, "serve": newServeCmd, "worker": newWorkerCmd, "config": newConfigCmd, "access": newAccessCmd, "token": newTokenCmd,

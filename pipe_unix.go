@@ -89,6 +89,11 @@ func (l *unixListener) lost() bool {
 	return errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(now, l.info)
 }
 
+// privateEndpoint returns a local endpoint in a directory that is ours alone.
+func privateEndpoint(dir, name string) endpoint {
+	return endpoint{Scheme: "unix", Path: filepath.Join(dir, name), Proto: protoAuto}
+}
+
 // listenUnix listens on the socket at e.Path. It replaces a dead socket and refuses to replace a live one. A probe
 // cannot tell the two apart, since another daemon may bind right after it; holding the lock file next to the
 // path can.

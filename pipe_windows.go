@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -89,6 +90,11 @@ func (c *pipeConn) Read(b []byte) (int, error) {
 		return n, nil
 	}
 	return c.Conn.Read(b)
+}
+
+// privateEndpoint returns a local endpoint for whoever has a directory of their own, by whose name nobody else calls theirs.
+func privateEndpoint(dir, name string) endpoint {
+	return endpoint{Scheme: "npipe", Path: pipePrefix + filepath.Base(dir) + "-" + name, Proto: protoAuto}
 }
 
 // listenPipe listens on the pipe e.Path. The first instance of a pipe decides who may create others and who may

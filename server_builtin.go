@@ -70,6 +70,7 @@ type Status struct {
 	Errors      int64    `json:"errors"`   // of these, answered with an error
 	Rejected    int64    `json:"rejected"` // messages that began no call
 	Memory      uint64   `json:"memory"`   // bytes of heap and stacks in use
+	CPU         float64  `json:"cpu"`      // seconds of processor time
 	Goroutines  int      `json:"goroutines"`
 	Build       string   `json:"build,omitempty"`      // of the program, if "ipcd call --start" has started it
 	Log         string   `json:"log,omitempty"`        // the file that it logs to, if whoever started it said so
@@ -173,7 +174,7 @@ func (i *Ipcd) Status(ctx context.Context) (Status, error) {
 		Started: s.began.Format(time.RFC3339), Uptime: time.Since(s.began).Seconds(),
 		Endpoints: endpoints, Connections: s.meter.connections.Load(), Accepted: s.meter.accepted.Load(),
 		Refused: s.meter.refused.Load(), Calls: s.meter.calls.Load(), Errors: s.meter.errors.Load(), Rejected: s.meter.rejected.Load(),
-		Memory: memory.HeapInuse - uint64(len(heapFloor)) + memory.StackInuse, Goroutines: runtime.NumGoroutine(),
+		Memory: memory.HeapInuse - uint64(len(heapFloor)) + memory.StackInuse, CPU: processorTime().Seconds(), Goroutines: runtime.NumGoroutine(),
 		Build: s.life.build, Log: s.life.log, Config: s.life.config, Ending: s.force.ending().Seconds(),
 		Executable: executable, Restarts: s.life.before, Workers: s.force.status(),
 	}, nil

@@ -162,7 +162,7 @@ var figures = []struct {
 	{"ipcd_audit_lost_total", counter, "Lines of the audit log that were lost; the daemon's log says why.", func(m *moment) []Sample { return one(m.audit.lost.Load()) }},
 
 	{"process_start_time_seconds", gauge, "When the daemon began, in seconds since 1970.", func(m *moment) []Sample { return one(float64(m.began.UnixMilli()) / 1e3) }},
-	{"process_cpu_seconds_total", counter, "Processor time; missing where the system does not say.", func(m *moment) []Sample { return some(m.process.cpu.Seconds()) }},
+	{"process_cpu_seconds_total", counter, "Processor time.", func(m *moment) []Sample { return one(processorTime().Seconds()) }},
 	{"process_resident_memory_bytes", gauge, "Memory that is resident; missing where the system does not say.", func(m *moment) []Sample { return some(m.process.resident) }},
 	{"process_open_fds", gauge, "Descriptors that are open; missing where the system does not say.", func(m *moment) []Sample { return some(m.process.open) }},
 	{"process_max_fds", gauge, "Descriptors that may be open; missing where the system does not say.", func(m *moment) []Sample { return some(m.process.mostOpen) }},

@@ -183,7 +183,6 @@ var programOf func(pid int) (path string, replaced bool, err error)
 type processFigures struct {
 	resident       int64 // bytes
 	open, mostOpen int   // descriptors
-	cpu            time.Duration
 }
 
 // figuresOfProcess returns them; nil where the system tells nothing.

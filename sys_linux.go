@@ -72,8 +72,8 @@ func usageInProc(pid int) (memory uint64, cpu time.Duration) {
 
 // figuresInProc implements figuresOfProcess.
 func figuresInProc() processFigures {
-	memory, cpu := usageInProc(os.Getpid())
-	p := processFigures{resident: int64(memory), cpu: cpu, mostOpen: mostDescriptors()}
+	memory, _ := usageInProc(os.Getpid())
+	p := processFigures{resident: int64(memory), mostOpen: mostDescriptors()}
 	if dir, err := os.Open("/proc/self/fd"); err == nil {
 		names, _ := dir.Readdirnames(-1)
 		dir.Close()

@@ -29,6 +29,15 @@ func ownPeer() (peer, error) {
 	return peer{Transport: "unix", Known: true, UID: os.Getuid(), GID: os.Getgid(), User: userName(os.Getuid())}, nil
 }
 
+// processorTime returns how long this process has computed.
+func processorTime() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 // isMaster reports whether p is root. Root can do anything here whatever we say, so a refusal would protect
 // nothing.
 func isMaster(p peer) bool { return p.Known && p.UID == 0 }

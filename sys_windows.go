@@ -29,6 +29,18 @@ var ownToken = sync.OnceValues(func() (peer, error) {
 	return p, p.describe(windows.GetCurrentProcessToken())
 })
 
+// processorTime returns how long this process has computed.
+func processorTime() time.Duration {
+	var began, ended, kernel, user windows.Filetime
+	if windows.GetProcessTimes(windows.CurrentProcess(), &began, &ended, &kernel, &user) != nil {
+		return 0
+	}
+	in := func(t windows.Filetime) time.Duration { // of 100 ns
+		return time.Duration(int64(t.HighDateTime)<<32|int64(t.LowDateTime)) * 100
+	}
+	return in(kernel) + in(user)
+}
+
 // isMaster reports whether p is SYSTEM or an elevated administrator. They can do anything here whatever we say,
 // so a refusal would protect nothing. "Whether a token has elevated privileges" ("TOKEN_ELEVATION structure")
 // does not say which ones; the group does.
