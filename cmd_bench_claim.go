@@ -260,7 +260,9 @@ func (d *claimDaemon) sides(ctx context.Context, echo endpoint) (sides []*claimS
 	ours := func(e endpoint) func(context.Context) (caller, error) {
 		return func(ctx context.Context) (caller, error) { return dial(ctx, e, d.options) }
 	}
-	fork := func(words ...string) endpoint { return endpoint{Scheme: "fork", Command: append([]string{d.program, "child"}, words...)} }
+	fork := func(words ...string) endpoint {
+		return endpoint{Scheme: "fork", Command: append([]string{d.program, "child"}, words...)}
+	}
 	add := func(way string, raw, calls func(context.Context) (caller, error)) {
 		names = append(names, way)
 		sides = append(sides, &claimSide{name: way + ", raw", dial: raw}, &claimSide{name: way + ", calls", dial: calls})
