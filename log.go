@@ -55,7 +55,7 @@ const (
 // A logger writes lines that carry its fields. A nil logger writes nothing.
 type logger struct {
 	s      *logSink
-	fields logrus.Fields // never modified: loggers share them
+	fields []any // keys and values; never modified, since loggers share them
 }
 
 // newLogger returns a logger that writes what is at or above the level to w. The caller has to close it.
@@ -112,7 +112,7 @@ func (l *logger) with(key string, value any, more ...any) *logger {
 	if l == nil {
 		return nil
 	}
-	return &logger{s: l.s, fields: l.merge(append([]any{key, value}, more...))}
+	return &logger{s: l.s, fields: slices.Concat(l.fields, []any{key, value}, more)}
 }
 
 // debugging reports whether debug lines are logged. It guards calls of debug on hot paths, which would
@@ -156,13 +156,8 @@ func (l *logger) write(level logrus.Level, msg string, kv []any) {
 // merge returns the logger's fields and these. A nil value removes the field, so that callers can
 // pass an error that may be nil.
 func (l *logger) merge(kv []any) logrus.Fields {
-	if len(kv) == 0 {
-		return l.fields
-	}
-	fields := maps.Clone(l.fields)
-	if fields == nil {
-		fields = make(logrus.Fields, len(kv)/2)
-	}
+	kv = slices.Concat(l.fields, kv)
+	fields := make(logrus.Fields, len(kv)/2)
 	for i := 0; i < len(kv); i += 2 {
 		key, ok := kv[i].(string)
 		if !ok || i+1 == len(kv) {

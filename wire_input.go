@@ -46,7 +46,8 @@ type inputReader interface {
 }
 
 const (
-	inputSmall = 4 << 10   // a fresh buffer: most messages are smaller
+	inputFirst = 1 << 10   // a fresh buffer, which an idle connection keeps: most messages are smaller
+	inputSmall = 4 << 10   // one that is lent, or soon dropped
 	inputKeep  = 16 << 10  // a larger buffer is borrowed from largeBuffers until everything in it has been taken
 	inputLarge = 64 << 10  // the smallest buffer to borrow, and the largest that a gob encoder or decoder keeps
 	inputGuess = 256 << 10 // the largest buffer to borrow for a message of which little has arrived
@@ -116,10 +117,13 @@ func (in *input) taken(n int) {
 	if in.large = 0; n > inputKeep {
 		in.large = n
 	}
-	if rest := in.bytes(); in.large > 0 && len(rest) <= inputSmall {
-		if in.own == nil {
-			in.own = make([]byte, 0, inputSmall)
-		}
+	if in.large == 0 {
+		return
+	}
+	if in.own == nil {
+		in.own = make([]byte, 0, inputFirst)
+	}
+	if rest := in.bytes(); len(rest) <= cap(in.own) {
 		in.replace(in.own[:0], rest)
 		in.start = 0
 	}
@@ -181,7 +185,7 @@ func (in *input) room() *fault {
 	switch {
 	case len(rest) == 0:
 		if in.own == nil {
-			in.own = make([]byte, 0, inputSmall)
+			in.own = make([]byte, 0, inputFirst)
 		}
 		in.replace(in.own[:0], nil)
 	case full && (cap(in.buf) < inputLarge && in.start > 0 || len(rest) > cap(in.buf)/2):
@@ -199,7 +203,7 @@ func (in *input) room() *fault {
 
 // grow moves the bytes to a larger buffer: of twice the size, or at once of that of a message like the last one.
 func (in *input) grow(rest []byte) *fault {
-	n := max(2*len(rest), min(2*in.large, inputGuess))
+	n := max(inputSmall, 2*len(rest), min(2*in.large, inputGuess))
 	if in.start == 0 && n <= inputKeep {
 		in.own = make([]byte, 0, n)
 		in.replace(in.own, rest)
