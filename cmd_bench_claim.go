@@ -93,8 +93,10 @@ func (p *benchPlan) claimFrom(ctx context.Context, cmd *cobra.Command, set setti
 	log := newLogger(os.Stderr, set.LogFormat, set.LogLevel)
 	defer log.close()
 	d := claimDaemon{local: privateEndpoint(dir, "calls"), options: dialOptions{limits: set.Limits, log: log}}
-	echo := privateEndpoint(dir, "echo")
-	echo.Proto = protoEcho
+	echo, err := parseEndpoint(privateEndpoint(dir, "echo").String() + "?proto=" + string(protoEcho))
+	if err != nil {
+		return nil, err
+	}
 	if err := d.begin(ctx, dir, echo); err != nil {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ type inputReader interface {
 }
 
 const (
-	inputFirst = 1 << 10   // a fresh buffer, which an idle connection keeps: most messages are smaller
+	inputIdle = 1 << 10   // a fresh buffer, which an idle connection keeps: most messages are smaller
 	inputSmall = 4 << 10   // one that is lent, or soon dropped
 	inputKeep  = 16 << 10  // a larger buffer is borrowed from largeBuffers until everything in it has been taken
 	inputLarge = 64 << 10  // the smallest buffer to borrow, and the largest that a gob encoder or decoder keeps
@@ -121,7 +121,7 @@ func (in *input) taken(n int) {
 		return
 	}
 	if in.own == nil {
-		in.own = make([]byte, 0, inputFirst)
+		in.own = make([]byte, 0, inputIdle)
 	}
 	if rest := in.bytes(); len(rest) <= cap(in.own) {
 		in.replace(in.own[:0], rest)
@@ -185,7 +185,7 @@ func (in *input) room() *fault {
 	switch {
 	case len(rest) == 0:
 		if in.own == nil {
-			in.own = make([]byte, 0, inputFirst)
+			in.own = make([]byte, 0, inputIdle)
 		}
 		in.replace(in.own[:0], nil)
 	case full && (cap(in.buf) < inputLarge && in.start > 0 || len(rest) > cap(in.buf)/2):
