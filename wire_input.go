@@ -46,7 +46,7 @@ type inputReader interface {
 }
 
 const (
-	inputIdle = 1 << 10   // a fresh buffer, which an idle connection keeps: most messages are smaller
+	inputIdle  = 1 << 10   // a fresh buffer, which an idle connection keeps: most messages are smaller
 	inputSmall = 4 << 10   // one that is lent, or soon dropped
 	inputKeep  = 16 << 10  // a larger buffer is borrowed from largeBuffers until everything in it has been taken
 	inputLarge = 64 << 10  // the smallest buffer to borrow, and the largest that a gob encoder or decoder keeps
