@@ -97,7 +97,7 @@ type limits struct {
 // defaultLimits returns the limits that docs/protocol.md documents.
 func defaultLimits() limits {
 	return limits{
-		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxUnauthenticated: 64, MaxMethods: 1000, MaxHops: 16, MaxWaiting: 1024, UserCalls: 1024, Calls: 4096, MaxSubscriptions: 16384, MaxKept: 16 << 20, MaxMetered: 1000, AuditSize: 16 << 20, AuditFiles: 4, UserMemory: 64 << 20, Memory: 256 << 20, StreamWindow: 1 << 20,
+		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxUnauthenticated: 64, MaxMethods: 1000, MaxHops: 16, MaxWaiting: 1024, UserCalls: 1024, Calls: 4096, MaxSubscriptions: 1024, MaxKept: 16 << 20, MaxMetered: 1000, AuditSize: 16 << 20, AuditFiles: 4, UserMemory: 64 << 20, Memory: 256 << 20, StreamWindow: 1 << 20,
 		FirstBytes: 5 * time.Second, Message: 30 * time.Second, Write: 10 * time.Second, UnknownIdle: 10 * time.Minute, StreamIdle: 5 * time.Minute,
 		HalfClose: 2 * time.Second, Drain: 10 * time.Second,
 	}
@@ -222,7 +222,7 @@ var settingTable = []setting{
 	{key: "limits.audit_files", kind: ofCount, at: func(s *settings) any { return &s.Limits.AuditFiles }, max: 1000,
 		doc: "Renamed files of the audit log that are kept: audit_file.1, the newest, and so on."},
 	{key: "limits.user_memory", kind: ofSize, at: func(s *settings) any { return &s.Limits.UserMemory }, min: oneMiB, max: oneTiB,
-		doc: "What the connections of one user may hold of messages that arrive and answers that wait to be read."},
+		doc: "What the connections of one user may hold of messages that arrive, and of answers and events that wait to be read."},
 	{key: "limits.memory", kind: ofSize, at: func(s *settings) any { return &s.Limits.Memory }, min: oneMiB, max: oneTiB,
 		doc: "What the connections of all users together may hold."},
 	{key: "limits.process_memory", kind: ofSize, at: func(s *settings) any { return &s.Limits.ProcessMemory }, max: oneTiB,

@@ -10,11 +10,12 @@ import (
 
 // A quotaSettings is a [[quota]].
 type quotaSettings struct {
-	Of             []string // people
-	MaxConnections int      // as in limits, of which 0 leaves what is there; likewise the next ones
-	MaxCalls       int
-	UserCalls      int
-	UserMemory     int
+	Of               []string // people
+	MaxConnections   int      // as in limits, of which 0 leaves what is there; likewise the next ones
+	MaxCalls         int
+	UserCalls        int
+	UserMemory       int
+	MaxSubscriptions int
 
 	place string // FILE:LINE of the people
 }
@@ -39,6 +40,7 @@ var quotaTable = func() []setting {
 		{"max_calls", func(q *quotaSettings) *int { return &q.MaxCalls }},
 		{"user_calls", func(q *quotaSettings) *int { return &q.UserCalls }},
 		{"user_memory", func(q *quotaSettings) *int { return &q.UserMemory }},
+		{"max_subscriptions", func(q *quotaSettings) *int { return &q.MaxSubscriptions }},
 	} {
 		s := *findSetting("limits." + field.key)
 		s.key, s.at = field.key, func(s *settings) any { return field.at(lastQuota(s)) }
@@ -74,7 +76,7 @@ func (st *settings) quotasOf() (list []quota, _ error) {
 			of  *int
 		}{
 			{s.MaxConnections, &q.limits.MaxConnections}, {s.MaxCalls, &q.limits.MaxCalls},
-			{s.UserCalls, &q.limits.UserCalls}, {s.UserMemory, &q.limits.UserMemory},
+			{s.UserCalls, &q.limits.UserCalls}, {s.UserMemory, &q.limits.UserMemory}, {s.MaxSubscriptions, &q.limits.MaxSubscriptions},
 		} {
 			if field.own > 0 {
 				*field.of = field.own

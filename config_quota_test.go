@@ -11,24 +11,25 @@ max_calls = 10
 of = ["worker:greeter", "token:ci"]
 max_calls = 20
 user_memory = "1MiB"
+max_subscriptions = 30
 [[quota]]
 of = ["local"]
 max_connections = 4096
 user_calls = 5
 `)
 	for _, test := range []struct {
-		who                                   peer
-		connections, calls, userCalls, memory int
+		who                                           peer
+		connections, calls, userCalls, memory, topics int
 	}{
-		{peer{}, 1024, 10, 1024, 64 << 20},
-		{peer{worker: "greeter"}, 1024, 20, 1024, 1 << 20},
-		{peer{worker: "other"}, 1024, 10, 1024, 64 << 20},
-		{peer{proof: proofOf(&bearer{name: "ci"})}, 1024, 20, 1024, 1 << 20},
-		{peer{Known: true, UID: 7}, 4096, 10, 5, 64 << 20},
+		{peer{}, 1024, 10, 1024, 64 << 20, 1024},
+		{peer{worker: "greeter"}, 1024, 20, 1024, 1 << 20, 30},
+		{peer{worker: "other"}, 1024, 10, 1024, 64 << 20, 1024},
+		{peer{proof: proofOf(&bearer{name: "ci"})}, 1024, 20, 1024, 1 << 20, 30},
+		{peer{Known: true, UID: 7}, 4096, 10, 5, 64 << 20, 1024},
 	} {
 		l := limitsOf(set.quotas, &test.who, &set.Limits)
-		if l.MaxConnections != test.connections || l.MaxCalls != test.calls || l.UserCalls != test.userCalls || l.UserMemory != test.memory {
-			t.Errorf("%s has %d connections, %d calls, %d that run, %d bytes; want %+v", test.who.who(), l.MaxConnections, l.MaxCalls, l.UserCalls, l.UserMemory, test)
+		if l.MaxConnections != test.connections || l.MaxCalls != test.calls || l.UserCalls != test.userCalls || l.UserMemory != test.memory || l.MaxSubscriptions != test.topics {
+			t.Errorf("%s has %d connections, %d calls, %d that run, %d bytes, %d topics; want %+v", test.who.who(), l.MaxConnections, l.MaxCalls, l.UserCalls, l.UserMemory, l.MaxSubscriptions, test)
 		}
 	}
 }

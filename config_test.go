@@ -321,7 +321,7 @@ limits.max_hops         16                     default
 limits.max_waiting      1024                   default
 limits.user_calls       1024                   default
 limits.calls            4096                   default
-limits.max_subscriptions 16384                 default
+limits.max_subscriptions 1024                  default
 limits.max_kept         16MiB                  default
 limits.max_metered      1000                   default
 limits.audit_size       16MiB                  default

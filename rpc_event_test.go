@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"slices"
@@ -22,7 +23,7 @@ func newTestHub(change func(l *limits)) *hub {
 // subscribeTo subscribes to topics for the time of the test.
 func subscribeTo(t testing.TB, h *hub, after string, topics ...string) *subscription {
 	t.Helper()
-	s, f := h.subscribe(peer{}, topics, after)
+	s, f := h.subscribe(peer{}, nil, h.limits.MaxSubscriptions, topics, after)
 	if f != nil {
 		t.Fatal(f)
 	}
@@ -45,7 +46,7 @@ var eventTimes = regexp.MustCompile(`","time":"[^"]*Z`)
 func waits(s *subscription) (list []string) {
 	short := strings.NewReplacer(`{"topic":"`, "", `","id":"k-`, " ", `","data":1}`, "")
 	for {
-		value, _ := s.poll()
+		value, _ := s.poll(context.Background())
 		if value == nil {
 			return list
 		}
@@ -87,7 +88,6 @@ func TestPatterns(t *testing.T) {
 		}
 		s.close()
 		s.hub = newTestHub(nil) // it is closed once more
-		s.hub.users[s.user] = 1
 		if n := len(h.sinks.next) + len(h.sinks.rest) + len(h.sinks.here); n > 0 {
 			t.Errorf("%d branches are left of %s", n, pattern)
 		}
@@ -213,6 +213,42 @@ func TestLongReplay(t *testing.T) {
 	}
 }
 
+// What is kept is looked at in steps, with nobody held up: the lock of the hub is needed for no more than to copy a step.
+func TestReplayHoldsUpNobody(t *testing.T) {
+	h := newTestHub(nil)
+	h.keep([]topicSettings{{"a.>", 10 * replayStep}})
+	for i := range 3 * replayStep {
+		publishTo(t, h, fmt.Sprintf("a.b%d", i%3))
+	}
+	s := subscribeTo(t, h, "k-0", "a.b0", "a.*.c", "a.b1")
+	got, behind := 0, uint64(0)
+	for range 4 {
+		list, last := h.stocks(behind)
+		if len(list) != 1 || len(list[0].events) > replayStep+1 {
+			t.Fatalf("there are %d stocks, the first of %d events", len(list), len(list[0].events))
+		}
+		h.turn.Lock() // which nobody needs from here on
+		h.mu.Lock()
+		gap, _ := s.past.fill(s, list, last)
+		h.mu.Unlock()
+		h.turn.Unlock()
+		if gap {
+			t.Errorf("behind %d something is missing", behind)
+		}
+		behind = s.past.behind
+		got += len(s.past.batch)
+		s.past.drop(s.reader)
+	}
+	if got != 2*replayStep || behind != 3*replayStep {
+		t.Errorf("there come %d events, up to %d; want %d, up to %d", got, behind, 2*replayStep, 3*replayStep)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if value, _ := subscribeTo(t, h, "k-0", "a.c").poll(ctx); value != nil {
+		t.Errorf("once nobody waits there comes %s", value)
+	}
+}
+
 func TestKeptEventsAreBoundedInBytes(t *testing.T) {
 	h := newTestHub(func(l *limits) { l.MaxKept = 1 << 10 })
 	h.keep([]topicSettings{{"a", 100}})
@@ -252,10 +288,10 @@ func TestManyTopics(t *testing.T) {
 func TestSubscriptionsOfAUserAreBounded(t *testing.T) {
 	h := newTestHub(func(l *limits) { l.MaxSubscriptions = 1 })
 	s := subscribeTo(t, h, "", "a")
-	if _, f := h.subscribe(peer{}, []string{"a"}, ""); f == nil || f.Code != codeBusy || f.data().Limit != "max_subscriptions" {
+	if _, f := h.subscribe(peer{}, nil, 1, []string{"a"}, ""); f == nil || f.Code != codeBusy || f.data().Limit != "max_subscriptions" {
 		t.Errorf("one more subscription than there may be = %v", f)
 	}
-	subscribed, f := h.subscribe(peer{worker: "greeter"}, []string{"a"}, "")
+	subscribed, f := h.subscribe(peer{worker: "greeter"}, nil, 1, []string{"a"}, "")
 	if f != nil {
 		t.Fatal(f)
 	}
@@ -275,6 +311,26 @@ func BenchmarkPublish(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				h.publish("a.7.x", document("1"))
+			}
+		})
+	}
+}
+
+// What it takes until all who have subscribed have an event.
+func BenchmarkPublishToReaders(b *testing.B) {
+	for _, n := range []int{1, 100} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			h := newTestHub(nil)
+			var all []*subscription
+			for range n {
+				all = append(all, subscribeTo(b, h, "", "a.*"))
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				h.publish("a.b", document("1"))
+				for _, s := range all {
+					s.poll(context.Background())
+				}
 			}
 		})
 	}

@@ -818,6 +818,7 @@ func TestServicesAreAnnounced(t *testing.T) {
 	}
 	want := func(after string, events ...string) {
 		t.Helper()
+		r.events.herald.rest()
 		var got []string
 		for _, e := range waits(heard) {
 			topic, _, _ := strings.Cut(e, `"`)

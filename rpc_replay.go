@@ -4,6 +4,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"maps"
 	"slices"
 )
@@ -21,6 +22,10 @@ type archive struct {
 
 // take implements sink.
 func (a *archive) take(e *event) {
+	if e.value == nil {
+		a.floor = e.number
+		return
+	}
 	a.events = append(a.events, e)
 	a.held += e.cost()
 	a.trim()
@@ -30,7 +35,7 @@ func (a *archive) take(e *event) {
 func (a *archive) trim() {
 	for n := len(a.events); n > 1 && (n > a.most || a.held > a.bytes); n-- {
 		a.held -= a.events[0].cost()
-		a.floor = a.events[0].number
+		a.floor = max(a.floor, a.events[0].number)
 		a.events[0] = nil
 		a.events = a.events[1:]
 	}
@@ -43,7 +48,7 @@ func (h *hub) keep(topics []topicSettings) {
 	before := map[string]*archive{}
 	for _, a := range h.kept {
 		before[a.pattern] = a
-		h.sinks.remove(a.pattern, a)
+		h.keepers.remove(a.pattern, a)
 	}
 	h.kept = nil
 	for _, t := range topics {
@@ -51,7 +56,7 @@ func (h *hub) keep(topics []topicSettings) {
 		a.most, a.bytes = t.Keep, h.limits.MaxKept
 		a.trim()
 		h.kept = append(h.kept, a)
-		h.sinks.add(t.Name, a)
+		h.keepers.add(t.Name, a)
 	}
 }
 
@@ -63,15 +68,23 @@ type replay struct {
 	told    uint64 // up to where the subscriber knows that something may be missing
 	strange bool   // the subscriber has said a place that this hub does not know, and has not been told
 	batch   []*event
+	held    int        // what the batch costs, what has been taken of it included
+	wanted  *topicTree // finds whether an event is wanted; nil before it is needed
 }
 
-// next returns what comes next, or nil at the end.
-func (r *replay) next(s *subscription) (value document, last uint64) {
+// next returns what comes next, or nil at the end and once ctx has ended.
+func (r *replay) next(ctx context.Context, s *subscription) (value document, last uint64) {
 	for len(r.batch) == 0 {
+		r.drop(s.reader) // the last of it has been delivered
 		if r.behind == r.until && !r.strange {
+			r.wanted = nil
 			return nil, 0
 		}
-		if gap, before := s.hub.replay(s, r); gap {
+		if ctx.Err() != nil { // much may be kept that is not wanted
+			return nil, 0
+		}
+		list, last := s.hub.stocks(r.behind)
+		if gap, before := r.fill(s, list, last); gap {
 			return s.hub.missed(nullID, before), before
 		}
 	}
@@ -80,19 +93,51 @@ func (r *replay) next(s *subscription) (value document, last uint64) {
 	return e.value, e.number
 }
 
-// replayStep is how many events of an archive are looked at under one lock.
+// drop gives back what the batch has held of the user.
+func (r *replay) drop(of *reader) {
+	if r.held > 0 {
+		of.release(r.held)
+		r.batch, r.held = nil, 0
+	}
+}
+
+// replayStep is how many events of an archive are looked at in one step.
 const replayStep = 1000
 
-// replay fills the next batch of r. gap says that something may be missing in front of it, up to the event before.
-func (h *hub) replay(s *subscription, r *replay) (gap bool, before uint64) {
+// A stock is what an archive has.
+type stock struct {
+	pattern string
+	events  []*event // some of them, oldest first
+	floor   uint64
+}
+
+// stocks returns what the archives have behind an event: replayStep events and one more. It is a copy, since they drop what is old.
+func (h *hub) stocks(behind uint64) (list []stock, last uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	for _, a := range h.kept {
+		at, _ := slices.BinarySearchFunc(a.events, behind+1, func(e *event, n uint64) int { return cmp.Compare(e.number, n) })
+		list = append(list, stock{a.pattern, slices.Clone(a.events[at:min(at+replayStep+1, len(a.events))]), a.floor})
+	}
+	return list, h.last
+}
+
+// fill fills the next batch with what list has, which begins behind r.behind; last is the number of the last event. gap says that
+// something may be missing in front of the batch, up to the event before.
+func (r *replay) fill(s *subscription, list []stock, last uint64) (gap bool, before uint64) {
+	s.reader.looking.Lock() // however many subscriptions of a user begin at once: others find a processor
+	defer s.reader.looking.Unlock()
+	if r.wanted == nil {
+		r.wanted = &topicTree{}
+		for _, p := range s.where {
+			r.wanted.add(p, nil)
+		}
+	}
 	complete := r.until // the batch has everything up to that one
 	found := map[uint64]*event{}
-	for _, a := range h.kept {
-		at, _ := slices.BinarySearchFunc(a.events, r.behind+1, func(e *event, n uint64) int { return cmp.Compare(e.number, n) })
+	for _, kept := range list {
 		held := 0
-		for i, e := range a.events[at:] {
+		for i, e := range kept.events {
 			if e.number > complete {
 				break
 			}
@@ -100,33 +145,42 @@ func (h *hub) replay(s *subscription, r *replay) (gap bool, before uint64) {
 				complete = e.number - 1
 				break
 			}
-			if slices.ContainsFunc(s.where, func(p string) bool { return covers(p, e.topic) }) {
+			if r.wanted.has(e.topic) {
 				found[e.number] = e
 				held += e.cost()
 			}
 		}
 	}
 	maps.DeleteFunc(found, func(n uint64, _ *event) bool { return n > complete })
+	lost := false
 	for _, n := range slices.Sorted(maps.Keys(found)) {
-		r.batch = append(r.batch, found[n])
+		if cost := found[n].cost(); s.reader.hold(cost) {
+			r.batch = append(r.batch, found[n])
+			r.held += cost
+			continue
+		}
+		if lost = len(r.batch) == 0; !lost { // otherwise what there is no room for is missing
+			complete = n - 1
+		}
+		break
 	}
 	before = complete
 	if len(r.batch) > 0 {
 		before = r.batch[0].number - 1
 	}
-	lacks := min(h.floorOf(s.where), r.until)
-	gap = lacks > r.told || r.strange
+	lacks := min(floorOf(list, s.where, last), r.until)
+	gap = lacks > r.told || r.strange || lost
 	r.told, r.strange, r.behind = max(r.told, lacks), false, complete
 	return gap, before
 }
 
-// floorOf returns the number behind which every event that matches one of the patterns is kept.
-func (h *hub) floorOf(patterns []string) (floor uint64) {
+// floorOf returns the number behind which every event that matches one of the patterns is kept, with last for that of the last event.
+func floorOf(list []stock, patterns []string, last uint64) (floor uint64) {
 	for _, p := range patterns {
-		least := h.last
-		for _, a := range h.kept {
-			if covers(a.pattern, p) {
-				least = min(least, a.floor)
+		least := last
+		for _, kept := range list {
+			if covers(kept.pattern, p) {
+				least = min(least, kept.floor)
 			}
 		}
 		floor = max(floor, least)

@@ -3,7 +3,11 @@ package main
 // This file owns the search for those who want the events of a topic. It follows those patterns alone that begin as the topic
 // does, token by token, however many others there are.
 
-import "strings"
+import (
+	"maps"
+	"slices"
+	"strings"
+)
 
 // A topicTree finds the sinks whose patterns match a topic, by its tokens.
 type topicTree struct {
@@ -28,6 +32,42 @@ func (t *topicTree) match(topic string, found []sink) []sink {
 				found = append(found, s)
 			}
 		}
+	}
+	return found
+}
+
+// has reports whether there is a sink for a topic.
+func (t *topicTree) has(topic string) bool {
+	if len(t.rest) > 0 {
+		return true
+	}
+	token, rest, more := strings.Cut(topic, ".")
+	for _, key := range [...]string{token, anyToken} {
+		if below := t.next[key]; below != nil && (more && below.has(rest) || !more && len(below.here) > 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// under appends the sinks of all topics that go on behind a token, as match does.
+func (t *topicTree) under(token string, found []sink) []sink {
+	found = slices.AppendSeq(found, maps.Keys(t.rest))
+	for _, key := range [...]string{token, anyToken} {
+		if below := t.next[key]; below != nil {
+			found = slices.AppendSeq(found, maps.Keys(below.rest))
+			for _, t := range below.next {
+				found = t.all(found)
+			}
+		}
+	}
+	return found
+}
+
+func (t *topicTree) all(found []sink) []sink {
+	found = slices.AppendSeq(slices.AppendSeq(found, maps.Keys(t.here)), maps.Keys(t.rest))
+	for _, t := range t.next {
+		found = t.all(found)
 	}
 	return found
 }

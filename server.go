@@ -320,6 +320,7 @@ func (s *server) idleFor() time.Duration {
 func (s *server) stop(ctx context.Context) error {
 	err := s.stopConnections(ctx)
 	s.force.stop(ctx.Done())
+	s.events.herald.rest()
 	if late := s.audit.file.Load().close(); late != nil {
 		s.log.warn("lines of the audit log were lost", "error", late)
 	}

@@ -228,6 +228,19 @@ func (s *server) seatLocked(user string, l *limits) seat {
 	return seat{u, user}
 }
 
+// accountOf returns the account of a user: that of their connections, if they have any. A worker has none, and neither has whoever
+// shows a token with a request of its own.
+func (s *server) accountOf(p *peer) *account {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if u := s.users[p.key()]; u != nil {
+		return &u.account
+	}
+	a := &account{budget: s.budget}
+	a.most.Store(int64(s.limitsOf(p).UserMemory))
+	return a
+}
+
 // riseLocked counts one less.
 func (s *server) riseLocked(from seat) {
 	if from.load.connections--; from.load.connections <= 0 {

@@ -134,7 +134,7 @@ func (s *server) subscribe(ctx context.Context, arg document) error {
 			return f
 		}
 	}
-	events, f := s.router.events.subscribe(*c.peer, what.Topics, what.After)
+	events, f := s.router.events.subscribe(*c.peer, s.accountOf(c.peer), s.limitsOf(c.peer).MaxSubscriptions, what.Topics, what.After)
 	if f != nil {
 		return f
 	}

@@ -105,8 +105,8 @@ func wantSubscriptions(t *testing.T, s *testServer, want int) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		n := 0
-		for _, of := range h.users {
-			n += of
+		for _, r := range h.users {
+			n += r.patterns
 		}
 		if n != want || want == 0 && len(h.sinks.next)+len(h.sinks.rest) > 0 {
 			return fmt.Errorf("there are %d subscriptions, and %d branches; want %d", n, len(h.sinks.next), want)
@@ -479,13 +479,87 @@ func TestSubscriberThatDoesNotRead(t *testing.T) {
 	}
 }
 
+// However many have asked to hear of it, and however long that takes: whoever connects, calls and goes does not wait for it.
+func TestConnectingWaitsForNoSubscriber(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	held := newGateSink(s.router.events, "ipcd.connection.opened")
+	events := subscribeOver(t, s.endpoints[0], `{"topics":["ipcd.connection.>"]}`)
+	for range 10 {
+		c := dialOurs(protoJSON)(t, s.endpoints[0])
+		must(t, ask(c, "Ipcd.Ping", nil, nil))
+		must(t, c.close())
+	}
+	receive(t, held.come)
+	close(held.open)
+	opened, closed := 0, 0
+	for opened+closed < 20 { // that of events was opened before it has subscribed
+		switch got := readEvent(t, events); {
+		case strings.HasPrefix(got, "ipcd.connection.opened "):
+			opened++
+		case strings.HasPrefix(got, "ipcd.connection.closed "):
+			closed++
+		default:
+			t.Fatalf("there comes %s", got)
+		}
+	}
+	if opened != 10 {
+		t.Errorf("there come %d connections that were opened, and %d that were closed; want ten of each", opened, closed)
+	}
+}
+
+// What waits for one user is bounded, over however many connections and subscriptions they do not read; the publisher and others do not
+// notice. When they have gone, nothing is held.
+func TestUserWhoReadsNoEventsIsBounded(t *testing.T) {
+	const conns, each, most = 4, 25, 1 << 20
+	s := startServerWith(t, func(l *limits) { l.UserMemory = most }, localEndpoint(t))
+	h := s.router.events
+	var all []net.Conn
+	for i := range conns {
+		conn := s.connect()
+		narrow(conn)
+		for k := range each {
+			send(t, conn, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"Ipcd.Subscribe","params":[{"topics":["t%d"]}],"parts":%d}`, k, i*each+k, k))
+		}
+		all = append(all, conn)
+	}
+	wantSubscriptions(t, s, conns*each)
+	before := heapInUse()
+	text := document(`"` + strings.Repeat("x", 64<<10) + `"`)
+	for range 10 { // 64 MB
+		for i := range conns * each {
+			if _, f := h.publish(fmt.Sprint("t", i), text); f != nil {
+				t.Fatal(f)
+			}
+		}
+	}
+	if held := h.held.Load(); held < most/2 || held > most+accountStep {
+		t.Errorf("events that wait for one user hold %d bytes; want no more than %d", held, most)
+	}
+	if more := int64(heapInUse()) - int64(before); more > 16<<20 {
+		t.Errorf("64 MB of events of which nobody reads any take %d bytes", more)
+	}
+	if h.dropped.Load() == 0 {
+		t.Error("no event is missing")
+	}
+	for _, conn := range all {
+		conn.Close()
+	}
+	wantSubscriptions(t, s, 0)
+	waitFor(t, func() error {
+		if hub, all := h.held.Load(), s.budget.held.Load(); hub != 0 || all != 0 {
+			return fmt.Errorf("events hold %d bytes, and all connections %d, though there are none", hub, all)
+		}
+		return nil
+	})
+}
+
 // Ten thousand subscribers have each event once and in order, and cost little.
 func TestManySubscribers(t *testing.T) {
-	conns, each := 40, 250 // within max_calls, and together within max_subscriptions
+	conns, each := 40, 250 // within max_calls
 	if testing.Short() {
 		conns = 4
 	}
-	s := startServer(t, localEndpoint(t).String())
+	s := startServerWith(t, func(l *limits) { l.MaxSubscriptions = conns * each }, localEndpoint(t))
 	before := heapInUse()
 	subscribed, over := make(chan bool, conns), make(chan error, conns)
 	want := []string{`{"subscribed":["all.*"]`, `{"topic":"all.0"`, `{"topic":"all.1"`, `{"topic":"all.2"`}
@@ -589,6 +663,38 @@ func TestStopWithSubscriberThatDoesNotRead(t *testing.T) {
 			must(t, c.close())
 			if err := s.stop(t.Context()); err != nil {
 				t.Errorf("the stop is a forced one: %v", err)
+			}
+		})
+	}
+}
+
+// What it takes from a publication to its answer, and to all who have subscribed, over sockets.
+func BenchmarkEvents(b *testing.B) {
+	for _, n := range []int{1, 100} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s := startServer(b, localEndpoint(b).String())
+			conn := noDeadline(rawDial(b, s.endpoints[0]))
+			defer conn.Close()
+			from := bufio.NewReaderSize(conn, 64<<10)
+			lines := func() {
+				for range n {
+					if _, err := from.ReadSlice('\n'); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			for i := range n {
+				fmt.Fprintf(conn, `{"jsonrpc":"2.0","id":%d,"method":"Ipcd.Subscribe","params":[{"topics":["a"]}],"parts":%d}`, i, i)
+			}
+			lines()
+			c := dialOurs(protoJSON)(b, s.endpoints[0])
+			defer c.close()
+			arg := json.RawMessage(`{"topic":"a","data":1}`)
+			for b.Loop() {
+				if err := ask(c, "Ipcd.Publish", arg, nil); err != nil {
+					b.Fatal(err)
+				}
+				lines()
 			}
 		})
 	}

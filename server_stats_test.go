@@ -219,7 +219,7 @@ func TestFiguresOfProviders(t *testing.T) {
 
 func TestFiguresOfEvents(t *testing.T) {
 	s := startServer(t, localEndpoint(t).String())
-	events, f := s.router.events.subscribe(peer{}, []string{"a.*", "b"}, "")
+	events, f := s.router.events.subscribe(peer{}, nil, 100, []string{"a.*", "b"}, "")
 	if f != nil {
 		t.Fatal(f)
 	}
