@@ -292,6 +292,9 @@ func finishWorkers(r *record, st *settings, f recordFile) (wrongs []error) {
 	return wrongs
 }
 
+// readyAtOnce reports whether a process counts as ready as soon as it runs, though it may be one that cannot.
+func (w *workerSettings) readyAtOnce() bool { return w.Ready == readyStart || len(w.Services) == 0 }
+
 // refuse returns the error of a field of the worker, with its place in the file.
 func (w *workerSettings) refuse(key string, wrong error) error {
 	return usagef("%s: worker.%s: %w", cmp.Or(w.places[key], w.places[""]), key, wrong).withHint("%s", hintFor(wrong))

@@ -21,6 +21,7 @@ const (
 	startsMost = 10               // that end in a failure within startsSpan, or none of which gets ready: then the worker is parked
 	startsSpan = time.Minute
 	memoryLook = 5 * time.Second // between two looks at the memory of a process
+	startWatch = time.Second     // for a process that says nothing of being ready to have ended, if it cannot run: an interpreter finds out within that
 )
 
 // A keeper keeps one process of a worker running.
@@ -40,7 +41,7 @@ type keeper struct {
 // run keeps the process running until the worker is over, or has fewer instances.
 func (k *keeper) run() {
 	for k.await() {
-		p, err := k.start()
+		p, err := k.start(0)
 		early := (*earlyEnd)(nil)
 		switch {
 		case err == errNotNeeded:
@@ -111,13 +112,14 @@ func (k *keeper) await() bool {
 	}
 }
 
-// start starts a process and waits until it is ready.
-func (k *keeper) start() (*workerProcess, error) {
+// start starts a process and waits until it is ready. One that is ready as soon as it runs has to have run for as long as watch.
+func (k *keeper) start(watch time.Duration) (*workerProcess, error) {
 	w := k.w
 	w.mu.Lock()
 	spec, version := w.spec, w.version
 	w.mu.Unlock()
-	p, err := w.launch(k.number, spec, version)
+	watch = min(watch, spec.StartTimeout/2)
+	p, err := w.launch(k.number, spec, version, watch)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +142,11 @@ func (k *keeper) start() (*workerProcess, error) {
 			continue
 		case <-p.over:
 			w.gone(p)
-			return nil, &earlyEnd{p, p.whyLate(fmt.Sprintf("it %s before it was ready", p.how()))}
+			how := "before it was ready"
+			if watch > 0 && spec.readyAtOnce() {
+				how = "within " + formatDuration(watch) + " of its start"
+			}
+			return nil, &earlyEnd{p, p.whyLate(fmt.Sprintf("it %s %s", p.how(), how))}
 		case <-late.C:
 			p.kill()
 			w.gone(p)
@@ -161,8 +167,8 @@ func (e *earlyEnd) Error() string { return e.text }
 var errNotNeeded = errors.New("it is not needed any more")
 
 // launch starts a process.
-func (w *worker) launch(number int, spec *workerSettings, version int) (*workerProcess, error) {
-	p := &workerProcess{worker: w, number: number, spec: spec, version: version, began: time.Now(), ready: make(chan struct{}), over: make(chan struct{})}
+func (w *worker) launch(number int, spec *workerSettings, version int, watch time.Duration) (*workerProcess, error) {
+	p := &workerProcess{worker: w, number: number, spec: spec, version: version, watch: watch, began: time.Now(), ready: make(chan struct{}), over: make(chan struct{})}
 	l := *w.server.limits()
 	if spec.MaxMessage > 0 {
 		l.MaxMessage = spec.MaxMessage
@@ -263,7 +269,8 @@ func (k *keeper) isTooLarge(p *workerProcess) bool {
 	return true
 }
 
-// replace has a process with the settings of now take the place of p. If that one does not start, p goes on.
+// replace has a process with the settings of now take the place of p. If that one does not start, p goes on; nor does one that ends
+// at once, since p is still there to serve.
 func (k *keeper) replace(p *workerProcess) *workerProcess {
 	w := k.w
 	w.mu.Lock()
@@ -273,7 +280,7 @@ func (k *keeper) replace(p *workerProcess) *workerProcess {
 		w.retire(p)
 		return nil
 	}
-	next, err := k.start()
+	next, err := k.start(w.force.watch)
 	if err == errNotNeeded {
 		return p
 	}

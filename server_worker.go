@@ -213,6 +213,7 @@ type workerProcess struct {
 	number  int // of its keeper
 	spec    *workerSettings
 	version int
+	watch   time.Duration // that it has to run before it is ready, where that is all that is asked of it
 	began   time.Time
 	ready   chan struct{} // closed once calls may come
 	over    chan struct{} // closed once its session is over
@@ -252,8 +253,10 @@ func (p *workerProcess) meet(s *session) {
 	p.worker.mu.Unlock()
 	switch {
 	case len(p.spec.Services) == 0: // it only calls others
-		close(p.ready)
-		p.worker.change(func() {})
+		p.afterWatch(func() {
+			close(p.ready)
+			p.worker.change(func() {})
+		})
 		return
 	case p.spec.Ready != readyStart:
 		return
@@ -268,7 +271,24 @@ func (p *workerProcess) meet(s *session) {
 		p.unfit("it cannot be called: " + f.Text)
 		return
 	}
-	p.open(o)
+	p.afterWatch(func() { p.open(o) })
+}
+
+// afterWatch calls f once p has run for long enough, if it does.
+func (p *workerProcess) afterWatch(f func()) {
+	if p.watch <= 0 {
+		f()
+		return
+	}
+	p.worker.force.wg.Go(func() {
+		late := time.NewTimer(p.watch)
+		defer late.Stop()
+		select {
+		case <-late.C:
+			f()
+		case <-p.over:
+		}
+	})
 }
 
 // unfit notes why the process does not get ready. What it offers already it goes on to offer.

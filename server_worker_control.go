@@ -175,17 +175,21 @@ func (i *Ipcd) WorkerReload(ctx context.Context, name string) (WorkerStatus, err
 }
 
 // until waits until the worker is in a state, with no process of an older version, or will not get there by itself: failures is
-// how many starts had failed before.
+// how many starts had failed before. A process that is ready as soon as it runs may end at once, which is waited for.
 func (w *worker) until(ctx context.Context, state string, failures int) (WorkerStatus, error) {
 	for {
 		w.mu.Lock()
-		now, why, changed, ready, old := w.stateLocked(), w.whyLocked(), w.changed, 0, 0
+		now, why, changed, ready, old, watch := w.stateLocked(), w.whyLocked(), w.changed, 0, 0, alarm{}
 		for _, p := range w.running {
 			switch {
 			case p.version != w.version:
 				old++
 			case p.isReady():
 				ready++
+				mayEnd := len(p.spec.Services) == 0 && p.spec.Restart != restartAlways
+				if left := w.force.watch - time.Since(p.began); left > 0 && p.spec.readyAtOnce() && !mayEnd && watch.t == nil {
+					watch = newAlarm(left)
+				}
 			}
 		}
 		there := now == state && (state != "running" || old == 0 && ready >= w.spec.Instances)
@@ -194,7 +198,7 @@ func (w *worker) until(ctx context.Context, state string, failures int) (WorkerS
 		switch {
 		case state == "running" && unreplaced != "":
 			return w.status(), faultf(codeApplication, "the worker %s was not replaced, and goes on as it was: %s", w.name, unreplaced)
-		case there:
+		case there && watch.t == nil:
 			return w.status(), nil
 		case state == "running" && why != "":
 			return w.status(), faultf(codeApplication, "the worker %s %s", w.name, why)
@@ -203,9 +207,11 @@ func (w *worker) until(ctx context.Context, state string, failures int) (WorkerS
 		}
 		select {
 		case <-changed:
+		case <-watch.C():
 		case <-ctx.Done():
 			return w.status(), context.Cause(ctx)
 		}
+		watch.stop()
 	}
 }
 

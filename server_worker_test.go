@@ -1131,6 +1131,31 @@ func TestReloadThatFailsSaysSo(t *testing.T) {
 	}
 }
 
+// A process that needs not say that it is ready, and ends at once, takes the place of none; where there was none, whoever has asked
+// for it hears that it has ended.
+func TestReloadByWhatEndsAtOnce(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	s.force.watch = time.Hour // until it has ended, however long that takes here
+	dir := workplace(t, s)
+	s.force.employ(workersOf(t, dir, oneHand))
+	pid := answered[int](t, s, "Hand.Pid", nil)
+	const ends = "[[worker]]\nname = \"hand\"\ncommand = [\"exit-early\"]\nservices = [\"Hand\"]\nready = \"start\"\n"
+	s.force.employ(workersOf(t, dir, ends))
+	_, err := asked[WorkerStatus](t, s, "Ipcd.WorkerReload", "hand")
+	checkCode(t, "the reload", err, codeApplication, "was not replaced, and goes on as it was: it ended with exit code 3 within ")
+	if now := answered[int](t, s, "Hand.Pid", nil); now != pid {
+		t.Errorf("after the reload process %d answers; want %d, as before", now, pid)
+	}
+	for _, more := range []string{"overlap = false\n", "restart = \"never\"\n"} {
+		s.force.employ(nil)
+		s.force.employ(workersOf(t, dir, ends+more))
+		for _, method := range []string{"Ipcd.WorkerReload", "Ipcd.WorkerRestart", "Ipcd.WorkerStart"} {
+			_, err := asked[WorkerStatus](t, s, method, "hand")
+			checkCode(t, method+" with "+more, err, codeApplication, "it ended with exit code 3")
+		}
+	}
+}
+
 // The ring keeps the last lines, and no more than its size.
 func TestLineRing(t *testing.T) {
 	r := newLineRing()

@@ -24,6 +24,7 @@ type workforce struct {
 	wg     sync.WaitGroup // keepers, and the sessions of processes
 	forced chan struct{}  // closed when the daemon waits for nobody any more
 	look   time.Duration  // memoryLook
+	watch  time.Duration  // startWatch
 	place  string         // a local endpoint of the daemon, which nobody else can serve at the same time; or empty
 
 	mu      sync.Mutex
@@ -32,7 +33,7 @@ type workforce struct {
 }
 
 func newWorkforce(s *server) *workforce {
-	return &workforce{server: s, forker: newForker(), look: memoryLook, forced: make(chan struct{}), workers: map[string]*worker{}}
+	return &workforce{server: s, forker: newForker(), look: memoryLook, watch: startWatch, forced: make(chan struct{}), workers: map[string]*worker{}}
 }
 
 // list lists the workers in alphabetical order.
