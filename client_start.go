@@ -35,6 +35,9 @@ func startDaemon(ctx context.Context, e endpoint, endpoints []endpoint, set sett
 	if !e.isLocal() {
 		return nil, usagef("--start starts a daemon on a local endpoint, which %s is not", e).withHint("name a unix:// or npipe:// endpoint with -e, or in listen")
 	}
+	if e.Owner != "" {
+		return nil, usagef("--start starts a daemon of your own, and %s expects one of %s", e, e.Owner).withHint("leave out --start, or owner=")
+	}
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	var c caller

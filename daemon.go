@@ -372,6 +372,9 @@ func endpointsOf(set settings) ([]endpoint, error) {
 		if err != nil {
 			return nil, err
 		}
+		if e.Owner != "" {
+			return nil, usagef("cannot listen on %s: owner= is for those who call, and a daemon belongs to who runs it", e).withHint("write %s", e.withOwner(""))
+		}
 		if set.insecure {
 			e = e.withInsecure()
 		}

@@ -6,7 +6,7 @@ package main
 //	tcp://HOST:PORT         tls://HOST:PORT         http://HOST:PORT         https://HOST:PORT
 //	fork:COMMAND            the program to start, in words as a shell splits them; see cutWords
 //
-// A query may follow: ? and proto=, auth=none and dir=shared, joined by &. In PATH, NAME and the query a
+// A query may follow: ? and proto=, auth=none, dir=shared and owner=USER, joined by &. In PATH, NAME and the query a
 // percent sign and two hexadecimal digits stand for a byte (RFC 3986 §2.1); ?, # and % themselves must
 // be written that way, anything else may be. COMMAND is taken as it is typed.
 
@@ -31,6 +31,7 @@ type endpoint struct {
 	Proto   proto    // ?proto=; protoAuto if it is not given
 	NoAuth  bool     // ?auth=none
 	Shared  bool     // ?dir=shared
+	Owner   string   // ?owner=: the user who serves it, besides those whom a client trusts; by name, uid or SID
 
 	// Insecure lets a daemon serve it to other machines without TLS. No URL says so, see settings.insecure.
 	Insecure bool
@@ -48,7 +49,7 @@ const (
 var (
 	schemes   = []string{"unix", "npipe", "tcp", "tls", "http", "https", "fork"}
 	protos    = []string{string(protoAuto), string(protoGob), string(protoJSON), string(protoHTTP), string(protoEcho)}
-	queryKeys = []string{"proto", "auth", "dir"}
+	queryKeys = []string{"proto", "auth", "dir", "owner"}
 )
 
 // A proto is what is spoken on a connection; the values are those of ?proto=.
@@ -360,12 +361,20 @@ func (e *endpoint) parseQuery(query string) *fault {
 				return usagef("the endpoint %s cannot say dir=shared: it has no directory", e.text).withHint("leave out dir=shared")
 			}
 			e.Shared = true
+		case "owner":
+			if !e.isLocal() {
+				return usagef("the endpoint %s cannot say owner=: the system knows whose a socket or a pipe is, and of nothing else", e.text).withHint("leave out owner=")
+			}
+			if value == "" || strings.ContainsFunc(value, isControl) || !utf8.ValidString(value) {
+				return usagef("the endpoint %s does not name an owner", e.text).withHint("write the user who serves it: owner=NAME")
+			}
+			e.Owner = value
 		default:
 			f := usagef("the endpoint %s has the unknown query key %q", e.text, key)
 			if near := nearest(key, queryKeys); near != "" && key != "" {
 				return f.withHint("did you mean %s=?", near)
 			}
-			return f.withHint("the keys are proto=, auth=none and dir=shared; write a ? of the name as %%3F")
+			return f.withHint("the keys are proto=, auth=none, dir=shared and owner=; write a ? of the name as %%3F")
 		}
 	}
 	return nil
@@ -447,6 +456,9 @@ func (e endpoint) withNoAuth() endpoint { return e.changed(func(c *endpoint) { c
 func (e endpoint) withInsecure() endpoint {
 	return e.changed(func(c *endpoint) { c.Insecure = true })
 }
+func (e endpoint) withOwner(user string) endpoint {
+	return e.changed(func(c *endpoint) { c.Owner = user })
+}
 func (e endpoint) withShared() endpoint { return e.changed(func(c *endpoint) { c.Shared = true }) }
 
 // String returns the endpoint as it was typed. One that the program made or changed has the
@@ -477,6 +489,9 @@ func (e endpoint) String() string {
 	}
 	if e.Shared {
 		put("dir=shared")
+	}
+	if e.Owner != "" {
+		put("owner=" + strings.ReplaceAll(escape(e.Owner), "&", "%26"))
 	}
 	return b.String()
 }

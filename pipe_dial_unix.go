@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -24,7 +25,11 @@ func dialUnix(ctx context.Context, e endpoint, _ dialOptions) (net.Conn, error) 
 	if err := checkLength(e); err != nil {
 		return nil, err
 	}
-	if err := checkSocket(e); err != nil {
+	expected, err := expectedOwner(e)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSocket(e, expected); err != nil {
 		return nil, err
 	}
 	patience, cancel := context.WithTimeout(ctx, dialPatience)
@@ -43,7 +48,7 @@ func dialUnix(ctx context.Context, e endpoint, _ dialOptions) (net.Conn, error) 
 	default:
 		return nil, dialUnixFault(e, err)
 	}
-	if err := checkServer(e, conn); err != nil {
+	if err := checkServer(e, expected, conn); err != nil {
 		conn.Close()
 		return nil, err
 	}
@@ -73,7 +78,7 @@ func passes(e endpoint, err error) bool {
 
 // checkSocket examines the file before we connect: on Linux, connect(2) says ECONNREFUSED for a plain file, as it does
 // for a socket that nobody serves. What lies on the way matters only if something is there.
-func checkSocket(e endpoint) error {
+func checkSocket(e endpoint, expected int) error {
 	info, err := os.Stat(e.Path)
 	if err != nil {
 		return dialUnixFault(e, err)
@@ -89,7 +94,7 @@ func checkSocket(e endpoint) error {
 		}
 		return dialFault(nil, "no daemon at %s: that is %s and no socket", e, what).
 			withHint("name the socket of a daemon with -e")
-	case !isTrusted(e, ownerOf(info)):
+	case !isTrusted(e, expected, ownerOf(info)):
 		return foreign(e, "the socket", ownerOf(info))
 	}
 	return nil
@@ -123,11 +128,34 @@ func checkLinks(e endpoint) error {
 	return nil
 }
 
-// isTrusted reports whether the user uid may serve e: root, ourselves, or the one whom root has given the place. The
-// socket of a service that runs as a user of its own is runDir/NAME/NAME.sock; runDir is root's, so whoever
+// noOwner is the user whom an endpoint expects that names none.
+const noOwner = -1
+
+// expectedOwner returns the uid of the user whom ?owner= names.
+func expectedOwner(e endpoint) (int, error) {
+	if e.Owner == "" {
+		return noOwner, nil
+	}
+	text, err := userID(e.Owner)
+	if errors.Is(err, fs.ErrNotExist) {
+		return noOwner, usagef("the owner of the endpoint %s is unknown: there is no user %q", e, shorten(e.Owner, 100)).withHint("name the user who runs the daemon, or the uid")
+	}
+	if err != nil {
+		return noOwner, faultf(codeApplication, "the owner of the endpoint %s cannot be looked up: %w", e, err).withHint("name the uid")
+	}
+	return strconv.Atoi(text)
+}
+
+// isTrusted reports whether the user uid may serve e: root, or the one that the endpoint expects. If it names none, that is
+// ourselves, or the one whom root has given the place. The socket of a service that runs as a user of its own is runDir/NAME/NAME.sock; runDir is root's, so whoever
 // owns a directory right in it was given it by root.
-func isTrusted(e endpoint, uid int) bool {
-	if uid == 0 || uid == os.Getuid() {
+func isTrusted(e endpoint, expected, uid int) bool {
+	switch {
+	case uid == 0:
+		return true
+	case expected != noOwner:
+		return uid == expected
+	case uid == os.Getuid():
 		return true
 	}
 	dir, found := systemPlace(filepath.Dir(e.Path))
@@ -141,12 +169,12 @@ func isTrusted(e endpoint, uid int) bool {
 
 // checkServer asks the kernel who listens, before a byte is sent: the socket may have been replaced since its owner
 // was checked, where others can write to the directory.
-func checkServer(e endpoint, conn net.Conn) error {
+func checkServer(e endpoint, expected int, conn net.Conn) error {
 	p, err := identifyUnix(conn)
 	if err != nil {
 		return faultf(codeDenied, "the system does not say who serves %s: %w", e, err).withHint("try again, or name another endpoint with -e")
 	}
-	if !isTrusted(e, p.UID) {
+	if !isTrusted(e, expected, p.UID) {
 		return foreign(e, "the daemon", p.UID)
 	}
 	return nil
@@ -154,14 +182,20 @@ func checkServer(e endpoint, conn net.Conn) error {
 
 func foreign(e endpoint, what string, uid int) *fault {
 	f := faultf(codeDenied, "%s at %s belongs to %s; nothing was sent to it", what, e, nameUser(uid))
-	if os.Getuid() != 0 {
-		return f.withHint(`start one of your own with "ipcd run", or call as that user`)
-	}
 	name := userName(uid)
+	as := name
 	if name == "" {
-		name = "#" + strconv.Itoa(uid)
+		name, as = strconv.Itoa(uid), "#"+strconv.Itoa(uid)
 	}
-	return f.withHint("call as that user: sudo -u %s %s", joinWords([]string{name}), joinWords(os.Args))
+	expect := "-e " + joinWords([]string{e.withOwner(name).String()})
+	switch {
+	case e.Owner != "":
+		f.Text = fmt.Sprintf("%s at %s belongs to %s, whom the endpoint does not expect; nothing was sent to it", what, e.withOwner(""), nameUser(uid))
+		return f.withHint("if that is the right one: %s", expect)
+	case os.Getuid() != 0:
+		return f.withHint(`if you expect that user there, say so: %s; or start one of your own with "ipcd run"`, expect)
+	}
+	return f.withHint("call as that user: sudo -u %s %s; or if you expect that user there, say so: %s", joinWords([]string{as}), joinWords(os.Args), expect)
 }
 
 // dialUnixFault says why the connection failed and what can be done about it.

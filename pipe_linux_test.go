@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"unsafe"
@@ -129,6 +130,7 @@ func TestClientSendsNothingToAForeignDaemon(t *testing.T) {
 	}
 	err := call()
 	checkRefused(t, "a socket of nobody's", err, "the socket at unix://"+path+" belongs to user nobody (uid 65534); nothing was sent to it", "sudo -u nobody ")
+	checkRefused(t, "a socket of nobody's", err, "", "-e 'unix://"+path+"?owner=nobody'")
 	// A file of ours that somebody else listens behind: the kernel knows who does.
 	must(t, os.Lchown(path, 0, 0))
 	err = call()
@@ -136,6 +138,58 @@ func TestClientSendsNothingToAForeignDaemon(t *testing.T) {
 	if n := receive(t, sent); n != 0 {
 		t.Errorf("%d bytes were sent to it", n)
 	}
+}
+
+// TestClientCallsTheOwnerThatItExpects has a client call another user's daemon, if it has named that user, and then no other one.
+func TestClientCallsTheOwnerThatItExpects(t *testing.T) {
+	needRoot(t)
+	path := openDir(t, 0o777|fs.ModeSticky) + "/s"
+	var l net.Listener
+	must(t, asNobody(t, func() (err error) {
+		l, err = net.Listen("unix", path)
+		return err
+	}))
+	var answers sync.WaitGroup
+	answers.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			var m struct{ ID json.RawMessage }
+			if json.NewDecoder(conn).Decode(&m) == nil {
+				fmt.Fprintf(conn, `{"jsonrpc":"2.0","id":%s,"result":"yes"}`+"\n", m.ID)
+			}
+			conn.Close()
+		}
+	})
+	t.Cleanup(func() { l.Close(); answers.Wait() })
+	call := func(owner string) error {
+		c, err := dial(t.Context(), at(path).withOwner(owner), dialOptions{limits: defaultLimits()})
+		if err != nil {
+			return err
+		}
+		defer c.close()
+		return c.call(t.Context(), "Echo.Say", "a secret", nil)
+	}
+	for _, owner := range []string{"nobody", strconv.Itoa(nobody)} {
+		if err := call(owner); err != nil {
+			t.Errorf("with owner=%s: %v", owner, err)
+		}
+	}
+	for _, owner := range []string{"daemon", "12345"} {
+		checkRefused(t, "owner="+owner, call(owner), "belongs to user nobody (uid 65534), whom the endpoint does not expect; nothing was sent to it", "if that is the right one: -e 'unix://"+path+"?owner=nobody'")
+	}
+	checkRefused(t, "an owner that there is not", call("nosuch-user"), `there is no user "nosuch-user"`, "or the uid")
+	own := startServerWith(t, nil, at(filepath.Dir(path)+"/own").withShared()).endpoints[0]
+	c, err := dial(t.Context(), own.withOwner("nobody"), dialOptions{limits: defaultLimits()})
+	must(t, err) // root could be whoever is expected
+	c.close()
+	asNobody(t, func() error { // who expects another one is not served by a daemon of their own
+		_, err := dial(t.Context(), at(path).withOwner("daemon"), dialOptions{limits: defaultLimits()})
+		checkRefused(t, "one's own daemon", err, "whom the endpoint does not expect", "owner=nobody")
+		return nil
+	})
 }
 
 // TestDialFollowsNoLinkOfAnotherUsers has nobody choose which socket of ours, or of root's, is called: by a link at the
@@ -431,7 +485,7 @@ func TestClientTrustsWhomRootGaveThePlace(t *testing.T) {
 			err := inOwnRun(t, func() error {
 				dir := filepath.Dir(test.path)
 				err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, test.dir), os.Lchown(dir, test.owner, 0), os.Chmod(runDir, test.run))
-				if got := isTrusted(at(test.path), nobody); err == nil && got != test.trusted {
+				if got := isTrusted(at(test.path), noOwner, nobody); err == nil && got != test.trusted {
 					return fmt.Errorf("isTrusted = %v; want %v", got, test.trusted)
 				}
 				return err

@@ -8,7 +8,9 @@ import (
 	"cmp"
 	"crypto/sha1"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -143,23 +145,49 @@ func checkPipeOwner(e endpoint, pipe windows.Handle) error {
 		return faultf(codeDenied, "the pipe of %s has no owner; nothing was sent to it", e).withHint("name another endpoint with -e")
 	}
 	sid := owner.String()
-	if mayServe(e, sid) {
+	expected, err := expectedOwner(e)
+	if err != nil {
+		return err
+	}
+	if mayServe(e, expected, sid) {
 		return nil
 	}
 	p := peer{Known: true, SID: sid, User: accountName(owner)}
 	f := faultf(codeDenied, "the daemon at %s belongs to %s; nothing was sent to it", e, p.who())
 	name, ok := pipeService(e)
 	switch {
+	case expected != "":
+		f.Text = fmt.Sprintf("the daemon at %s belongs to %s, whom the endpoint does not expect; nothing was sent to it", e.withOwner(""), p.who())
+		return f.withHint("if that is the right one: -e %s", joinWords([]string{e.withOwner(sid).String()}))
 	case isServiceSID(sid):
 		return f.withHint("a service is trusted with the pipe of its own name: //./pipe/NAME or //./pipe/NAME.more")
 	case ok && isServiceAccount(sid): // "The change takes effect the next time the system is started", says its page; a restart of the service has been enough
 		return f.withHint("if that is the service %s, it runs without its SID (sc qsidtype %s): ipcd install makes it so, a restart puts it into force", name, name)
 	}
-	return f.withHint(`start one of your own with "ipcd run", or call as that user`)
+	return f.withHint(`if you expect that user there, say so: -e %s; or start one of your own with "ipcd run"`, joinWords([]string{e.withOwner(sid).String()}))
 }
 
-// mayServe reports whether a client takes answers at e from the owner sid.
-func mayServe(e endpoint, sid string) bool {
+// expectedOwner returns the SID of the user whom ?owner= names, or nothing.
+func expectedOwner(e endpoint) (string, error) {
+	if e.Owner == "" {
+		return "", nil
+	}
+	if sid, err := windows.StringToSid(e.Owner); err == nil {
+		return sid.String(), nil
+	}
+	sid, err := userID(e.Owner)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", usagef("the owner of the endpoint %s is unknown: there is no user %q", e, shorten(e.Owner, 100)).withHint("name the user who runs the daemon, or the SID")
+	}
+	return sid, err
+}
+
+// mayServe reports whether a client takes answers at e from the owner sid: the system, or the one that the endpoint expects. If
+// it names none, that is ourselves, or the service of the name.
+func mayServe(e endpoint, expected, sid string) bool {
+	if expected != "" {
+		return sid == expected || sid == sidSystem || sid == sidAdministrators
+	}
 	name, ok := pipeService(e)
 	return isOurs(sid) || ok && sid == serviceSID(name)
 }

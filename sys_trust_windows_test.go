@@ -75,11 +75,18 @@ func TestPipeTrustsItsOwnOwnersAlone(t *testing.T) {
 	}
 	service := serviceEndpoint("ipcd")
 	of := func(name string) endpoint { return endpoint{Scheme: "npipe", Path: pipePrefix + name} }
+	const other = "S-1-5-21-1-2-3-1099"
 	for _, test := range []struct {
 		e    endpoint
 		sid  string
 		want bool
 	}{
+		{service.withOwner(other), other, true},
+		{service.withOwner(other), sidSystem, true},
+		{service.withOwner(other), own.SID, false},
+		{service.withOwner(other), serviceSID("ipcd"), false},
+		{service.withOwner(own.SID), own.SID, true},
+		{service.withOwner(own.SID), other, false},
 		{service, own.SID, true},
 		{service, sidSystem, true},
 		{service, sidAdministrators, true},
@@ -94,7 +101,9 @@ func TestPipeTrustsItsOwnOwnersAlone(t *testing.T) {
 		{service, "S-1-5-21-1-2-3-1099", false},
 		{service, sidEveryone, false},
 	} {
-		if got := mayServe(test.e, test.sid); got != test.want {
+		expected, err := expectedOwner(test.e)
+		must(t, err)
+		if got := mayServe(test.e, expected, test.sid); got != test.want {
 			t.Errorf("mayServe(%v, %s) = %v; want %v", test.e, test.sid, got, test.want)
 		}
 	}
