@@ -321,7 +321,8 @@ type clientFlags struct {
 	start bool
 	wait  time.Duration
 	cmd   *cobra.Command
-	at    endpoint // where calls go, once reach has been called
+	at    endpoint  // where calls go, once reach has been called
+	until time.Time // when wait is over; zero without one
 }
 
 // addEndpointFlag adds the flag that says which daemon.
@@ -408,7 +409,9 @@ func (f *clientFlags) with(ctx context.Context, set settings, talk func(ctx cont
 	}
 	log := newLogger(os.Stderr, set.LogFormat, set.LogLevel)
 	defer log.close()
-	until := time.Now().Add(f.wait)
+	if f.wait > 0 {
+		f.until = time.Now().Add(f.wait)
+	}
 	c, err := f.reach(ctx, set, log)
 	if err != nil {
 		return err
@@ -417,7 +420,7 @@ func (f *clientFlags) with(ctx context.Context, set settings, talk func(ctx cont
 	if f.wait <= 0 {
 		return talk(ctx, c)
 	}
-	patience, cancel := context.WithDeadline(ctx, until)
+	patience, cancel := context.WithDeadline(ctx, f.until)
 	defer cancel()
 	again(patience, 5*time.Millisecond, 200*time.Millisecond, func() (bool, error) { // a provider may be on its way, or the next daemon
 		err = talk(ctx, c)
@@ -448,12 +451,42 @@ func (f *clientFlags) do(ctx context.Context, set settings, method string, arg, 
 
 // ask calls a method and says of an error what can be typed next.
 func (f *clientFlags) ask(ctx context.Context, c caller, method string, arg, result any) error {
-	return f.withHint(ctx, c, method, c.call(ctx, method, arg, result))
+	return f.withHint(ctx, c, method, f.patiently(ctx, c, method, func(ctx context.Context) error { return c.call(ctx, method, arg, result) }))
 }
 
 // askParts is ask for an answer in parts.
 func (f *clientFlags) askParts(ctx context.Context, c caller, method string, arg, result any, part func(document) error) error {
-	return f.withHint(ctx, c, method, c.askParts(ctx, method, arg, result, part))
+	return f.withHint(ctx, c, method, f.patiently(ctx, c, method, func(ctx context.Context) error { return c.askParts(ctx, method, arg, result, part) }))
+}
+
+// patiently calls a method, and ends that once --wait is over if the call still waits at the daemon for a worker to come up.
+func (f *clientFlags) patiently(ctx context.Context, c caller, method string, call func(ctx context.Context) error) error {
+	if f.until.IsZero() || strings.HasPrefix(method, "Ipcd.") || f.at.Scheme == "fork" || f.at.Proto == protoEcho {
+		return call(ctx)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	looked := make(chan struct{})
+	late := time.AfterFunc(time.Until(f.until), func() {
+		defer close(looked)
+		if w := f.workerNotThere(ctx, c, method); w != nil && w.Waiting > 0 {
+			why := faultf(codeDeadline, "the call was not begun within %s (--wait): the worker %s is %s", formatDuration(f.wait), w.Name, w.summary())
+			why.Data = faultData{Retry: true, Worker: w.Name, State: w.State}.json()
+			cancel(why)
+		}
+	})
+	err := call(ctx)
+	var why *fault
+	if err != nil {
+		errors.As(context.Cause(ctx), &why)
+	}
+	cancel(nil)
+	if !late.Stop() {
+		<-looked
+	}
+	if why != nil {
+		return why
+	}
+	return err
 }
 
 // withHint says of an error of a method what can be typed next.
@@ -507,21 +540,28 @@ func (f *clientFlags) awaited(ctx context.Context, c caller, method string, late
 	if late.data().Worker != "" || f.at.Scheme == "fork" || f.at.Proto == protoEcho {
 		return late
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statusLimit)
+	if w := f.workerNotThere(context.WithoutCancel(ctx), c, method); w != nil {
+		late = faultf(late.Code, "%w; the worker %s is %s", late, w.Name, w.summary())
+		late.Data = faultData{Worker: w.Name, State: w.State}.json()
+	}
+	return late
+}
+
+// workerNotThere returns the worker that would answer the method, if that does not run and we may know.
+func (f *clientFlags) workerNotThere(ctx context.Context, c caller, method string) *WorkerStatus {
+	ctx, cancel := context.WithTimeout(ctx, statusLimit)
 	defer cancel()
 	var s Status
 	if c.call(ctx, "Ipcd.Status", nil, &s) != nil {
-		return late
+		return nil
 	}
 	service, _, _ := strings.Cut(method, ".")
 	for i := range s.Workers {
 		if w := &s.Workers[i]; w.State != "running" && slices.Contains(w.Services, service) {
-			said := faultf(late.Code, "%w; the worker %s is %s", late, w.Name, w.summary())
-			said.Data = faultData{Worker: w.Name, State: w.State}.json()
-			return said
+			return w
 		}
 	}
-	return late
+	return nil
 }
 
 // workerHint is what can be typed next about a worker that does not answer.
