@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -50,14 +52,14 @@ func startDaemon(ctx context.Context, e endpoint, endpoints []endpoint, set sett
 			return err == nil || ctx.Err() == nil && !errors.Is(err, &fault{Code: codeNotReachable}), err
 		})
 	}
-	var logFile string
+	var log startLogFrom
 	var err error
 	// If ours exits at once, another one has the endpoint: one that ends, so that the next start succeeds, or one that
 	// begins and will answer.
 	for _, grace := range []time.Duration{startAgain, startGrace} {
 		running, ended := context.WithCancel(ctx)
 		defer ended()
-		if logFile, err = launch(endpoints, set, ended); err != nil {
+		if log, err = launch(endpoints, set, ended); err != nil {
 			return nil, err
 		}
 		var done bool
@@ -70,8 +72,57 @@ func startDaemon(ctx context.Context, e endpoint, endpoints []endpoint, set sett
 			return c, err
 		}
 	}
-	return nil, faultf(codeNotReachable, "the daemon that was started at %s does not answer: %w", e, err).
-		withHint("its log is %s; \"ipcd run\" in a terminal shows what is wrong", logFile)
+	f := faultf(codeNotReachable, "the daemon that was started at %s does not answer: %w", e, err)
+	if why := log.why(); why != "" {
+		f.Text = fmt.Sprintf("the daemon that was started at %s does not answer: %s", e, why)
+	}
+	if set.Endpoint == "" {
+		return nil, f.withHint("see the rest of its log, %s: ipcd logs", log.file)
+	}
+	return nil, f.withHint("its log is %s; \"ipcd run\" in a terminal shows what is wrong", log.file)
+}
+
+// A startLogFrom is the log of a background daemon, from where that has begun.
+type startLogFrom struct {
+	file string
+	from int64
+}
+
+const (
+	maxReason   = 200      // bytes of a line of the log in an error
+	maxStartEnd = 64 << 10 // bytes that are searched for it
+)
+
+// why returns what the log says of the daemon's end, in one line: the error that it has ended with, or how its program has
+// crashed, or else the last line. It is empty if there is none.
+func (l startLogFrom) why() string {
+	f, err := os.Open(l.file)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.NewSectionReader(f, l.from, maxStartEnd))
+	if err != nil {
+		return ""
+	}
+	last := ""
+	for line := range strings.Lines(string(b)) {
+		line = strings.TrimSpace(line)
+		if text, found := strings.CutPrefix(line, "ipcd: error: "); found {
+			return shorten(oneLine(text), maxReason)
+		}
+		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+			return shorten(oneLine(line), maxReason)
+		}
+		if line != "" {
+			last = line
+		}
+	}
+	var record struct{ Msg, Error, Why string }
+	if json.Unmarshal([]byte(last), &record) == nil && record.Msg != "" {
+		last = strings.Join(slices.DeleteFunc([]string{record.Msg, record.Error, record.Why}, func(s string) bool { return s == "" }), ": ")
+	}
+	return shorten(oneLine(last), maxReason)
 }
 
 // ownBuild identifies the program that runs by its SHA-256: two builds of one version differ, and to whoever has just
@@ -298,27 +349,30 @@ func servedAt(e endpoint, served []string) []endpoint {
 }
 
 // launch starts the daemon, and calls ended once it has exited.
-func launch(endpoints []endpoint, set settings, ended func()) (logFile string, err error) {
+func launch(endpoints []endpoint, set settings, ended func()) (at startLogFrom, err error) {
 	self, err := os.Executable()
 	if err != nil {
-		return "", fmt.Errorf("find our own program: %w", err)
+		return at, fmt.Errorf("find our own program: %w", err)
 	}
 	build, err := ownBuild()
 	if err != nil {
-		return "", err
+		return at, err
 	}
-	if logFile, err = startLogFile(); err != nil {
-		return "", err
+	if at.file, err = startLogFile(); err != nil {
+		return at, err
 	}
-	dir := filepath.Dir(logFile)
+	dir := filepath.Dir(at.file)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("make the directory for the daemon's log: %w", err)
+		return at, fmt.Errorf("make the directory for the daemon's log: %w", err)
 	}
-	log, err := openStartLog(logFile)
+	log, err := openStartLog(at.file)
 	if err != nil {
-		return "", err
+		return at, err
 	}
 	defer log.Close()
+	if info, err := log.Stat(); err == nil {
+		at.from = info.Size()
+	}
 	idle := set.Idle
 	if idle <= 0 {
 		idle = defaultIdle
@@ -327,9 +381,9 @@ func launch(endpoints []endpoint, set settings, ended func()) (logFile string, e
 	// again, and whatever else has come from our flags and our environment.
 	inFile, _, err := loadSettings(set.file, true, func(string) (string, bool) { return "", false }, nil)
 	if err != nil {
-		return "", err
+		return at, err
 	}
-	args := []string{"run", "--config", cmp.Or(set.file, os.DevNull), "--idle", idle.String(), "--build", build, "--log-file", logFile}
+	args := []string{"run", "--config", cmp.Or(set.file, os.DevNull), "--idle", idle.String(), "--build", build, "--log-file", at.file}
 	for _, e := range endpoints {
 		args = append(args, "--listen", e.String())
 	}
@@ -346,13 +400,13 @@ func launch(endpoints []endpoint, set settings, ended func()) (logFile string, e
 	cmd.Env = childEnviron("JOURNAL_STREAM") // which is about a stderr that the daemon does not get
 	detach(cmd)
 	if err := cmd.Start(); err != nil {
-		return "", fmt.Errorf("start a daemon: %w", err)
+		return at, fmt.Errorf("start a daemon: %w", err)
 	}
 	go func() {
 		cmd.Wait()
 		ended()
 	}()
-	return logFile, nil
+	return at, nil
 }
 
 // startLogFile is where background daemons log.

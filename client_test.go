@@ -11,6 +11,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -527,5 +529,26 @@ func TestEchoThatIsNone(t *testing.T) {
 		var got string
 		checkCode(t, fmt.Sprintf("%q", text), ask(c, "Echo.Say", text, &got), codeWrongProtocol, "does not send back what it is sent")
 		c.close()
+	}
+}
+
+// An error of --start says why the daemon has ended: what that has logged since it was started, and nothing from before.
+func TestLogSaysWhyADaemonDoesNotStart(t *testing.T) {
+	const before = "ipcd: error: what was wrong yesterday\n"
+	for _, test := range [][2]string{
+		{"", ""},
+		{`{"level":"info","msg":"listening"}` + "\nipcd: error: no room\nipcd: hint: make some\n", "no room"},
+		{`{"level":"info","msg":"listening"}` + "\n" + `{"level":"error","msg":"a worker is parked","why":"it is gone","hint":"ipcd worker start a"}` + "\n", "a worker is parked: it is gone"},
+		{"panic: runtime error: index out of range [1] with length 1\n\ngoroutine 1 [running]:\nmain.main()\n\t/src/main.go:7 +0x1d\nexit status 2\n", "panic: runtime error: index out of range [1] with length 1"},
+		{"fatal error: all goroutines are asleep\n", "fatal error: all goroutines are asleep"},
+		{"sh: a: not found\n\n", "sh: a: not found"},
+		{"ipcd: error: a\x1b[2Jb\n", `a\u001b[2Jb`},
+		{"ipcd: error: " + strings.Repeat("a", 300) + "\n", strings.Repeat("a", maxReason) + "…"},
+	} {
+		log := startLogFrom{filepath.Join(t.TempDir(), startLog), int64(len(before))}
+		must(t, os.WriteFile(log.file, []byte(before+test[0]), 0o600))
+		if got := log.why(); got != test[1] {
+			t.Errorf("the log %q says %q; want %q", test[0], got, test[1])
+		}
 	}
 }
