@@ -144,21 +144,26 @@ type Complaint struct {
 }
 
 // complainTo prints an error of cmd, in the form that it was asked for.
-func complainTo(w io.Writer, cmd *cobra.Command, err error) {
+func complainTo(w io.Writer, cmd *cobra.Command, err error) { complainToAs(w, cmd, "error", err) }
+
+// warnTo is complainTo for what does not keep cmd from its work.
+func warnTo(w io.Writer, cmd *cobra.Command, err error) { complainToAs(w, cmd, "warning", err) }
+
+func complainToAs(w io.Writer, cmd *cobra.Command, kind string, err error) {
 	if err == nil || !wantsJSON(cmd) {
-		complain(w, err)
+		complainAs(w, kind, err)
 		return
 	}
 	if all, ok := err.(problems); ok {
 		for _, err := range all {
-			complainTo(w, cmd, err)
+			complainToAs(w, cmd, kind, err)
 		}
 		return
 	}
 	f := asFault(err)
-	b, wrong := json.Marshal(map[string]Complaint{"error": {Code: f.Code, Message: err.Error(), Data: f.Data, Hint: hintFor(err)}})
+	b, wrong := json.Marshal(map[string]Complaint{kind: {Code: f.Code, Message: err.Error(), Data: f.Data, Hint: hintFor(err)}})
 	if wrong != nil { // the data is no JSON
-		complain(w, err)
+		complainAs(w, kind, err)
 		return
 	}
 	fmt.Fprintf(w, "%s\n", oneLine(string(b))) // \u0085 is as good in a string of JSON
@@ -234,6 +239,29 @@ func settingsFrom(cmd *cobra.Command) (settings, origins, error) {
 		set.file = abs
 	}
 	return set, from, gather(err, misspelt(os.Environ(), os.LookupEnv))
+}
+
+// settingsDespite is settingsFrom for commands that are wanted most when something is wrong with the settings: what is wrong in the
+// file or in the environment is not in force, and is returned as wrong. What was typed has to be right.
+func settingsDespite(cmd *cobra.Command) (set settings, wrong, err error) {
+	set, _, wrong = settingsFrom(cmd)
+	if wrong == nil {
+		return set, nil, nil
+	}
+	who, err := instanceFrom(cmd)
+	if err == nil {
+		_, _, err = configFile(cmd, who)
+	}
+	flags, inFlags := givenFlags(cmd)
+	if err = gather(err, inFlags); err == nil {
+		_, _, err = loadSettings("", false, func(string) (string, bool) { return "", false }, flags)
+	}
+	if named := cmd.Flag("config"); err == nil && named != nil && named.Changed {
+		if _, missing := os.Stat(named.Value.String()); missing != nil {
+			err = wrong
+		}
+	}
+	return set, wrong, err
 }
 
 // settingsLike returns the settings of a daemon in place of another: those of the command, with the other's file unless

@@ -34,7 +34,7 @@ func addOwnFlag(cmd *cobra.Command) {
 }
 
 // ownDaemon returns the daemon that cmd is about, or nil if that is the service: where one of the name is installed, or
-// a flag names it.
+// a flag names it. Of wrong settings a daemon can be stopped, and its log read, but none started.
 func (f *serviceFlags) ownDaemon(cmd *cobra.Command) (*ownDaemon, error) {
 	at, named := cmd.Flag("endpoint").Changed, cmd.Flag("name").Changed || f.user
 	if named && at {
@@ -43,8 +43,11 @@ func (f *serviceFlags) ownDaemon(cmd *cobra.Command) (*ownDaemon, error) {
 	if named {
 		return nil, nil
 	}
-	set, _, err := settingsFrom(cmd)
-	if !at && (err != nil || set.Endpoint == "") { // a service whose settings are wrong is stopped all the same
+	set, wrong, err := settingsDespite(cmd)
+	if err == nil && cmd.Name() == "restart" {
+		err = wrong
+	}
+	if !at && (wrong != nil || set.Endpoint == "") { // a service whose settings are wrong is stopped all the same
 		if sup, err := findSupervisor(f.user); err == nil && (&installer{sup: sup, d: f.recall(sup)}).installed() {
 			return nil, nil
 		}
@@ -52,6 +55,7 @@ func (f *serviceFlags) ownDaemon(cmd *cobra.Command) (*ownDaemon, error) {
 	if err != nil {
 		return nil, err
 	}
+	warnTo(cmd.ErrOrStderr(), cmd, wrong)
 	d := &ownDaemon{cmd: cmd, set: set, out: outputOf(cmd), log: newLogger(cmd.ErrOrStderr(), set.LogFormat, set.LogLevel)}
 	d.at, err = set.clientEndpoint()
 	return d, err

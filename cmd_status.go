@@ -169,15 +169,15 @@ Exit codes, like those of systemctl status: 0 it answers, or runs and you may no
 			if err := s.check(); err != nil {
 				return err
 			}
-			set, _, wrong := settingsFrom(cmd)
-			if wrong != nil { // this may be why the service is down, so that its status is still shown
-				set = defaultSettings()
+			set, wrong, err := settingsDespite(cmd) // which may be why the daemon is down
+			if err != nil {
+				return err
 			}
+			warnTo(cmd.ErrOrStderr(), cmd, wrong)
 			r, err := s.gather(cmd, &f, set)
-			if r == nil || wrong != nil && r.service == nil {
-				return cmp.Or(wrong, err)
+			if r == nil {
+				return err
 			}
-			complainTo(cmd.ErrOrStderr(), cmd, wrong)
 			out := cmd.OutOrStdout()
 			if wantsJSON(cmd) {
 				return errors.Join(r.printJSON(out), err)

@@ -60,10 +60,11 @@ with --check: 0 same version, 1 different version or another build of it, 3 no d
 
 // checkVersion compares the version of this program with that of the daemon.
 func (f *clientFlags) checkVersion(cmd *cobra.Command, b Build) error {
-	set, _, err := settingsFrom(cmd)
+	set, wrong, err := settingsDespite(cmd)
 	if err != nil {
 		return err
 	}
+	warnTo(cmd.ErrOrStderr(), cmd, wrong)
 	c := Comparison{Program: b}
 	if err := f.do(cmd.Context(), set, "Ipcd.Status", nil, &c.Daemon); err != nil {
 		return err

@@ -293,13 +293,16 @@ func (p problems) Unwrap() []error { return p }
 const tokenVariable = "IPCD_TOKEN"
 
 // complain prints the last word of a command: the error, and below it what can be typed.
-func complain(w io.Writer, err error) {
+func complain(w io.Writer, err error) { complainAs(w, "error", err) }
+
+// complainAs is complain for what is an error, or a warning.
+func complainAs(w io.Writer, kind string, err error) {
 	if err == nil {
 		return
 	}
 	if all, ok := err.(problems); ok {
 		for _, err := range all {
-			complain(w, err)
+			complainAs(w, kind, err)
 		}
 		return
 	}
@@ -307,7 +310,7 @@ func complain(w io.Writer, err error) {
 	if f := (*fault)(nil); errors.As(err, &f) && f.isOwn() {
 		text += fmt.Sprintf(" (code %d)", f.Code)
 	}
-	fmt.Fprintf(w, "ipcd: error: %s\n", text)
+	fmt.Fprintf(w, "ipcd: %s: %s\n", kind, text)
 	if hint := hintFor(err); hint != "" {
 		fmt.Fprintf(w, "ipcd: hint: %s\n", oneLine(hint))
 	}
