@@ -287,6 +287,31 @@ func serverOf(ctx context.Context, e endpoint, c caller, o dialOptions) (p peer,
 	return p.named(), nil
 }
 
+// isSilent reports whether the daemon behind c does not answer even the question whether it is there.
+func isSilent(ctx context.Context, c caller) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), silence)
+	defer cancel()
+	return errors.Is(c.call(ctx, "Ipcd.Ping", nil, nil), errDeadline)
+}
+
+// silence is for how long a daemon that has not answered in time may say nothing more.
+const silence = 500 * time.Millisecond
+
+// silent adds to late, the error of a call whose deadline has passed, that the daemon behind c is there and does not answer: it was
+// stopped by a signal, or hangs, or the machine has no time for it. c may be nil.
+func silent(ctx context.Context, e endpoint, c caller, o dialOptions, late error) *fault {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), silence)
+	defer cancel()
+	var p peer
+	if c != nil {
+		p, _ = serverOf(ctx, e, c, o)
+	}
+	if p.PID <= 0 {
+		return faultf(codeDeadline, "the daemon at %s is there, but does not answer: %w", e, late).withHint("give it longer with --timeout, or see what it does where it runs: its log, and whether its process was stopped")
+	}
+	return faultf(codeDeadline, "the daemon at %s (process %d) is there, but does not answer: %w", e, p.PID, late).withHint("give it longer with --timeout; %s", wakeHint(p.PID))
+}
+
 // errNotSeen is why a process cannot be watched.
 var errNotSeen = errors.New("the system does not say which process that is")
 

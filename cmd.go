@@ -472,6 +472,26 @@ func (f *clientFlags) with(ctx context.Context, set settings, talk func(ctx cont
 	return err
 }
 
+// briefly returns the settings for a question that a daemon which is well answers at once: nobody waits for as long as for a call,
+// unless --timeout says so.
+func (f *clientFlags) briefly(set settings) settings {
+	if !f.start && !f.cmd.Flag("timeout").Changed && (set.Timeout <= 0 || set.Timeout > askLimit) {
+		set.Timeout = askLimit
+	}
+	return set
+}
+
+// asUnreached is err for a command whose exit code says whether a daemon answers: one that is silent does not.
+func asUnreached(err error) error {
+	var f *fault
+	if !errors.As(err, &f) || f.Code != codeDeadline {
+		return err
+	}
+	c := *f
+	c.Code = codeNotReachable
+	return &c
+}
+
 // do reaches a daemon, calls one method and decodes its result.
 func (f *clientFlags) do(ctx context.Context, set settings, method string, arg, result any) error {
 	return f.with(ctx, set, func(ctx context.Context, c caller) error { return f.ask(ctx, c, method, arg, result) })
@@ -526,8 +546,10 @@ func (f *clientFlags) withHint(ctx context.Context, c caller, method string, err
 	name, own := strings.CutPrefix(method, "Ipcd.")
 	_, known := ipcdDocs[name]
 	isOwn := own && known
-	if refused.Code == codeDeadline && !own { // the client's own: the daemon knows of none
-		refused = f.awaited(ctx, c, method, refused)
+	if refused.Code == codeDeadline { // the client's own: the daemon knows of none
+		if refused = f.awaited(ctx, c, method, refused); refused.hint != "" {
+			return refused
+		}
 		err = refused
 	}
 	switch {
@@ -560,13 +582,14 @@ func (f *clientFlags) withHint(ctx context.Context, c caller, method string, err
 	return err
 }
 
-// statusLimit is how long a client whose deadline has passed waits to hear what it has waited for.
-const statusLimit = 500 * time.Millisecond
-
-// awaited adds to late, the error of a call whose deadline has passed, what the call waited for, if that is a worker.
+// awaited adds to late, the error of a call whose deadline has passed, what the call waited for, if that is a worker, or a daemon that
+// does not answer at all.
 func (f *clientFlags) awaited(ctx context.Context, c caller, method string, late *fault) *fault {
 	if late.data().Worker != "" || f.at.Scheme == "fork" || f.at.Proto == protoEcho {
 		return late
+	}
+	if isSilent(ctx, c) {
+		return silent(ctx, f.at, c, dialOptions{}, late)
 	}
 	if w := f.workerNotThere(context.WithoutCancel(ctx), c, method); w != nil {
 		late = faultf(late.Code, "%w; the worker %s is %s", late, w.Name, w.summary())
@@ -577,7 +600,7 @@ func (f *clientFlags) awaited(ctx context.Context, c caller, method string, late
 
 // workerNotThere returns the worker that would answer the method, if that does not run and we may know.
 func (f *clientFlags) workerNotThere(ctx context.Context, c caller, method string) *WorkerStatus {
-	ctx, cancel := context.WithTimeout(ctx, statusLimit)
+	ctx, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()
 	var s Status
 	if c.call(ctx, "Ipcd.Status", nil, &s) != nil {

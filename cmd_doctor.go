@@ -217,11 +217,14 @@ func (d *doctor) lookAtEndpoint(ctx context.Context) {
 	if d.at.Scheme != "" {
 		set.Endpoint = d.at.String()
 	}
+	set.Timeout = askLimit
 	var who peer
 	var known error
 	err := d.client.with(ctx, set, func(ctx context.Context, c caller) error {
 		var s Status
-		if err := c.call(ctx, "Ipcd.Status", nil, &s); err != nil {
+		if err := c.call(ctx, "Ipcd.Status", nil, &s); errors.Is(err, errDeadline) {
+			return silent(ctx, d.client.at, c, optionsOf(&set, nil), err)
+		} else if err != nil {
 			return err
 		}
 		d.status = &s

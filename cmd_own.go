@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -71,7 +72,7 @@ func (d *ownDaemon) name(s Status) string {
 
 // reach connects to the daemon and asks for its status.
 func (d *ownDaemon) reach(ctx context.Context) (c caller, s Status, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	ctx, cancel := context.WithTimeout(ctx, d.patience())
 	defer cancel()
 	c, err = dial(ctx, d.at, optionsOf(&d.set, d.log))
 	if err == nil {
@@ -79,19 +80,45 @@ func (d *ownDaemon) reach(ctx context.Context) (c caller, s Status, err error) {
 	}
 	switch {
 	case err == nil:
+	case errors.Is(err, errDeadline):
+		return nil, s, d.silent(ctx, c, err)
 	case d.set.Endpoint == "" && errors.Is(err, &fault{Code: codeNotReachable}) && !errors.Is(err, fs.ErrPermission):
 		return nil, s, faultf(codeNotReachable, "%w, and no service of that name is installed", err).withHint("start a daemon: ipcd call --start hello")
 	default:
 		return nil, s, err
 	}
-	if err = c.call(ctx, "Ipcd.Status", nil, &s); err != nil {
+	if err = c.call(ctx, "Ipcd.Status", nil, &s); errors.Is(err, errDeadline) {
+		return nil, s, d.silent(ctx, c, err)
+	} else if err != nil {
 		c.close()
 	}
 	return c, s, err
 }
 
-// stop stops the daemon.
+// patience is how long the daemon may take to answer at all, unless --timeout says otherwise.
+func (d *ownDaemon) patience() time.Duration {
+	if f := d.cmd.Flag("timeout"); f != nil && f.Changed && d.set.Timeout > 0 {
+		return d.set.Timeout
+	}
+	return askLimit
+}
+
+// silent says of the daemon behind c, which it closes, that it does not answer. c may be nil.
+func (d *ownDaemon) silent(ctx context.Context, c caller, late error) *fault {
+	f := silent(ctx, d.at, c, optionsOf(&d.set, d.log), late)
+	if c != nil {
+		c.close()
+	}
+	return f
+}
+
+// stop stops the daemon, within --timeout if that is given.
 func (d *ownDaemon) stop(ctx context.Context) error {
+	if d.cmd.Flag("timeout").Changed && d.set.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d.set.Timeout)
+		defer cancel()
+	}
 	c, s, err := d.reach(ctx)
 	if err != nil {
 		return err

@@ -435,10 +435,14 @@ func newStartCmd() *cobra.Command {
 }
 
 func newStopCmd() *cobra.Command {
-	return newControlCmd("stop", "stop the service, or your own daemon",
+	cmd := newControlCmd("stop", "stop the service, or your own daemon",
 		"Stop the service. Calls in flight may finish within the drain limit. It stays stopped until the next boot, even if it is called.\n"+
-			ownInstead+"\n\nIt returns when the daemon's process has ended, and says which of them it has stopped. Ctrl-C ends the wait, not the stop.",
+			ownInstead+"\n\nIt returns when the daemon's process has ended, and says which of them it has stopped. Ctrl-C ends the wait, not the stop, and so\n"+
+			"does --timeout, for a daemon that is no service. One that does not answer within 5 s is left as it is.",
 		"has been stopped", supervisor.stop, false, (*ownDaemon).stop)
+	addSettingFlags(cmd, "timeout")
+	cmd.Flag("timeout").Usage = "how long to wait for your own daemon to answer, and to end (`duration`; default 5s, and as long as its calls may go on)"
+	return cmd
 }
 
 func newRestartCmd() *cobra.Command {

@@ -174,7 +174,8 @@ Exit codes, like those of systemctl status: 0 it answers, or runs and you may no
 				return err
 			}
 			warnTo(cmd.ErrOrStderr(), cmd, wrong)
-			r, err := s.gather(cmd, &f, set)
+			r, err := s.gather(cmd, &f, f.briefly(set))
+			err = asUnreached(err)
 			if r == nil {
 				return err
 			}
@@ -236,6 +237,9 @@ func (s *serviceFlags) gather(cmd *cobra.Command, f *clientFlags, set settings) 
 		if askErr == nil {
 			r.daemon = answer
 			return r, nil
+		}
+		if errors.Is(askErr, errDeadline) {
+			return r, askErr
 		}
 		if r.service.State == stateAbsent && (f.start || f.wait > 0 || !errors.Is(askErr, &fault{Code: codeNotReachable})) {
 			return r, ask()

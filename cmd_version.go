@@ -66,8 +66,8 @@ func (f *clientFlags) checkVersion(cmd *cobra.Command, b Build) error {
 	}
 	warnTo(cmd.ErrOrStderr(), cmd, wrong)
 	c := Comparison{Program: b}
-	if err := f.do(cmd.Context(), set, "Ipcd.Status", nil, &c.Daemon); err != nil {
-		return err
+	if err := f.do(cmd.Context(), f.briefly(set), "Ipcd.Status", nil, &c.Daemon); err != nil {
+		return asUnreached(err)
 	}
 	c.Same = c.Daemon.Version == b.Version && !c.Daemon.isOtherBuild()
 	switch {

@@ -440,5 +440,8 @@ func askOnce(ctx context.Context, e endpoint, set settings, method string, s any
 		return err
 	}
 	defer c.close()
-	return c.call(ctx, method, nil, s)
+	if err = c.call(ctx, method, nil, s); errors.Is(err, errDeadline) {
+		return silent(ctx, e, c, dialOptions{}, err)
+	}
+	return err
 }

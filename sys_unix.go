@@ -354,3 +354,8 @@ func userName(uid int) string {
 	}
 	return name
 }
+
+// wakeHint says what to do about a process that does not answer.
+func wakeHint(pid int) string {
+	return fmt.Sprintf("if it was stopped by a signal, kill -CONT %[1]d lets it go on; kill -KILL %[1]d ends it, with the calls that it has", pid)
+}

@@ -374,3 +374,8 @@ func watchProcess(pid int) (ended func() bool, release func(), err error) {
 		return err == nil && event == windows.WAIT_OBJECT_0
 	}, func() { windows.CloseHandle(h) }, nil
 }
+
+// wakeHint says what to do about a process that does not answer.
+func wakeHint(pid int) string {
+	return fmt.Sprintf("taskkill /f /pid %d ends it, with the calls that it has", pid)
+}
