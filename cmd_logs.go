@@ -101,7 +101,8 @@ func showLog(ctx context.Context, out io.Writer, name string, lines int, follow 
 	f, err := openLog(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return faultf(codeApplication, "there is no log: nothing has been logged to %s", name).withHint("ipcd call --start hello")
+		return faultf(codeApplication, "there is no log: nothing has been logged to %s", name).
+			withHint(`a daemon that "ipcd call --start hello" starts logs there; one of "ipcd run" to where it was started, until it is told otherwise: ipcd run 2>FILE`)
 	case errors.Is(err, fs.ErrPermission):
 		return faultf(codeApplication, "the log %s cannot be read: %w", name, withoutPath(err)).withHint("as the user that it belongs to, or as %s: %s", masters, joinWords(commandLine()))
 	case err != nil:

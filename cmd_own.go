@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"time"
 
@@ -181,22 +182,48 @@ func (d *ownDaemon) restart(ctx context.Context) error {
 	return err
 }
 
+// stderr is what the daemon behind c has as its standard error, if the system says so of its process, and nothing otherwise.
+func (d *ownDaemon) stderr(ctx context.Context, c caller, s Status) (at string) {
+	serves := transports[d.at.Scheme].serves
+	if stderrOf == nil || serves == nil || s.PID == 0 {
+		return ""
+	}
+	atConnection(ctx, d.at, c, optionsOf(&d.set, d.log), func(conn net.Conn) {
+		if serves(conn, s.PID) { // and no process of another container has the number here
+			at, _ = stderrOf(s.PID)
+		}
+	})
+	return at
+}
+
 // logFile is where the daemon logs, if that is a file: as it says itself, or if none is there, where the last one that
 // --start has started did.
 func (d *ownDaemon) logFile(ctx context.Context) (string, error) {
 	c, s, err := d.reach(ctx)
 	switch {
 	case err == nil:
+		at := d.stderr(ctx, c, s)
 		c.close()
 		if !d.at.isLocal() { // nobody has proved there whose the file would be
 			return "", faultf(codeApplication, "the log of a daemon at %s is not opened: what it says of itself is not proved there", d.at).
 				withHint("ask it at its local endpoint; it says that it logs to %s", oneLine(cmp.Or(s.Log, "its standard error")))
 		}
-		if s.Log == "" {
-			return "", faultf(codeApplication, "%s logs to where it was started, on its standard error", d.name(s)).
-				withHint("look there; if it is a service: ipcd logs --name NAME")
+		if s.Log != "" {
+			return s.Log, nil
 		}
-		return s.Log, nil
+		f := faultf(codeApplication, "%s logs to where it was started, on its standard error", d.name(s))
+		switch info, wrong := os.Stat(at); {
+		case at == "":
+			return "", f.withHint("look there; if it is a service: ipcd logs --name NAME")
+		case wrong == nil && info.Mode().IsRegular():
+			return at, nil
+		case at == os.DevNull:
+			return "", faultf(codeApplication, "%s logs to %s: its log is lost", d.name(s), at).withHint("start it with a file in place of that: ipcd run 2>FILE; or by ipcd call --start")
+		case wrong == nil && info.Mode()&os.ModeCharDevice != 0:
+			return "", faultf(codeApplication, "%s logs to the terminal in which it was started, %s", d.name(s), at).
+				withHint("look there; to have it in a file: ipcd run 2>FILE; or start it by ipcd call --start")
+		}
+		return "", faultf(codeApplication, "%w: %s", f, at).withHint("whoever has started it reads that; if it is a service: ipcd logs --name NAME")
 	case d.set.Endpoint != "" || !errors.Is(err, &fault{Code: codeNotReachable}):
 		return "", err
 	}

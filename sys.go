@@ -179,6 +179,10 @@ var usageOf func(pid int) (memory uint64, cpu time.Duration)
 // system does not tell.
 var programOf func(pid int) (path string, replaced bool, err error)
 
+// stderrOf returns what a process has as its standard error: a file, a terminal, or what the system calls anything else. It is nil
+// where the system does not tell.
+var stderrOf func(pid int) (string, error)
+
 // processFigures are what the system says of this process. What it does not tell is 0.
 type processFigures struct {
 	resident       int64 // bytes

@@ -21,6 +21,7 @@ func init() {
 		path, replaced := strings.CutSuffix(path, " (deleted)")
 		return path, replaced, err
 	}
+	stderrOf = func(pid int) (string, error) { return os.Readlink(fmt.Sprintf("/proc/%d/fd/2", pid)) }
 	diesWithUs = func(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL } // PR_SET_PDEATHSIG(2const)
 }
 
