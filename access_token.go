@@ -129,7 +129,7 @@ func (s *tokenStore) refused(doing string, err error) *fault {
 	if s.who.name != "" && !s.who.user {
 		return f.withHint("run it as one of those who may control the service: %s", masters)
 	}
-	return f
+	return faultf(codeApplication, "the place for the tokens of %s is closed to you: %w", s.owner(), err).withHint("%s", stateHint)
 }
 
 // line is a command line about these tokens, for a hint.

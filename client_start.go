@@ -388,7 +388,7 @@ func launch(endpoints []endpoint, set settings, ended func()) (at startLogFrom, 
 	}
 	dir := filepath.Dir(at.file)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return at, fmt.Errorf("make the directory for the daemon's log: %w", err)
+		return at, faultf(codeApplication, "make the directory for the daemon's log: %w", err).withHint(`%s; or run a daemon in a terminal, which needs none: ipcd run`, stateHint)
 	}
 	log, err := openStartLog(at.file)
 	if err != nil {
@@ -452,7 +452,7 @@ func openStartLog(name string) (*os.File, error) {
 	}
 	f, err := os.OpenFile(name, flags, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open the log of the daemon: %w", err)
+		return nil, faultf(codeApplication, "open the log of the daemon: %w", err).withHint(`%s; or run a daemon in a terminal, which needs none: ipcd run`, stateHint)
 	}
 	return f, nil
 }

@@ -74,6 +74,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -156,6 +157,10 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 // unknownFlag refuses a flag that a command does not have, or whose value it does not take.
 func unknownFlag(cmd *cobra.Command, err error) error {
 	f := usagef("%w", err)
+	var bad *pflag.InvalidValueError
+	if errors.As(err, &bad) {
+		return refuseFlag(bad).withHint("see %s --help", cmd.CommandPath())
+	}
 	var missing *pflag.NotExistError
 	if errors.As(err, &missing) {
 		var names []string
@@ -171,4 +176,20 @@ func unknownFlag(cmd *cobra.Command, err error) error {
 		}
 	}
 	return f.withHint("see %s --help", cmd.CommandPath())
+}
+
+// refuseFlag says what is wrong with the value of a flag that is no setting, as settings do, and without the words of Go's libraries.
+func refuseFlag(bad *pflag.InvalidValueError) *fault {
+	what, expected := "is not what it takes", "what --help says"
+	switch flag := bad.GetFlag(); {
+	case errors.Is(bad, strconv.ErrRange):
+		what, expected = "is too much", "a number such as 10"
+	case flag.Value.Type() == "duration":
+		what, expected = "is not a duration", "one such as 5s or 1m30s"
+	case flag.Value.Type() == "int":
+		what, expected = "is not a whole number", "one such as 10"
+	case flag.Value.Type() == "bool":
+		what, expected = "is neither", "true or false, or the flag alone"
+	}
+	return usagef("--%s: %q %s; expected %s", bad.GetFlag().Name, shorten(bad.GetValue(), 100), what, expected)
 }

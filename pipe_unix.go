@@ -255,6 +255,9 @@ func makeDefaultDir(e endpoint, to audience) error {
 	if err == nil {
 		err = os.Chmod(dir, mode) // whatever the umask
 	}
+	if run := filepath.Dir(dir); err != nil && !errors.Is(err, fs.ErrExist) && run == os.Getenv("XDG_RUNTIME_DIR") {
+		return listenFault(e, "make its directory: %w", err).withHint("XDG_RUNTIME_DIR names %s, where that cannot be; unset it, for you and for those who call, or name an endpoint with --listen", run)
+	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return listenFault(e, "make its directory: %w", err).withHint("name an endpoint in a directory of your own with --listen")
 	}

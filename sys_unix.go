@@ -230,6 +230,9 @@ func stateDir() (string, error) {
 	return userStateDir("ipcd")
 }
 
+// stateHint says how to have another state directory.
+const stateHint = "name a directory that you can write to: export XDG_STATE_HOME=DIR"
+
 // userStateDir is the state directory of a service of the user's own. What systemd says to that is not asked: a command is not told,
 // and its place for it has changed.
 func userStateDir(name string) (string, error) {
@@ -238,7 +241,11 @@ func userStateDir(name string) (string, error) {
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return "", fmt.Errorf("find the state directory: %w", err)
+		return "", faultf(codeApplication, "there is no place for what ipcd keeps, its log and tokens: $HOME is not set").withHint("set HOME, or %s", stateHint)
+	}
+	if !filepath.IsAbs(home) { // it would be another place in each directory
+		return "", faultf(codeApplication, "there is no place for what ipcd keeps, its log and tokens: $HOME is %q, which is no absolute path", shorten(home, 100)).
+			withHint("set HOME to one, or %s", stateHint)
 	}
 	return filepath.Join(home, ".local", "state", name), nil
 }

@@ -40,3 +40,13 @@ func TestStateDirectories(t *testing.T) {
 		}
 	}
 }
+
+// Without a home of one's own, what is kept has no place, and the error says how to name one.
+func TestStateNeedsAPlace(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", "")
+	for home, words := range map[string]string{"": "$HOME is not set", "relative": `$HOME is "relative", which is no absolute path`} {
+		t.Setenv("HOME", home)
+		_, err := userStateDir("ipcd")
+		checkRefused(t, "HOME="+home, err, words, "export XDG_STATE_HOME=DIR")
+	}
+}

@@ -289,11 +289,14 @@ func stateDir() (string, error) {
 	return userStateDir("ipcd")
 }
 
+// stateHint says how to have another state directory.
+const stateHint = "name a directory that you can write to in the variable LocalAppData"
+
 // userStateDir is the state directory of a service of the user's own.
 func userStateDir(name string) (string, error) {
 	dir, err := os.UserCacheDir() // %LocalAppData%
 	if err != nil {
-		return "", fmt.Errorf("find the state directory: %w", err)
+		return "", faultf(codeApplication, "there is no place for what ipcd keeps, its log and tokens: %w", err).withHint("%s", stateHint)
 	}
 	return filepath.Join(dir, name), nil
 }
