@@ -115,6 +115,9 @@ With --openrpc the result is one OpenRPC document of the method or the service, 
 					if _, short, _ := strings.Cut(d.Method, "."); isServiceName(short) { // otherwise nobody knows a name
 						what, line := f.example(&d)
 						fmt.Fprintf(t, "  %s\n    %s\n", what, oneLine(line))
+						if d.takesAnything() {
+							fmt.Fprintf(t, "    %s\n    %s\n", oneLine(f.line("call", joinWords([]string{d.Method}), "name=Ada", "age:=36")), oneLine(f.line("call", joinWords([]string{d.Method}), "--arg", "'[1, true, null]'")))
+						}
 					}
 				}
 			})

@@ -230,6 +230,11 @@ func (t *typedCall) explain(err error, takes *taking) error {
 		return asFault(err).withHint("%s has not described what it takes: look into its program", t.method)
 	}
 	line := t.line("call", t.method)
+	if text, ok := t.arg.(string); ok && !takes.nothing && !takes.isText() {
+		if value := takes.typed(text, t.limits); value != nil {
+			return asFault(err).withHint("one word is a text; anything else is JSON: %s --arg %s", line, joinWords([]string{string(value)}))
+		}
+	}
 	if !takes.nothing {
 		line += " " + takes.form()
 	}

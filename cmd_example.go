@@ -31,6 +31,15 @@ func (f *clientFlags) example(d *Description) (what, line string) {
 	return "form", f.line("call", append(call, s.form())...)
 }
 
+// takesAnything reports whether the description says nothing of the argument but that there is one.
+func (d *Description) takesAnything() bool {
+	if d.Argument == nil || d.Part != nil {
+		return false
+	}
+	s := shapeOf(d.Argument)
+	return s.title() == "any" && len(s.at) == 0
+}
+
 // exampleWords returns how an argument of the shape may be typed, or nil if there is no example. They mean the same whether the
 // daemon is asked what the method takes or not.
 func (s shape) exampleWords() []string {

@@ -248,7 +248,7 @@ func exitCode(err error) int {
 		return exitForced
 	case errors.Is(err, errNoService):
 		return exitNoService
-	case errors.As(err, &f) && f.Code == codeUsage:
+	case errors.As(err, &f) && (f.Code == codeUsage || f.Code == codeBadArgument): // whoever finds out that it is wrong
 		return exitUsage
 	case errors.As(err, &f) && f.Code == codeNotReachable:
 		return exitNobody
@@ -408,16 +408,46 @@ func isControl(r rune) bool {
 	return r < 0x20 || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
 }
 
-// nearest returns the name that was probably meant: the one with the fewest edits, at most two; or "".
+// nearest returns the name that was probably meant: the one with the fewest edits, at most two, and of several the one whose edit is
+// the likelier slip; or "".
 func nearest(name string, names []string) string {
-	best, most := "", 3
+	const most = 3
+	best, least := "", slip(most, "", "")
 	name = strings.ToLower(name)
 	for _, n := range names {
-		if d := edits(name, strings.ToLower(n), most); d < most {
-			best, most = n, d
+		low := strings.ToLower(n)
+		if d := edits(name, low, most); d < most && slip(d, name, low) < least {
+			best, least = n, slip(d, name, low)
 		}
 	}
 	return best
+}
+
+// slip ranks that typed, which is so many edits from a name, was meant to be that. Where one edit is all: two letters were swapped,
+// the end left out or a letter typed twice or too much, a letter left out, and least likely another one typed.
+func slip(edits int, typed, name string) int {
+	const kinds = 4
+	rank := kinds * edits
+	switch {
+	case edits != 1:
+	case len(typed) > len(name), strings.HasPrefix(name, typed):
+		rank++
+	case len(typed) < len(name):
+		rank += 2
+	case !isSwap(typed, name):
+		rank += 3
+	}
+	return rank
+}
+
+// isSwap reports whether two texts of one length differ in two letters alone, which have changed places.
+func isSwap(a, b string) bool {
+	for i := range len(a) - 1 {
+		if a[i] != b[i] {
+			return a[i] == b[i+1] && a[i+1] == b[i]
+		}
+	}
+	return false
 }
 
 // edits returns how many edits lead from a to b, but at most most: a letter inserted, left out or replaced, or two

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -75,6 +76,19 @@ func TestComplainShowsCodesOfServices(t *testing.T) {
 		}
 		if first != want {
 			t.Errorf("an error of the code %d is shown as %q; want %q", code, first, want)
+		}
+	}
+}
+
+// Of several names that are as near, the one is meant whose slip is the likelier.
+func TestNearestIsTheLikelierSlip(t *testing.T) {
+	for typed, want := range map[string]string{"lss": "ls", "sl": "ls", "stat": "stats", "statr": "start", "cal": "call", "lgos": "logs", "nothing": ""} {
+		names := []string{"call", "logs", "ls", "start", "stats", "status"}
+		for range 2 {
+			if got := nearest(typed, names); got != want {
+				t.Errorf("nearest(%q) of %q = %q; want %q", typed, names, got, want)
+			}
+			slices.Reverse(names)
 		}
 	}
 }

@@ -70,10 +70,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -91,7 +93,12 @@ var commands = map[string]func() *cobra.Command{
 }
 
 func main() {
-	cmd, err := newRootCmd(os.Args[1:]).ExecuteContextC(context.Background())
+	root := newRootCmd(os.Args[1:])
+	unprinted := keepHelpError(root)
+	cmd, err := root.ExecuteContextC(context.Background())
+	if err == nil {
+		err = *unprinted
+	}
 	if out := (*fs.PathError)(nil); errors.As(err, &out) && out.Path == os.Stdout.Name() && isBrokenPipe(err) {
 		os.Exit(exitDone) // the reader of our output has had enough, as head -1 does
 	}
@@ -129,6 +136,8 @@ call with the standard library that they have: see the README and docs/protocol.
 			cmd.AddCommand(each())
 		}
 		cmd.InitDefaultCompletionCmd() // which cobra would do later
+		cmd.InitDefaultHelpCmd()
+		refuseUnknownHelp(cmd)
 	}
 	for _, c := range append(cmd.Commands(), cmd) {
 		if c.HasSubCommands() {
@@ -138,15 +147,61 @@ call with the standard library that they have: see the README and docs/protocol.
 	return cmd
 }
 
+// refuseUnknownHelp has "help" refuse what is no command: cobra's own shows the help of something else, and all is well.
+func refuseUnknownHelp(root *cobra.Command) {
+	for _, help := range root.Commands() {
+		if help.Name() != "help" {
+			continue
+		}
+		help.Run = nil
+		help.RunE = func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			switch {
+			case err != nil:
+				return usagef("%w", err)
+			case len(rest) > 0 && cmd.HasSubCommands():
+				return knownCommand(cmd, rest)
+			}
+			cmd.InitDefaultHelpFlag() // so that it is shown
+			cmd.InitDefaultVersionFlag()
+			return cmd.Help()
+		}
+	}
+}
+
+// keepHelpError returns where the error will be with which help could not be printed, which cobra prints and forgets.
+func keepHelpError(root *cobra.Command) *error {
+	show, unprinted := root.HelpFunc(), new(error)
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		out := cmd.OutOrStdout()
+		var b bytes.Buffer
+		cmd.SetOut(&b)
+		show(cmd, args)
+		cmd.SetOut(out)
+		_, *unprinted = out.Write(b.Bytes())
+	})
+	return unprinted
+}
+
 // knownCommand refuses a word that is not a command. cobra calls it for no others.
 func knownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
 	f := usagef("there is no command %q", strings.TrimPrefix(cmd.CommandPath()+" "+args[0], cmd.Root().Name()+" "))
-	cmd.SuggestionsMinimumDistance = 2
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		return f.withHint("did you mean %s %s?", cmd.CommandPath(), near[0])
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	near := nearest(args[0], names)
+	begun := func(name string) bool { return len(args[0]) > 1 && strings.HasPrefix(name, args[0]) }
+	if i := slices.IndexFunc(names, begun); i >= 0 && (near == "" || edits(args[0], near, 2) > 1) { // which is likelier than two slips
+		near = names[i]
+	}
+	if near != "" {
+		return f.withHint("did you mean %s %s?", cmd.CommandPath(), near)
 	}
 	if cmd.HasParent() {
 		return f.withHint("see %s --help", cmd.CommandPath())
