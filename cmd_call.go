@@ -53,7 +53,7 @@ error is a terminal, and without --json, parts that tell the progress are one li
 
 Ctrl-C cancels the call, and so does the end of whoever reads what --stream prints (| head -1).
 
-Exit codes: 0 done, 1 the call failed, 2 bad usage, 3 no daemon reached; as after any program that Ctrl-C has ended, a
+Exit codes: 0 done, 1 the call failed, 2 bad usage, also of the method: an argument that it does not take (-32602); 3 no daemon reached; as after any program that Ctrl-C has ended, a
 shell's 130.`,
 		Example: `  ipcd call hello
   ipcd call --start hello

@@ -105,3 +105,13 @@ func TestExampleMeansItsArgument(t *testing.T) {
 		}
 	}
 }
+
+// A method of which nobody has said what it takes is shown in more than one form, since a text may not be what it wants.
+func TestExampleOfAnything(t *testing.T) {
+	for text, want := range map[string]bool{`{}`: true, `{"type":"string"}`: false, `{"examples":["a"]}`: false, `{"type":"object"}`: false} {
+		d := Description{Method: "T.M", Argument: readSchema(t, text)}
+		if got := d.takesAnything(); got != want {
+			t.Errorf("takesAnything of %s = %v; want %v", text, got, want)
+		}
+	}
+}
