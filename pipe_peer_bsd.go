@@ -21,6 +21,8 @@ const tellsPID = false // FreeBSD does not
 
 const bytesToRead = 0x4004667f // FIONREAD of sys/filio.h
 
+const pollShut = 0 // nothing tells
+
 // ask asks the kernel who connected or, on the side that did, who called listen: LOCAL_PEERCRED in unix(4). The
 // first group is the effective one; there are no more than 16.
 func (p *peer) ask(fd int) error {

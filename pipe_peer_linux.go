@@ -18,6 +18,8 @@ const tellsPID = true // of whoever listens: 0 is one in a pid_namespaces(7) tha
 
 const bytesToRead = unix.SIOCINQ // unix(7)
 
+const pollShut = unix.POLLRDHUP // poll(2): the peer has shut its sending side, whatever is still to be read
+
 // ask asks the kernel who connected or, on the side that did, who called listen: SO_PEERCRED in unix(7), and
 // SO_PEERGROUPS for the groups.
 func (p *peer) ask(fd int) error {

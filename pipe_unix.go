@@ -429,12 +429,20 @@ func peerLeft(conn net.Conn) bool { return peerGone(conn) }
 // sending side and waits for answers. POLLHUP means that both directions are shut down; so it does on Linux
 // (poll(2)) and FreeBSD. macOS reports it for the direction asked for, hence POLLOUT.
 func peerGone(conn net.Conn) bool {
-	gone := false
+	return polls(conn, unix.POLLOUT, unix.POLLHUP|unix.POLLERR|unix.POLLNVAL)
+}
+
+// inputShut reports whether the peer has shut its sending side, whatever is still to be read.
+func inputShut(conn net.Conn) bool { return polls(conn, pollShut, pollShut) }
+
+// polls reports whether one of the events has come.
+func polls(conn net.Conn, asked, events int16) bool {
+	come := false
 	err := withFD(conn, func(fd int) error {
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+		p := []unix.PollFd{{Fd: int32(fd), Events: asked}}
 		_, err := unix.Poll(p, 0)
-		gone = err == nil && p[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0
+		come = err == nil && p[0].Revents&events != 0
 		return err
 	})
-	return err == nil && gone
+	return err == nil && come
 }

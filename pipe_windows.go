@@ -431,6 +431,10 @@ func peerLeft(conn net.Conn) bool {
 	return err == nil && info.state != pipeConnected
 }
 
+// inputShut reports whether the peer has shut its sending side, whatever is still to be read. Nothing tells of TCP, and a pipe has no
+// sides.
+func inputShut(net.Conn) bool { return false }
+
 // unread returns how many bytes conn has to read without waiting.
 func unread(conn syscall.Conn) (n int, err error) {
 	raw, err := conn.SyscallConn()

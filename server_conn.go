@@ -579,6 +579,27 @@ func (c *connection) watch(s *session) {
 	s.cut(errCancelled)
 }
 
+// lookAfter is watch for a caller that has sent so much behind what s answers that its end is not in sight.
+func (c *connection) lookAfter(s *session) {
+	tick := time.NewTicker(goneInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.answered:
+			return
+		case <-tick.C:
+		}
+		switch {
+		case peerLeft(c.Conn):
+			s.cut(errCancelled)
+			return
+		case inputShut(c.Conn):
+			c.watch(s)
+			return
+		}
+	}
+}
+
 // A parting is the stage of a connection on which everything has been said. A connection that is closed in front of unread
 // bytes is reset, and a peer that is still writing finds it broken: either may drop what it has not read yet, the last
 // answers. So the sending side is shut first, and the peer is read to its end, or until it is silent: RFC 9112, section

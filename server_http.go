@@ -93,6 +93,9 @@ func (c *httpConn) readAhead(b []byte) (n int, err error) {
 		more, err = c.receive(c.early[len(c.early):inputSmall])
 		c.early = c.early[:len(c.early)+more]
 	}
+	if s := c.session.Load(); s != nil && err == nil && n > 0 { // nobody reads as long as that is served
+		go c.c.lookAfter(s)
+	}
 	if n > 0 && isTimeout(err) {
 		err = nil
 	}
