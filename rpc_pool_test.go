@@ -504,7 +504,7 @@ func TestAcceptDecidesOnAStream(t *testing.T) {
 		"Text/Event-Stream": stream, "application/json, text/event-stream;q=0.5": stream, "text/event-stream; charset=utf-8": stream,
 		"application/jsonl": lines, "Application/X-NDJSON; charset=utf-8": lines, "*/*, application/jsonl;q=0.1": lines,
 		"application/jsonl, text/event-stream": lines, "application/jsonl;q=0.5, text/event-stream": stream, "text/event-stream;Q=0.999, application/x-ndjson": lines,
-		"text/event-stream, application/jsonl": stream, "application/jsonl;q=0, text/event-stream;q=0": plain,
+		"text/event-stream, application/jsonl": stream, strings.Repeat("a/b, ", maxAccepted) + "text/event-stream": plain, "application/jsonl;q=0, text/event-stream;q=0": plain,
 	} {
 		if got := post(t, s.endpoints[0], "/call/Echo.Say", accept, `"a"`); got != want {
 			t.Errorf("Accept: %s is answered with %q; want %q", accept, got, want)

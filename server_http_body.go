@@ -78,14 +78,19 @@ func mediaType(value string) string {
 	return strings.ToLower(strings.TrimSpace(t))
 }
 
+const maxAccepted = 32 // media types of a caller that are looked at
+
 // accepted returns the media types that the caller takes for an answer, the one that it prefers first: RFC 9110, section
-// 12.4.2. Of those with the same weight that is the first.
+// 12.4.2. Of those with the same weight that is the first. Types behind maxAccepted others are left out: a browser sends seven.
 func accepted(r *http.Request) (types []string) {
 	if r.Header["Accept"] == nil { // most calls
 		return nil
 	}
-	weights := map[string]float64{}
+	weights, looked := map[string]float64{}, 0
 	for item := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
+		if looked++; looked > maxAccepted {
+			break
+		}
 		_, params, _ := strings.Cut(item, ";")
 		weight := 1.0
 		for param := range strings.SplitSeq(params, ";") {
