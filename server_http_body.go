@@ -282,6 +282,7 @@ func (c *bareCodec) body(v any) error {
 			return err
 		}
 	}
+	defer c.in.taken(len(c.in.bytes())) // the call holds what is made of it, not the buffer
 	b := bytes.TrimRight(trimFront(c.in.bytes()), jsonSpace)
 	if len(b) == 0 {
 		return noArgument(v)

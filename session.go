@@ -350,10 +350,10 @@ func (s *session) chargeTo(a *account, u *turnUser, l *limits) {
 	s.quota.Store(l)
 	s.update(func(st *sessionState) {
 		large := st.held - st.few
-		s.in.account.release(large)
+		s.in.account.holdRead(-large)
 		s.in.account.tell(smallCalls, 0, st.told)
 		s.in.chargeTo(a)
-		a.hold(large)
+		a.holdRead(large)
 		st.told = a.tell(smallCalls, st.few, 0)
 	})
 	s.out.chargeTo(a)

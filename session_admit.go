@@ -54,8 +54,14 @@ func (s *session) begin(c *call) (isCut bool, _ *fault) {
 		if f != nil {
 			return false, f
 		}
-		if !begun {
-			s.waitForRoom()
+		if begun {
+			break
+		}
+		if n := s.in.last; n >= accountStep && n > s.in.carried {
+			s.in.carry(n)
+		}
+		if s.waitForRoom() && s.isForsaken(c.kind) {
+			return false, errForsaken
 		}
 	}
 	s.meter.calls.Add(1)
@@ -115,7 +121,7 @@ func (s *session) admitLocked(c *call) bool {
 		return false
 	}
 	st.theirs[c] = struct{}{}
-	s.holdLocked(c, s.in.last)
+	s.holdLocked(c, s.in.last, s.in.handOver())
 	st.noteTokens(c)
 	if c.timeout > 0 { // before anybody else can see the call
 		c.deadline = time.Now().Add(c.timeout)
@@ -139,14 +145,15 @@ func (s *session) isHeavyLocked() bool {
 	return held > 0 && s.in.last >= accountStep && held+s.in.last > 2*s.limits.MaxMessage
 }
 
-// holdLocked notes that c holds n bytes more.
-func (s *session) holdLocked(c *call, n int) {
+// holdLocked notes that c holds n bytes more. The account knows of so many that were carried.
+func (s *session) holdLocked(c *call, n, carried int) {
 	c.held += uint32(n) // max_message is at most 1 GiB
 	s.state.held += n
 	if n > inputKeep {
-		s.in.account.hold(n)
+		s.in.account.holdRead(n - carried)
 		return
 	}
+	s.in.account.holdRead(-carried)
 	c.few += uint32(n)
 	s.state.few += n
 	s.state.told = s.in.account.tell(smallCalls, s.state.few, s.state.told)
@@ -156,7 +163,7 @@ func (s *session) holdLocked(c *call, n int) {
 func (s *session) letGoLocked(c *call) {
 	if c.held > 0 {
 		s.state.held -= int(c.held)
-		s.in.account.release(int(c.held - c.few))
+		s.in.account.holdRead(-int(c.held - c.few))
 		s.state.few -= int(c.few)
 		c.held, c.few = 0, 0
 		s.state.told = s.in.account.tell(smallCalls, s.state.few, s.state.told)
@@ -242,22 +249,50 @@ func (c *call) mostWait() time.Duration {
 	return roomWait
 }
 
-// waitForRoom waits for a call to end. A peer that sends faster than quick methods run, or than it reads, is thereby slowed
-// down, not refused.
-func (s *session) waitForRoom() {
+// waitForRoom waits for a call to end, and reports whether none has for roomWait. A peer that sends faster than quick methods run, or
+// than it reads, is thereby slowed down, not refused.
+func (s *session) waitForRoom() (late bool) {
 	s.unflushed.flush()
 	s.flushHere()
 	s.turn.end()
-	late := time.NewTimer(roomWait)
-	defer late.Stop()
+	timer := time.NewTimer(roomWait)
+	defer timer.Stop()
 	select {
 	case <-s.room:
-	case <-late.C:
+		return false
+	case <-timer.C:
 		deaf := s.out.isFull() // then the calls wait for their caller, which the limit write bounds
 		s.update(func(st *sessionState) {
 			if st.stuck += roomWait; deaf {
 				st.stuck = 0
 			}
 		})
+		return true
 	}
+}
+
+// errForsaken is no answer: there is nobody for it.
+var errForsaken = &fault{Code: codeCancelled, Text: "the caller has gone"}
+
+// isForsaken reports whether the peer has gone while the reader waited to begin a message of that kind, so that nothing more need
+// be read. Whoever notifies need not stay: then reading goes on, and only the calls that somebody would wait for end.
+func (s *session) isForsaken(k kind) bool {
+	if s.left == nil || !s.left() {
+		return false
+	}
+	if k == request {
+		return true
+	}
+	s.mu.Lock()
+	var calls []*call
+	for c := range s.state.theirs {
+		if c.kind == request {
+			calls = append(calls, c)
+		}
+	}
+	s.mu.Unlock()
+	for _, c := range calls {
+		s.giveUp(c, context.Canceled, nil)
+	}
+	return false
 }

@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -73,6 +74,8 @@ func (s *session) handle(c *call) (reader bool, err error) {
 		isCut, f = s.begin(c)
 	}
 	switch {
+	case f == errForsaken:
+		return true, io.EOF
 	case f != nil:
 		if f.Code == codeDenied && s.audit.wants(true) {
 			s.auditRefused(c.method)
@@ -270,7 +273,7 @@ func (s *session) answer(c *call, result any, f *fault, u *unflushed) {
 	}
 	if sent, err := s.offer(&c.message, result, f, outputMost); !sent || err != nil {
 		if d, ok := result.(document); ok {
-			s.update(func(*sessionState) { s.holdLocked(c, len(d)) })
+			s.update(func(*sessionState) { s.holdLocked(c, len(d), 0) })
 		}
 		s.wg.Go(func() { // no more of these than calls in flight
 			s.respondTo(c, result, f) // after an error, it answers with that

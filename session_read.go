@@ -46,6 +46,10 @@ func (s *session) read(mine *pendingCall) {
 				s.stopReading(&c.message, err)
 				return
 			}
+			if bad.fault.Code == codeBusy && s.isForsaken(bad.m.kind) { // it has waited for memory
+				s.stopReading(nil, io.EOF)
+				return
+			}
 			over = s.refuse(&bad.m, bad.fault)
 		}
 		if mine != nil && over == mine {

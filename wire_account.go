@@ -14,6 +14,7 @@ import (
 // A budget is what all users together hold and may hold.
 type budget struct {
 	held atomic.Int64
+	read atomic.Int64 // of these, as in account
 	user atomic.Int64 // bytes that one user may hold
 
 	mu      sync.Mutex
@@ -51,6 +52,7 @@ func (b *budget) wakeLocked() {
 type account struct {
 	*budget // of all users; nil for one that is counted alone
 	own     atomic.Int64
+	read    atomic.Int64             // of these, those of large messages: their buffers, and what has been made of them
 	small   [smallKinds]atomic.Int64 // of these, those of each kind
 	most    atomic.Int64             // that own may be; 0 for what budget.user says
 	first   []*input                 // as in budget, of this user; guarded by the lock of the budget
@@ -77,6 +79,23 @@ func (a *account) hold(n int) {
 }
 
 func (a *account) release(n int) { a.hold(-n) }
+
+// holdRead is hold for what has been made of a large message.
+func (a *account) holdRead(n int) {
+	a.noteRead(n)
+	a.hold(n)
+}
+
+// noteRead notes that n bytes of what is held are those of large messages, before it is.
+func (a *account) noteRead(n int) {
+	if a == nil || n == 0 {
+		return
+	}
+	a.read.Add(int64(n))
+	if a.budget != nil {
+		a.budget.read.Add(int64(n))
+	}
+}
 
 // limit is what the user may hold.
 func (a *account) limit() int64 { return cmp.Or(a.most.Load(), a.user.Load()) }
@@ -117,10 +136,12 @@ const budgetWait = 2 * time.Second
 
 // reserve holds n bytes more for a large message that arrives in in. If that exceeds a budget, it waits for room, where it may,
 // and then returns a fault. Of the messages of a user the one that began first goes on beyond the budget of the user, and of all
-// messages the one that began first beyond any: so there is always one that comes to its end.
+// messages the one that began first beyond any: so there is always one that comes to its end, whatever those behind it
+// hold. But where messages that have come to their end hold a budget alone, above all the arguments of calls that run, none goes on:
+// one after the other would go beyond it.
 func (a *account) reserve(in *input, n int, mayWait bool) *fault {
 	if a == nil || a.budget == nil {
-		a.hold(n)
+		a.holdRead(n)
 		return nil
 	}
 	if f, _ := a.tryReserve(in, n); f == nil || !mayWait {
@@ -155,15 +176,43 @@ func (a *account) tryReserve(in *input, n int) (f *fault, freed <-chan struct{})
 	own, all := a.own.Load()+int64(n), b.held.Load()+int64(n)
 	most := a.limit()
 	switch {
-	case b.growing[0] == in:
+	case all <= b.all && own <= most:
+	case b.growing[0] == in && a.mayExceedLocked():
 	case all > b.all:
 		return busy(memoryLimit, b.all, "the messages of all users together take too much memory"), b.freed
-	case own > most && a.first[0] != in:
+	case a.first[0] != in || a.settledLocked() > most:
 		return busy(userMemoryLimit, most, "the messages of this user take too much memory"), b.freed
 	}
 	a.own.Add(int64(n))
 	b.held.Add(int64(n))
+	a.read.Add(int64(n))
+	b.read.Add(int64(n))
+	in.size.Add(int64(n))
 	return nil, nil
+}
+
+// settledLocked is what the user holds of messages that are not on their way any more: the arguments of large calls, until these are
+// over, and buffers in which something else has come as well.
+func (a *account) settledLocked() int64 { return a.read.Load() - sizeOf(a.first) }
+
+// mayExceedLocked reports whether a message of the user may go beyond the budget of all. Whoever holds little may, even if others
+// hold that budget with messages that are not on their way any more.
+func (a *account) mayExceedLocked() bool {
+	b, most, settled := a.budget, a.limit(), a.settledLocked()
+	return settled <= most/4 || settled <= most && b.read.Load()-sizeOf(b.growing) <= b.all
+}
+
+// sizeOf is what messages on their way hold.
+func sizeOf(growing []*input) (n int64) {
+	for _, in := range growing {
+		n += in.size.Load()
+	}
+	return n
+}
+
+// isScarce reports whether the user holds more than the budget, or anybody waits for room.
+func (a *account) isScarce() bool {
+	return a != nil && a.budget != nil && (a.waiting.Load() > 0 || a.own.Load() > a.limit())
 }
 
 // grown notes that the large message in in is over, whatever has become of it.

@@ -48,15 +48,15 @@ func TestBudgetOfAUser(t *testing.T) {
 		}
 	}
 	ada.grown(first)
-	ada.release(580)
+	ada.holdRead(-580)
 	if f := ada.reserve(second, 300, false); f != nil { // it is the oldest one now
 		t.Error(f)
 	}
 	ada.grown(second)
 	bob.grown(other)
-	ada.release(320)
-	bob.release(250)
-	if ada.own.Load() != 0 || ada.budget.held.Load() != 0 || len(ada.growing) != 0 || len(ada.first) != 0 {
+	ada.holdRead(-320)
+	bob.holdRead(-250)
+	if ada.own.Load() != 0 || ada.read.Load() != 0 || ada.budget.read.Load() != 0 || ada.budget.held.Load() != 0 || len(ada.growing) != 0 || len(ada.first) != 0 {
 		t.Errorf("in the end %d bytes are held, %d of all, by %d messages", ada.own.Load(), ada.budget.held.Load(), len(ada.growing))
 	}
 }
@@ -210,6 +210,150 @@ func TestHeavyCallsWaitForOneAnother(t *testing.T) {
 		if line, err := end.lines.ReadString('\n'); err != nil || !strings.Contains(line, `"result":"aa`) {
 			t.Errorf("in the end there comes %s, %v", shorten(line, 100), err)
 		}
+	}
+}
+
+// waitsHeavily sends two heavy calls, which run, and then one that waits for them to end; all of it is on the budget.
+func waitsHeavily(t *testing.T, third string) (s *testServer, end *lineEnd) {
+	t.Helper()
+	s = startServerWith(t, func(l *limits) { l.MaxMessage = 64 << 10 }, localEndpoint(t))
+	end = newLineEnd(s.connect())
+	send(t, end.Conn, heavyCalls(2))
+	s.begun(2)
+	send(t, end.Conn, third)
+	waitFor(t, func() error {
+		s.budget.mu.Lock()
+		defer s.budget.mu.Unlock()
+		if held := s.budget.held.Load(); len(s.budget.growing) > 0 || held < 3*50<<10 {
+			return fmt.Errorf("%d bytes are held, and %d messages on their way", held, len(s.budget.growing))
+		}
+		return nil
+	})
+	return s, end
+}
+
+// heavyCall is one more of heavyCalls, with these members.
+func heavyCall(members string) string {
+	return `{"jsonrpc":"2.0",` + members + `"method":"Trial.Block","params":["` + strings.Repeat("b", 50<<10) + `"]}` + "\n"
+}
+
+// What waits for room holds memory as well, until it is begun or refused.
+func TestMessageThatWaitsIsOnTheBudget(t *testing.T) {
+	s, end := waitsHeavily(t, heavyCall(`"id":3,`))
+	s.freeAll()
+	for range 3 {
+		if line, err := end.lines.ReadString('\n'); err != nil || !strings.Contains(line, `"result":"`) {
+			t.Errorf("there comes %s, %v", shorten(line, 100), err)
+		}
+	}
+	waitFor(t, func() error {
+		if held := s.budget.held.Load(); held >= inputLarge {
+			return fmt.Errorf("%d bytes are held in the end", held)
+		}
+		return nil
+	})
+}
+
+// The calls of a peer who goes while the reader waits for memory end, and so does the connection.
+func TestCallerWhoWaitsForMemoryAndGoes(t *testing.T) {
+	s, end := waitsHeavily(t, heavyCall(`"id":3,`))
+	end.Close()
+	for range 2 {
+		if err := receive(t, s.trial.left); err != context.Canceled {
+			t.Errorf("a call of one who has gone ends with %v", err)
+		}
+	}
+	s.idle()
+}
+
+// Whoever notifies need not stay: the notification has the room of the calls for which nobody waits any more.
+func TestNotifierWhoWaitsForMemoryAndGoes(t *testing.T) {
+	s, end := waitsHeavily(t, heavyCall(""))
+	end.Close()
+	s.begun(1)
+	for range 3 {
+		receive(t, s.trial.left)
+	}
+	s.idle()
+}
+
+// The calls of a batch hold what is theirs, each until it has ended.
+func TestCallsOfABatchAreOnTheBudget(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	end := newLineEnd(s.connect())
+	send(t, end.Conn, "["+strings.TrimSpace(heavyCall(`"id":3,`))+`,{"jsonrpc":"2.0","id":4,"method":"Echo.Say","params":["a"]}]`+"\n")
+	s.begun(1)
+	send(t, end.Conn, `{"jsonrpc":"2.0","id":5,"method":"Ipcd.Ping"}`+"\n")
+	if line, err := end.lines.ReadString('\n'); err != nil || !strings.Contains(line, "pong") {
+		t.Fatalf("there comes %s, %v", shorten(line, 100), err)
+	}
+	if held := s.budget.held.Load(); held < 50<<10 || held >= 2*50<<10 {
+		t.Errorf("%d bytes are held while a call with %d runs", held, 50<<10)
+	}
+	s.freeAll()
+	if line, err := end.lines.ReadString('\n'); err != nil || !strings.Contains(line, `"id":4,"result":"a"`) {
+		t.Errorf("there comes %s, %v", shorten(line, 100), err)
+	}
+}
+
+// Once the large calls of a user that run hold the budget alone, not even the message that began first goes beyond it.
+func TestManyLargeCallsOfOneUser(t *testing.T) {
+	const most, size = 256 << 10, 50 << 10
+	s := startServerWith(t, func(l *limits) { l.UserMemory = most }, localEndpoint(t))
+	s.budget.wait = 10 * time.Millisecond
+	run := 0
+	for range 12 { // connections
+		end := newLineEnd(s.connect())
+		send(t, end.Conn, heavyCalls(1))
+		refused := make(chan string, 1)
+		go func() {
+			line, _ := end.lines.ReadString('\n')
+			refused <- line
+		}()
+		select {
+		case <-s.trial.entered:
+			run++
+		case line := <-refused:
+			if !strings.Contains(line, `"code":-32002`) || !strings.Contains(line, `"limit":"user_memory"`) {
+				t.Errorf("a call is refused with %s", shorten(line, 200))
+			}
+		case <-time.After(testPatience):
+			t.Fatal("a call is neither begun nor refused")
+		}
+	}
+	if run*size > most+2*size || run*size < most-3*inputLarge { // a buffer is larger than the message in it
+		t.Errorf("%d calls with %d bytes run; the budget is %d", run, size, most)
+	}
+	s.freeAll()
+	waitFor(t, func() error {
+		if held := s.budget.held.Load(); held > 12*inputKeep { // buffers of their own
+			return fmt.Errorf("%d bytes are held in the end", held)
+		}
+		return nil
+	})
+	checkSay(t, dialOurs(protoJSON)(t, s.endpoints[0]), strings.Repeat("a", size)) // there is room again
+}
+
+// Whoever has gone beyond the budget does not keep the buffer for what comes behind the message.
+func TestBufferBeyondTheBudgetIsGivenBack(t *testing.T) {
+	ada, _ := testAccounts(100<<10, 1<<30)
+	const size, behind = 1<<20 - 30<<10, 30 << 10
+	in := newInput(strings.NewReader(strings.Repeat("a", size)+strings.Repeat("b", behind)), defaultLimits())
+	in.account = ada
+	if _, err := in.need(size+behind, false); err != nil {
+		t.Fatal(err)
+	}
+	in.taken(size)
+	if own := ada.own.Load(); string(in.bytes()) != strings.Repeat("b", behind) || own != size+inputLarge {
+		t.Errorf("%d bytes are left, and %d are held; want %d for them and %d for the message", len(in.bytes()), own, inputLarge, size)
+	}
+	in.advance(0)
+	if own, read := ada.own.Load(), ada.read.Load(); own != inputLarge || read != inputLarge {
+		t.Errorf("behind the message %d bytes are held, %d of large messages; want %d", own, read, inputLarge)
+	}
+	in.close()
+	if own, read := ada.own.Load(), ada.read.Load(); own != 0 || read != 0 {
+		t.Errorf("in the end %d bytes are held, %d of large messages", own, read)
 	}
 }
 

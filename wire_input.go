@@ -14,17 +14,19 @@ import (
 // An input is the buffered reading side of a connection. Messages are parsed in its buffer, which grows while one
 // arrives and is given back afterwards.
 type input struct {
-	src    io.Reader
-	buf    []byte
-	own    []byte            // the buffer to use while nothing large arrives
-	lent   *[inputSmall]byte // what own began as, if that goes back to smallBuffers
-	start  int               // buf[start:] has been read from src and not been taken
-	large  int               // bytes of the last message, if that was a large one; the next is likely to be
-	last   int               // bytes of the message that was taken last, until the next one begins
-	reader inputReader       // nil if it need not know when the input waits
+	src     io.Reader
+	buf     []byte
+	own     []byte            // the buffer to use while nothing large arrives
+	lent    *[inputSmall]byte // what own began as, if that goes back to smallBuffers
+	start   int               // buf[start:] has been read from src and not been taken
+	large   int               // bytes of the last message, if that was a large one; the next is likely to be
+	last    int               // bytes of the message that was taken last, until the next one begins
+	carried int               // of these, those that the account knows of, though they have left the buffer; see carry
+	reader  inputReader       // nil if it need not know when the input waits
 
 	account *account     // the sender's
 	kept    int          // what it was told by keep
+	size    atomic.Int64 // of buf, with what has been reserved for it
 	growing bool         // a message that needs a borrowed buffer is on its way; see account.reserve
 	hasty   *atomic.Bool // reading must not wait for memory; nil if it always may
 
@@ -63,9 +65,15 @@ var smallBuffers = sync.Pool{New: func() any { return new([inputSmall]byte) }}
 
 // borrow returns an empty buffer of at least n bytes. Small ones have few sizes, so that one that was given back is soon of
 // use again.
-func borrow(n int) []byte {
+func borrow(n int) []byte { return borrowUpTo(n, inputLend) }
+
+// borrowUpTo is borrow of no buffer that was given back and has more than most bytes.
+func borrowUpTo(n, most int) []byte {
 	if b, ok := largeBuffers.Get().(*[]byte); ok && cap(*b) >= n {
-		return (*b)[:0]
+		if cap(*b) <= most {
+			return (*b)[:0]
+		}
+		largeBuffers.Put(b)
 	}
 	if n = max(n, inputLarge); n < inputGuess {
 		n = 1 << bits.Len(uint(n-1))
@@ -107,6 +115,22 @@ func (in *input) advance(n int) {
 	if in.growing {
 		in.account.grown(in)
 	}
+	if in.carried > 0 {
+		in.carry(0)
+	}
+}
+
+// carry has the account know of n bytes of the message that was taken last: what was made of it is there until its call has begun,
+// which then holds it, see handOver, or until the next message is read.
+func (in *input) carry(n int) {
+	in.account.holdRead(n - in.carried)
+	in.carried = n
+}
+
+// handOver returns what is carried. It is for the caller to tell the account of the end.
+func (in *input) handOver() (carried int) {
+	carried, in.carried = in.carried, 0
+	return carried
 }
 
 // taken takes n bytes like advance, and gives the buffer of a large message back at once: it may be long until somebody
@@ -120,13 +144,28 @@ func (in *input) taken(n int) {
 	if in.large == 0 {
 		return
 	}
+	in.carry(n) // before the buffer goes: others wait for what that leaves
 	if in.own == nil {
 		in.own = make([]byte, 0, inputIdle)
 	}
-	if rest := in.bytes(); len(rest) <= cap(in.own) {
+	rest := in.bytes()
+	switch n := max(inputLarge, 2*len(rest)); {
+	case len(rest) <= cap(in.own):
 		in.replace(in.own[:0], rest)
 		in.start = 0
+	case n < cap(in.buf)/2 && in.account.isScarce(): // the next message has to reserve what it takes
+		in.replace(borrowUpTo(n, inputGuess), rest)
+		in.start = 0
 	}
+}
+
+// takenPart notes that the last message was but n bytes of what has been taken, or will be with others.
+func (in *input) takenPart(n int) {
+	in.last = n
+	if n <= inputKeep {
+		n = 0
+	}
+	in.carry(n)
 }
 
 // take returns a copy of what has arrived, for a reader that goes on without this input.
@@ -214,19 +253,36 @@ func (in *input) grow(rest []byte) *fault {
 	if f := in.account.reserve(in, more, in.hasty == nil || !in.hasty.Load()); f != nil {
 		return f
 	}
-	in.replace(borrow(n), rest)
-	in.account.release(more) // replace has held what the buffer has
+	most := inputLend
+	if in.account.isScarce() { // no more than was reserved, or nearly so
+		most = max(inputGuess, 2*n)
+	}
+	in.replaceBy(borrowUpTo(n, most), rest, more)
 	return nil
 }
 
 // replace switches to the buffer b and appends rest to it.
-func (in *input) replace(b, rest []byte) {
+func (in *input) replace(b, rest []byte) { in.replaceBy(b, rest, 0) }
+
+// replaceBy is replace after so many bytes more have been reserved.
+func (in *input) replaceBy(b, rest []byte, reserved int) {
 	old := in.buf
 	in.buf = append(b, rest...)
 	if n := cap(in.buf) - cap(old); n != 0 {
-		in.account.hold(n)
+		size := largeSize(in.buf)
+		in.account.noteRead(size - largeSize(old) - reserved)
+		in.account.hold(n - reserved)
+		in.size.Store(int64(size))
 	}
 	giveBack(old) // does nothing if old is our own, which is small
+}
+
+// largeSize is what b takes if it is a buffer for a large message.
+func largeSize(b []byte) int {
+	if cap(b) < inputLarge {
+		return 0
+	}
+	return cap(b)
 }
 
 // keep tells the account of the sender that the codec keeps n bytes between messages, in place of what it said before.
@@ -240,10 +296,14 @@ func (in *input) chargeTo(a *account) {
 	if in.growing {
 		in.account.grown(in)
 	}
-	held := cap(in.buf) + in.kept
+	held, carried := cap(in.buf)+in.kept, in.carried
+	in.carry(0)
+	in.account.noteRead(-largeSize(in.buf))
 	in.account.release(held)
 	in.account = a
+	in.account.noteRead(largeSize(in.buf))
 	in.account.hold(held)
+	in.carry(carried)
 }
 
 // close gives the buffer back. Nothing may be read afterwards.
@@ -252,6 +312,8 @@ func (in *input) close() {
 		in.account.grown(in)
 	}
 	in.keep(0)
+	in.carry(0)
+	in.account.noteRead(-largeSize(in.buf))
 	in.account.release(cap(in.buf))
 	giveBack(in.buf)
 	if in.lent != nil {

@@ -29,7 +29,8 @@ type jsonCodec struct {
 	framing framing
 	scan    jsonScan
 
-	taken  int          // bytes of the last message, still on the input
+	taken  int          // bytes of the last message, or of its batch, still on the input
+	part   int          // bytes of the last message, if it came in a batch
 	skip   *jsonSkip    // the message that is being dropped; or nil
 	queue  []jsonParsed // the rest of a batch
 	raw    []byte       // the params or the result of the last message
@@ -42,6 +43,7 @@ type jsonCodec struct {
 type jsonParsed struct {
 	message message
 	fault   *fault
+	size    int // in a batch
 	raw     []byte
 	result  bool
 }
@@ -91,6 +93,7 @@ func (c *jsonCodec) read(m *message) error {
 			return err
 		}
 	}
+	c.in.takenPart(0) // of the one before nothing is left but what its call holds
 	p := c.queue[0]
 	c.queue[0] = jsonParsed{}
 	if c.queue = c.queue[1:]; len(c.queue) == 0 {
@@ -101,7 +104,7 @@ func (c *jsonCodec) read(m *message) error {
 
 // give makes p the last message read.
 func (c *jsonCodec) give(m *message, p *jsonParsed) error {
-	*m, c.raw, c.result, c.v1 = p.message, p.raw, p.result, p.message.v1
+	*m, c.raw, c.result, c.v1, c.part = p.message, p.raw, p.result, p.message.v1, p.size
 	if p.fault != nil {
 		return &badMessage{m: p.message, fault: p.fault}
 	}
@@ -127,6 +130,7 @@ func (c *jsonCodec) batch(b []byte) error {
 		}
 		var p jsonParsed
 		c.parse(&p, element)
+		p.size = len(element)
 		p.message.batch, p.message.parts = gathered, "" // the answers to a batch are one message
 		if p.message.kind == request {
 			gathered.left++
@@ -360,7 +364,12 @@ func (c *jsonCodec) body(v any) error {
 		defer func() { // nobody needs the message any more
 			c.in.taken(c.taken)
 			c.taken = 0
+			if c.part > 0 {
+				c.in.takenPart(c.part)
+			}
 		}()
+	} else {
+		c.in.takenPart(c.part)
 	}
 	switch {
 	case v == nil && (c.result || c.v1): // a client of 1.0 has to send an argument
