@@ -48,6 +48,7 @@ type server struct {
 	spare       *os.File // closed to make room for one accept when descriptors run out
 	listeners   map[*listener]struct{}
 	conns       map[*connection]struct{}
+	subscribers map[*call][]string   // the calls of Ipcd.Subscribe, and their topics
 	providers   map[*session]*offer  // what the other ends offer of the sessions that have ever registered; nil for nothing
 	users       map[string]*userLoad // by peer.key
 	budget      *budget
@@ -81,7 +82,7 @@ func newServer(r *router, l limits, log *logger) *server {
 	s := &server{
 		began: time.Now(), budget: newBudget(l), shared: &shared{finder: r, log: log, meter: newMeter(newTallyBook(l.MaxMetered)), audit: &auditor{log: log}, foreman: &foreman{}, events: r.events}, router: r,
 		listeners: map[*listener]struct{}{}, conns: map[*connection]struct{}{},
-		callersGone: make(chan struct{}), providers: map[*session]*offer{}, users: map[string]*userLoad{}, quiet: time.Now(),
+		callersGone: make(chan struct{}), providers: map[*session]*offer{}, subscribers: map[*call][]string{}, users: map[string]*userLoad{}, quiet: time.Now(),
 	}
 	s.inForce.Store(&l)
 	s.foreman.set(ceilingOf(l))
@@ -158,10 +159,16 @@ func (s *server) claim(t transport, e endpoint) (ours net.Listener, from inherit
 	return nil, from, nil
 }
 
-// obey puts a policy into force, and opens the endpoints to those whom it may let in, and to no others. If that fails, the daemon
-// goes on without them.
+// obey puts a policy into force, for what goes on as well, and opens the endpoints to those whom it may let in, and to no others. If that
+// fails, the daemon goes on without them.
 func (s *server) obey(pol *policy) {
 	s.router.policy.Store(pol)
+	s.openTo(pol)
+	s.recallOffers(pol)
+	s.endSubscriptions(pol)
+}
+
+func (s *server) openTo(pol *policy) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for l := range s.listeners {

@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 )
 
 // A Publication is the argument of Ipcd.Publish.
@@ -129,7 +130,9 @@ func (s *server) subscribe(ctx context.Context, arg document) error {
 	if err := decodeBody(arg, &what); err != nil {
 		return err
 	}
-	for _, pattern := range what.Topics[:min(len(what.Topics), maxPatterns)] {
+	topics := what.Topics[:min(len(what.Topics), maxPatterns)]
+	defer s.note(c, topics)() // before the rules are asked: others may be put into force meanwhile
+	for _, pattern := range topics {
 		if f := s.check(s.policy(), c, c.peer, rightSubscribe, pattern); f != nil {
 			return f
 		}
@@ -149,4 +152,31 @@ func (s *server) subscribe(ctx context.Context, arg document) error {
 		}
 	}
 	return cmp.Or(err, ctx.Err())
+}
+
+// note notes a call of Ipcd.Subscribe, until the function that it returns is called.
+func (s *server) note(c *call, topics []string) (forget func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.subscribers[c] = topics
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.subscribers, c)
+	}
+}
+
+// endSubscriptions ends those of whoever may do nothing any more by the policy. Of others they go on: they were allowed when they began.
+func (s *server) endSubscriptions(pol *policy) {
+	s.mu.Lock()
+	calls := maps.Clone(s.subscribers)
+	s.mu.Unlock()
+	for c, topics := range calls {
+		from, ok := c.from.(*session)
+		if !ok || len(topics) == 0 || pol.mayEnter(c.peer) {
+			continue
+		}
+		f := pol.decide(c.peer, rightSubscribe, topics[0]).refusal(c.peer, rightSubscribe, topics[0])
+		from.background(func() { from.giveUp(c, context.Canceled, f) })
+	}
 }

@@ -703,3 +703,35 @@ func BenchmarkEvents(b *testing.B) {
 		})
 	}
 }
+
+// A subscription goes on when the rules change, save that of whoever may do nothing any more.
+func TestRulesEndSubscriptions(t *testing.T) {
+	const good = "[[rule]]\nallow = [\"token:ci\"]\nsubscribe = [\"a.>\"]\n"
+	s := startProven(t, nil, "tcp://127.0.0.1:0")
+	s.obey(policyFrom(t, good))
+	ci, other := s.shown(t, makeToken(t, s.gate.tokens, "ci", nil)), s.shown(t, makeToken(t, s.gate.tokens, "other", nil))
+	defer ci.Close()
+	defer other.Close()
+	hears := func(conn net.Conn, text string) {
+		t.Helper()
+		_, f := s.router.events.publish("a.b", document(`"`+text+`"`))
+		if f != nil {
+			t.Fatal(f)
+		}
+		readLineWith(t, conn, text)
+	}
+	for _, conn := range []net.Conn{ci, other} {
+		subscribeOn(t, conn, `{"topics":["a.b"]}`)
+	}
+	s.obey(policyFrom(t, "[[rule]]\ndeny = [\"token:ci\"]\nsubscribe = [\"a.>\"]\n"))
+	hears(ci, "with another right")
+	hears(other, "still here")
+	s.obey(policyFrom(t, "[[rule]]\ndeny = [\"token:ci\"]\n"))
+	if got := readLineWith(t, ci, `"id":"s"`); !strings.Contains(got, `"code":-32005`) || !strings.Contains(got, "may not subscribe to a.b; a [[rule]] of the daemon denies it") {
+		t.Errorf("the subscription of whoever is denied all ends with %s", got)
+	}
+	hears(other, "and goes on")
+	s.obey(policyFrom(t, good))
+	subscribeOn(t, ci, `{"topics":["a.b"]}`)
+	hears(ci, "again")
+}

@@ -210,7 +210,9 @@ func (s *server) voidTokens() {
 		}
 		if f := b.void(); f != nil {
 			running.background(func() {
-				s.withdraw(running)
+				if s.withdraw(running) {
+					running.dischargeAll()
+				}
 				running.endCalls(f)
 			})
 		}

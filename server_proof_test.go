@@ -121,7 +121,7 @@ func TestTokensWhereNoneAreTaken(t *testing.T) {
 
 // A token that does not count any more ends what it has begun, on connections that are open.
 func TestRemovedTokensEndConnections(t *testing.T) {
-	s := startProven(t, nil, "tcp://127.0.0.1:0")
+	s := startProven(t, nil, "tcp://127.0.0.1:0", localEndpoint(t).String())
 	pol := policyFrom(t, "[[rule]]\nallow = [\"token:ci\"]\nregister = [\"Far\"]\n")
 	s.obey(pol)
 	text := makeToken(t, s.gate.tokens, "ci", nil)
@@ -136,10 +136,13 @@ func TestRemovedTokensEndConnections(t *testing.T) {
 		})
 	}()
 	receive(t, begun)
-	provider := dialOurs(protoJSON)(t, s.endpoints[0])
-	defer provider.close()
-	must(t, provider.call(t.Context(), authenticateMethod, text, nil))
-	must(t, provider.call(t.Context(), "Ipcd.Register", map[string]any{"methods": []string{"Far.Away"}}, nil))
+	provider := s.shown(t, text)
+	defer provider.Close()
+	register(t, provider, `["Far.Away"]`)
+	owner := dialOurs(protoJSON)(t, s.endpoints[1])
+	defer owner.close()
+	held := inBackground(t.Context(), owner, "Far.Away", "x")
+	readLineWith(t, provider, "Far.Away")
 	s.voidTokens()
 	if _, f := s.router.find("Far.Away", theOwner); f != nil {
 		t.Fatalf("a token that counts was taken for void: %v", f)
@@ -154,6 +157,7 @@ func TestRemovedTokensEndConnections(t *testing.T) {
 	})
 	s.voidTokens()
 	checkFault(t, "the subscription", receive(t, running), codeUnproven, "the token ci was removed")
+	checkFault(t, "the call that its holder had", receive(t, held), codeGone, "may not offer it any more")
 	waitFor(t, func() error {
 		if _, f := s.router.find("Far.Away", theOwner); f == nil || f.Code != codeNoMethod {
 			return fmt.Errorf("what the holder of a removed token offers: %v; want that there is no such method", f)

@@ -1,9 +1,12 @@
 package main
 
 // This file owns Ipcd.Register and Ipcd.Unregister, by which the program at the other end of a connection becomes a
-// provider: from then on it is called over that connection.
+// provider: from then on it is called over that connection, until it goes, takes that back, or may not offer it any more.
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"maps"
+)
 
 // addRegistration adds the two methods to the service Ipcd. They are not methods of a Go type, since a provider has its
 // answer before anybody can call it.
@@ -23,7 +26,8 @@ func (s *server) register(c *call, _ *unflushed) {
 	if !c.own() {
 		return
 	}
-	from, o, f := s.accept(c)
+	pol := s.policy()
+	from, o, f := s.accept(c, pol)
 	if f != nil {
 		s.refused(c, f)
 		c.send(nil, f)
@@ -34,6 +38,9 @@ func (s *server) register(c *call, _ *unflushed) {
 	s.registrarOf(from).open(o)
 	from.log.info("a provider has registered", "provider", o.id, "methods", len(o.methods))
 	s.events.tell("provider.registered", func() any { return ProviderEvent{o.id, o.who.name(), o.version, o.names()} })
+	if now := s.policy(); now != pol { // which may not have met this offer
+		s.recall(from, o, now)
+	}
 }
 
 // A ProviderEvent is the data of the events that are published of providers.
@@ -65,12 +72,12 @@ func (s *server) registrarOf(from *session) registrar {
 }
 
 // accept adds the offer in the registration c to the router, or to the worker that c came from.
-func (s *server) accept(c *call) (*session, *offer, *fault) {
+func (s *server) accept(c *call, pol *policy) (*session, *offer, *fault) {
 	from, f := s.registrant(c)
 	if f != nil {
 		return nil, nil, f
 	}
-	o, f := newRemoteOffer(from, c, s.policy())
+	o, f := newRemoteOffer(from, c, pol)
 	if f != nil {
 		return nil, nil, f
 	}
@@ -140,15 +147,54 @@ func (s *server) unregister(c *call, _ *unflushed) {
 	c.reply(document("true"), nil)
 }
 
+// recallOffers takes back what peers offer who may not register it by the policy, as if their connections had ended.
+func (s *server) recallOffers(pol *policy) {
+	s.mu.Lock()
+	offers := maps.Clone(s.providers)
+	s.mu.Unlock()
+	for from, o := range offers {
+		if o != nil {
+			s.recall(from, o, pol)
+		}
+	}
+}
+
+// recall takes back o, which a session offers, if it may not be registered by the policy.
+func (s *server) recall(from *session, o *offer, pol *policy) {
+	for _, service := range servicesOf(o.names()) {
+		d := pol.decide(from.peer, rightRegister, service)
+		if d.allowed {
+			continue
+		}
+		f := d.refusal(from.peer, rightRegister, service)
+		from.log.warn("what a provider offers was taken back: it may not register that any more", "provider", o.id, "error", f)
+		if s.audit.wants(true) {
+			s.audit.write(&auditEntry{peer: from.peer, action: rights[rightRegister].key, what: service, denied: true, code: codeDenied, by: d.basis()})
+		}
+		s.takeBack(from, o)
+		from.background(from.dischargeAll)
+		return
+	}
+}
+
 // withdraw removes the offer of a session. It reports whether there was one.
 func (s *server) withdraw(from *session) bool {
 	s.mu.Lock()
-	o, stopping := s.providers[from], s.stopping
-	if o != nil {
+	o := s.providers[from]
+	s.mu.Unlock()
+	return o != nil && s.takeBack(from, o)
+}
+
+// takeBack removes that offer of a session. It reports whether it was in force.
+func (s *server) takeBack(from *session, o *offer) bool {
+	s.mu.Lock()
+	held, stopping := s.providers[from] == o, s.stopping
+	if held {
 		s.providers[from] = nil
 	}
 	s.mu.Unlock()
-	if o == nil {
+	if !held {
+		s.registrarOf(from).withdraw(o) // it may have been opened since it was taken back
 		return false
 	}
 	if stopping && from.registrar == nil { // nothing keeps it any more; a worker has its keeper

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -332,5 +333,76 @@ func TestProvidersLeaveLast(t *testing.T) {
 	must(t, receive(t, stopped))
 	if got := readAll(t, first); got != "" {
 		t.Errorf("the last provider is told %s", got)
+	}
+}
+
+// shown returns a connection over which a token has been shown.
+func (s *testServer) shown(t *testing.T, text string) net.Conn {
+	t.Helper()
+	conn := noDeadline(rawDial(t, s.endpoints[0]))
+	send(t, conn, `{"jsonrpc":"2.0","id":"a","method":"Ipcd.Authenticate","params":["`+text+`"]}`)
+	if got := readLine(t, conn); !strings.Contains(got, `"result":true`) {
+		t.Fatalf("the token is answered with %s", got)
+	}
+	return conn
+}
+
+// goodTo is goodAnswer to the request in a line.
+func goodTo(t *testing.T, line string) string {
+	t.Helper()
+	var m struct{ ID json.RawMessage }
+	must(t, json.Unmarshal([]byte(line), &m))
+	return strings.Replace(goodAnswer, `"id":1`, `"id":`+string(m.ID), 1)
+}
+
+// Whoever may not register any more offers nothing any more: what it works on ends, what it answers is nobody's answer, and others are as
+// they were.
+func TestRulesTakeOffersBack(t *testing.T) {
+	const good = "[[rule]]\nallow = [\"token:ci\"]\nregister = [\"Vault\", \"Safe\"]\n[[rule]]\nallow = [\"token:other\"]\nregister = [\"Other\"]\n"
+	for _, test := range []struct{ name, rule, told string }{
+		{"the right is taken", "[[rule]]\ndeny = [\"token:ci\"]\nregister = [\"*\"]\n", `"result":"pong"`},
+		{"of one of its services", "[[rule]]\ndeny = [\"token:ci\"]\nregister = [\"Safe\"]\n", `"result":"pong"`},
+		{"all is denied", "[[rule]]\ndeny = [\"token:ci\"]\n", `"code":-32005`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := startProven(t, nil, "tcp://127.0.0.1:0", localEndpoint(t).String())
+			s.obey(policyFrom(t, good))
+			ci, other := s.shown(t, makeToken(t, s.gate.tokens, "ci", nil)), s.shown(t, makeToken(t, s.gate.tokens, "other", nil))
+			defer ci.Close()
+			defer other.Close()
+			register(t, ci, `["Vault.Put","Safe.Put"]`)
+			register(t, other, `["Other.Put"]`)
+			c := dialOurs(protoJSON)(t, s.endpoints[1])
+			defer c.close()
+			held, kept := inBackground(t.Context(), c, "Vault.Put", "a secret"), inBackground(t.Context(), c, "Other.Put", "b")
+			asked, others := readLineWith(t, ci, "Vault.Put"), readLineWith(t, other, "Other.Put")
+
+			s.obey(policyFrom(t, "[[rule]]\ndeny = [\"user:0\"]\nregister = [\"*\"]\n"+good)) // of no concern to either
+			if _, f := s.router.find("Vault.Put", theOwner); f != nil {
+				t.Fatalf("an offer was taken back by a rule that is about others: %v", f)
+			}
+			s.obey(policyFrom(t, test.rule+good))
+			checkFault(t, "a call that came behind the rule", c.call(t.Context(), "Vault.Put", "a secret", nil), codeNoMethod, "Vault.Put")
+			checkFault(t, "the call that it had", receive(t, held), codeGone, "the provider of Vault.Put may not offer it any more")
+			send(t, ci, goodTo(t, asked)) // nobody waits for that any more
+			readLineWith(t, ci, "$/cancelRequest")
+			send(t, ci, `{"jsonrpc":"2.0","id":"p","method":"Ipcd.Ping"}`)
+			if got := readLineWith(t, ci, `"id":"p"`); !strings.Contains(got, test.told) {
+				t.Errorf("its own call is answered with %s; want %s", got, test.told)
+			}
+			if got := registration(t, ci, `{"methods":["Vault.Put","Safe.Put"]}`); !strings.Contains(got, `"code":-32005`) {
+				t.Errorf("another registration is answered with %s", got)
+			}
+			send(t, other, goodTo(t, others))
+			must(t, receive(t, kept))
+			if log := s.log.String(); !strings.Contains(log, "what a provider offers was taken back") {
+				t.Errorf("the log does not say so:\n%s", log)
+			}
+			s.obey(policyFrom(t, good))
+			register(t, ci, `["Vault.Put"]`)
+			again := inBackground(t.Context(), c, "Vault.Put", "c")
+			send(t, ci, goodTo(t, readLineWith(t, ci, "Vault.Put")))
+			must(t, receive(t, again))
+		})
 	}
 }

@@ -1199,3 +1199,29 @@ func TestOutputOfAWorkerIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// Rules that others are about leave a worker its services; it loses them by a rule that would have refused its registration.
+func TestRulesTakeServicesFromWorkers(t *testing.T) {
+	s, dir := hire(t, oneHand)
+	answered[string](t, s, "Hand.Echo", "a")
+	for _, rule := range []string{
+		"[[rule]]\nallow = [\"user:0\"]\nregister = [\"Hand\"]\n", "[[rule]]\ndeny = [\"local\"]\n", "[[rule]]\ndeny = [\"worker:other\"]\nregister = [\"*\"]\n",
+		"[[rule]]\nallow = [\"worker:hand\"]\ncall = [\"Echo.Say\"]\n", "[[rule]]\ndeny = [\"worker:hand\"]\nregister = [\"Other\"]\n",
+	} {
+		s.obey(policyFrom(t, rule))
+		if got := answered[string](t, s, "Hand.Echo", "b"); got != "b" {
+			t.Errorf("with %q Hand.Echo answers %q; want b", rule, got)
+		}
+	}
+	const taken = "[[rule]]\ndeny = [\"worker:hand\"]\nregister = [\"Hand\"]\n"
+	c := dialOurs(protoJSON)(t, s.endpoints[0])
+	defer c.close()
+	held := inBackground(t.Context(), c, "Hand.Block", filepath.ToSlash(filepath.Join(dir, "never")))
+	waitPrinted(t, s, "hand", "blocked")
+	s.obey(policyFrom(t, taken))
+	checkFault(t, "the call that it had", receive(t, held), codeGone, "the provider of Hand.Block may not offer it any more")
+	waitPrinted(t, s, "hand", "left: context canceled")
+	s.force.employ(workersOf(t, t.TempDir(), strings.Replace(oneHand, `name = "hand"`, `name = "hand"
+start_timeout = "1h"`, 1)))
+	waitPrinted(t, s, "hand", "refused: access denied: the worker hand may not offer Hand; a [[rule]] of the daemon denies it")
+}

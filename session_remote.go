@@ -162,6 +162,26 @@ func (r remote) endPassed(seq uint64) bool {
 	return true
 }
 
+// dischargeAll ends the forwarded calls that the peer has, which is no provider any more. What it still answers belongs to no call.
+func (s *session) dischargeAll() {
+	var ended []*pendingCall
+	s.update(func(st *sessionState) {
+		for seq, a := range st.ours {
+			if a.passed != nil {
+				ended = append(ended, st.take(seq))
+				st.missed = true
+			}
+		}
+	})
+	for _, a := range ended {
+		a.done(true)
+		a.behindParts(func() {
+			a.passed.lost(goneFault(s.answerer(a.method)+" may not offer it any more; it is not known whether it carried out the call", false))
+		})
+		s.sendCancel(a.seq)
+	}
+}
+
 // unsent answers a call that has not reached the provider.
 func (r remote) unsent(c *call) {
 	c.lost(goneFault(r.answerer(c.method)+" has gone", true))
