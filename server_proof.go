@@ -103,8 +103,11 @@ func (l *listener) proofOn(conn net.Conn, p *peer) *proof {
 
 // prove notes that the connection is by now that of whoever holds a token, whose limits hold for it from then on.
 func (c *connection) prove(b *bearer) *fault {
-	holder := c.peer.proving(proofOf(b))
-	if !c.server.policy().mayEnter(holder) {
+	pol, holder := c.server.policy(), c.peer.proving(proofOf(b))
+	if d := pol.entering(c.peer.proving(nil)); c.peer.cert != "" && !d.allowed && d.by == byRule { // locked out since it has connected; see enter
+		return faultf(codeDenied, "access denied: a [[rule]] of the daemon denies all to cert:%s", c.peer.cert)
+	}
+	if !pol.mayEnter(holder) {
 		return faultf(codeDenied, "access denied: a [[rule]] of the daemon denies all to the holder of the token %s", b.name)
 	}
 	if f := c.server.countFor(c, holder); f != nil {

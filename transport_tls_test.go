@@ -15,6 +15,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/rpc"
 	"net/rpc/jsonrpc"
 	"os"
@@ -816,7 +817,41 @@ func TestTokensAndCertificates(t *testing.T) {
 		both.close()
 	}
 
+	open, err := dial(t.Context(), s.endpoints[0], asTest(t))
+	must(t, err)
+	defer open.close()
+	must(t, ask(open, "Trial.Slow", 0, nil))
+	web := &http.Client{Transport: &http.Transport{TLSClientConfig: stockTLS(t)}}
+	defer web.CloseIdleConnections()
+	whoami := func(text string) string {
+		t.Helper()
+		r, err := http.NewRequest("POST", "https://"+s.endpoints[1].Host+"/call/Ipcd.Whoami", strings.NewReader("null"))
+		must(t, err)
+		r.Header.Set("Content-Type", "application/json")
+		if text != "" {
+			r.Header.Set("Authorization", "Bearer "+text)
+		}
+		reused := false
+		answer, err := web.Do(r.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { reused = i.Reused }})))
+		must(t, err)
+		defer answer.Body.Close()
+		body, err := io.ReadAll(answer.Body)
+		must(t, err)
+		return fmt.Sprint(reused, " ", string(body))
+	}
+	if got := whoami(""); !strings.Contains(got, "cert:client") {
+		t.Errorf("over HTTP with the certificate: %s", got)
+	}
+	if got := whoami(text); !strings.HasPrefix(got, "true ") || !strings.Contains(got, "token:ci") {
+		t.Errorf("over HTTP with both: %s; want token:ci, on the same connection", got)
+	}
+
 	s.obey(policyFrom(t, "[[rule]]\ndeny = [\"cert:client\"]\n"))
+	checkFault(t, "a token of a certificate that is locked out, on an open connection", ask(open, authenticateMethod, text, nil), codeDenied, "denies all to cert:client")
+	checkFault(t, "its call behind that", ask(open, "Ipcd.Ping", nil, nil), codeDenied, "cert:client at ")
+	if got := whoami(text); !strings.HasPrefix(got, "true ") || !strings.Contains(got, "denies all to cert:client") {
+		t.Errorf("over HTTP, on an open connection, the token of a certificate that is locked out: %s", got)
+	}
 	for _, e := range s.endpoints {
 		denied, err := dial(t.Context(), e, o)
 		if err == nil {
