@@ -17,6 +17,7 @@ type foreground struct {
 	stop, reload chan os.Signal
 	stopOn       []os.Signal    // those that stop it
 	hangups      chan os.Signal // those that mean a reload, unless the terminal is gone; nil if they only stop
+	mayStop      bool           // by a hangup, once the terminal is gone
 	sorted       chan struct{}  // closed once all hangups are sorted into stop and reload
 	log          *logger        // nil until the settings have been read
 }
@@ -28,28 +29,43 @@ func newForeground(rereads bool, stderr io.Writer) *foreground {
 	stop := stopSignals
 	if rereads && len(reloadSignals) > 0 { // with no signals, Notify would relay all
 		isReload := func(s os.Signal) bool { return slices.Contains(reloadSignals, s) }
-		mayStop := slices.ContainsFunc(stop, isReload) && hasTerminal()
+		_, had := heldHangups()
+		f.mayStop = slices.ContainsFunc(stop, isReload) && (had || hasTerminal())
 		stop = slices.DeleteFunc(slices.Clone(stop), isReload)
 		f.hangups, f.sorted = make(chan os.Signal, 1), make(chan struct{})
 		signal.Notify(f.hangups, reloadSignals...)
-		go f.sort(mayStop)
+		go f.sort()
+		if had {
+			f.lookForTerminal()
+		}
 	}
+	os.Unsetenv(hangupVariable)
 	f.stopOn = stop
 	signal.Notify(f.stop, stop...)
 	return f
 }
 
 // sort passes on the hangups until close.
-func (f *foreground) sort(mayStop bool) {
+func (f *foreground) sort() {
 	defer close(f.sorted)
 	for s := range f.hangups {
 		to := f.reload
-		if mayStop && !hasTerminal() {
+		if f.mayStop && !hasTerminal() {
 			to = f.stop
 		}
 		select {
 		case to <- s:
 		default: // one waits already
+		}
+	}
+}
+
+// lookForTerminal stops the daemon if its terminal was closed while hangups were ignored.
+func (f *foreground) lookForTerminal() {
+	if f.mayStop && !hasTerminal() {
+		select {
+		case f.stop <- reloadSignals[0]:
+		default:
 		}
 	}
 }
@@ -83,16 +99,22 @@ func (f *foreground) restarting()   {}
 func (f *foreground) stopping()     {}
 func (f *foreground) alive()        {}
 
-// unguarded implements overseer. A signal that asks for a reload may be lost: whoever comes next reads the settings anyway.
-// One that was ignored when we came, as under nohup(1), is ignored by the next program, too.
+// unguarded implements overseer. A signal that asks for a reload is ignored, by the next program, too, until that handles it: it may be
+// lost, since whoever comes next reads the settings anyway. If it would also have told that the terminal was closed, the next program
+// looks for that itself. What was ignored when we came, as under nohup(1), is ignored by the next program like that.
 func (f *foreground) unguarded(do func() error) error {
 	signal.Stop(f.stop)
 	defer signal.Notify(f.stop, f.stopOn...)
-	if ignored := slices.DeleteFunc(slices.Clone(reloadSignals), func(s os.Signal) bool { return slices.Contains(stopSignals, s) }); len(ignored) > 0 {
-		signal.Ignore(ignored...)
-		if f.hangups != nil {
-			defer signal.Notify(f.hangups, reloadSignals...)
+	if f.hangups != nil {
+		signal.Ignore(reloadSignals...)
+		if slices.ContainsFunc(stopSignals, func(s os.Signal) bool { return slices.Contains(reloadSignals, s) }) {
+			holdHangups(f.mayStop)
 		}
+		defer func() {
+			os.Unsetenv(hangupVariable)
+			signal.Notify(f.hangups, reloadSignals...)
+			f.lookForTerminal()
+		}()
 	}
 	select {
 	case <-f.stop:

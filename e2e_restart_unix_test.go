@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -347,6 +348,67 @@ func TestRestartIntoWhatCannotServe(t *testing.T) {
 	d.serves(2)
 	d.terminate()
 	d.ends(exitDone)
+}
+
+// A hang-up that comes before the next program handles it neither ends the daemon, nor means another thing behind that.
+func TestRestartOutlivesHangups(t *testing.T) {
+	program := copyProgram(t)
+	config := filepath.Join(filepath.Dir(program), "c.toml")
+	defer os.Remove(config)
+	must(t, os.WriteFile(config, []byte("log_level = \"info\"\n"), 0o600))
+	d := startRun(t, program, "--config", config)
+	real := filepath.Join(tempDir(t), "ipcd") // the name says what it is: see TestMain
+	must(t, os.Rename(program, real))
+	defer os.Remove(real)
+	script := "#!/bin/sh\ncase \"$*\" in *--check*) ;; *) kill -HUP $$ ;; esac\nexec '" + real + "' \"$@\"\n"
+	must(t, os.WriteFile(program, []byte(script), 0o700))
+	for n := range 2 {
+		must(t, d.restart())
+		d.serves(n + 1)
+		seen := strings.Count(d.log.String(), "the settings were read again")
+		must(t, d.cmd.Process.Signal(syscall.SIGHUP))
+		waitFor(t, func() error {
+			if now := strings.Count(d.log.String(), "the settings were read again"); now != seen+1 {
+				return fmt.Errorf("it has read its settings %d times; want %d", now, seen+1)
+			}
+			return nil
+		})
+	}
+	d.terminate()
+	d.ends(exitDone)
+}
+
+// A terminal that was closed while nobody heard of it ends the daemon all the same.
+func TestTerminalClosedInARestart(t *testing.T) {
+	if hasTerminal() || !slices.Contains(stopSignals, os.Signal(syscall.SIGHUP)) {
+		t.Skip("this test has a terminal, which it cannot close, or was told to ignore that")
+	}
+	for _, had := range []bool{true, false} {
+		holdHangups(had)
+		f := newForeground(true, io.Discard)
+		defer f.close()
+		if _, there := os.LookupEnv(hangupVariable); there {
+			t.Error("our children inherit " + hangupVariable)
+		}
+		if got := len(f.stops()); got != map[bool]int{true: 1, false: 0}[had] {
+			t.Errorf("with a terminal before: %t; %d signals to stop", had, got)
+		}
+	}
+	f := newForeground(true, io.Discard) // which has lost its terminal since
+	defer f.close()
+	f.mayStop = true
+	failed := errors.New("it cannot be executed")
+	if err := f.unguarded(func() error {
+		if held, terminal := heldHangups(); !held || !terminal {
+			t.Error("the next program is not told of the terminal")
+		}
+		return failed
+	}); err != failed || len(f.stops()) != 1 {
+		t.Errorf("unguarded = %v with %d signals to stop; want %v and 1", err, len(f.stops()), failed)
+	}
+	if _, there := os.LookupEnv(hangupVariable); there {
+		t.Error("our children inherit " + hangupVariable)
+	}
 }
 
 // What the settings no longer name is closed by the next program, and what they name then is opened.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -141,6 +142,26 @@ func toolPath(name string) string {
 // ownEnviron are the environment variables that are meant for one process, not for its children: sd_notify(3),
 // sd_watchdog_enabled(3) and sd_listen_fds(3).
 var ownEnviron = []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID"}
+
+// hangupVariable tells the next program in this process that SIGHUP is ignored until it handles that, and meant something before: it has
+// the number of the process, and a word if a closed terminal was to stop the daemon.
+const hangupVariable = ownPrefix + "HANGUP"
+
+// holdHangups sets the variable.
+func holdHangups(terminal bool) {
+	text := strconv.Itoa(os.Getpid())
+	if terminal {
+		text += " terminal"
+	}
+	os.Setenv(hangupVariable, text)
+}
+
+// heldHangups reports whether the program before us in this process has set the variable, and with a terminal.
+func heldHangups() (held, terminal bool) {
+	pid, word, _ := strings.Cut(os.Getenv(hangupVariable), " ")
+	held = pid == strconv.Itoa(os.Getpid())
+	return held, held && word != ""
+}
 
 // The variables by which a child learns of the channel that it has inherited.
 const (

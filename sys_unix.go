@@ -63,10 +63,10 @@ func findGroup(name string) (group, error) {
 }
 
 // stopSignals ask a daemon to stop. SIGHUP is one of them, so that a closed terminal leaves no socket behind;
-// not under nohup(1), which ignores it: signal.Notify would undo that.
+// not under nohup(1), which ignores it: signal.Notify would undo that. What the program before us has ignored for us is not meant.
 var stopSignals = func() []os.Signal {
 	s := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) {
+	if held, _ := heldHangups(); held || !signal.Ignored(syscall.SIGHUP) {
 		s = append(s, syscall.SIGHUP)
 	}
 	return s
