@@ -94,17 +94,16 @@ func serveCommand(ctx context.Context, cmd *cobra.Command, o overseer) error {
 	}
 	layHeapFloor()
 	l := life{pprof: profiles, build: cmd.Flag("build").Value.String(), log: cmd.Flag("log-file").Value.String(), program: programPath()}
-	for failed := error(nil); ; {
+	for before, failed := (*succession)(nil), error(nil); ; {
 		router, err := newBuiltins()
 		if err != nil {
 			return err
 		}
-		err = (&daemon{overseer: o, load: load, router: router, life: l, failed: failed}).run(ctx)
-		next := (*succession)(nil)
-		if !errors.As(err, &next) {
+		err = (&daemon{overseer: o, load: load, router: router, life: l, before: before, failed: failed}).run(ctx)
+		if !errors.As(err, &before) {
 			return err
 		}
-		if failed = next.begin(o); failed == errAsked {
+		if failed = before.begin(o); failed == errAsked {
 			return nil
 		}
 	}

@@ -52,8 +52,9 @@ type daemon struct {
 	overseer overseer
 	load     func() (settings, error) // reads the settings, at startup and for each reload
 	router   *router
-	life     life  // stop and restart are the daemon's to add
-	failed   error // why the program that was to follow an earlier daemon in this process did not
+	life     life        // stop and restart are the daemon's to add
+	before   *succession // of an earlier daemon in this process; nil if there was none
+	failed   error       // why the program that was to follow that one did not
 
 	set       settings
 	log       *logger
@@ -69,15 +70,21 @@ type daemon struct {
 func (d *daemon) run(ctx context.Context) (err error) {
 	stops, reloads := d.overseer.stops(), d.overseer.reloads()
 
-	if d.set, err = d.load(); err != nil {
+	if d.set, err = d.load(); err != nil && d.before == nil {
 		return err
 	}
+	if d.before != nil {
+		d.takeOver(err)
+	}
 	d.log = d.overseer.logger(d.set)
-	if d.failed != nil {
+	if d.before != nil {
 		d.log.error("the program was not executed anew; this one serves on", "error", d.failed)
 	}
+	if d.refused != nil {
+		d.sayRefused()
+	}
 
-	if d.server, err = newDaemonServer(d.router, d.set, d.log); err != nil {
+	if d.server, err = newDaemonServer(d.router, d.set, d.log, d.before); err != nil {
 		return err
 	}
 	asks := make(chan struct{}, 1)
@@ -156,8 +163,21 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	}
 }
 
-// newDaemonServer returns a server for the methods of r, to which it adds Ipcd.
-func newDaemonServer(r *router, set settings, log *logger) (*server, error) {
+// takeOver has the daemon follow the one before it in this process, with the settings of that one if those that were read are wrong, or
+// could not be served without a restart. wrong is what is wrong with them, if that is known already.
+func (d *daemon) takeOver(wrong error) {
+	served, err := endpointsOf(d.before.set)
+	if err == nil && wrong == nil {
+		_, wrong = servedEndpoints(served).prepare(d.before.set, d.set)
+	}
+	if d.refused = wrong; wrong != nil {
+		d.set = d.before.set
+	}
+}
+
+// newDaemonServer returns a server for the methods of r, to which it adds Ipcd. One that follows another in this process, which may be
+// nil, has the keys of that one if there are no others.
+func newDaemonServer(r *router, set settings, log *logger, before *succession) (*server, error) {
 	s := newServer(r, set.Limits, log)
 	tokens, err := newTokenStore(set.instance)
 	if err != nil {
@@ -168,7 +188,11 @@ func newDaemonServer(r *router, set settings, log *logger) (*server, error) {
 	s.obey(&set.policy)
 	s.quotas.Store(&set.quotas)
 	if s.keys, err = newKeyring(set.TLS, log); err != nil {
-		return nil, err
+		if before == nil || before.server.keys == nil {
+			return nil, err
+		}
+		s.keys = before.server.keys
+		s.keys.log = log
 	}
 	s.audit.obey(set.Audit)
 	if err := s.openAudit(set); err != nil {
@@ -255,13 +279,17 @@ func (d *daemon) reload() {
 		err = d.apply(set)
 	}
 	if d.refused = err; err != nil {
-		d.log.error("the settings were refused; those from before stay in force", "error", err, "hint", hintFor(err))
+		d.sayRefused()
 		d.router.events.tell("config.refused", nothing) // why is for the log: it has paths
 	} else {
 		d.router.events.tell("config.loaded", nothing)
 		d.log.info("the settings were read again")
 	}
 	d.overseer.ready(d.status())
+}
+
+func (d *daemon) sayRefused() {
+	d.log.error("the settings were refused; those from before stay in force", "error", d.refused, "hint", hintFor(d.refused))
 }
 
 // apply puts now into force. If any reloader refuses, nothing changes.

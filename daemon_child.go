@@ -14,7 +14,7 @@ func serveChannel(ctx context.Context, set settings, log *logger, ch *channel, r
 	if err != nil {
 		return err
 	}
-	srv, err := newDaemonServer(router, set, log)
+	srv, err := newDaemonServer(router, set, log, nil)
 	if err != nil {
 		return err
 	}

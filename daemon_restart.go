@@ -6,6 +6,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,7 +33,11 @@ type Preview struct {
 }
 
 // A succession is the error of a daemon that has stopped to make way for another program.
-type succession struct{ server *server }
+type succession struct {
+	server *server
+	set    settings // with which it served
+	failed error    // what was wrong with that program when the daemon had stopped; nil if it can be executed
+}
 
 func (*succession) Error() string { return "the daemon makes way for another program" }
 
@@ -59,11 +64,7 @@ func (d *daemon) prepareRestart(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	p, err := tryProgram(ctx, d.life.program)
-	if err == nil {
-		err = d.tryEndpoints(p.Endpoints)
-	}
-	if err != nil {
+	if err := d.tryNext(ctx); err != nil {
 		d.log.error("the daemon is not restarted: the program could not serve", "program", d.life.program, "error", err)
 		return err
 	}
@@ -72,6 +73,15 @@ func (d *daemon) prepareRestart(ctx context.Context) error {
 	default: // it was asked already
 	}
 	return nil
+}
+
+// tryNext makes sure that the program could serve in our place.
+func (d *daemon) tryNext(ctx context.Context) error {
+	p, err := tryProgram(ctx, d.life.program)
+	if err != nil {
+		return err
+	}
+	return d.tryEndpoints(p.Endpoints)
 }
 
 // tryEndpoints makes sure that the next program can open what is not open yet, and will take what a service manager holds.
@@ -169,14 +179,16 @@ func (b *limitedBuffer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// handOver stops the daemon but for its sockets, and returns the succession. If it is asked to stop meanwhile, by a signal or
-// by ctx, it stops.
+// handOver stops the daemon but for its sockets, looks once more whether the program could serve, since the calls in flight may have taken
+// long, and returns the succession. If it is asked to stop meanwhile, by a signal or by ctx, it stops.
 func (d *daemon) handOver(ctx context.Context, stops <-chan os.Signal) error {
 	d.overseer.restarting()
 	d.server.keep(true)
 	force, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	stopped := make(chan error, 1)
+	stopped, tried := make(chan error, 1), make(chan error, 1)
+	try, giveUpTrying := context.WithCancel(force)
+	defer giveUpTrying()
 	go func() { stopped <- d.server.stop(force) }()
 	var alive <-chan time.Time
 	if every := d.overseer.watchdog(); every > 0 {
@@ -189,6 +201,7 @@ func (d *daemon) handOver(ctx context.Context, stops <-chan os.Signal) error {
 		d.log.info("stopping, instead of restarting", "signal", why)
 		d.overseer.stopping()
 		d.server.keep(false)
+		giveUpTrying()
 	}
 	ended, giveUp := ctx.Done(), false
 	for {
@@ -219,12 +232,19 @@ func (d *daemon) handOver(ctx context.Context, stops <-chan os.Signal) error {
 				d.server.keep(false)
 				return fmt.Errorf("the socket of %s was removed or replaced, and no caller can find this daemon", lost)
 			}
-			return &succession{d.server}
+			go func() { tried <- d.tryNext(try) }()
+		case err := <-tried:
+			if giveUp {
+				d.log.info("stopped")
+				return nil
+			}
+			return &succession{d.server, d.set, err}
 		}
 	}
 }
 
-// begin makes the program of this process. It returns only if that has failed. If the daemon is asked to stop instead, the
+// begin makes the program of this process. It returns only if that has failed, or could not serve: the next daemon of this program gets
+// the sockets then. If the daemon is asked to stop instead, the
 // error is errAsked, and nothing of it is left.
 func (s *succession) begin(o overseer) error {
 	p := past{programs: s.server.life.before, program: s.server.life.program}
@@ -233,6 +253,9 @@ func (s *succession) begin(o overseer) error {
 		if build, err := buildOf(p.program); err == nil {
 			args[i+1] = build
 		}
+	}
+	if s.failed != nil {
+		return cmp.Or(becomeProgram(p, nil, s.server.leaves()), s.failed)
 	}
 	err := o.unguarded(func() error {
 		s.server.log.close() // what is held back would be lost

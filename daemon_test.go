@@ -24,7 +24,7 @@ func TestReloadThatOneRoomRefusesChangesNothing(t *testing.T) {
 	d := &daemon{overseer: o, set: set, log: o.logger(set)}
 	defer d.log.close()
 	var err error
-	d.server, err = newDaemonServer(newRouter(), set, d.log)
+	d.server, err = newDaemonServer(newRouter(), set, d.log, nil)
 	must(t, err)
 	defer d.server.stop(t.Context())
 	d.endpoints, err = endpointsOf(set)

@@ -242,6 +242,21 @@ func TestRestartKeepsPortsWithTLS(t *testing.T) {
 	if shown, err := say(); err != nil || shown != "the next one" {
 		t.Errorf("behind the restart it shows %q, %v", shown, err)
 	}
+
+	// without keys the next program could not serve, and this one keeps those that it has
+	answer, held = d.holds()
+	d.asked()
+	must(t, os.Rename(keys.Key, keys.Key+".away"))
+	answer()
+	must(t, receive(t, held))
+	d.says("this one serves on")
+	d.serves(1)
+	if shown, err := say(); err != nil || shown != "the next one" {
+		t.Errorf("without its key it shows %q, %v", shown, err)
+	}
+	must(t, os.Rename(keys.Key+".away", keys.Key))
+	must(t, d.restart())
+	d.serves(2)
 	d.terminate()
 	d.ends(exitDone)
 }
@@ -346,6 +361,43 @@ func TestRestartIntoWhatCannotServe(t *testing.T) {
 	must(t, os.Rename(good, program))
 	must(t, d.restart())
 	d.serves(2)
+
+	// what is there then could not serve, or the settings are wrong
+	for _, row := range []struct {
+		name       string
+		spoil      func() error
+		log, again string
+	}{
+		{"a program that fails", func() error {
+			return errors.Join(os.Rename(program, good), script("#!/bin/sh\necho 'ipcd: error: no luck' >&2\nexit 1\n")())
+		}, "could not serve: no luck", ""},
+		{"settings that are wrong", func() error { return os.WriteFile(config, []byte("log_levle = \"info\"\n"), 0o600) }, "the settings were refused; those from before stay in force", "log_levle"},
+		{"keys that are not there", func() error { return os.WriteFile(config, []byte("[tls]\ncert = \"a.pem\"\nkey = \"b.pem\"\n"), 0o600) }, "the settings were refused; those from before stay in force", "a.pem"},
+	} {
+		answer, held := d.holds()
+		d.asked()
+		late := d.waits()
+		must(t, row.spoil())
+		failures := strings.Count(d.log.String(), "this one serves on")
+		answer()
+		must(t, receive(t, held))
+		must(t, receive(t, late))
+		waitFor(t, func() error {
+			if now := strings.Count(d.log.String(), "this one serves on"); now != failures+1 {
+				return fmt.Errorf("%s: it has served on %d times; want %d", row.name, now, failures+1)
+			}
+			return nil
+		})
+		d.says(row.log)
+		d.says(row.again)
+		d.serves(2)
+		if _, err := os.Stat(good); err == nil {
+			must(t, os.Rename(good, program))
+		}
+		must(t, os.WriteFile(config, []byte("log_level = \"info\"\n"), 0o600))
+	}
+	must(t, d.restart())
+	d.serves(3)
 	d.terminate()
 	d.ends(exitDone)
 }

@@ -121,7 +121,7 @@ var (
 	// inheritListeners takes over the listeners that are left to us.
 	inheritListeners func() ([]inheritance, past, error)
 	// becomeProgram makes the program of p of this process, and leaves it the listeners. It returns only if that has failed:
-	// then they can be inherited by whoever serves in this process next.
+	// then they can be inherited by whoever serves in this process next. Without args it does no more than that.
 	becomeProgram func(p past, args []string, leave []inheritance) error
 )
 

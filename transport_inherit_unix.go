@@ -121,7 +121,7 @@ func execProgram(p past, args []string, leave []inheritance) error {
 		}
 		b.Sockets = append(b.Sockets, s)
 	}
-	if err == nil {
+	if err == nil && args != nil {
 		err = os.NewSyscallError("execve", syscall.Exec(p.program, args, append(os.Environ(), b.variable())))
 	}
 	for _, s := range b.Sockets {
