@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -435,6 +436,8 @@ func TestTerminalClosedInARestart(t *testing.T) {
 	if hasTerminal() || !slices.Contains(stopSignals, os.Signal(syscall.SIGHUP)) {
 		t.Skip("this test has a terminal, which it cannot close, or was told to ignore that")
 	}
+	// Once it was ignored, it would be by the programs of all tests as soon as nobody here has a handler: os/signal goes back to that.
+	defer signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	for _, had := range []bool{true, false} {
 		holdHangups(had)
 		f := newForeground(true, io.Discard)
