@@ -167,7 +167,7 @@ func (s *server) recall(from *session, o *offer, pol *policy) {
 			continue
 		}
 		f := d.refusal(from.peer, rightRegister, service)
-		from.log.warn("what a provider offers was taken back: it may not register that any more", "provider", o.id, "error", f)
+		from.log.warn("what a provider offers was taken back", "provider", o.id, "error", f)
 		if s.audit.wants(true) {
 			s.audit.write(&auditEntry{peer: from.peer, action: rights[rightRegister].key, what: service, denied: true, code: codeDenied, by: d.basis()})
 		}
