@@ -377,7 +377,7 @@ func TestRulesTakeOffersBack(t *testing.T) {
 			held, kept := inBackground(t.Context(), c, "Vault.Put", "a secret"), inBackground(t.Context(), c, "Other.Put", "b")
 			asked, others := readLineWith(t, ci, "Vault.Put"), readLineWith(t, other, "Other.Put")
 
-			s.obey(policyFrom(t, "[[rule]]\ndeny = [\"user:0\"]\nregister = [\"*\"]\n"+good)) // of no concern to either
+			s.obey(policyFrom(t, "[[rule]]\ndeny = [\"cert:somebody\"]\nregister = [\"*\"]\n"+good)) // of no concern to either
 			if _, f := s.router.find("Vault.Put", theOwner); f != nil {
 				t.Fatalf("an offer was taken back by a rule that is about others: %v", f)
 			}

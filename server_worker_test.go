@@ -1205,7 +1205,7 @@ func TestRulesTakeServicesFromWorkers(t *testing.T) {
 	s, dir := hire(t, oneHand)
 	answered[string](t, s, "Hand.Echo", "a")
 	for _, rule := range []string{
-		"[[rule]]\nallow = [\"user:0\"]\nregister = [\"Hand\"]\n", "[[rule]]\ndeny = [\"local\"]\n", "[[rule]]\ndeny = [\"worker:other\"]\nregister = [\"*\"]\n",
+		"[[rule]]\nallow = [\"cert:somebody\"]\nregister = [\"Hand\"]\n", "[[rule]]\ndeny = [\"local\"]\n", "[[rule]]\ndeny = [\"worker:other\"]\nregister = [\"*\"]\n",
 		"[[rule]]\nallow = [\"worker:hand\"]\ncall = [\"Echo.Say\"]\n", "[[rule]]\ndeny = [\"worker:hand\"]\nregister = [\"Other\"]\n",
 	} {
 		s.obey(policyFrom(t, rule))
