@@ -108,7 +108,7 @@ func TestConnectionsThatAreCut(t *testing.T) {
 							n++
 							continue
 						}
-						for range 10 { // over the same connection, which HTTP may replace
+						for range map[bool]int{false: 10, true: 40}[e.isTLS()] { // over the same connection, which HTTP may replace; more than is passed on in all
 							n++
 							text, got := fmt.Sprint(e.Scheme, " ", p, " ", n), ""
 							err := c.call(t.Context(), "Deed.Do", text, &got)
