@@ -147,7 +147,7 @@ func claimOf(names []string, sides []*claimSide) *Claim {
 			halves = append(halves, float64(r.durations.ValueAtQuantile(50))/1e9)
 			ratios = append(ratios, r.speed()/tcp.rounds[i].speed())
 		}
-		return ClaimSide{middle(speeds), middle(halves), middle(ratios)}
+		return ClaimSide{median(speeds), median(halves), median(ratios)}
 	}
 	for i, name := range names {
 		c.Ways = append(c.Ways, ClaimWay{name, of(sides[2*i], sides[2]), of(sides[2*i+1], sides[3])})
@@ -160,10 +160,10 @@ func claimOf(names []string, sides []*claimSide) *Claim {
 
 func (r *benchRun) speed() float64 { return float64(r.calls) / r.took.Seconds() }
 
-// middle returns the median.
-func middle(values []float64) float64 {
-	slices.Sort(values)
-	return values[len(values)/2]
+// median returns the value in the middle.
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[len(sorted)/2]
 }
 
 // show prints the claim.

@@ -120,13 +120,11 @@ func (l *benchLoad) run(ctx context.Context) (*benchRun, error) {
 
 // benchStatus asks a daemon for its status.
 func benchStatus(ctx context.Context, c caller) (s Status, err error) {
-	ctx, cancel := context.WithTimeout(ctx, statusWait)
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	err = c.call(ctx, "Ipcd.Status", nil, &s)
 	return s, err
 }
-
-const statusWait = 5 * time.Second // for what is missing without harm
 
 // once makes a call.
 func (l *benchLoad) once(ctx context.Context, c caller) error {

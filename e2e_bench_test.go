@@ -24,7 +24,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -405,11 +404,6 @@ func reportParties(b *testing.B, parties []*party) {
 			b.ReportMetric(medianRatio(took[p.base], p.took), "x:"+p.name)
 		}
 	}
-}
-
-func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[len(sorted)/2]
 }
 
 // medianRatio is the median of the ratios of what was measured side by side.
