@@ -325,9 +325,9 @@ func route(place string) func(c *httpConn, rw http.ResponseWriter, r *http.Reque
 	if serve := routes[place]; serve != nil {
 		return serve
 	}
-	for _, below := range []string{callPath, pprofPath + "/"} {
-		if strings.HasPrefix(place, below) {
-			return routes[below]
+	for i := strings.LastIndexByte(place, '/'); i > 0; i = strings.LastIndexByte(place[:i], '/') {
+		if serve := routes[place[:i+1]]; serve != nil {
+			return serve
 		}
 	}
 	return (*httpConn).notFound
