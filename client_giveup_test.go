@@ -1,6 +1,7 @@
 package main
 
-// This file owns calls of ours that are given up, which may be in the middle of any answer.
+// This file owns calls of ours that are given up: their callers read for themselves and for others, and may stop in the middle of any
+// answer.
 
 import (
 	"context"
@@ -103,7 +104,7 @@ func TestCallersThatGiveUpInTheMiddleOfAnAnswer(t *testing.T) {
 						gaveUp++
 					}
 					ctx, cancel := context.WithTimeout(t.Context(), testPatience)
-					go func() { // with an end, and one without
+					go func() { // with an end, and one without: both may have to read the rest
 						defer cancel()
 						var got any
 						err := c.call(ctx, method, arg, &got)
@@ -130,7 +131,7 @@ func TestCallersThatGiveUpInTheMiddleOfAnAnswer(t *testing.T) {
 	}
 }
 
-// Of many callers of one connection, some of whom give up at any moment, each of the others gets its own answer.
+// Of many callers of one connection, some of whom give up at any moment, each of the others gets its own answer, whoever reads.
 func TestCallersThatGiveUpAmongOthers(t *testing.T) {
 	s := startServerWith(t, nil, localEndpoint(t))
 	for _, p := range []proto{protoJSON, protoGob} {

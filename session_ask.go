@@ -65,16 +65,24 @@ func (s *session) ask(ctx context.Context, name string, arg, result any, part fu
 	if crowded {
 		runtime.Gosched() // so that other calls about to be sent share the write
 	}
-	if ctx.Done() != nil || part != nil {
+	switch {
+	case part != nil || ctx.Done() != nil && !s.in.canNudge():
 		s.flushUntil(ctx)
-		return s.waitOrCancel(ctx, seq, a)
+		return s.waitForParts(ctx, seq, a)
+	case ctx.Done() != nil:
+		s.flushNow()
+		err = s.out.failed()
+	default:
+		err = s.out.flush()
 	}
-	if err := s.out.flush(); err != nil {
+	if err != nil {
 		s.fail(err)
 	}
-	err = s.wait(a)
-	*a = pendingCall{wake: wake} // whoever waits for its reuse must not keep our result
-	pendingCalls.Put(a)
+	err = s.wait(ctx, seq, a)
+	if ctx.Err() == nil { // otherwise it may still be woken
+		*a = pendingCall{wake: wake} // whoever waits for its reuse must not keep our result
+		pendingCalls.Put(a)
+	}
 	return err
 }
 
@@ -187,8 +195,8 @@ func (s *session) background(f func()) bool {
 	return true
 }
 
-// wait returns once a is finished. If nobody else reads, it reads, for itself and for others.
-func (s *session) wait(a *pendingCall) error {
+// wait returns once a is finished, or withdrawn because ctx has ended. If nobody else reads, it reads, for itself and for others.
+func (s *session) wait(ctx context.Context, seq uint64, a *pendingCall) error {
 	for {
 		finished, mine := false, false
 		s.update(func(st *sessionState) {
@@ -205,15 +213,33 @@ func (s *session) wait(a *pendingCall) error {
 		case finished:
 			return a.err
 		case mine:
-			s.read(a)
+			s.readFor(ctx, a)
 			s.update(func(st *sessionState) { st.reading, finished = false, a.finished })
 			if finished {
 				return a.err
 			}
 		default:
-			<-a.wake
+			select {
+			case <-a.wake:
+			case <-ctx.Done():
+			}
+		}
+		if ctx.Err() != nil {
+			return s.withdraw(seq, a, asFault(context.Cause(ctx)))
 		}
 	}
+}
+
+// readFor is read for a, until ctx ends.
+func (s *session) readFor(ctx context.Context, a *pendingCall) {
+	defer s.in.calm() // a nudge may have been for the reader before, and come too late
+	if ctx.Done() == nil {
+		s.read(a)
+		return
+	}
+	stop := context.AfterFunc(ctx, s.in.nudge)
+	s.read(a)
+	stop()
 }
 
 // passOnLocked appoints the next reader, if some goroutine is available. There must be no reader.
@@ -234,10 +260,19 @@ func (s *session) passOnLocked() {
 
 // park notes that the goroutine of a waits on wake. idle says that it must not become the reader.
 func (st *sessionState) park(a *pendingCall, idle bool) {
+	st.unpark(a)
 	a.parked, a.idle = true, idle
 	if !idle {
 		st.parked++
 	}
+}
+
+// unpark undoes park.
+func (st *sessionState) unpark(a *pendingCall) {
+	if a.parked && !a.idle {
+		st.parked--
+	}
+	a.parked = false
 }
 
 // wake wakes the goroutine of a if it is parked.
@@ -245,28 +280,30 @@ func (st *sessionState) wake(a *pendingCall) {
 	if !a.parked {
 		return
 	}
-	if !a.idle {
-		st.parked--
-	}
-	a.parked = false
+	st.unpark(a)
 	select {
 	case a.wake <- struct{}{}:
 	default: // it has been woken before, and will look at the state of now
 	}
 }
 
-// readSteadily has a goroutine read to the end of the stream, for callers that may give up and cannot read themselves: a
-// read cannot be abandoned half-way.
+// readSteadily has a goroutine read to the end of the stream, in place of callers: where one of them handles parts, for which the reader
+// may have to wait, or has given up, so that an answer may come for which nobody waits. Whoever reads is got out of that.
 func (s *session) readSteadily() {
+	waits := false
 	s.update(func(st *sessionState) {
 		if !st.steady && st.readErr == nil {
 			st.steady, st.waiting = true, true
 		}
+		waits = st.waiting && st.reading
 	})
+	if waits {
+		s.in.nudge()
+	}
 }
 
-// waitOrCancel waits for a or the end of ctx, and handles the parts that come.
-func (s *session) waitOrCancel(ctx context.Context, seq uint64, a *pendingCall) error {
+// waitForParts waits for a or the end of ctx, and handles the parts that come.
+func (s *session) waitForParts(ctx context.Context, seq uint64, a *pendingCall) error {
 	s.readSteadily()
 	for {
 		var parts []document
@@ -329,7 +366,7 @@ func (s *session) withdraw(seq uint64, a *pendingCall, err error) error {
 			there = st.take(seq) != nil
 			st.missed = st.missed || there
 			finished = a.finished
-			if !there && !finished {
+			if st.unpark(a); !there && !finished {
 				st.park(a, true)
 			}
 		})
@@ -337,6 +374,7 @@ func (s *session) withdraw(seq uint64, a *pendingCall, err error) error {
 		case there:
 			a.letReaderGo() // nobody will handle what has come
 			s.sendCancel(seq)
+			s.readSteadily() // the answer may still come, and hold up those who would read it later if nobody does now
 			return err
 		case finished:
 			return a.err

@@ -8,8 +8,8 @@ import (
 	"io"
 )
 
-// read is the loop of the reader. It returns when the stream has ended, when another goroutine has become the reader, or
-// when mine is answered.
+// read is the loop of the reader. It returns when the stream has ended, when another goroutine has become the reader,
+// when mine is answered, or when the input was nudged for it.
 func (s *session) read(mine *pendingCall) {
 	c := s.spare // reused until a message turns out to be a request
 	for {
@@ -19,6 +19,13 @@ func (s *session) read(mine *pendingCall) {
 		}
 		s.turn.keep(s.unflushed.flush)
 		err := s.codec.read(&c.message)
+		if err == errNudged {
+			if mine != nil {
+				return
+			}
+			s.in.calm() // it was for the reader before
+			continue
+		}
 		if err == nil && c.kind == request && s.isAbandoned() {
 			s.stopReading(nil, io.EOF)
 			return

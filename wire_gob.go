@@ -75,6 +75,8 @@ type gobCodec struct {
 	feed   gobFeed // what dec reads
 	fed    int     // how much of types.defs dec has read
 
+	begunWith *message // the header of the message whose body was not read for a nudge; or nil
+
 	// The writing side.
 	defined  bool       // the type of our header has been sent
 	encoding sync.Mutex // guards enc, made and own
@@ -102,6 +104,21 @@ func newGobCodecFor(in *input, l limits, s codecSide) codec {
 }
 
 func (c *gobCodec) read(m *message) error {
+	if c.begunWith != nil {
+		*m, c.begunWith = *c.begunWith, nil
+	} else if err := c.readHead(m); err != nil {
+		return err
+	}
+	err := c.readBody(m)
+	if err == errNudged {
+		head := *m
+		c.begunWith = &head
+	}
+	return err
+}
+
+// readHead reads a header into m.
+func (c *gobCodec) readHead(m *message) error {
 	c.drop()
 	*m = message{kind: notification} // before the header is read, an error belongs to no call
 	id, b, err := c.next(false)
@@ -117,7 +134,7 @@ func (c *gobCodec) read(m *message) error {
 		return err
 	}
 	c.drop()
-	return c.readBody(m)
+	return nil
 }
 
 // drop takes the value that was read last off the input.
@@ -133,11 +150,10 @@ func (c *gobCodec) drop() {
 // the stream may not end here.
 func (c *gobCodec) next(isBody bool) (id int, value []byte, err error) {
 	if c.late > 0 {
-		if err := c.in.discard(c.late); err != nil {
+		if c.late, err = c.in.discard(c.late); err != nil {
 			return 0, nil, err
 		}
 		c.in.advance(0)
-		c.late = 0
 	}
 	for begun := isBody; ; begun = true {
 		n, size, err := c.length(0, begun)
@@ -174,6 +190,8 @@ func (c *gobCodec) next(isBody bool) (id int, value []byte, err error) {
 
 // more implements gobSource. The message stays on the input, too.
 func (c *gobCodec) more() ([]byte, error) {
+	c.in.firm = true // the value has been checked in part
+	defer func() { c.in.firm = false }()
 	n, size, err := c.length(c.taken, true)
 	if err != nil {
 		return nil, err
@@ -260,7 +278,9 @@ func (c *gobCodec) longHeader(n, size int, f *fault) error {
 	if r.err != nil || name > uint64(left) || left-int(name) > longName {
 		return f
 	}
-	if err := c.in.discard(begin + int(name)); err != nil {
+	c.in.firm = true
+	defer func() { c.in.firm = false }()
+	if _, err := c.in.discard(begin + int(name)); err != nil {
 		return err
 	}
 	if b, err = c.in.need(left-int(name), true); err != nil {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math/bits"
 	"sync"
@@ -29,6 +30,7 @@ type input struct {
 	size    atomic.Int64 // of buf, with what has been reserved for it
 	growing bool         // a message that needs a borrowed buffer is on its way; see account.reserve
 	hasty   *atomic.Bool // reading must not wait for memory; nil if it always may
+	firm    bool         // what is being read cannot be begun again: no nudge counts
 
 	heard   func()        // called when something was read; nil if nobody asks
 	message time.Duration // the time for a message to arrive, from its first byte
@@ -38,6 +40,7 @@ type input struct {
 	armed   bool      // a message has begun, so that reading has a deadline
 	until   time.Time // that deadline; zero between messages
 	opening bool      // the deadline is the one set by first
+	nudged  bool      // the deadline is the one set by nudge; only calm may change it
 	stopped bool      // the deadline is the one set by stopAt; only goOn may change it
 }
 
@@ -200,17 +203,58 @@ func (in *input) more(begun bool) error {
 			return nil
 		}
 		if err != nil {
-			return in.late(err)
+			if err = in.late(err); err == errNudged && in.firm {
+				in.calm()
+				continue
+			}
+			return err
 		}
 	}
 	return io.ErrNoProgress
+}
+
+// errNudged ends a read in the middle of whatever it waits for. All that has arrived is still there, and a codec begins its message
+// again, unless the input is firm meanwhile.
+var errNudged = errors.New("whoever reads has something else to do")
+
+// canNudge reports whether nudge has an effect.
+func (in *input) canNudge() bool { return in.conn != nil }
+
+// nudge ends the read that waits, or else the next one, with errNudged. The reader calls calm then.
+func (in *input) nudge() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.conn != nil && !in.stopped {
+		in.nudged = true
+		in.conn.SetReadDeadline(longAgo)
+	}
+}
+
+// longAgo is a time that has passed, whatever the clock says.
+var longAgo = time.Unix(1, 0)
+
+// calm undoes nudge.
+func (in *input) calm() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.nudged {
+		in.nudged = false
+		if !in.stopped {
+			in.conn.SetReadDeadline(in.until)
+		}
+	}
 }
 
 // late replaces err by a fault that names the limit, if the read ran into the one on messages.
 func (in *input) late(err error) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if !isTimeout(err) || in.stopped || !in.armed || in.opening {
+	switch {
+	case !isTimeout(err) || in.stopped:
+		return err
+	case in.nudged:
+		return errNudged
+	case !in.armed || in.opening:
 		return err
 	}
 	return tooLarge("message", in.message.Milliseconds(), "the message was not complete in time")
@@ -334,7 +378,7 @@ func (in *input) arm(begun bool) {
 	if begun {
 		in.until = time.Now().Add(in.message)
 	}
-	if !in.stopped { // otherwise it is for goOn
+	if !in.stopped && !in.nudged { // otherwise it is for goOn or calm
 		in.conn.SetReadDeadline(in.until)
 	}
 }
@@ -371,7 +415,7 @@ func (in *input) opened() {
 func (in *input) stopAt(t time.Time) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.stopped = true
+	in.stopped, in.nudged = true, false
 	if in.conn != nil {
 		in.conn.SetReadDeadline(t)
 	}
@@ -391,16 +435,16 @@ func (in *input) goOn() {
 	}
 }
 
-// discard drops n bytes as they arrive, so that a message over the limit costs no memory.
-func (in *input) discard(n int) error {
+// discard drops n bytes as they arrive, so that a message over the limit costs no memory. It returns how many are left on an error.
+func (in *input) discard(n int) (left int, err error) {
 	for {
 		have := min(n, len(in.bytes()))
 		in.start += have // not advance, which would renew the deadline for a message that trickles in
 		if n -= have; n == 0 {
-			return nil
+			return 0, nil
 		}
 		if err := in.more(true); err != nil {
-			return noEOF(err)
+			return n, noEOF(err)
 		}
 	}
 }

@@ -113,7 +113,7 @@ func TestInputGivesAllThatArrives(t *testing.T) {
 			got.Write(b)
 			in.advance(size)
 		}
-		if err := in.discard(1000); err != nil {
+		if _, err := in.discard(1000); err != nil {
 			t.Fatal(err)
 		}
 		got.WriteString(text[got.Len() : got.Len()+1000])
@@ -146,7 +146,7 @@ func TestInputTellsTheEndInsideAMessage(t *testing.T) {
 	if _, err := in.need(1, true); err != io.ErrUnexpectedEOF {
 		t.Errorf("need of what continues a message = %v; want %v", err, io.ErrUnexpectedEOF)
 	}
-	if err := in.discard(1); err != io.ErrUnexpectedEOF {
+	if _, err := in.discard(1); err != io.ErrUnexpectedEOF {
 		t.Errorf("discard at the end = %v; want %v", err, io.ErrUnexpectedEOF)
 	}
 }
@@ -234,7 +234,8 @@ func TestInputHasOneDeadlineForAMessage(t *testing.T) {
 			}
 			sent <- nil
 		}()
-		if err := errors.Join(in.discard(25), receive(t, sent)); err != nil {
+		_, err := in.discard(25)
+		if err := errors.Join(err, receive(t, sent)); err != nil {
 			t.Fatal(err)
 		}
 		if !slices.Equal(near.set, []bool{true}) {

@@ -237,6 +237,8 @@ func (c *jsonCodec) skim() error {
 		if err := c.in.more(true); err != nil {
 			var f *fault
 			switch {
+			case err == errNudged:
+				return err
 			case k.last:
 				c.skip = nil
 				return c.refused(k)
