@@ -93,11 +93,18 @@ func stockHTTP(rw http.ResponseWriter, r *http.Request) {
 // benchServer starts a server in a process of its own and returns its socket.
 func benchServer(b *testing.B, kind string) string {
 	b.Helper()
+	path, _ := benchProcess(b, kind)
+	return path
+}
+
+// benchProcess is benchServer that returns the process, too.
+func benchProcess(b *testing.B, kind string) (path string, pid int) {
+	b.Helper()
 	dir, err := os.MkdirTemp("", "ipcd")
 	if err != nil {
 		b.Fatal(err)
 	}
-	path := filepath.Join(dir, "s")
+	path = filepath.Join(dir, "s")
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), benchServerEnv+"="+kind+" "+path)
 	cmd.Stderr = os.Stderr
@@ -110,7 +117,7 @@ func benchServer(b *testing.B, kind string) string {
 		os.RemoveAll(dir)
 	})
 	waitForSocket(b, path)
-	return path
+	return path, cmd.Process.Pid
 }
 
 func waitForSocket(b *testing.B, path string) {
@@ -256,6 +263,10 @@ func (c endingClient) Close() error {
 	return c.ourClient.Close()
 }
 
+func stockGob(path string) func() (echoer, error) {
+	return func() (echoer, error) { c, err := rpc.Dial("unix", path); return stockClient{c}, err }
+}
+
 func benchSides(b *testing.B) []side {
 	b.Helper()
 	gob, json, raw, bare, daemon := benchServer(b, "gob"), benchServer(b, "json"), benchServer(b, "raw"), benchServer(b, "http"), benchServer(b, "ipcd")
@@ -264,9 +275,6 @@ func benchSides(b *testing.B) []side {
 			c, err := net.Dial("unix", socket)
 			return httpClient{rawClient{c, bufio.NewReader(c)}, path, before, behind}, err
 		}
-	}
-	stockGob := func(path string) func() (echoer, error) {
-		return func() (echoer, error) { c, err := rpc.Dial("unix", path); return stockClient{c}, err }
 	}
 	stockJSON := func(path string) func() (echoer, error) {
 		return func() (echoer, error) { c, err := jsonrpc.Dial("unix", path); return stockClient{c}, err }

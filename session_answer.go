@@ -316,11 +316,14 @@ func (s *session) respond(m *message, result any, f *fault) (long *fault) {
 	if m.kind == notification {
 		return nil
 	}
-	err := s.out.append(s.codec, m.response(f), result)
+	r := m.response(f)
+	defer r.recycle()
+	err := s.out.append(s.codec, r, result)
 	if err != nil && s.out.failed() == nil {
 		long = s.instead(m, err)
 		s.tellLimit(m.method, s.peer, long)
-		err = s.out.append(s.codec, m.response(long), nil)
+		r.fault = long
+		err = s.out.append(s.codec, r, nil)
 	}
 	if err != nil {
 		s.log.debug("an answer was not sent", "error", err)
@@ -359,7 +362,9 @@ func (s *session) offer(m *message, result any, f *fault, most int) (bool, error
 	if m.kind == notification {
 		return true, nil
 	}
-	return s.out.offer(s.codec, m.response(f), result, most)
+	r := m.response(f)
+	defer r.recycle()
+	return s.out.offer(s.codec, r, result, most)
 }
 
 // cancel gives up the calls with the id in the argument of $/cancelRequest.

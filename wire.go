@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -102,10 +103,19 @@ func (m *message) tooLong(n int, l limits) *fault {
 
 // response returns the message that answers m, with f for an error. It is a copy: others may be reading m.
 func (m *message) response(f *fault) *message {
-	r := *m
+	r := responses.Get().(*message)
+	*r = *m
 	r.kind, r.fault = response, f
-	return &r
+	return r
 }
+
+// recycle lets another response have what m, which was one, takes. Nobody may use m any more.
+func (m *message) recycle() {
+	*m = message{}
+	responses.Put(m)
+}
+
+var responses = sync.Pool{New: func() any { return new(message) }}
 
 // isUrgent reports whether a peer that does not read m is given up within the limit write; see patientWriter.
 func (m *message) isUrgent() bool { return m.kind != progress && m.kind != alive }

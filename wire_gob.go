@@ -164,11 +164,11 @@ func (c *gobCodec) next(isBody bool) (id int, value []byte, err error) {
 			return 0, nil, err
 		}
 		whole, err := c.in.need(size+n, true)
-		var f *fault
-		if errors.As(err, &f) && f.Code == codeBusy { // there is no memory for it
-			err = c.refuse(n, size, isBody, f)
-		}
 		if err != nil {
+			var f *fault                                  // which is allocated
+			if errors.As(err, &f) && f.Code == codeBusy { // there is no memory for it
+				err = c.refuse(n, size, isBody, f)
+			}
 			return 0, nil, err
 		}
 		r := gobReader{b: whole[size:]}
@@ -177,15 +177,22 @@ func (c *gobCodec) next(isBody bool) (id int, value []byte, err error) {
 			c.taken = size + n
 			return id, r.b, nil
 		}
-		if r.err == nil {
-			c.types.define(-id, &r)
+		if err := c.define(-id, r); err != nil {
+			return 0, nil, err
 		}
-		if r.err != nil {
-			return 0, nil, r.err
-		}
-		c.in.keep(c.types.cost)
 		c.in.advance(size + n)
 	}
+}
+
+// define records a type definition. r is a copy since what is handed on to the types is allocated, and next is called for every value.
+func (c *gobCodec) define(id int, r gobReader) error {
+	if r.err == nil {
+		c.types.define(id, &r)
+	}
+	if r.err == nil {
+		c.in.keep(c.types.cost)
+	}
+	return r.err
 }
 
 // more implements gobSource. The message stays on the input, too.

@@ -236,8 +236,8 @@ func (c *jsonCodec) parseEnvelope(p *jsonParsed, e *jsonEnvelope) {
 		return
 	}
 	m.method, p.raw = remembered(&c.method, unquoteJSON(e.method[1:len(e.method)-1])), e.params
-	if ms, err := strconv.ParseFloat(string(e.timeout), 64); err == nil && ms > 0 && ms < float64(math.MaxInt64/time.Millisecond) {
-		m.timeout = max(time.Duration(ms*float64(time.Millisecond)), 1)
+	if e.timeout != nil {
+		m.timeout = timeoutOf(e.timeout)
 	}
 	if len(e.context) > 0 && e.context[0] == '"' {
 		m.passage = &passage{context: string(unquoteJSON(e.context[1 : len(e.context)-1]))}
@@ -250,6 +250,15 @@ func (c *jsonCodec) parseEnvelope(p *jsonParsed, e *jsonEnvelope) {
 	case string(e.parts) != nullID:
 		p.fault = faultf(codeInvalid, "parts is %s; expected a string or a number", jsonKindOf(e.parts))
 	}
+}
+
+// timeoutOf returns how long a caller will wait that has said it in milliseconds, or 0 for anything else.
+func timeoutOf(b []byte) time.Duration {
+	ms, err := strconv.ParseFloat(string(b), 64)
+	if err != nil || !(ms > 0 && ms < float64(math.MaxInt64/time.Millisecond)) {
+		return 0
+	}
+	return max(time.Duration(ms*float64(time.Millisecond)), 1)
 }
 
 // cancelledID returns the id in the argument of a cancellation: {"id": ID}.
