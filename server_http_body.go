@@ -223,7 +223,10 @@ func (c *firstFault) read(m *message) error {
 		m.parts = ""
 	}
 	m.credit = 0 // nobody acknowledges anything here
-	var f *fault
+	if err == nil {
+		return nil
+	}
+	var f *fault                                     // which is allocated
 	if errors.As(err, &f) && f.Code != codeInvalid { // JSON that is no request is answered like a call that fails
 		c.whole.CompareAndSwap(nil, f)
 	}

@@ -164,8 +164,8 @@ func (c *gobCodec) next(isBody bool) (id int, value []byte, err error) {
 			return 0, nil, err
 		}
 		whole, err := c.in.need(size+n, true)
-		if err != nil {
-			var f *fault                                  // which is allocated
+		if err != nil { // f would be allocated for every value
+			var f *fault
 			if errors.As(err, &f) && f.Code == codeBusy { // there is no memory for it
 				err = c.refuse(n, size, isBody, f)
 			}
