@@ -3,8 +3,8 @@ package main
 // This file is the door of the room server, which serves the methods of a router on any number of endpoints. It owns
 // the listeners, the list of connections, and how both end: newServer, listen and start for each endpoint, then stop.
 //
-// server_conn.go is one connection from accept to close; a new stage of it implements stage, and a protocol that takes
-// over a whole connection is a row of takers there. server_http.go is what is spoken over HTTP; a new path is a row of
+// server_conn.go is one connection from accept to close, and a protocol that takes over a whole connection is a row of takers there; a new
+// stage implements stage of server_stage.go. server_http.go is what is spoken over HTTP; a new path is a row of
 // routes. server_builtin.go is the service Ipcd, server_register.go has what makes a provider of a peer, and
 // server_reload.go applies new settings.
 
