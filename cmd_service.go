@@ -5,6 +5,7 @@ package main
 // service is in cmd_own.go.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -252,7 +253,8 @@ func (f *installFlags) install(cmd *cobra.Command) error {
 			return err
 		}
 		d.stayCopied(f.recall(sup))
-		return (&installer{sup: sup, d: d, out: out, start: !f.noStart}).plan()
+		i := &installer{sup: sup, d: d, out: out, start: !f.noStart}
+		return cmp.Or(i.plan(), i.unsaid)
 	}
 	i, err := newInstaller(d, out)
 	if err != nil {
@@ -270,7 +272,7 @@ func (f *installFlags) install(cmd *cobra.Command) error {
 		return err
 	}
 	i.advise()
-	return nil
+	return i.unsaid
 }
 
 // stayCopied keeps Copied if the copy that an earlier installation made now reinstalls itself.
@@ -341,7 +343,7 @@ It succeeds if there is nothing to remove.`,
 				return err
 			}
 			i.purge = purge
-			return i.uninstall(cmd.Context())
+			return cmp.Or(i.uninstall(cmd.Context()), i.unsaid)
 		},
 	}
 	f.add(cmd)
@@ -401,9 +403,9 @@ func newControlCmd(use, short, long, done string, steps func(supervisor, *deploy
 			}
 			i.say("%s %s", i.what(), done)
 			if answers {
-				return i.answers(cmd.Context())
+				err = i.answers(cmd.Context())
 			}
-			return nil
+			return cmp.Or(err, i.unsaid)
 		},
 	}
 	f.add(cmd)

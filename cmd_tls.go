@@ -3,6 +3,7 @@ package main
 // This file owns "ipcd tls": the commands that make certificates, and what they say about their use.
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -144,10 +145,13 @@ func (f *tlsFlags) init(cmd *cobra.Command) (err error) {
 	if wantsJSON(cmd) {
 		return printJSON(cmd.OutOrStdout(), making(path, names...))
 	}
-	out := cmd.OutOrStdout()
-	fmt.Fprintf(out, "# In the configuration of the daemon, %s:\n", config)
-	printServerLines(out, path, "server", true)
-	printRule(out, "client")
+	var text bytes.Buffer
+	fmt.Fprintf(&text, "# In the configuration of the daemon, %s:\n", config)
+	printServerLines(&text, path, "server", true)
+	printRule(&text, "client")
+	if _, err := cmd.OutOrStdout().Write(text.Bytes()); err != nil {
+		return err
+	}
 	note := noteTo(cmd)
 	note("made in %s: %s", path, strings.Join(making(path, names...).names(), ", "))
 	note("whoever has %s can make more of them; no daemon and no client needs it", authorityName+"-key.pem")
@@ -225,21 +229,32 @@ func (f *tlsFlags) issue(cmd *cobra.Command, name string, server bool) (err erro
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil { // nobody would know that it is there, or what it is for
+			dir.takeBack()
+		}
+	}()
 	if err := dir.add(name, made); err != nil {
-		dir.takeBack()
 		return err
 	}
 	if wantsJSON(cmd) {
 		return printJSON(cmd.OutOrStdout(), making(path, name))
 	}
-	out, note := cmd.OutOrStdout(), noteTo(cmd)
-	note("made in %s: %s", path, strings.Join(making(path, name).names(), ", "))
-	fmt.Fprintf(out, "# In the configuration of the daemon, %s:\n", config)
+	var text bytes.Buffer
+	fmt.Fprintf(&text, "# In the configuration of the daemon, %s:\n", config)
 	if server {
-		printServerLines(out, path, name, false)
+		printServerLines(&text, path, name, false)
+	} else {
+		printRule(&text, name)
+	}
+	if _, err := cmd.OutOrStdout().Write(text.Bytes()); err != nil {
+		return err
+	}
+	note := noteTo(cmd)
+	note("made in %s: %s", path, strings.Join(making(path, name).names(), ", "))
+	if server {
 		return nil
 	}
-	printRule(out, name)
 	note("copy ca.pem, %s.pem and %s-key.pem to whoever calls, who calls so: ipcd call -e tls://HOST:8443 %s hello", name, name, clientWords(path, name))
 	return nil
 }

@@ -97,10 +97,15 @@ The JSON is {"name", "token", "created", "expires", "scope"}; the last two are m
 				return err
 			}
 			if wantsJSON(cmd) {
-				return printJSON(cmd.OutOrStdout(), NewToken{TokenNote: noteOf(&e), Token: text})
+				err = printJSON(cmd.OutOrStdout(), NewToken{TokenNote: noteOf(&e), Token: text})
+			} else {
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
 			}
-			if _, err := fmt.Fprintln(cmd.OutOrStdout(), text); err != nil {
-				return err
+			if err != nil {
+				return unshown(cmd, store, e.Name, err)
+			}
+			if wantsJSON(cmd) {
+				return nil
 			}
 			fmt.Fprintf(linesOf(cmd, cmd.ErrOrStderr()), `ipcd: this is the token %s of %s; it is shown this once
 ipcd: programs show it with %s=TOKEN, a file that token_file names, the header "Authorization: Bearer TOKEN", or a first call of %s
@@ -113,6 +118,18 @@ ipcd: %s removes it
 	cmd.Flags().StringSliceVar(&scope, "scope", nil, "the `methods` that it is for, such as 'Greeter.*,Clock.Now' (default: all)")
 	addInstanceFlags(cmd)
 	return cmd
+}
+
+// unshown takes back a token that could not be printed for why: nobody has it, and its name is free for the next try.
+func unshown(cmd *cobra.Command, store *tokenStore, name string, why error) error {
+	f := faultf(codeApplication, "the token %s could not be printed, and was removed again: %w", name, withoutPath(why))
+	err := store.change(cmd.Context(), func(tokens []tokenEntry) ([]tokenEntry, error) {
+		return slices.DeleteFunc(tokens, func(e tokenEntry) bool { return e.Name == name }), nil
+	})
+	if err != nil {
+		return faultf(codeApplication, "the token %s could not be printed: %w; and is still there: %w", name, withoutPath(why), err).withHint("remove it: %s", store.line("rm", name))
+	}
+	return f
 }
 
 // parseExpiry parses a duration that may be in days.

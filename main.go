@@ -73,6 +73,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -95,6 +96,9 @@ var commands = map[string]func() *cobra.Command{
 func main() {
 	root := newRootCmd(os.Args[1:])
 	unprinted := keepHelpError(root)
+	if len(os.Args) > 1 && slices.Contains(printedByCobra, os.Args[1]) {
+		root.SetOut(keptErrorWriter{os.Stdout, unprinted})
+	}
 	cmd, err := root.ExecuteContextC(context.Background())
 	if err == nil {
 		err = *unprinted
@@ -181,6 +185,22 @@ func keepHelpError(root *cobra.Command) *error {
 		_, *unprinted = out.Write(b.Bytes())
 	})
 	return unprinted
+}
+
+// printedByCobra begin command lines that cobra answers by itself. Where it cannot write it prints that in words of its own, or not at all.
+var printedByCobra = []string{"--version", "-v", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}
+
+// A keptErrorWriter takes everything, and keeps its first error for whoever looks at the end.
+type keptErrorWriter struct {
+	w   io.Writer
+	err *error
+}
+
+func (k keptErrorWriter) Write(b []byte) (int, error) {
+	if *k.err == nil {
+		_, *k.err = k.w.Write(b)
+	}
+	return len(b), nil
 }
 
 // knownCommand refuses a word that is not a command. cobra calls it for no others.

@@ -23,6 +23,8 @@ type installer struct {
 	out io.Writer
 	had []endpoint // what the installed service serves; for install
 
+	unsaid error // the first that print has had
+
 	force bool // change what is installed with other settings
 	start bool // start it, and wait until it answers
 	purge bool // remove what a user may want, too
@@ -41,7 +43,15 @@ func newInstaller(d *deployment, out io.Writer) (*installer, error) {
 }
 
 // say prints a line about what has been done.
-func (i *installer) say(format string, args ...any) { fmt.Fprintf(i.out, format+"\n", args...) }
+func (i *installer) say(format string, args ...any) { i.print(fmt.Sprintf(format+"\n", args...)) }
+
+// print prints what has been done. A line that cannot be printed keeps nothing from being done; it is kept in unsaid, with which the
+// command fails in the end.
+func (i *installer) print(text string) {
+	if _, err := io.WriteString(i.out, text); i.unsaid == nil {
+		i.unsaid = err
+	}
+}
 
 // A change is a part that is not as it should be.
 type change struct {
@@ -198,7 +208,7 @@ func (i *installer) showChanges(changes []change) {
 		case c.part.want() == "":
 			i.say("%s is not needed any more", c.part.name())
 		default:
-			i.out.Write(diff.Diff(c.part.name()+" (installed)", []byte(c.had), c.part.name()+" (wanted)", []byte(c.part.want())))
+			i.print(string(diff.Diff(c.part.name()+" (installed)", []byte(c.had), c.part.name()+" (wanted)", []byte(c.part.want()))))
 		}
 	}
 }
@@ -415,7 +425,7 @@ func (i *installer) plan() error {
 	}
 	for _, p := range parts {
 		i.say("==> %s", p.name())
-		fmt.Fprint(i.out, p.want())
+		i.print(p.want())
 		for _, c := range p.does() {
 			i.say("+ %s", c)
 		}

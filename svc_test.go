@@ -101,3 +101,18 @@ func TestServiceCopy(t *testing.T) {
 		t.Errorf("after it was taken back there is %q", b)
 	}
 }
+
+// What cannot be printed keeps nothing from being done, and is what the command fails with in the end.
+func TestInstallerKeepsWhatItCouldNotSay(t *testing.T) {
+	r, w, err := os.Pipe()
+	must(t, err)
+	r.Close()
+	w.Close()
+	i := &installer{out: w}
+	i.say("one")
+	first := i.unsaid
+	i.say("two")
+	if !errors.Is(first, os.ErrClosed) || i.unsaid != first {
+		t.Errorf("after what could not be said the installer has %v, and then %v; want the first error", first, i.unsaid)
+	}
+}
