@@ -399,7 +399,7 @@ func launch(endpoints []endpoint, set settings, ended func()) (at startLogFrom, 
 		at.from = info.Size()
 	}
 	idle := set.Idle
-	if idle <= 0 {
+	if idle <= 0 && !set.stays {
 		idle = defaultIdle
 	}
 	// The daemon gets our settings, and looks for none itself: our file, which has what no flag could say and can be read

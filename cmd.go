@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
+	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -207,6 +208,30 @@ func addSettingFlags(cmd *cobra.Command, keys ...string) {
 		}
 	}
 }
+
+// A durationFlag is the value of a flag that is no setting. It is typed and refused as those are.
+type durationFlag struct{ setting }
+
+// addDurationFlag adds a flag for *at, which has its default.
+func addDurationFlag(cmd *cobra.Command, at *time.Duration, name string, least, most int64, usage string) {
+	cmd.Flags().Var(durationFlag{setting{kind: ofDuration, at: func(*settings) any { return at }, min: least, max: most}}, name, usage)
+}
+
+func (d durationFlag) Set(text string) error {
+	if wrong := d.set(nil, []string{text}); wrong != nil {
+		return usagef("%s; expected %s", wrong.Text, d.expected())
+	}
+	return nil
+}
+
+func (d durationFlag) String() string {
+	if v := *d.at(nil).(*time.Duration); v != 0 {
+		return formatDuration(v)
+	}
+	return "" // which --help takes for no default
+}
+
+func (durationFlag) Type() string { return "duration" }
 
 // settingsFrom merges the settings for a command from its file, the environment and its flags. Every
 // flag with the name of a setting counts, no matter where it was declared.

@@ -28,7 +28,7 @@ func newAskCmd[T any](f *clientFlags, use, short, long, example, method string, 
 			if len(args) > 0 {
 				arg = args[0]
 			}
-			raw, err := askJSON[T](cmd.Context(), f, set, method, arg)
+			raw, err := askJSON[T](cmd.Context(), f, f.briefly(set), method, arg)
 			if err != nil {
 				return err
 			}
@@ -42,7 +42,7 @@ func newAskCmd[T any](f *clientFlags, use, short, long, example, method string, 
 			return show(cmd.OutOrStdout(), answer)
 		},
 	}
-	addClientFlags(cmd, f)
+	addQuestionFlags(cmd, f)
 	return cmd
 }
 
@@ -140,7 +140,7 @@ With --openrpc the result is one OpenRPC document of the method or the service, 
 			return err
 		}
 		var doc []byte
-		if err := f.with(cmd.Context(), set, func(ctx context.Context, c caller) error {
+		if err := f.with(cmd.Context(), f.briefly(set), func(ctx context.Context, c caller) error {
 			all, err := f.openRPC(ctx, c, strings.Join(args, ""))
 			if err == nil {
 				doc, err = json.Marshal(all)
@@ -229,7 +229,7 @@ The JSON is the answer of Ipcd.Whoami, see docs/protocol.md; with --server the s
 			return err
 		}
 		var p peer
-		if err := f.with(cmd.Context(), set, func(ctx context.Context, c caller) (err error) {
+		if err := f.with(cmd.Context(), f.briefly(set), func(ctx context.Context, c caller) (err error) {
 			p, err = serverOf(ctx, f.at, c, optionsOf(&set, nil))
 			return err
 		}); err != nil {

@@ -129,12 +129,13 @@ Exit codes: 0 done, 1 some calls failed, 2 bad usage, 3 no daemon reached.`,
 	flags.VarP(&p.at, "endpoint", "e", "where a daemon is; may be repeated (default: your own daemon, else the service)")
 	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("endpoint", completeEndpoint))
 	addSettingFlags(cmd, "timeout")
-	cmd.Flag("timeout").Usage = "how long a call may take (`duration`)"
+	cmd.Flag("timeout").Usage = "how long a call may take (`duration`, default 1m; 0s for ever)"
 	p.argument.add(cmd, "the argument")
 	flags.IntVar(&p.load.clients, "clients", 1, "how many `connections`")
 	flags.IntVar(&p.load.inflight, "inflight", 1, "how many `calls` at a time on each connection")
 	flags.StringSliceVar(&p.sizes, "size", nil, "send texts of these `sizes`, such as 16 or 4KiB, one after the other")
-	flags.DurationVar(&p.load.time, "time", benchTime, "how long to measure for each row")
+	p.load.time = benchTime
+	addDurationFlag(cmd, &p.load.time, "time", oneTick, int64(maxBenchTime), "how long to measure for each row")
 	flags.Float64Var(&p.load.rate, "rate", 0, "make this many `calls` a second, of all clients together, whatever the answers do")
 	flags.BoolVar(&p.claim, "claim", false, "compare socket, TCP, HTTP and the channel to a child, with a daemon of its own")
 	return cmd
@@ -149,8 +150,6 @@ func (p *benchPlan) check() error {
 		return usagef("--inflight: %d is out of range", l.inflight).withHint("take 1 to %d", maxBenchInflight)
 	case l.clients*l.inflight > maxBenchCalls:
 		return usagef("--clients, --inflight: that is %d calls at the same time", l.clients*l.inflight).withHint("%d is the most", maxBenchCalls)
-	case l.time <= 0 || l.time > maxBenchTime:
-		return usagef("--time: %v is out of range", l.time).withHint("take a time such as 5s, up to %v", maxBenchTime)
 	case l.rate < 0 || l.rate > maxBenchRate || math.IsNaN(l.rate):
 		return usagef("--rate: %v is out of range", l.rate).withHint("take a number of calls a second up to %d", maxBenchRate)
 	}
@@ -281,9 +280,14 @@ func (p *benchPlan) measure(ctx context.Context, cmd *cobra.Command, watcher cal
 		}
 	}
 	before, untold := benchStatus(ctx, watcher)
+	if errors.Is(untold, errDeadline) && ctx.Err() == nil {
+		if late := p.awaited(ctx, watcher, "Ipcd.Status", asFault(untold)); late.hint != "" { // nobody is there to measure
+			return nil, late
+		}
+	}
 	came, err := load.run(ctx)
 	if err != nil {
-		return nil, err
+		return nil, p.withHint(ctx, watcher, what.method, err)
 	}
 	r.fill(came)
 	after, wrong := benchStatus(context.WithoutCancel(ctx), watcher)

@@ -51,6 +51,9 @@ line, which is there only if the call has not failed. With --json they are {"par
 error is a terminal, and without --json, parts that tell the progress are one line there that changes, and no output:
 {"progress": 0.4, "message": "..."}.
 
+--timeout bounds the call from when there is somebody to answer it. --wait is for the time before that, until a daemon, the method
+and a worker that serves it are there; without it a call waits for a worker within --timeout. It all ends within the two together.
+
 Ctrl-C cancels the call, and so does the end of whoever reads what --stream prints (| head -1).
 
 Exit codes: 0 done, 1 the call failed, 2 bad usage, also of the method: an argument that it does not take (-32602); 3 no daemon reached; as after any program that Ctrl-C has ended, a

@@ -172,3 +172,12 @@ func TestCallWaitsForTheNextDaemon(t *testing.T) {
 		t.Errorf("it ends with %v after %d calls, and says %q", err, asked.Load(), out)
 	}
 }
+
+// With --wait, too, a call that somebody works on has --timeout, and no more.
+func TestTimeoutIsNotWait(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	cmd := exec.Command("ipcd", "call", "-e", s.endpoints[0].String(), "--wait", "1h", "--timeout", "50ms", "Trial.Block", "--text", "a")
+	if said := failing(t, cmd); cmd.ProcessState.ExitCode() != exitFailed || !strings.Contains(said, "the deadline of the call has passed") {
+		t.Errorf("it ends with %v, and says %q; want %d and that the deadline has passed", cmd.ProcessState, said, exitFailed)
+	}
+}

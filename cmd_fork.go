@@ -31,14 +31,14 @@ type seedFlags struct {
 
 func (f *seedFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.send, "send", "", "send this `JSON`")
-	cmd.Flags().DurationVar(&f.every, "every", 0, "repeat --send at this interval")
+	addDurationFlag(cmd, &f.every, "every", 0, oneYear, "repeat --send at this interval")
 	cmd.Flags().StringVar(&f.reply, "reply", "", "answer each message with this `JSON`")
 	cmd.Flags().BoolVar(&f.quiet, "quiet", false, "do not print the messages that come")
 }
 
 // check refuses what would break the other end.
 func (f *seedFlags) check(l limits) error {
-	if f.every < 0 || f.every > 0 && f.send == "" {
+	if f.every > 0 && f.send == "" {
 		return usagef("--every: says how often to --send, and there is nothing to send").withHint(`--send '{"hello":"child"}' --every 1s`)
 	}
 	for _, arg := range []struct {

@@ -31,34 +31,59 @@ func asUnreached(err error) error {
 	return &c
 }
 
-// patiently calls a method, and ends that once --wait is over if the call still waits at the daemon for a worker to come up.
+// patiently calls a method, and ends that once --wait is over if the call still waits at the daemon for a worker to come up, and once
+// --timeout is over if it does not.
 func (f *clientFlags) patiently(ctx context.Context, c caller, method string, call func(ctx context.Context) error) error {
 	if f.until.IsZero() || strings.HasPrefix(method, "Ipcd.") || f.at.Scheme == "fork" || f.at.Proto == protoEcho {
 		return call(ctx)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	looked := make(chan struct{})
-	late := time.AfterFunc(time.Until(f.until), func() {
-		defer close(looked)
-		if w := f.workerNotThere(ctx, c, method); w != nil && w.Waiting > 0 {
-			why := faultf(codeDeadline, "the call was not begun within %s (--wait): the worker %s is %s", formatDuration(f.wait), w.Name, w.summary())
-			why.Data = faultData{Retry: true, Worker: w.Name, State: w.State}.json()
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		if why := f.watch(ctx, c, method); why != nil {
 			cancel(why)
 		}
-	})
+	}()
 	err := call(ctx)
 	var why *fault
 	if err != nil {
 		errors.As(context.Cause(ctx), &why)
 	}
 	cancel(nil)
-	if !late.Stop() {
-		<-looked
-	}
-	if why != nil {
+	if <-watched; why != nil {
 		return why
 	}
 	return err
+}
+
+// watch returns why a call of the method is to end before its deadline, which has room for --wait and --timeout, or nil once ctx has
+// ended. Of callers to whom the daemon does not say whether a worker is waited for, no call ends so.
+func (f *clientFlags) watch(ctx context.Context, c caller, method string) *fault {
+	patience := []time.Time{f.until}
+	late := time.Now().Add(f.timeout)
+	if f.timeout > 0 {
+		patience = append(patience, late)
+	}
+	slices.SortFunc(patience, time.Time.Compare)
+	for _, at := range patience {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Until(at)):
+		}
+		w, told := f.workerNotThere(ctx, c, method)
+		waits := w != nil && w.Waiting > 0
+		switch now := time.Now(); {
+		case waits && !now.Before(f.until):
+			why := faultf(codeDeadline, "the call was not begun within %s (--wait): the worker %s is %s", formatDuration(f.wait), w.Name, w.summary())
+			why.Data = faultData{Retry: true, Worker: w.Name, State: w.State}.json()
+			return why
+		case told && !waits && f.timeout > 0 && !now.Before(late):
+			return errDeadline
+		}
+	}
+	return nil
 }
 
 // withHint says of an error of a method what can be typed next.
@@ -115,28 +140,28 @@ func (f *clientFlags) awaited(ctx context.Context, c caller, method string, late
 	if isSilent(ctx, c) {
 		return silent(ctx, f.at, c, dialOptions{}, late)
 	}
-	if w := f.workerNotThere(context.WithoutCancel(ctx), c, method); w != nil {
+	if w, _ := f.workerNotThere(context.WithoutCancel(ctx), c, method); w != nil {
 		late = faultf(late.Code, "%w; the worker %s is %s", late, w.Name, w.summary())
 		late.Data = faultData{Worker: w.Name, State: w.State}.json()
 	}
 	return late
 }
 
-// workerNotThere returns the worker that would answer the method, if that does not run and we may know.
-func (f *clientFlags) workerNotThere(ctx context.Context, c caller, method string) *WorkerStatus {
+// workerNotThere returns the worker that would answer the method, if that does not run, and whether we are told of workers at all.
+func (f *clientFlags) workerNotThere(ctx context.Context, c caller, method string) (_ *WorkerStatus, told bool) {
 	ctx, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()
 	var s Status
 	if c.call(ctx, "Ipcd.Status", nil, &s) != nil {
-		return nil
+		return nil, false
 	}
 	service, _, _ := strings.Cut(method, ".")
 	for i := range s.Workers {
 		if w := &s.Workers[i]; w.State != "running" && slices.Contains(w.Services, service) {
-			return w
+			return w, true
 		}
 	}
-	return nil
+	return nil, !s.isBrief()
 }
 
 // workerHint is what can be typed next about a worker that does not answer.

@@ -22,6 +22,8 @@ type clientFlags struct {
 	cmd   *cobra.Command
 	at    endpoint  // where calls go, once reach has been called
 	until time.Time // when wait is over; zero without one
+
+	timeout time.Duration // of a call, for patiently
 }
 
 // addEndpointFlag adds the flag that says which daemon.
@@ -36,9 +38,16 @@ func addClientFlags(cmd *cobra.Command, f *clientFlags) {
 	addEndpointFlag(cmd, f)
 	flags := cmd.Flags()
 	flags.BoolVar(&f.start, "start", false, "start a daemon in the background if none is there")
-	flags.DurationVar(&f.wait, "wait", 0, "how long to keep trying while a daemon, or the provider of a method, comes up")
+	addDurationFlag(cmd, &f.wait, "wait", 0, oneYear, "how long to keep trying while a daemon, or the provider of a method, comes up")
 	addSettingFlags(cmd, "timeout", "idle")
-	cmd.Flag("idle").Usage = "with --start: how long the daemon stays without a connection (`duration`, default 15m)"
+	cmd.Flag("timeout").Usage = "how long the answer may take, once a daemon and a provider are there (`duration`, default 1m; 0s for ever)"
+	cmd.Flag("idle").Usage = "with --start: how long the daemon stays without a connection (`duration`, default 15m; 0s for ever)"
+}
+
+// addQuestionFlags is addClientFlags for a command that asks briefly.
+func addQuestionFlags(cmd *cobra.Command, f *clientFlags) {
+	addClientFlags(cmd, f)
+	cmd.Flag("timeout").Usage = "how long the daemon may take to answer (`duration`, default " + formatDuration(askLimit) + "; 0s for ever)"
 }
 
 // reach connects to the daemon at the endpoint in the settings. By default that is the user's own daemon, or
@@ -109,7 +118,7 @@ func (f *clientFlags) with(ctx context.Context, set settings, talk func(ctx cont
 	log := newLogger(os.Stderr, set.LogFormat, set.LogLevel)
 	defer log.close()
 	if f.wait > 0 {
-		f.until = time.Now().Add(f.wait)
+		f.until, f.timeout = time.Now().Add(f.wait), set.Timeout
 	}
 	c, err := f.reach(ctx, set, log)
 	if err != nil {

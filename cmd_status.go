@@ -186,7 +186,7 @@ Exit codes, like those of systemctl status: 0 it answers, or runs and you may no
 			return errors.Join(r.print(out), err)
 		},
 	}
-	addClientFlags(cmd, &f)
+	addQuestionFlags(cmd, &f)
 	s.add(cmd)
 	return cmd
 }
@@ -233,7 +233,13 @@ func (s *serviceFlags) gather(cmd *cobra.Command, f *clientFlags, set settings) 
 	own, err := set.clientEndpoint()
 	if err == nil && (r.service.State == stateAbsent || own.String() != r.service.Endpoint) {
 		var answer json.RawMessage
-		askErr := askOnce(cmd.Context(), own, set, "Ipcd.Status", &answer)
+		ctx := cmd.Context()
+		if set.Timeout > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, set.Timeout)
+			defer cancel()
+		}
+		askErr := askOnce(ctx, own, set, "Ipcd.Status", &answer)
 		if askErr == nil {
 			r.daemon = answer
 			return r, nil

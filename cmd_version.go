@@ -53,7 +53,7 @@ with --check: 0 same version, 1 different version or another build of it, 3 no d
 			return err
 		},
 	}
-	addClientFlags(cmd, &f)
+	addQuestionFlags(cmd, &f)
 	cmd.Flags().BoolVar(&check, "check", false, "compare it with the daemon's version")
 	return cmd
 }

@@ -177,6 +177,7 @@ The JSON is a line for each: {"time": RFC 3339, "instance": 1, "stream": "stdout
 			}
 			ctx, cancel := firstSignal(cmd.Context())
 			defer cancel()
+			set = f.briefly(set)
 			if follow {
 				set.Timeout = 0
 			}
@@ -189,7 +190,7 @@ The JSON is a line for each: {"time": RFC 3339, "instance": 1, "stream": "stdout
 			return f.workerFault(err, args[0])
 		},
 	}
-	addClientFlags(cmd, &f)
+	addQuestionFlags(cmd, &f)
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what it prints from now on")
 	cmd.ValidArgsFunction = completeWorker(&f)
 	return cmd

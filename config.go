@@ -38,6 +38,7 @@ type settings struct {
 	named     bool     // --config has named the file
 	token     string   // of the environment; see clientToken
 	fileFirst bool     // TokenFile was named on the command line
+	stays     bool     // the command line says that the daemon stays for ever; see launch
 	insecure  bool     // --insecure-network: endpoints may be open to other machines without TLS
 	policy    policy   // of AllowGroup and Rules, once resolve has looked them up
 	quotas    []quota  // of Quotas, likewise
@@ -320,6 +321,7 @@ func loadSettings(file string, explicit bool, env func(string) (string, bool), f
 		from[s.key] = "flag " + g.flag
 	}
 	st.token, _ = env(tokenVariable)
+	st.stays = st.Idle == 0 && strings.HasPrefix(from["idle"], "flag ")
 	st.fileFirst = strings.HasPrefix(from["token_file"], "flag ")
 	return st, from, gather(wrongs...)
 }

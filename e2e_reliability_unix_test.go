@@ -248,7 +248,7 @@ func TestLargeCallsInBothDirections(t *testing.T) {
 
 // A daemon that stands still keeps nobody for longer than they want to wait, and goes on where it was.
 func TestDaemonThatStandsStill(t *testing.T) {
-	d := startRun(t, "ipcd")
+	d := startRun(t, "ipcd", "--set", "limits.first_bytes=1h") // c says nothing for as long as it stands
 	c := d.dial()
 	must(t, d.cmd.Process.Signal(syscall.SIGSTOP))
 	defer d.cmd.Process.Signal(syscall.SIGCONT)
@@ -258,6 +258,21 @@ func TestDaemonThatStandsStill(t *testing.T) {
 	if err == nil || !strings.Contains(string(out), "deadline") {
 		t.Errorf("a call with a deadline: %v, %s", err, out)
 	}
+	var brief sync.WaitGroup
+	for _, words := range []string{"ls", "whoami", "describe Echo", "stats", "worker ls", "bench", "status"} { // nobody waits for these as for a call
+		brief.Go(func() {
+			cmd := exec.Command("ipcd", append(strings.Fields(words), "-e", d.endpoint.String())...)
+			said := failing(t, cmd)
+			want := exitFailed
+			if words == "status" {
+				want = exitNobody
+			}
+			if code := cmd.ProcessState.ExitCode(); code != want || !strings.Contains(said, fmt.Sprintf("(process %d) is there, but does not answer", d.cmd.Process.Pid)) {
+				t.Errorf("ipcd %s of a daemon that stands still: exit code %d, %q; want %d and its process", words, code, said, want)
+			}
+		})
+	}
+	brief.Wait()
 	notYet(t, "a call without", late)
 	must(t, d.cmd.Process.Signal(syscall.SIGCONT))
 	must(t, receive(t, late))

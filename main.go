@@ -255,12 +255,13 @@ func unknownFlag(cmd *cobra.Command, err error) error {
 
 // refuseFlag says what is wrong with the value of a flag that is no setting, as settings do, and without the words of Go's libraries.
 func refuseFlag(bad *pflag.InvalidValueError) *fault {
+	if own := (*fault)(nil); errors.As(bad, &own) {
+		return usagef("--%s: %s", bad.GetFlag().Name, own.Text)
+	}
 	what, expected := "is not what it takes", "what --help says"
 	switch flag := bad.GetFlag(); {
 	case errors.Is(bad, strconv.ErrRange):
 		what, expected = "is too much", "a number such as 10"
-	case flag.Value.Type() == "duration":
-		what, expected = "is not a duration", "one such as 5s or 1m30s"
 	case flag.Value.Type() == "int":
 		what, expected = "is not a whole number", "one such as 10"
 	case flag.Value.Type() == "bool":

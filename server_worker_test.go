@@ -147,6 +147,15 @@ func clumsy() {
 		say(conn, strings.Replace(offer, `"method"`, `"id":1,"method"`, 1))
 		bufio.NewReader(conn).ReadString('\n')
 		os.Exit(7)
+	case "late": // is ready once the file is there
+		look := time.NewTicker(time.Millisecond)
+		defer look.Stop()
+		for range look.C {
+			if _, err := os.Stat(os.Args[2]); err == nil {
+				break
+			}
+		}
+		say(conn, offer)
 	case "pour":
 		say(conn, strings.Replace(offer, `"methods"`, `"extensions":["parts"],"methods"`, 1))
 	case "mute":
@@ -548,6 +557,39 @@ func TestWaitForAWorkerThatWasStopped(t *testing.T) {
 	started := answered[WorkerStatus](t, s, "Ipcd.WorkerStart", "hand")
 	if pid := strings.TrimSpace(receive(t, got)); pid != strconv.Itoa(started.Processes[0].PID) {
 		t.Errorf("the call that waited prints %s; want the pid of the process %+v", pid, started.Processes)
+	}
+}
+
+// A call that comes before its worker is ready waits for that: for --timeout, or, once that is over, for --wait.
+func TestCallWaitsForItsWorker(t *testing.T) {
+	s, dir := hire(t, `[[worker]]
+name = "clumsy"
+command = ["clumsy", "late", "$DIR/ready"]
+services = ["Clumsy"]
+start_timeout = "1h"
+`)
+	e := s.endpoints[0].String()
+	got := make(chan string, 1)
+	go func() {
+		got <- printed(t, exec.Command("ipcd", "call", "-e", e, "--wait", "1h", "--timeout", "10ms", "Clumsy.Well"))
+	}()
+	waitFor(t, func() error {
+		if w := workerStatus(t, s, "clumsy"); w.Waiting != 1 {
+			return fmt.Errorf("it is %+v", w)
+		}
+		return nil
+	})
+	said := failing(t, exec.Command("ipcd", "call", "-e", e, "--timeout", "50ms", "Clumsy.Well"))
+	if !strings.Contains(said, "the worker clumsy is starting") {
+		t.Errorf("a call without --wait says %q; want that the worker is starting", said)
+	}
+	said = failing(t, exec.Command("ipcd", "call", "-e", e, "--wait", "50ms", "Clumsy.Well"))
+	if !strings.Contains(said, "the call was not begun within 50ms (--wait): the worker clumsy is starting") {
+		t.Errorf("a call with a short --wait says %q; want that it was not begun", said)
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "ready"), nil, 0o600))
+	if got := receive(t, got); got != "well\n" {
+		t.Errorf("the call that waited prints %q; want its answer", got)
 	}
 }
 
