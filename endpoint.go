@@ -350,7 +350,11 @@ func (e *endpoint) parseQuery(query string) *fault {
 				return usagef("the endpoint %s has the unknown auth %q", e.text, value).withHint("write auth=none to ask for no proof, or leave it out")
 			}
 			if e.Host == "" {
-				return usagef("the endpoint %s cannot say auth=none: the kernel names the peer of a local endpoint", e.text).withHint("leave out auth=none")
+				why := "the kernel names the peer of a local endpoint"
+				if e.Scheme == "fork" {
+					why = "a client starts that program itself"
+				}
+				return usagef("the endpoint %s cannot say auth=none, which is for tcp, tls, http and https: %s", e.text, why).withHint("leave out auth=none")
 			}
 			e.NoAuth = true
 		case "dir":
@@ -358,18 +362,21 @@ func (e *endpoint) parseQuery(query string) *fault {
 				return usagef("the endpoint %s has the unknown dir %q", e.text, value).withHint("write dir=shared for a directory that others can write to, or leave it out")
 			}
 			if e.Scheme != "unix" {
-				return usagef("the endpoint %s cannot say dir=shared: it has no directory", e.text).withHint("leave out dir=shared")
+				return usagef("the endpoint %s cannot say dir=shared, which is for unix: it has no directory", e.text).withHint("leave out dir=shared")
 			}
 			e.Shared = true
 		case "owner":
 			if !e.isLocal() {
-				return usagef("the endpoint %s cannot say owner=: the system knows whose a socket or a pipe is, and of nothing else", e.text).withHint("leave out owner=")
+				return usagef("the endpoint %s cannot say owner=, which is for unix and npipe: of nothing else does the system know whose it is", e.text).withHint("leave out owner=")
 			}
 			if value == "" || strings.ContainsFunc(value, isControl) || !utf8.ValidString(value) {
 				return usagef("the endpoint %s does not name an owner", e.text).withHint("write the user who serves it: owner=NAME")
 			}
 			e.Owner = value
 		default:
+			if part == "" {
+				return usagef("the endpoint %s has a ? or & with nothing behind it", e.text).withHint("leave it out; write a ? of the name as %%3F")
+			}
 			f := usagef("the endpoint %s has the unknown query key %q", e.text, key)
 			if near := nearest(key, queryKeys); near != "" && key != "" {
 				return f.withHint("did you mean %s=?", near)
@@ -393,6 +400,9 @@ func (e *endpoint) setProto(value string) *fault {
 		tcp := map[string]string{"http": "tcp", "https": "tls"}[e.Scheme]
 		return usagef("the endpoint %s cannot speak %s: %s is HTTP alone", e.text, value, e.Scheme).
 			withHint("write %s://%s?proto=%s", tcp, e.Host, value)
+	}
+	if e.Scheme == "fork" && p != protoAuto && p != protoJSON {
+		return usagef("the endpoint %s cannot speak %s: the channel to a program has JSON-RPC alone", e.text, value).withHint("leave out proto=%s", value)
 	}
 	e.Proto = p
 	return nil

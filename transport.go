@@ -134,6 +134,9 @@ type past struct {
 // startHint is a hint to start a daemon at e, after words such as "start one with".
 func startHint(words string, e endpoint) string {
 	line := "ipcd run"
+	if e.Owner != "" { // which a daemon is not told, but has
+		words, e = strings.TrimSuffix(words, " with")+" as "+oneLine(e.Owner)+" with", e.withOwner("")
+	}
 	if own, err := defaultEndpoint(); err != nil || own.String() != e.String() {
 		line += " --listen " + joinWords([]string{e.String()})
 	}
