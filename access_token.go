@@ -329,7 +329,7 @@ func (s *tokenStore) change(ctx context.Context, change func(tokens []tokenEntry
 	})
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return faultf(codeBusy, "another command changes the tokens, or was ended while it did: %s is there", next).withHint("if none runs, remove it: rm %s", joinWords([]string{next}))
+		return faultf(codeBusy, "another command changes the tokens, or was ended while it did: %s is there", next).withHint("if none runs, remove it: %s", removeLine(next))
 	case err != nil:
 		return s.refused("write the tokens", err)
 	}

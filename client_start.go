@@ -170,7 +170,7 @@ func stopDaemon(ctx context.Context, e endpoint, c caller, was Status, o dialOpt
 	c.close()
 	switch {
 	case errors.Is(err, &fault{Code: codeNoMethod}):
-		return faultf(codeNoMethod, "the daemon at %s is older than this program, and cannot be asked to stop", e).withHint("end the process: kill %d", was.PID)
+		return faultf(codeNoMethod, "the daemon at %s is older than this program, and cannot be asked to stop", e).withHint("end the process: %s", endLine(was.PID))
 	case errors.Is(err, errShuttingDown), errors.Is(err, &fault{Code: codeConnection}): // somebody else was quicker
 	case err != nil:
 		return err
@@ -200,7 +200,7 @@ func stopDaemon(ctx context.Context, e endpoint, c caller, was Status, o dialOpt
 	case err != nil:
 		return faultf(codeApplication, "the daemon at %s was asked to stop, and it is not known whether it has: %w", e, err)
 	}
-	return faultf(codeApplication, "the daemon at %s was asked to stop, and still runs", e).withHint("end the process: kill %d", was.PID)
+	return faultf(codeApplication, "the daemon at %s was asked to stop, and still runs", e).withHint("end the process: %s", endLine(was.PID))
 }
 
 // restartDaemon has the daemon behind c, which it closes, execute its program anew, and waits until that answers. Whoever calls
@@ -446,7 +446,7 @@ func openStartLog(name string) (*os.File, error) {
 	info, err := os.Lstat(name)
 	switch {
 	case err == nil && !info.Mode().IsRegular():
-		return nil, faultf(codeApplication, "the log of the daemon, %s, is not a regular file", name).withHint("remove it: rm %s", name)
+		return nil, faultf(codeApplication, "the log of the daemon, %s, is not a regular file", name).withHint("remove it: %s", removeLine(name))
 	case err == nil && info.Size() > maxStartLog:
 		flags |= os.O_TRUNC
 	}

@@ -177,7 +177,7 @@ func (s *serving) gatherDir() error {
 		}
 	}
 	if len(s.listing) == 0 {
-		return usagef("--dir: there is no executable in %s", s.dir).withHint("chmod +x makes one of a script")
+		return usagef("--dir: there is no executable in %s", s.dir).withHint(executableHint)
 	}
 	return nil
 }

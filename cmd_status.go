@@ -307,7 +307,7 @@ func (r *report) compareVersion(s Status) string {
 	case r.service != nil && r.service.PID == s.PID, s.Build != "":
 		return "; this program is " + own + `, and "ipcd restart" starts it`
 	}
-	return fmt.Sprintf("; this program is %s and can replace it: kill %d", own, s.PID)
+	return fmt.Sprintf("; this program is %s and can replace it: %s", own, endLine(s.PID))
 }
 
 // printJSON prints the daemon's answer with the members "program" and "service" added.

@@ -169,7 +169,7 @@ func pipeTaken(e endpoint, own peer) error {
 		return listenFault(e, "another program serves it").withHint("name another endpoint with --listen")
 	}
 	return listenFault(e, "it is held by pid %d%s", pid, startOf(pid)).
-		withHint("call it, stop it (taskkill /pid %d), or name another endpoint with --listen", pid)
+		withHint("call it, stop it (%s), or name another endpoint with --listen", endLine(int(pid)))
 }
 
 const takenPatience = 300 * time.Millisecond // for whoever serves the pipe, ourselves included, to accept a connection that only looks

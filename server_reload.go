@@ -59,7 +59,7 @@ func checkAudit(set settings) error {
 	dir := filepath.Dir(set.AuditFile)
 	switch info, err := os.Stat(dir); {
 	case errors.Is(err, fs.ErrNotExist):
-		return usagef("audit_file: the directory %s is not there", dir).withHint("make it: mkdir -m 700 %s", dir)
+		return usagef("audit_file: the directory %s is not there", dir).withHint("make it: %s", makeDirLine(dir))
 	case err == nil && !info.IsDir():
 		return usagef("audit_file: %s is no directory", dir).withHint("name a file in another directory")
 	}

@@ -182,7 +182,7 @@ func stopService(ctx context.Context, d *deployment) error {
 	})
 	if !done {
 		return faultf(codeApplication, "the service %s has not stopped in time: %w", d.name, ctx.Err()).
-			withHint("end its process: taskkill /f /pid %d", status.ProcessId)
+			withHint("end its process: %s", endLine(int(status.ProcessId)))
 	}
 	return err
 }

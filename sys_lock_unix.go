@@ -155,7 +155,7 @@ func heldBy(e endpoint, file io.ReaderAt, err error) *fault {
 	f := listenFault(e, "another process holds it").withHint("see which with: lsof %s.lock", e.Path)
 	if known, _ := again(ctx, 10*time.Millisecond, 10*time.Millisecond, func() (bool, error) { h = readHolder(file); return h.alive(), nil }); known {
 		f = listenFault(e, "it is held by pid %d since %s", h.PID, h.Since.Local().Format(time.DateTime)).
-			withHint("call it, stop it (kill %d), or name another endpoint with --listen", h.PID)
+			withHint("call it, stop it (%s), or name another endpoint with --listen", endLine(h.PID))
 	}
 	f.err = err
 	return f

@@ -366,3 +366,15 @@ func userName(uid int) string {
 func wakeHint(pid int) string {
 	return fmt.Sprintf("if it was stopped by a signal, kill -CONT %[1]d lets it go on; kill -KILL %[1]d ends it, with the calls that it has", pid)
 }
+
+// endLine is what one types to end a process.
+func endLine(pid int) string { return fmt.Sprintf("kill %d", pid) }
+
+// removeLine is what one types to remove a file.
+func removeLine(path string) string { return "rm " + joinWords([]string{path}) }
+
+// makeDirLine is what one types to make a directory that is one's own.
+func makeDirLine(path string) string { return "mkdir -m 700 " + joinWords([]string{path}) }
+
+// executableHint says what makes an executable of a script.
+const executableHint = "chmod +x makes one of a script"

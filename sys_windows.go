@@ -380,5 +380,17 @@ func watchProcess(pid int) (ended func() bool, release func(), err error) {
 
 // wakeHint says what to do about a process that does not answer.
 func wakeHint(pid int) string {
-	return fmt.Sprintf("taskkill /f /pid %d ends it, with the calls that it has", pid)
+	return endLine(pid) + " ends it, with the calls that it has"
 }
+
+// endLine is what one types to end a process. Without /f it asks the windows of the process, of which ours has none.
+func endLine(pid int) string { return fmt.Sprintf("taskkill /f /pid %d", pid) }
+
+// removeLine is what one types to remove a file, in cmd.exe and in PowerShell.
+func removeLine(path string) string { return `del "` + path + `"` }
+
+// makeDirLine is what one types to make a directory.
+func makeDirLine(path string) string { return `mkdir "` + path + `"` }
+
+// executableHint says what makes an executable of a script.
+const executableHint = "a script is one by its extension, such as .cmd: see PATHEXT"
