@@ -3,6 +3,7 @@ package main
 // This file owns "ipcd access": what the rules of the configuration say, without asking a daemon who calls.
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -91,6 +92,9 @@ func explainAccess(cmd *cobra.Command, as, on, name string, args []string) (e Ex
 		return e, usagef("--right: there is no right %q; expected one of %s", shorten(name, 40), strings.Join(rightKeys(), ", "))
 	case as == "":
 		return e, usagef("--as is missing; expected who wants to do it, such as user:ada")
+	case len(args) == 0 && need != rightAdmin:
+		return e, usagef("WHAT is missing; expected %s", cmp.Or(map[right]string{rightCall: "a method, such as Greeter.Hello", rightRegister: "a service, such as Greeter"}[need], "a topic, such as build.done")).
+			withHint("usage: %s", cmd.UseLine())
 	case len(args) > 1, (need == rightAdmin) != (len(args) == 0):
 		return e, usagef("%s takes %s, but was given %d arguments", cmd.CommandPath(), map[bool]string{false: "one argument", true: "none with --right admin"}[need == rightAdmin], len(args)).
 			withHint("usage: %s", cmd.UseLine())

@@ -47,7 +47,7 @@ The JSON is {"KEY": {"value": VALUE, "from": "ORIGIN"}, ...}, with sizes in byte
 		Example: `  $ ipcd config show --set limits.drain=3s | grep -e drain -e KEY
   KEY                     VALUE               FROM
   limits.drain            3s                  flag --set`,
-		Args: configArgs(0, 0, "none"),
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			st, from, err := settingsFrom(cmd)
 			if err != nil {
@@ -83,7 +83,7 @@ file, the environment and the flags.`,
   contrib/config.toml: ok
   $ ipcd config check --service ipcd
   the settings: ok`,
-		Args: configArgs(0, 1, "one file at most"),
+		Args: oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				set, from, err := daemonSettings(cmd)
@@ -137,14 +137,12 @@ func passed(cmd *cobra.Command, what string, set settings) error {
 	return err
 }
 
-// configArgs refuses a wrong number of arguments as bad usage.
-func configArgs(least, most int, expected string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) < least || len(args) > most {
-			return usagef("config %s: has %d arguments; expected %s", cmd.Name(), len(args), expected)
-		}
-		return nil
+// oneFile refuses more than one argument.
+func oneFile(cmd *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return usagef("config %s: has %d arguments; expected one file at most", cmd.Name(), len(args))
 	}
+	return nil
 }
 
 // showTable prints the settings as a table.

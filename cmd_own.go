@@ -84,7 +84,11 @@ func (d *ownDaemon) reach(ctx context.Context) (c caller, s Status, err error) {
 	case errors.Is(err, errDeadline):
 		return nil, s, d.silent(ctx, c, err)
 	case d.set.Endpoint == "" && errors.Is(err, &fault{Code: codeNotReachable}) && !errors.Is(err, fs.ErrPermission):
-		return nil, s, faultf(codeNotReachable, "%w, and no service of that name is installed", err).withHint("start a daemon: ipcd call --start hello")
+		hint := "start a daemon: ipcd call --start hello"
+		if d.cmd.Name() == "stop" {
+			hint = "-e names a daemon somewhere else, and --name another service"
+		}
+		return nil, s, faultf(codeNotReachable, "%w, and no service of that name is installed", err).withHint("%s", hint)
 	default:
 		return nil, s, err
 	}

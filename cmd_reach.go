@@ -47,6 +47,7 @@ func addClientFlags(cmd *cobra.Command, f *clientFlags) {
 // addQuestionFlags is addClientFlags for a command that asks briefly.
 func addQuestionFlags(cmd *cobra.Command, f *clientFlags) {
 	addClientFlags(cmd, f)
+	cmd.Flag("wait").Usage = "how long to keep trying while a daemon comes up"
 	cmd.Flag("timeout").Usage = "how long the daemon may take to answer (`duration`, default " + formatDuration(askLimit) + "; 0s for ever)"
 }
 

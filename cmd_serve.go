@@ -101,7 +101,7 @@ offered again as soon as there is one. It has to be your own daemon, or you root
 	flags.StringVar(&s.result, "result", "text", "what the output is: `text|json`")
 	flags.BoolVar(&s.asArgs, "args", false, "give each member of the argument as an argument of the program")
 	flags.BoolVar(&s.lines, "lines", false, "give each line of the output as a part of the answer")
-	flags.IntVar(&s.parallel, "parallel", runtime.NumCPU(), "how many calls run at a time; others wait for their turn")
+	flags.IntVar(&s.parallel, "parallel", runtime.NumCPU(), "how many `calls` run at a time; others wait for their turn")
 	cmd.Flag("timeout").Usage = "how long one run may take; without it, as long as its caller waits (`duration`)"
 	flags.BoolVar(&s.once, "once", false, "end after the first call")
 	flags.StringVar(&s.dir, "dir", "", "a `directory` whose executables are methods")
@@ -122,6 +122,8 @@ func (s *serving) gather(args []string, dash int) error {
 		return usagef("--as: %q is no name of a service; expected letters, digits and _, beginning with a letter", s.service).withHint("ipcd serve --as Scripts --dir %s", joinWords([]string{s.dir}))
 	case s.dir == "" && dash < 0 && len(args) > 1 && isMethodName(args[0]):
 		return usagef("-- is missing between the method and the program").withHint("ipcd serve %s -- %s", args[0], joinWords(args[1:]))
+	case s.dir == "" && len(args) == 1 && isMethodName(args[0]):
+		return usagef("no program to serve as %s", args[0]).withHint("ipcd serve %s -- date +%%s", args[0])
 	case s.dir == "" && (dash != 1 || len(args) < 2):
 		return usagef("no method and program to serve").withHint("ipcd serve Clock.Now -- date +%%s")
 	}

@@ -132,6 +132,8 @@ func badScheme(text, scheme string, colon bool) *fault {
 		return abstract(text)
 	case text[0] == '/', strings.HasPrefix(text, "./"), strings.HasPrefix(text, "../"), isPipePath(text):
 		return usagef("the endpoint %s has no scheme", text).withHint("write %s", localHint(name))
+	case !colon && strings.Trim(name, "0123456789") == "":
+		return usagef("the endpoint %s has no scheme and no host", text).withHint("write tcp://127.0.0.1:%s, or http: in place of tcp:", text)
 	case !colon:
 		return usagef("the endpoint %s has no scheme", text).withHint("write one such as %s or tcp://127.0.0.1:8888", localHint(name))
 	}
@@ -192,7 +194,11 @@ func (e *endpoint) parseUnix(place, query string) *fault {
 	case p == "":
 		return usagef("the endpoint %s names no socket", e.text).withHint("write a path, such as %s", exampleEndpoint)
 	case !strings.HasPrefix(p, "/"):
-		return usagef("the path of the endpoint %s is relative", e.text).withHint("write %s", unixHint(typed)+query)
+		f := usagef("the path of the endpoint %s is relative", e.text)
+		if slashes && strings.Contains(typed, "/") && typed[0] != '.' { // as they are counted in http://
+			return f.withHint("write unix:///%s, or for a path from here %s", typed+query, unixHint(typed)+query)
+		}
+		return f.withHint("write %s", unixHint(typed)+query)
 	case !slashes:
 		return usagef("the endpoint %s lacks two slashes", e.text).withHint("write unix://%s", typed+query)
 	case strings.HasSuffix(p, "/"), path.Base(p) == ".", path.Base(p) == "..":

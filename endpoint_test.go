@@ -124,6 +124,8 @@ func TestEndpointRefusesAndSaysWhatToType(t *testing.T) {
 		{"unx:///a/b", `unknown scheme "unx"`, "did you mean unix:///a/b?"},
 		{"gopher://a", `unknown scheme "gopher"`, "the schemes are unix, npipe"},
 		{"unix:x.sock", "is relative", "write unix:///"},
+		{"unix://tmp/x.sock?proto=gob", "is relative", "write unix:///tmp/x.sock?proto=gob, or for a path from here " + unixHint("tmp/x.sock") + "?proto=gob"},
+		{"8888", "has no scheme and no host", "write tcp://127.0.0.1:8888"},
 		{"unix://x.sock?proto=gob", "is relative", unixHint("x.sock") + "?proto=gob"},
 		{"unix:/a/b", "lacks two slashes", "write unix:///a/b"},
 		{"unix:///a/", "names a directory", "unix:///a/ipcd.sock"},

@@ -249,6 +249,9 @@ func unknownFlag(cmd *cobra.Command, err error) error {
 		case near != "":
 			return f.withHint("did you mean --%s?", near)
 		}
+		if typed := missing.GetSpecifiedShortnames(); slices.Contains(names, typed) { // with one dash
+			return f.withHint("did you mean --%s?", typed)
+		}
 	}
 	return f.withHint("see %s --help", cmd.CommandPath())
 }
