@@ -398,26 +398,9 @@ func launch(endpoints []endpoint, set settings, ended func()) (at startLogFrom, 
 	if info, err := log.Stat(); err == nil {
 		at.from = info.Size()
 	}
-	idle := set.Idle
-	if idle <= 0 && !set.stays {
-		idle = defaultIdle
-	}
-	// The daemon gets our settings, and looks for none itself: our file, which has what no flag could say and can be read
-	// again, and whatever else has come from our flags and our environment.
-	inFile, _, err := loadSettings(set.file, true, func(string) (string, bool) { return "", false }, nil)
+	args, err := set.runArgs(endpoints, build, at.file)
 	if err != nil {
 		return at, err
-	}
-	args := []string{"run", "--config", cmp.Or(set.file, os.DevNull), "--idle", idle.String(), "--build", build, "--log-file", at.file}
-	for _, e := range endpoints {
-		args = append(args, "--listen", e.String())
-	}
-	for i := range settingTable {
-		s := &settingTable[i]
-		ofDaemon := strings.HasPrefix(s.key, "limits.") || s.key == "allow_group" || strings.HasPrefix(s.key, "log_")
-		if ofDaemon && s.text(&set) != s.text(&inFile) {
-			args = append(args, "--set", s.key+"="+s.text(&set))
-		}
 	}
 	cmd := exec.Command(self, args...)
 	cmd.Dir = filepath.VolumeName(dir) + string(filepath.Separator) // so that it keeps no mount busy
@@ -432,6 +415,31 @@ func launch(endpoints []endpoint, set settings, ended func()) (at startLogFrom, 
 		ended()
 	}()
 	return at, nil
+}
+
+// runArgs are the arguments of a background daemon with these settings. It gets ours, and looks for none itself: our file, which has what
+// no flag could say and can be read again, and whatever else has come from our flags and our environment.
+func (st *settings) runArgs(endpoints []endpoint, build, log string) ([]string, error) {
+	idle := st.Idle
+	if idle <= 0 && !st.stays {
+		idle = defaultIdle
+	}
+	inFile, _, err := loadSettings(st.file, true, func(string) (string, bool) { return "", false }, nil)
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"run", "--config", cmp.Or(st.file, os.DevNull), "--idle", idle.String(), "--build", build, "--log-file", log}
+	for _, e := range endpoints {
+		args = append(args, "--listen", e.String())
+	}
+	for i := range settingTable {
+		s := &settingTable[i]
+		ofDaemon := strings.HasPrefix(s.key, "limits.") || s.key == "allow_group" || strings.HasPrefix(s.key, "log_")
+		if ofDaemon && s.text(st) != s.text(&inFile) {
+			args = append(args, "--set", s.key+"="+s.text(st))
+		}
+	}
+	return args, nil
 }
 
 // startLogFile is where background daemons log.

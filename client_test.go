@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -549,6 +550,30 @@ func TestLogSaysWhyADaemonDoesNotStart(t *testing.T) {
 		must(t, os.WriteFile(log.file, []byte(before+test[0]), 0o600))
 		if got := log.why(); got != test[1] {
 			t.Errorf("the log %q says %q; want %q", test[0], got, test[1])
+		}
+	}
+}
+
+// A background daemon stays for as long as the command line says, for ever included, and otherwise not for ever.
+func TestIdleOfABackgroundDaemon(t *testing.T) {
+	for _, test := range []struct {
+		env   string
+		flags []given
+		want  string
+	}{
+		{"", nil, "15m0s"},
+		{"0s", nil, "15m0s"}, // which is the default of "ipcd run"
+		{"2m", nil, "2m0s"},
+		{"2m", []given{{flag: "--idle", key: "idle", values: []string{"0s"}}}, "0s"},
+		{"", []given{{flag: "--set", key: "idle", values: []string{"0"}}}, "0s"},
+		{"0s", []given{{flag: "--idle", key: "idle", values: []string{"1h"}}}, "1h0m0s"},
+	} {
+		set, _, err := loadSettings("", false, func(name string) (string, bool) { return test.env, name == "IPCD_IDLE" }, test.flags)
+		must(t, err)
+		args, err := set.runArgs(nil, "build", "log")
+		must(t, err)
+		if i := slices.Index(args, "--idle"); i < 0 || args[i+1] != test.want {
+			t.Errorf("with IPCD_IDLE=%q and %v it is started with %q; want --idle %s", test.env, test.flags, args, test.want)
 		}
 	}
 }
