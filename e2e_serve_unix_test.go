@@ -51,7 +51,7 @@ type slowResponder struct {
 
 func (r *slowResponder) encode(_ *call, result any) (any, *fault) { return result, nil }
 func (r *slowResponder) answer(*call, any, *fault, *unflushed)    {}
-func (r *slowResponder) awaitRoom(*call) error                    { <-r.ready; return nil }
+func (r *slowResponder) awaitRoom(*call, int) error               { <-r.ready; return nil }
 func (r *slowResponder) part(_ *call, value document, _ bool, _ *unflushed) (sent bool, err error) {
 	select {
 	case <-r.ready:

@@ -332,6 +332,9 @@ func hintFor(err error) string {
 		}
 		fallthrough
 	case codeBusy:
+		if d := f.data(); d.Limit != "" && !d.Retry { // it has been done
+			return ""
+		}
 		return "try again; --wait 5s does it for you while a daemon comes up"
 	case codeTooLarge:
 		switch limit := f.data().Limit; {

@@ -31,7 +31,7 @@ type call struct {
 
 	parent *call  // for which a provider makes this one; nil for a call of its own
 	hops   int32  // providers that it and those before it have passed
-	held   uint32 // bytes of its argument, and of an answer that waits; guarded by the session
+	held   uint32 // bytes of its argument; guarded by the session
 	few    uint32 // of these, those that are counted with others of small calls
 
 	workDone string     // the token, as JSON, for parts that tell how far the call is; empty if they have none of their own
@@ -57,8 +57,8 @@ type responder interface {
 	// caller has no room for it. workDone says that it goes to that token, if there is one of its own. It keeps nothing of
 	// value. u is as in answer.
 	part(c *call, value document, workDone bool, u *unflushed) (sent bool, err error)
-	// awaitRoom waits until the caller has room for a part. An error says why no more are wanted.
-	awaitRoom(c *call) error
+	// awaitRoom waits until the caller has room for a part of n bytes. An error says why no more are wanted.
+	awaitRoom(c *call, n int) error
 }
 
 // An unflushed is the outputs to which the reader of a connection has added something and which it has to flush, at the latest
@@ -203,7 +203,7 @@ func (c *call) deliver(value document, workDone bool) error {
 		if sent || err != nil {
 			return err
 		}
-		if err := c.from.awaitRoom(c); err != nil {
+		if err := c.from.awaitRoom(c, len(value)); err != nil {
 			return err
 		}
 	}

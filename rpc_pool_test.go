@@ -446,7 +446,7 @@ type faultsOf chan *fault
 func (f faultsOf) encode(_ *call, result any) (any, *fault)             { return result, nil }
 func (f faultsOf) answer(_ *call, _ any, e *fault, _ *unflushed)        { f <- e }
 func (f faultsOf) part(*call, document, bool, *unflushed) (bool, error) { return true, nil }
-func (f faultsOf) awaitRoom(*call) error                                { return nil }
+func (f faultsOf) awaitRoom(*call, int) error                           { return nil }
 
 // Every client that there is gets parts by the protocols that carry them, more of them than a message may be long, and
 // whoever has had enough stops the provider. The others say that there are none.

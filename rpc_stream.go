@@ -51,7 +51,8 @@ func (s *stream) add(value document, workDone bool, u *unflushed) error {
 	case s.held > 0 && s.held+len(value) > 2*s.window:
 		s.over = true
 		return busy("stream_window", int64(s.window), "the provider of "+s.c.method+" sends parts faster than they are read; it has to wait for $/credit")
-	case s.held > 0 && s.account.hasAll(smallParts):
+	}
+	if (s.held > 0 || len(value) >= accountStep) && s.account.hasAll(smallParts) {
 		s.over = true
 		return busy(userMemoryLimit, s.account.limit(), "the parts that this user does not read take too much memory")
 	}

@@ -52,6 +52,7 @@ func (c *httpConn) exchange(r *http.Request, speak codec, in *input, body *reque
 	}
 	stream.await(s)
 	s.out.drain()
+	s.out.close() // of a batch that was not complete, something may be left
 	heeding.Wait()
 	c.takeBack()
 	if most := body.answers.most; body.answers.over.Load() {
@@ -145,12 +146,12 @@ func (a *answers) Write(b []byte) (int, error) {
 		a.over.Store(true)
 		return 0, errors.New("the answers to the body are too long together")
 	}
-	a.account.hold(len(b))
+	a.account.holdUnread(len(b))
 	return a.Buffer.Write(b)
 }
 
 // release notes that they have been sent.
-func (a *answers) release() { a.account.release(a.Len()) }
+func (a *answers) release() { a.account.holdUnread(-a.Len()) }
 
 // A requestBody is the body of a request as a stream of bytes. It may be no larger than a message and take no longer to
 // arrive, and it ends early if its answers get too long.

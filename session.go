@@ -112,7 +112,7 @@ type sessionState struct {
 	theirs map[*call]struct{} // the peer's calls that have begun and not finished
 	tokens map[string]*call   // of these, by canonicalID, the last one whose parts bear the token
 	owed   int                // how many of them have yet to be answered
-	held   int                // bytes of their arguments, and of answers that wait for the peer to read; see call.held
+	held   int                // bytes of their arguments; see call.held
 	few    int                // of these, those of small calls
 	told   int                // of those, what the account knows of
 

@@ -141,7 +141,7 @@ func (s *session) inForce() *limits { return cmp.Or(s.quota.Load(), s.limits) }
 // isHeavyLocked reports whether the call that has just been read has to wait until calls that run let go of some memory: their
 // arguments, and answers that the peer does not read, would take more than twice max_message with it.
 func (s *session) isHeavyLocked() bool {
-	held := s.state.held
+	held := s.state.held + int(s.out.promised.Load())
 	return held > 0 && s.in.last >= accountStep && held+s.in.last > 2*s.limits.MaxMessage
 }
 

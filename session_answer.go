@@ -266,17 +266,24 @@ func (s *session) encode(c *call, result any) (any, *fault) {
 // not read. A forwarded call is answered by the reader of another connection, which must not block: others wait for
 // their answers there.
 func (s *session) answer(c *call, result any, f *fault, u *unflushed) {
+	promised := 0
+	if f == nil {
+		if promised, f = s.out.promise(sizeOfBody(result)); f != nil {
+			s.log.warn("an answer was dropped, since those that wait to be read take too much memory", "method", c.method, "limit", f.data().Limit, "max", f.data().Max)
+			result = nil
+		}
+	}
 	s.record(c, f)
 	if c.m.forward == nil {
-		s.respondTo(c, result, f)
+		s.respondTo(c, result, f, promised)
 		return
 	}
-	if sent, err := s.offer(&c.message, result, f, outputMost); !sent || err != nil {
-		if d, ok := result.(document); ok {
-			s.update(func(*sessionState) { s.holdLocked(c, len(d), 0) })
+	if sent, err := s.offer(&c.message, result, f, outputMost, promised); !sent || err != nil {
+		if sent {
+			promised = 0
 		}
 		s.wg.Go(func() { // no more of these than calls in flight
-			s.respondTo(c, result, f) // after an error, it answers with that
+			s.respondTo(c, result, f, promised) // after an error, it answers with that
 			s.flush()
 			s.finish(c, true)
 		})
@@ -304,25 +311,26 @@ func (s *session) record(c *call, f *fault) {
 }
 
 // respondTo is respond for a call whose outcome has been counted.
-func (s *session) respondTo(c *call, result any, f *fault) {
-	if long := s.respond(&c.message, result, f); long != nil && f == nil {
+func (s *session) respondTo(c *call, result any, f *fault, promised int) {
+	if long := s.respond(&c.message, result, f, promised); long != nil && f == nil {
 		s.meter.failed(c, long)
 	}
 }
 
 // respond appends the response to m. It blocks while the peer has too much left to read. An answer that has no encoding or
-// is too long becomes an error that says so, which respond returns.
-func (s *session) respond(m *message, result any, f *fault) (long *fault) {
+// is too long becomes an error that says so, which respond returns. So many bytes of it were promised to the output.
+func (s *session) respond(m *message, result any, f *fault, promised int) (long *fault) {
 	if m.kind == notification {
 		return nil
 	}
 	r := m.response(f)
 	defer r.recycle()
+	r.credit = promised
 	err := s.out.append(s.codec, r, result)
 	if err != nil && s.out.failed() == nil {
 		long = s.instead(m, err)
 		s.tellLimit(m.method, s.peer, long)
-		r.fault = long
+		r.fault, r.credit = long, 0
 		err = s.out.append(s.codec, r, nil)
 	}
 	if err != nil {
@@ -349,21 +357,22 @@ func (s *session) respondHere(m *message, f *fault) {
 		s.meter.reject(f)
 	}
 	if s.asking.Load() {
-		if sent, err := s.offer(m, nil, f, s.limits.MaxMessage+outputMost); sent && err == nil {
+		if sent, err := s.offer(m, nil, f, s.limits.MaxMessage+outputMost, 0); sent && err == nil {
 			return
 		}
 	}
 	s.unflushed.flush()
-	s.respond(m, nil, f)
+	s.respond(m, nil, f, 0)
 }
 
 // offer is respond without blocking: it returns false if the peer has more than most bytes left to read.
-func (s *session) offer(m *message, result any, f *fault, most int) (bool, error) {
+func (s *session) offer(m *message, result any, f *fault, most, promised int) (bool, error) {
 	if m.kind == notification {
 		return true, nil
 	}
 	r := m.response(f)
 	defer r.recycle()
+	r.credit = promised
 	return s.out.offer(s.codec, r, result, most)
 }
 
@@ -415,7 +424,7 @@ func (s *session) giveUp(c *call, reason error, f *fault) {
 func (s *session) excuse(c *call, f *fault) {
 	c.lastPart()
 	s.record(c, f)
-	s.respond(&c.message, nil, f)
+	s.respond(&c.message, nil, f, 0)
 	s.flush()
 	if c.m.forward != nil { // no method runs here that would finish the call
 		s.finish(c, true)

@@ -21,8 +21,16 @@ func (s *session) part(c *call, value document, workDone bool, u *unflushed) (se
 		if !c.flow.take(len(value)) {
 			return false, nil
 		}
-		m := message{kind: progress, method: c.method, parts: token}
+		promised, full := s.out.promise(len(value))
+		if full != nil {
+			c.flow.putBack(len(value))
+			return false, nil
+		}
+		m := message{kind: progress, method: c.method, parts: token, credit: promised}
 		sent, err := s.out.offer(s.codec, &m, value, outputFull)
+		if !sent {
+			s.out.renounce(promised)
+		}
 		if !sent || err != nil {
 			c.flow.putBack(len(value))
 		}
@@ -35,7 +43,7 @@ func (s *session) part(c *call, value document, workDone bool, u *unflushed) (se
 }
 
 // awaitRoom implements responder.
-func (s *session) awaitRoom(c *call) error {
+func (s *session) awaitRoom(c *call, n int) error {
 	if c.flow.isBlocked() {
 		idle := time.NewTimer(s.limits.StreamIdle)
 		defer idle.Stop()
@@ -53,6 +61,26 @@ func (s *session) awaitRoom(c *call) error {
 	}
 	if c.Err() != nil {
 		return c.overBy()
+	}
+	return s.awaitMemory(c, n)
+}
+
+// unreadLook is how often a part looks whether there is room for it, where others of its user have it.
+const unreadLook = 200 * time.Millisecond
+
+// awaitMemory waits until the user has room for n bytes more that are not read.
+func (s *session) awaitMemory(c *call, n int) error {
+	if s.out.mayPromise(n) {
+		return nil
+	}
+	look := time.NewTicker(unreadLook)
+	defer look.Stop()
+	for !s.out.mayPromise(n) {
+		select {
+		case <-look.C:
+		case <-c.Done():
+			return c.overBy()
+		}
 	}
 	return nil
 }

@@ -125,7 +125,7 @@ func (s *session) stopReading(m *message, err error) {
 		s.log.warn("the peer broke the protocol", "error", f)
 		s.tellLimit(m.method, s.peer, f)
 		s.meter.reject(f)
-		s.respond(m, nil, f)
+		s.respond(m, nil, f, 0)
 		err = nil
 	}
 	s.out.flush()

@@ -57,7 +57,7 @@ type message struct {
 	fault   *fault        // of a response that is an error
 	timeout time.Duration // of a request: how long the caller will wait; 0 if unknown
 	parts   string        // of a request: the token, as JSON, for partial answers; empty if none are wanted
-	credit  int           // of a request: how many bytes of parts may be on their way, 0 for whoever acknowledges none; of a credit: parts taken in all
+	credit  int           // of a request: how many bytes of parts may be on their way, 0 for whoever acknowledges none; of a credit: parts taken in all; of a response or a part: see promised
 	passage *passage      // of a request to or from a provider; nil where there is nothing to say
 	v1      bool          // JSON-RPC 1.0: answer in its form
 	named   bool          // its version is named in the request; in 1.0 an error is then an object, otherwise a string
@@ -105,7 +105,7 @@ func (m *message) tooLong(n int, l limits) *fault {
 func (m *message) response(f *fault) *message {
 	r := responses.Get().(*message)
 	*r = *m
-	r.kind, r.fault = response, f
+	r.kind, r.fault, r.credit = response, f, 0
 	return r
 }
 
@@ -116,6 +116,42 @@ func (m *message) recycle() {
 }
 
 var responses = sync.Pool{New: func() any { return new(message) }}
+
+// promised is how many bytes of m the account of its reader knows of; see output.promise.
+func (m *message) promised() int {
+	if m.kind == response || m.kind == progress {
+		return m.credit
+	}
+	return 0
+}
+
+// A gathering is a batch whose answers the codec keeps until all are there.
+type gathering interface{ size() int }
+
+// aside is how many bytes of answers the codec keeps of the batch of m.
+func (m *message) aside() int {
+	if g, gathers := m.batch.(gathering); gathers {
+		return g.size()
+	}
+	return 0
+}
+
+// sizeOfBody is how many bytes a body has that a codec has prepared, as far as it may be many.
+func sizeOfBody(body any) int {
+	switch v := body.(type) {
+	case string:
+		return len(v)
+	case []byte:
+		return len(v)
+	case document:
+		return len(v)
+	case encodedJSON:
+		return len(v)
+	case encodedGob:
+		return len(v)
+	}
+	return 0
+}
 
 // isUrgent reports whether a peer that does not read m is given up within the limit write; see patientWriter.
 func (m *message) isUrgent() bool { return m.kind != progress && m.kind != alive }

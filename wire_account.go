@@ -13,12 +13,13 @@ import (
 
 // A budget is what all users together hold and may hold.
 type budget struct {
-	held atomic.Int64
-	read atomic.Int64 // of these, as in account
-	user atomic.Int64 // bytes that one user may hold
+	held   atomic.Int64
+	read   atomic.Int64 // of these, as in account
+	unread atomic.Int64 // likewise
+	user   atomic.Int64 // bytes that one user may hold
+	every  atomic.Int64 // bytes that all may hold
 
 	mu      sync.Mutex
-	all     int64         // bytes that all may hold
 	growing []*input      // those in the middle of a large message; the one that began first comes first
 	waiting atomic.Int32  // how many of them wait for room
 	freed   chan struct{} // closed, and replaced, when there may be room for one that waits
@@ -36,7 +37,7 @@ func (b *budget) obey(l limits) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.user.Store(int64(l.UserMemory))
-	b.all = int64(l.Memory)
+	b.every.Store(int64(l.Memory))
 	b.wakeLocked()
 }
 
@@ -53,6 +54,7 @@ type account struct {
 	*budget // of all users; nil for one that is counted alone
 	own     atomic.Int64
 	read    atomic.Int64             // of these, those of large messages: their buffers, and what has been made of them
+	unread  atomic.Int64             // of these, those that wait for the peer to read them, or for room behind what does
 	small   [smallKinds]atomic.Int64 // of these, those of each kind
 	most    atomic.Int64             // that own may be; 0 for what budget.user says
 	first   []*input                 // as in budget, of this user; guarded by the lock of the budget
@@ -125,6 +127,65 @@ func (a *account) hasAll(of smallKind) bool {
 	return a != nil && a.budget != nil && a.small[of].Load() > a.limit()
 }
 
+// holdUnread is hold for what waits to be read.
+func (a *account) holdUnread(n int) {
+	if a == nil || n == 0 {
+		return
+	}
+	a.unread.Add(int64(n))
+	if a.budget != nil {
+		a.budget.unread.Add(int64(n))
+	}
+	a.hold(n)
+}
+
+// owe is holdUnread if there is room for n bytes more. There always is for a user for whom nothing waits. Otherwise all that waits for
+// them may be what they may hold, apart from all else, and what waits for everybody no more than memory, save for those who have but
+// little of it.
+func (a *account) owe(n int) *fault {
+	if a == nil || a.budget == nil {
+		a.holdUnread(n)
+		return nil
+	}
+	b := a.budget
+	own, all := a.unread.Add(int64(n)), b.unread.Add(int64(n))
+	if f := a.unreadLimit(own, all, int64(n)); f != nil {
+		a.unread.Add(-int64(n))
+		b.unread.Add(-int64(n))
+		return f
+	}
+	a.hold(n)
+	return nil
+}
+
+// mayOwe reports whether there is room for n bytes more, as far as one can tell.
+func (a *account) mayOwe(n int) bool {
+	return a == nil || a.budget == nil || a.unreadLimit(a.unread.Load()+int64(n), a.budget.unread.Load()+int64(n), int64(n)) == nil
+}
+
+// unreadLimit returns the limit that is exceeded if own bytes wait for the user and all for everybody, n of them anew. Nothing is to be
+// sent again for that: the call has been carried out.
+func (a *account) unreadLimit(own, all, n int64) *fault {
+	if own == n {
+		return nil
+	}
+	most, every := a.limit(), a.every.Load()
+	switch {
+	case own > most:
+		return unreadFault(userMemoryLimit, most, "the answers that this user has not read take too much memory")
+	case all > every && own > most/4:
+		return unreadFault(memoryLimit, every, "the answers that have not been read take too much memory")
+	}
+	return nil
+}
+
+// unreadFault returns the fault of an answer that has no room.
+func unreadFault(limit string, most int64, what string) *fault {
+	f := busy(limit, most, "the call was carried out, but "+what)
+	f.Data = faultData{Limit: limit, Max: most}.json()
+	return f
+}
+
 // The limits of budgets, as their errors name them.
 const (
 	memoryLimit     = "memory"
@@ -174,12 +235,12 @@ func (a *account) tryReserve(in *input, n int) (f *fault, freed <-chan struct{})
 		b.growing, a.first = append(b.growing, in), append(a.first, in)
 	}
 	own, all := a.own.Load()+int64(n), b.held.Load()+int64(n)
-	most := a.limit()
+	most, every := a.limit(), b.every.Load()
 	switch {
-	case all <= b.all && own <= most:
+	case all <= every && own <= most:
 	case b.growing[0] == in && a.mayExceedLocked():
-	case all > b.all:
-		return busy(memoryLimit, b.all, "the messages of all users together take too much memory"), b.freed
+	case all > every:
+		return busy(memoryLimit, every, "the messages of all users together take too much memory"), b.freed
 	case a.first[0] != in || a.settledLocked() > most:
 		return busy(userMemoryLimit, most, "the messages of this user take too much memory"), b.freed
 	}
@@ -199,7 +260,7 @@ func (a *account) settledLocked() int64 { return a.read.Load() - sizeOf(a.first)
 // hold that budget with messages that are not on their way any more.
 func (a *account) mayExceedLocked() bool {
 	b, most, settled := a.budget, a.limit(), a.settledLocked()
-	return settled <= most/4 || settled <= most && b.read.Load()-sizeOf(b.growing) <= b.all
+	return settled <= most/4 || settled <= most && b.read.Load()-sizeOf(b.growing) <= b.every.Load()
 }
 
 // sizeOf is what messages on their way hold.

@@ -23,6 +23,43 @@ func testAccounts(user, all int) (ada, bob *account) {
 	return &account{budget: b}, &account{budget: b}
 }
 
+// What is not read has room up to what its user may hold, and up to that of all unless the user has but little of it. The first always has.
+func TestBudgetOfWhatIsNotRead(t *testing.T) {
+	ada, bob := testAccounts(100, 150)
+	for _, step := range []struct {
+		name string
+		a    *account
+		n    int
+		want string // the limit that refuses it
+	}{
+		{"the first, however large", ada, 120, ""},
+		{"one more", ada, 1, userMemoryLimit},
+		{"the first of another user", bob, 20, ""},
+		{"as much as there is for all", bob, 10, ""},
+		{"beyond that", bob, 1, memoryLimit},
+	} {
+		if may, got := step.a.mayOwe(step.n), limitOf(step.a.owe(step.n)); got != step.want || may != (got == "") {
+			t.Errorf("%s is refused by %q, and may be there: %v; want %q", step.name, got, may, step.want)
+		}
+	}
+	bob.holdUnread(-30)
+	for range 5 {
+		if f := bob.owe(5); f != nil { // beyond what is there for all, but a quarter of what a user may hold
+			t.Error(f)
+		}
+	}
+	if got := limitOf(bob.owe(10)); got != memoryLimit {
+		t.Errorf("more than a quarter is refused by %q; want %q", got, memoryLimit)
+	}
+	ada.holdUnread(-120)
+	bob.holdUnread(-25)
+	for _, n := range []int64{ada.unread.Load(), bob.own.Load(), ada.budget.unread.Load(), ada.budget.held.Load()} {
+		if n != 0 {
+			t.Errorf("%d bytes are held in the end", n)
+		}
+	}
+}
+
 func TestBudgetOfAUser(t *testing.T) {
 	ada, bob := testAccounts(100, 1000)
 	first, second, other := &input{}, &input{}, &input{}

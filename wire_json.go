@@ -55,6 +55,9 @@ type jsonBatch struct {
 	most int // the most bytes that out may have
 }
 
+// size implements gathering.
+func (b *jsonBatch) size() int { return len(b.out) }
+
 func newJSONCodecFor(in *input, l limits, s codecSide) codec {
 	return newJSONCodec(in, l, [...]framing{sideServing: framingAuto, sideCalling: framingValue, sideChannel: framingLine}[s])
 }

@@ -31,6 +31,7 @@ type output struct {
 	written sync.Cond
 	buf     []byte // what was appended and is not being written
 	told    int    // bytes of buf that the account knows of
+	aside   int    // bytes that the codec has put aside for a message that is not complete, all of which the account knows
 	urgent  bool   // more than the parts of answers is in buf, or waits for room there
 	offered bool   // something in buf is from somebody who cannot wait for the peer
 	spare   []byte // the buffer that is not in use
@@ -41,6 +42,8 @@ type output struct {
 	owed    int    // bytes of batch that the account knows of
 	err     error  // the first error; nothing is written after it
 	cause   error  // of err; set before broken is called, so that whom that stops finds out why
+
+	promised atomic.Int64 // bytes that the account knows of and that are still to be added; changes under mu
 }
 
 // An outputOwner is whoever has an output.
@@ -61,6 +64,7 @@ func newOutput(dst io.Writer, l *limits, a *account) *output {
 func (o *output) append(c codec, m *message, body any) error {
 	body, err := c.prepare(m, body)
 	if err != nil {
+		o.renounce(m.promised())
 		return err
 	}
 	o.mu.Lock()
@@ -106,6 +110,7 @@ func (o *output) makeRoomLocked(urgent bool) {
 func (o *output) offer(c codec, m *message, body any, most int) (bool, error) {
 	body, err := c.prepare(m, body)
 	if err != nil {
+		o.renounce(m.promised())
 		return true, err
 	}
 	o.mu.Lock()
@@ -117,8 +122,50 @@ func (o *output) offer(c codec, m *message, body any, most int) (bool, error) {
 	return true, o.addLocked(c, m, body)
 }
 
+// promise has the account of the peer hold n bytes of an answer, or of a part of one, which append or offer is to add: so nothing that
+// waits for that is forgotten. The fault says that there is no room for them. What is little is told when it has been added.
+func (o *output) promise(n int) (promised int, _ *fault) {
+	if n < accountStep {
+		return 0, nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if f := o.account.owe(n); f != nil {
+		return 0, f
+	}
+	o.promised.Add(int64(n))
+	return n, nil
+}
+
+// mayPromise reports whether there is room for n bytes, as far as one can tell.
+func (o *output) mayPromise(n int) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return n < accountStep || o.account.mayOwe(n)
+}
+
+// renounce takes back a promise.
+func (o *output) renounce(n int) {
+	if n > 0 {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.account.holdUnread(-o.keepLocked(n))
+	}
+}
+
+// keepLocked returns what was promised, which is no promise any more.
+func (o *output) keepLocked(promised int) int {
+	if promised > 0 {
+		o.promised.Add(-int64(promised))
+	}
+	return promised
+}
+
+// addLocked adds a message, and keeps what was promised of it.
 func (o *output) addLocked(c codec, m *message, body any) error {
+	promised := o.keepLocked(m.promised())
 	if o.err != nil {
+		o.account.holdUnread(-promised)
 		return o.err
 	}
 	if o.buf == nil && o.large > 0 {
@@ -127,10 +174,14 @@ func (o *output) addLocked(c codec, m *message, body any) error {
 	if m.isUrgent() {
 		o.hurryLocked()
 	}
+	aside := m.aside()
 	b, err := c.write(o.buf, m, body)
-	if o.buf = b; len(b)-o.told >= accountStep {
-		o.account.hold(len(b) - o.told)
+	aside = m.aside() - aside
+	o.buf = b
+	if d := len(b) - o.told; d >= accountStep || promised > 0 || aside != 0 {
+		o.account.holdUnread(d + aside - promised)
 		o.told = len(b)
+		o.aside += aside
 	}
 	if len(b) == 0 && cap(b) > outputKeep { // nothing was added, and perhaps nothing will be for long
 		giveBack(b)
@@ -234,13 +285,13 @@ func (o *output) drain() error {
 func (o *output) chargeTo(a *account) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	held := o.told
+	held := o.told + o.aside + int(o.promised.Load())
 	if o.batch != nil {
 		held += o.owed
 	}
-	o.account.release(held)
+	o.account.holdUnread(-held)
 	o.account = a
-	o.account.hold(held)
+	o.account.holdUnread(held)
 }
 
 // close discards what is left. Nothing is written afterwards.
@@ -250,8 +301,10 @@ func (o *output) close() {
 	if o.err == nil {
 		o.err = io.ErrClosedPipe
 	}
+	o.account.holdUnread(-o.aside)
+	o.aside = 0
 	if !o.writing {
-		o.account.release(o.told)
+		o.account.holdUnread(-o.told)
 		o.buf, o.told = nil, 0
 	}
 }
@@ -289,7 +342,7 @@ func (o *output) nextLocked() bool {
 	default:
 		o.writing = false
 		if o.err != nil {
-			o.account.release(o.told)
+			o.account.holdUnread(-o.told)
 			o.buf, o.told = nil, 0
 		}
 		o.written.Broadcast()
@@ -307,7 +360,7 @@ func (o *output) writtenLocked(err error) {
 		o.owner.outputBroke()
 		o.mu.Lock()
 	}
-	o.account.release(o.owed)
+	o.account.holdUnread(-o.owed)
 	if o.large = 0; len(o.batch) > outputKeep {
 		o.large = len(o.batch)
 	}
