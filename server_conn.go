@@ -419,6 +419,7 @@ func (c *connection) refuseTLS(*input) {
 func (c *connection) converseIn(raw net.Conn, in *input, speak codec) {
 	s := newSession(c.shared, &c.peer, speak, in, raw, c.inForce(), c.log)
 	s.left = func() bool { return peerLeft(c.Conn) }
+	s.waited = c.watchUnread(s)
 	s.turn.user.Store(c.user)
 	s.ended = func(err error) { c.wait(s, err) }
 	s.prove = func(b *bearer) *fault { return c.proveSession(s, b) }
@@ -516,6 +517,21 @@ func (c *connection) watch(s *session) {
 		}
 	}
 	s.cut(errCancelled)
+}
+
+// watchUnread returns what has the calls of s watched once their caller has shut its sending side, behind what the reader waits to
+// begin. At a local endpoint nobody need be asked: whoever has gone is seen to have.
+func (c *connection) watchUnread(s *session) func() {
+	if c.endpoint.isLocal() {
+		return nil
+	}
+	watched := false // of the reader
+	return func() {
+		if !watched && inputShut(c.Conn) {
+			watched = true
+			c.server.wg.Go(func() { c.watch(s) })
+		}
+	}
 }
 
 // lookAfter is watch for a caller that has sent so much behind what s answers that its end is not in sight.

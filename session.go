@@ -50,6 +50,7 @@ type session struct {
 	hosted    bool                   // the first reader is to answer a request over HTTP, and runs nothing that may outlast its call
 	ended     func(err error)        // called when the peer will send no more; may be nil
 	left      func() bool            // reports whether the peer has gone, though the input has not ended; may be nil
+	waited    func()                 // called when the reader has waited for long to begin a message; may be nil
 	registrar registrar              // takes what the peer offers; nil for the router
 	explain   func(err error) error  // words an error of the connection for our callers; may be nil
 	prove     func(b *bearer) *fault // takes the token that the peer has shown; nil where none is taken

@@ -277,6 +277,9 @@ var errForsaken = &fault{Code: codeCancelled, Text: "the caller has gone"}
 // isForsaken reports whether the peer has gone while the reader waited to begin a message of that kind, so that nothing more need
 // be read. Whoever notifies need not stay: then reading goes on, and only the calls that somebody would wait for end.
 func (s *session) isForsaken(k kind) bool {
+	if s.waited != nil {
+		s.waited()
+	}
 	if s.left == nil || !s.left() {
 		return false
 	}

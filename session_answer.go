@@ -25,6 +25,16 @@ func (s *session) isLate(c *call) bool {
 	return !s.state.words.IsZero() && time.Now().After(s.state.words)
 }
 
+// tooLate is the answer to a call that came too late to be started.
+func (s *session) tooLate() *fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state.cutBy == errCancelled { // the peer has shut its sending side
+		return errCancelled
+	}
+	return errShuttingDown
+}
+
 // notices has the messages that are not calls of a service, by method, with what takes the argument, and keeps nothing of it.
 // If one of them is a request, its answer is null.
 var notices map[string]func(s *session) any
@@ -125,7 +135,7 @@ func (s *session) prepare(c *call) *fault {
 		return &fault{Code: codeNoMethod, Text: "this end of the connection has no methods"}
 	}
 	if s.isLate(c) {
-		return errShuttingDown
+		return s.tooLate()
 	}
 	m, f := s.finder.find(c.method, s.peer)
 	if f != nil {

@@ -253,7 +253,12 @@ func TestHeavyCallsWaitForOneAnother(t *testing.T) {
 // waitsHeavily sends two heavy calls, which run, and then one that waits for them to end; all of it is on the budget.
 func waitsHeavily(t *testing.T, third string) (s *testServer, end *lineEnd) {
 	t.Helper()
-	s = startServerWith(t, func(l *limits) { l.MaxMessage = 64 << 10 }, localEndpoint(t))
+	return waitsHeavilyAt(t, localEndpoint(t), third)
+}
+
+func waitsHeavilyAt(t *testing.T, e endpoint, third string) (s *testServer, end *lineEnd) {
+	t.Helper()
+	s = startServerWith(t, func(l *limits) { l.MaxMessage, l.HalfClose = 64<<10, 10*time.Millisecond }, e)
 	end = newLineEnd(s.connect())
 	send(t, end.Conn, heavyCalls(2))
 	s.begun(2)
