@@ -8,6 +8,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -144,7 +145,7 @@ func (h *hub) enclose(topic string, data []byte) []byte {
 // others who want it are found; if nobody does, there is no event. A zero time is now. The caller has its turn.
 func (h *hub) numberLocked(topic string, made []byte, at time.Time) (e *event, number uint64) {
 	h.last++
-	h.found, h.stored = h.sinks.match(topic, h.found[:0]), h.keepers.match(topic, h.stored[:0])
+	h.found, h.stored = h.once(h.sinks.match(topic, h.found[:0])), h.keepers.match(topic, h.stored[:0])
 	if len(h.found)+len(h.stored) == 0 {
 		return nil, h.last
 	}
@@ -162,6 +163,18 @@ func (h *hub) numberLocked(topic string, made []byte, at time.Time) (e *event, n
 		s.take(e)
 	}
 	return e, h.last
+}
+
+// once drops the sinks that were found before for the last event, by another pattern.
+func (h *hub) once(found []sink) []sink {
+	return slices.DeleteFunc(found, func(each sink) bool {
+		s, is := each.(*subscription)
+		if !is || s.seen == h.last {
+			return is
+		}
+		s.seen = h.last
+		return false
+	})
 }
 
 // forget drops what was found, and what its readers know of the event that they got last, which would live on with that.
@@ -186,7 +199,7 @@ type subscription struct {
 	ready  chan struct{} // holds one: something waits
 	most   int           // bytes that may wait
 
-	seen uint64 // the last event that it was offered; guarded by hub.turn, as the next
+	seen uint64 // the last event that it was found for; guarded by hub.turn, as the next
 	due  *event // of the daemon's own, that it has to get before any other
 
 	past replay // of its reader alone
@@ -283,10 +296,9 @@ func (s *subscription) take(e *event) {
 }
 
 func (s *subscription) add(e *event) {
-	if s.seen == e.number || e.told > 0 && e.told <= s.born { // by another pattern; it was told before
+	if e.told > 0 && e.told <= s.born { // it was told before
 		return
 	}
-	s.seen = e.number
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {

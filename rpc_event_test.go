@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // newTestHub returns a hub whose life is k.
@@ -333,5 +335,94 @@ func BenchmarkPublishToReaders(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// A subscription is visited once for an event, however many of its patterns match, and so it is for the daemon's own events and for what
+// is missing of them.
+func TestSubscriptionIsVisitedOnce(t *testing.T) {
+	h := newTestHub(nil)
+	s, f := h.subscribe(peer{User: "ada"}, nil, 100, []string{"ipcd.connection.opened", "ipcd.*.opened", "*.connection.opened", "*.*.*", "ipcd.>", ">"}, "")
+	if f != nil {
+		t.Fatal(f)
+	}
+	defer s.close()
+	h.turn.Lock()
+	defer h.turn.Unlock()
+	for _, tale := range []tale{
+		{topic: "ipcd.connection.opened", made: h.enclose("ipcd.connection.opened", []byte("1"))},
+		{topic: "ipcd.connection.opened", missing: 3},
+		{missing: -1},
+	} {
+		h.number(&tale)
+		if len(h.found) != 1 || h.found[0] != sink(s) {
+			t.Errorf("for %+v there are %v; want the one subscription", tale, h.found)
+		}
+	}
+	if h.numberLocked("build.of.all", h.enclose("build.of.all", []byte("1")), time.Time{}); len(h.found) != 1 {
+		t.Errorf("for an event there are %v; want the one subscription", h.found)
+	}
+}
+
+// The tree finds what the patterns say, whatever was added and removed before, and has no more branches than patterns.
+func TestTopicTreeOfManyPatterns(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	token := func(of string) string { return of[random.IntN(len(of)):][:1] }
+	some := func(of string) string {
+		var tokens []string
+		for range 1 + random.IntN(5) {
+			tokens = append(tokens, token(of))
+		}
+		return strings.Join(tokens, ".")
+	}
+	var nodes func(t *topicTree) int
+	nodes = func(t *topicTree) int {
+		n := 1
+		for _, below := range t.next {
+			n += nodes(below)
+		}
+		return n
+	}
+	var tree topicTree
+	there := map[string]bool{}
+	for range 20_000 {
+		pattern := some("ab**")
+		if random.IntN(4) == 0 {
+			pattern += "." + anyRest
+		}
+		if there[pattern] {
+			tree.remove(pattern, namedSink(pattern))
+			delete(there, pattern)
+		} else {
+			tree.add(pattern, namedSink(pattern))
+			there[pattern] = true
+		}
+		if random.IntN(50) != 0 {
+			continue
+		}
+		if n := nodes(&tree); n > 2*len(there)+1 {
+			t.Fatalf("%d patterns take %d nodes", len(there), n)
+		}
+		topic := some("abc")
+		var want, got []string
+		for pattern := range there {
+			if covers(pattern, topic) {
+				want = append(want, pattern)
+			}
+		}
+		for _, s := range tree.match(topic, nil) {
+			got = append(got, string(s.(namedSink)))
+		}
+		slices.Sort(want)
+		slices.Sort(got)
+		if !slices.Equal(got, want) || tree.has(topic) != (len(want) > 0) {
+			t.Fatalf("%s goes to %q, and has some: %v; want %q", topic, got, tree.has(topic), want)
+		}
+	}
+	for pattern := range there {
+		tree.remove(pattern, namedSink(pattern))
+	}
+	if n := nodes(&tree) + len(tree.here) + len(tree.rest); n > 1 {
+		t.Errorf("%d things are left in the tree", n)
 	}
 }

@@ -203,9 +203,9 @@ func (h *hub) number(t *tale) (e *event) {
 	h.last += uint64(max(t.missing, 1))
 	e = &event{number: h.last, topic: t.topic, missing: t.missing, told: t.number}
 	if t.topic == "" {
-		h.found, h.stored = h.sinks.under(ownTopic, h.found[:0]), h.keepers.under(ownTopic, h.stored[:0])
+		h.found, h.stored = h.once(h.sinks.under(ownTopic, h.found[:0])), h.keepers.under(ownTopic, h.stored[:0])
 	} else {
-		h.found, h.stored = h.sinks.match(t.topic, h.found[:0]), h.keepers.match(t.topic, h.stored[:0])
+		h.found, h.stored = h.once(h.sinks.match(t.topic, h.found[:0])), h.keepers.match(t.topic, h.stored[:0])
 	}
 	for _, s := range h.stored {
 		s.take(e)
