@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -89,10 +90,17 @@ func checkCertName(name string) *fault {
 		return usagef("%q is no name; whoever has a certificate is * at the endpoint", name)
 	case len(name) > maxCertName:
 		return usagef("%q is too long: a name has %d bytes at most", shorten(name, 100), maxCertName)
-	case !utf8.ValidString(name) || strings.ContainsFunc(name, isControl) || strings.TrimSpace(name) != name:
-		return usagef("%q has a character that no name has, or blanks around it", shorten(name, 100))
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, isUnseen) || strings.TrimSpace(name) != name:
+		return usagef("%+q has a character that is not to be seen, or blanks around it", shorten(name, 100))
 	}
 	return nil
+}
+
+// isUnseen reports whether r is a control character, or one of those that show nothing or a blank that is none: a name with it would
+// look like another one, in a rule as in the log. What is visible may look alike as well, and is up to the authority.
+func isUnseen(r rune) bool {
+	return !unicode.IsPrint(r) || r == 0x2800 || // BRAILLE PATTERN BLANK
+		unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
 // find looks up whom only this system knows.

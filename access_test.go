@@ -81,3 +81,26 @@ func TestEveryRightIsSettable(t *testing.T) {
 		}
 	}
 }
+
+// A certificate, and a rule, names somebody by what can be seen.
+func TestNamesOfCertificatesCanBeSeen(t *testing.T) {
+	for _, name := range []string{"ada", "Ada Lovelace", "Ädä", "אדה", "例え", "O'Neill, Ada", "ada@example.com", strings.Repeat("x", maxCertName)} {
+		if f := checkCertName(name); f != nil {
+			t.Errorf("%q: %v", name, f)
+		}
+	}
+	for _, r := range "\x00\n\x1b\x7f\u0085\u00a0\u00ad\u034f\u061c\u115f\u17b4\u180e\u2003\u200b\u200c\u200d\u200e\u200f\u2028\u202a\u202e\u2060\u2063\u2066\u2069\u2800\u3000\u3164\ufe0f\ufeff\uffa0\ufffe\ue000\U000e0061\U000e0100" {
+		for _, name := range []string{"a" + string(r) + "da", "ada" + string(r)} {
+			f := checkCertName(name)
+			if f == nil || strings.ContainsFunc(f.Text, func(r rune) bool { return r > 0x7e || r < 0x20 }) {
+				t.Errorf("%+q: %v", name, f)
+			}
+			if _, err := parsePerson("cert:" + name); err == nil {
+				t.Errorf("a rule can name %+q", name)
+			}
+		}
+	}
+	if f := checkCertName("a\xffda"); f == nil {
+		t.Error("what is no text is a name")
+	}
+}

@@ -152,6 +152,7 @@ func TestCertificatesAreWhoTheySay(t *testing.T) {
 		}, "nobody can be known by the certificate: it has 2 common names"},
 		{"blanks around the name", by, func(c *x509.Certificate) { c.Subject.CommonName = "client " }, "nobody can be known by the certificate: "},
 		{"a name turned round", by, func(c *x509.Certificate) { c.Subject.CommonName = "client\u202e" }, "nobody can be known by the certificate: "},
+		{"a name with a blank that has no width", by, func(c *x509.Certificate) { c.Subject.CommonName = "cli\u200bent" }, "nobody can be known by the certificate: \"cli\\u200bent\" has a character that is not to be seen"},
 		{"a long name", by, func(c *x509.Certificate) { c.Subject.CommonName = strings.Repeat("x", maxCertName+1) }, "nobody can be known by the certificate: "},
 		{"one of another authority", other, func(c *x509.Certificate) {}, alert},
 		{"one that has expired", by, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }, alert},
