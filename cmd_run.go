@@ -50,7 +50,7 @@ signal cuts them at once.`,
 			}
 			if check, err := cmd.Flags().GetBool("check"); err != nil || check {
 				set, from, err := daemonSettings(cmd)
-				if err := gather(err, checkTLS(set, from)); err != nil {
+				if err := gather(err, checkTLS(set, from), tryAudit(set)); err != nil {
 					return err
 				}
 				return printPreview(cmd.OutOrStdout(), set)

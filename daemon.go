@@ -195,7 +195,11 @@ func newDaemonServer(r *router, set settings, log *logger, before *succession) (
 		s.keys.log = log
 	}
 	s.audit.obey(set.Audit)
-	if err := s.openAudit(set); err != nil {
+	open := s.openAudit
+	if before != nil {
+		open = s.openAuditAgain
+	}
+	if err := open(set); err != nil {
 		return nil, err
 	}
 	return s, s.addOwnService()

@@ -403,6 +403,50 @@ func TestRestartIntoWhatCannotServe(t *testing.T) {
 	d.ends(exitDone)
 }
 
+// A daemon whose audit log cannot be written any more refuses to be restarted; where that comes to pass while it drains it serves on,
+// and the log goes on when it can.
+func TestRestartWithoutAPlaceForTheAuditLog(t *testing.T) {
+	program := copyProgram(t)
+	dir := filepath.Join(filepath.Dir(program), "audit")
+	file, config := filepath.Join(dir, "log"), filepath.Join(filepath.Dir(program), "c.toml")
+	must(t, os.Mkdir(dir, 0o700))
+	defer os.RemoveAll(dir)
+	defer os.Remove(config)
+	must(t, os.WriteFile(config, []byte(fmt.Sprintf("audit = \"all\"\naudit_file = %q\n", file)), 0o600))
+	d := startRun(t, program, "--config", config)
+	must(t, os.RemoveAll(dir))
+	c := d.dial()
+	checkCode(t, "a restart without the directory", ask(c, "Ipcd.Restart", nil, nil), codeApplication, "could not serve: audit_file: "+file+" cannot be written")
+	d.serves(0)
+	must(t, os.Mkdir(dir, 0o700))
+	must(t, d.restart())
+	d.serves(1)
+
+	answer, held := d.holds()
+	d.asked()
+	late := d.waits()
+	must(t, os.RemoveAll(dir))
+	answer()
+	must(t, receive(t, held))
+	must(t, receive(t, late))
+	d.says("the program was not executed anew; this one serves on")
+	d.says("the audit log cannot be written, and lines of it are lost")
+	d.serves(1)
+	must(t, os.Mkdir(dir, 0o700))
+	waitFor(t, func() error {
+		d.serves(1) // which is recorded
+		b, err := os.ReadFile(file)
+		if err == nil && !strings.Contains(string(b), "Echo.Say") {
+			err = fmt.Errorf("the audit log has %q", b)
+		}
+		return err
+	})
+	must(t, d.restart())
+	d.serves(2)
+	d.terminate()
+	d.ends(exitDone)
+}
+
 // A hang-up that comes before the next program handles it neither ends the daemon, nor means another thing behind that.
 func TestRestartOutlivesHangups(t *testing.T) {
 	program := copyProgram(t)

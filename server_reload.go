@@ -78,15 +78,53 @@ func (s *server) openAudit(set settings) error {
 	})
 }
 
+// openAuditAgain is openAudit for a daemon that takes the place of another one in its process, which must not end for want of a file that
+// was there. What keeps it from being written may pass, and is told; only where others could change it the lines go to the daemon's log.
+func (s *server) openAuditAgain(set settings) error {
+	err := s.openAudit(set)
+	if err == nil {
+		return nil
+	}
+	file := s.auditFileOf(set)
+	if dir := filepath.Dir(file.name); distrusted(dir) != nil {
+		if _, gone := os.Lstat(dir); !errors.Is(gone, fs.ErrNotExist) {
+			s.log.error("the audit log is part of this one", "error", err)
+			return nil
+		}
+	}
+	if err := file.begin(func(error) bool { return true }); err != nil {
+		return err
+	}
+	return s.audit.file.Swap(file).close()
+}
+
+// tryAudit returns why a daemon could not begin with the file of the audit log in the settings.
+func tryAudit(set settings) error {
+	return useAudit(&auditFile{name: set.auditFile()}, func(file *auditFile) error {
+		if err := file.try(); err != nil && !isFull(err) {
+			return err
+		}
+		return nil
+	})
+}
+
+// auditFileOf returns the file of the audit log, which has not been opened.
+func (s *server) auditFileOf(set settings) *auditFile {
+	file := &auditFile{name: set.auditFile(), tell: s.audit.tell, wrote: &s.audit.wrote, lost: &s.audit.lost}
+	file.bound(set.Limits.AuditSize, set.Limits.AuditFiles)
+	return file
+}
+
 // newAudit calls use with the file of the audit log, which has not been opened, or with nil if there is none.
 func (s *server) newAudit(set settings, use func(*auditFile) error) error {
-	name, a := set.auditFile(), s.audit
-	if name == "" {
+	return useAudit(s.auditFileOf(set), use)
+}
+
+func useAudit(file *auditFile, use func(*auditFile) error) error {
+	if file.name == "" {
 		return use(nil)
 	}
-	file := &auditFile{name: name, tell: a.tell, wrote: &a.wrote, lost: &a.lost}
-	file.bound(set.Limits.AuditSize, set.Limits.AuditFiles)
-	err := distrusted(filepath.Dir(name))
+	err := distrusted(filepath.Dir(file.name))
 	if err == nil {
 		err = use(file)
 	}
@@ -97,5 +135,5 @@ func (s *server) newAudit(set settings, use func(*auditFile) error) error {
 	if hint == "" {
 		hint = "make a directory that is the daemon's alone, or leave audit_file out: the audit log is then part of the daemon's log"
 	}
-	return usagef("audit_file: %s cannot be written: %w", name, withoutPath(err)).withHint("%s", hint)
+	return usagef("audit_file: %s cannot be written: %w", file.name, withoutPath(err)).withHint("%s", hint)
 }
