@@ -37,6 +37,8 @@ type server struct {
 	keys   *keyring // nil if there are none
 	began  time.Time
 
+	shaking turnUser // who is at a handshake
+
 	inherited []inheritance // not yet claimed by an endpoint
 
 	inForce atomic.Pointer[limits]

@@ -45,6 +45,9 @@ func (s *server) handle(l *listener, raw net.Conn) {
 	defer raw.Close()
 	number := s.meter.accepted.Add(1)
 	now := s.limits()
+	if shaking, ok := raw.(interface{ paceBy(p pacer) }); ok {
+		shaking.paceBy(s.newShakeTurn())
+	}
 	p, err := l.transport.identify(raw, now.FirstBytes)
 	silent := isTimeout(err)
 	if err == nil {

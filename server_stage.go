@@ -181,6 +181,14 @@ func (c *connection) part() {
 	}
 }
 
+// newShakeTurn returns a turn for a handshake. They are all for one user: nobody knows who is at it, and whoever repeats them, from
+// however many addresses, leaves others their share.
+func (s *server) newShakeTurn() *turn {
+	t := &turn{foreman: s.foreman, inline: new(atomic.Pointer[call])} // it waits for nothing but what is to be read
+	t.user.Store(&s.shaking)
+	return t
+}
+
 // newTurn returns a turn for what is done for the peer outside of sessions.
 func (c *connection) newTurn() *turn {
 	t := &turn{foreman: c.shared.foreman}

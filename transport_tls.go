@@ -201,7 +201,17 @@ type tlsConn struct {
 	broken   bool              // the handshake has failed: nothing is said any more
 	waits    atomic.Int64      // since when a read waits for the peer, in nanoseconds; 0 if none does
 	from     string            // the address of the peer; guarded by listener.mu
+	pace     pacer             // of the handshake, and nil when there is none; may be nil
 }
+
+// A pacer says when what takes a processor may go on, and is told when that waits for the peer.
+type pacer interface {
+	take(before func())
+	end()
+}
+
+// paceBy has a handshake that is still to come go on as p says.
+func (c *tlsConn) paceBy(p pacer) { c.pace = p }
 
 // A failedHandshake ends a connection on which nothing can be said any more.
 type failedHandshake struct {
@@ -217,6 +227,12 @@ func (f *failedHandshake) Unwrap() error { return f.err }
 func (c *tlsConn) shake(wait time.Duration) error {
 	c.listener.begin(c, wait)
 	defer c.listener.end(c)
+	if c.pace != nil {
+		defer func() {
+			c.pace.end()
+			c.pace = nil
+		}()
+	}
 	first := make([]byte, 1)
 	if _, err := io.ReadFull(&earlyConn{c.raw, c}, first); err != nil {
 		if isTimeout(err) {
@@ -256,9 +272,17 @@ func (e *earlyConn) Read(b []byte) (int, error) {
 		e.c.early = e.c.early[n:]
 		return n, nil
 	}
+	pace := e.c.pace
+	if pace != nil {
+		pace.end()
+	}
 	e.c.waits.Store(time.Now().UnixNano())
-	defer e.c.waits.Store(0)
-	return e.Conn.Read(b)
+	n, err := e.Conn.Read(b)
+	e.c.waits.Store(0)
+	if pace != nil {
+		pace.take(nil)
+	}
+	return n, err
 }
 
 // Read implements net.Conn. Where the other end has ended TLS with an alert, the error is a fault that says why.

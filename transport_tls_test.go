@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -889,5 +890,95 @@ func TestUnprovenOverTLS(t *testing.T) {
 	late.SetDeadline(time.Now().Add(testPatience))
 	if _, err := io.Copy(io.Discard, late); isTimeout(err) {
 		t.Error("who shows no token stays")
+	}
+}
+
+// A countedPace is a pacer that knows whether a turn is on.
+type countedPace struct {
+	has   atomic.Bool
+	turns atomic.Int32
+}
+
+func (p *countedPace) take(func()) {
+	if !p.has.Swap(true) {
+		p.turns.Add(1)
+	}
+}
+
+func (p *countedPace) end() { p.has.Store(false) }
+
+// A pacedConn complains of reads in a turn.
+type pacedConn struct {
+	net.Conn
+	t *testing.T
+	p *countedPace
+}
+
+func (c pacedConn) Read(b []byte) (int, error) {
+	if c.p.has.Load() {
+		c.t.Error("a handshake waits for its peer in a turn")
+	}
+	return c.Conn.Read(b)
+}
+
+// What a handshake takes of the processors has a turn, which is over while it waits, behind it, and when it has failed.
+func TestHandshakesHaveTurns(t *testing.T) {
+	keys, err := newKeyring(testKeys(t), newLogger(&logBuffer{}, formatText, levelError))
+	must(t, err)
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer raw.Close()
+	l := &tlsListener{Listener: raw, keys: keys, scheme: "tls"}
+	for name, client := range map[string]func(conn net.Conn){
+		"one that succeeds": func(conn net.Conn) {
+			c := tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+			c.Handshake()
+			c.Write([]byte("a"))
+		},
+		"one that the client gives up": func(conn net.Conn) { tls.Client(conn, &tls.Config{ServerName: "nobody"}).Handshake() },
+		"one that is none":             func(conn net.Conn) { conn.Write([]byte{0x16, 3, 1, 0, 1, 0}) },
+		"one that ends":                func(conn net.Conn) {},
+		"another protocol":             func(conn net.Conn) { conn.Write([]byte("GET / HTTP/1.1\r\n\r\n")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", raw.Addr().String())
+			must(t, err)
+			done := make(chan bool)
+			go func() {
+				defer close(done)
+				client(conn)
+				conn.(*net.TCPConn).CloseWrite()
+			}()
+			accepted, err := l.Accept()
+			must(t, err)
+			c, p := accepted.(*tlsConn), &countedPace{}
+			c.raw = pacedConn{c.raw, t, p}
+			c.paceBy(p)
+			err = c.shake(testPatience)
+			if p.has.Load() || c.pace != nil || p.turns.Load() == 0 {
+				t.Errorf("after %d turns, with %v, one is on: %v", p.turns.Load(), err, p.has.Load())
+			}
+			if well := name == "one that succeeds"; (err == nil) != well {
+				t.Errorf("the handshake ends with %v", err)
+			} else if well {
+				turns := p.turns.Load()
+				if _, err := c.Read(make([]byte, 1)); err != nil || p.turns.Load() != turns {
+					t.Errorf("behind the handshake there is %v, in turns of it: %d", err, p.turns.Load()-turns)
+				}
+			}
+			c.Close()
+			receive(t, done)
+			conn.Close()
+		})
+	}
+	s := startServer(t, "tls://127.0.0.1:0")
+	s.foreman.tick.Add(1) // who calls in the first tick is not noted
+	c, err := dial(t.Context(), s.endpoints[0], asTest(t))
+	must(t, err)
+	defer c.close()
+	s.foreman.mu.Lock()
+	defer s.foreman.mu.Unlock()
+	if s.shaking.allowance == 0 {
+		t.Error("the handshakes of the server have no turns")
 	}
 }
