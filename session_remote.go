@@ -31,12 +31,20 @@ func extensionsOf(names []string) (e extensions) {
 
 // ask implements provider. It never blocks, since the reader of the caller's connection runs it.
 func (r remote) ask(c *call, u *unflushed, done func(failed bool)) {
+	noted, full := r.out.noteCall(len(*c.arg.(*document)), c.method)
+	if full != nil {
+		r.log.warn("calls that a provider has not read take too much memory", "method", c.method, "limit", full.data().Limit, "max", full.data().Max)
+		done(true)
+		c.reply(nil, full)
+		return
+	}
 	a := &pendingCall{method: c.method, passed: c, done: done}
 	if c.parts != "" {
 		a.stream = r.newStream(a, r.takes.parts)
 	}
 	seq, others, err := r.enlist(a)
 	if err != nil {
+		r.out.forgetCall(noted)
 		done(true)
 		r.unsent(c)
 		return
@@ -47,7 +55,7 @@ func (r remote) ask(c *call, u *unflushed, done func(failed bool)) {
 	if d := r.argument(c, seq); len(d) > 0 {
 		arg = d
 	}
-	sent, err := r.out.offer(r.codec, &m, arg, outputFull)
+	sent, err := r.out.offerCall(r.codec, &m, arg, noted)
 	switch {
 	case err != nil:
 		r.takeBack(seq, c)
@@ -55,7 +63,7 @@ func (r remote) ask(c *call, u *unflushed, done func(failed bool)) {
 		r.flushSoon(u, others)
 		r.watch(seq, c)
 	default:
-		r.sendLater(&m, arg, seq, c)
+		r.sendLater(&m, arg, seq, c, noted)
 	}
 }
 
@@ -101,7 +109,7 @@ func (r remote) extend(m *message, seq uint64, c *call) {
 
 // sendLater sends a call when the provider has read what waits for it. As many calls may wait for that as max_calls says,
 // whatever becomes of their callers.
-func (r remote) sendLater(m *message, arg any, seq uint64, c *call) {
+func (r remote) sendLater(m *message, arg any, seq uint64, c *call, noted int) {
 	var a *pendingCall
 	full := false
 	r.update(func(st *sessionState) {
@@ -112,6 +120,7 @@ func (r remote) sendLater(m *message, arg any, seq uint64, c *call) {
 		a = st.take(seq)
 	})
 	if full {
+		r.out.forgetCall(noted)
 		if a != nil {
 			a.done(true)
 		}
@@ -119,7 +128,7 @@ func (r remote) sendLater(m *message, arg any, seq uint64, c *call) {
 		return
 	}
 	if !r.background(func() {
-		err := r.out.append(r.codec, m, arg)
+		err := r.out.appendCall(r.codec, m, arg, noted)
 		r.update(func(st *sessionState) { st.unsent-- })
 		if err != nil {
 			r.takeBack(seq, c)
@@ -128,6 +137,7 @@ func (r remote) sendLater(m *message, arg any, seq uint64, c *call) {
 		r.flushNow()
 		r.watch(seq, c)
 	}) {
+		r.out.forgetCall(noted)
 		r.takeBack(seq, c)
 	}
 }

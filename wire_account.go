@@ -106,8 +106,9 @@ func (a *account) limit() int64 { return cmp.Or(a.most.Load(), a.user.Load()) }
 type smallKind int
 
 const (
-	smallCalls smallKind = iota // the arguments of small calls that run
-	smallParts                  // parts of answers that wait for their callers
+	smallCalls  smallKind = iota // the arguments of small calls that run
+	smallParts                   // parts of answers that wait for their callers
+	unsentCalls                  // the arguments of calls, also of large ones, that wait for a provider to read them
 	smallKinds
 )
 

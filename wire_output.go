@@ -43,6 +43,10 @@ type output struct {
 	err     error  // the first error; nothing is written after it
 	cause   error  // of err; set before broken is called, so that whom that stops finds out why
 
+	calls    int // bytes of large arguments of calls that somebody adds, that are in buf, or in batch; as the account has them
+	callsIn  int // of these, in buf
+	callsOut int // in batch; guarded by writing
+
 	promised atomic.Int64 // bytes that the account knows of and that are still to be added; changes under mu
 }
 
@@ -159,6 +163,83 @@ func (o *output) keepLocked(promised int) int {
 		o.promised.Add(-int64(promised))
 	}
 	return promised
+}
+
+// noteCall has the account of the peer, a provider, know of n bytes of the argument of a call that is to be added by offerCall or appendCall.
+// The fault says that those of its user have not read too much of that already. What is little need not be known.
+func (o *output) noteCall(n int, method string) (noted int, _ *fault) {
+	if n < accountStep {
+		return 0, nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.account.hasAll(unsentCalls) {
+		return 0, busy(userMemoryLimit, o.account.limit(), "the calls that wait for the provider of "+method+" to read them, and others of its user, take too much memory")
+	}
+	o.noteCallsLocked(n)
+	return n, nil
+}
+
+func (o *output) noteCallsLocked(n int) {
+	o.calls += n
+	if o.account != nil && n != 0 {
+		o.account.small[unsentCalls].Add(int64(n))
+	}
+}
+
+// forgetCall undoes noteCall for a call that is not added.
+func (o *output) forgetCall(noted int) {
+	if noted > 0 {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.noteCallsLocked(-noted)
+	}
+}
+
+// offerCall is offer for a call that was noted.
+func (o *output) offerCall(c codec, m *message, arg any, noted int) (bool, error) {
+	arg, err := c.prepare(m, arg)
+	if err != nil {
+		o.forgetCall(noted)
+		return true, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.buf) > outputFull && o.err == nil {
+		return false, nil
+	}
+	o.offered = true
+	return true, o.addCallLocked(c, m, arg, noted)
+}
+
+// appendCall is append for a call that was noted.
+func (o *output) appendCall(c codec, m *message, arg any, noted int) error {
+	arg, err := c.prepare(m, arg)
+	if err != nil {
+		o.forgetCall(noted)
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.makeRoomLocked(m.isUrgent())
+	return o.addCallLocked(c, m, arg, noted)
+}
+
+func (o *output) addCallLocked(c codec, m *message, arg any, noted int) error {
+	err := o.addLocked(c, m, arg)
+	if err != nil {
+		o.noteCallsLocked(-noted)
+		return err
+	}
+	o.callsIn += noted
+	return nil
+}
+
+// dropLocked drops what is in buf.
+func (o *output) dropLocked() {
+	o.account.holdUnread(-o.told)
+	o.noteCallsLocked(-o.callsIn)
+	o.buf, o.told, o.callsIn = nil, 0, 0
 }
 
 // addLocked adds a message, and keeps what was promised of it.
@@ -289,9 +370,12 @@ func (o *output) chargeTo(a *account) {
 	if o.batch != nil {
 		held += o.owed
 	}
+	calls := o.calls
 	o.account.holdUnread(-held)
+	o.noteCallsLocked(-calls)
 	o.account = a
 	o.account.holdUnread(held)
+	o.noteCallsLocked(calls)
 }
 
 // close discards what is left. Nothing is written afterwards.
@@ -304,8 +388,7 @@ func (o *output) close() {
 	o.account.holdUnread(-o.aside)
 	o.aside = 0
 	if !o.writing {
-		o.account.holdUnread(-o.told)
-		o.buf, o.told = nil, 0
+		o.dropLocked()
 	}
 }
 
@@ -337,13 +420,13 @@ func (o *output) nextLocked() bool {
 	case len(o.buf) > 0 && o.err == nil:
 		o.batch, o.owed, o.sent = o.buf, o.told, 0
 		o.buf, o.spare, o.told = o.spare[:0], nil, 0
+		o.callsOut, o.callsIn = o.callsIn, 0
 		o.dst.begin(o.urgent)
 		o.urgent, o.offered = false, false
 	default:
 		o.writing = false
 		if o.err != nil {
-			o.account.holdUnread(-o.told)
-			o.buf, o.told = nil, 0
+			o.dropLocked()
 		}
 		o.written.Broadcast()
 		return false
@@ -361,6 +444,8 @@ func (o *output) writtenLocked(err error) {
 		o.mu.Lock()
 	}
 	o.account.holdUnread(-o.owed)
+	o.noteCallsLocked(-o.callsOut)
+	o.callsOut = 0
 	if o.large = 0; len(o.batch) > outputKeep {
 		o.large = len(o.batch)
 	}
