@@ -231,7 +231,7 @@ func errOr(err error) error {
 func TestBothEndsAskAtOnce(t *testing.T) {
 	eachWay(t, func(t *testing.T, asks, answers *end, n int) error {
 		ctx := context.Background()
-		if n%2 == 1 { // who may give up does not read for itself
+		if n%2 == 1 { // who may give up waits in another way
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithCancel(ctx)
 			defer cancel()
