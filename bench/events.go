@@ -36,9 +36,9 @@ type eventsTurner struct {
 }
 
 // turn returns the number of events, each of which all subscribers have.
-func (c *eventsTurner) turn(texts [][2]string, end time.Time) (n int, err error) {
+func (c *eventsTurner) turn(w workload, end time.Time) (n int, err error) {
 	if c.many == 0 {
-		if err := c.gather(len(texts), len(texts[0][0])); err != nil {
+		if err := c.gather(w.callers, w.bytes); err != nil {
 			return 0, err
 		}
 	}

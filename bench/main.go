@@ -1,20 +1,32 @@
-// Bench measures what a call through ipcd costs, beside its like: stock net/rpc, a raw socket, Node.js's own fork channel; and what
-// an event costs, beside NATS.
+// Bench measures what a call through ipcd costs, beside its like: stock net/rpc, a raw socket, gRPC, NATS, D-Bus, Node.js and more; and
+// what an event costs, beside NATS.
 //
 //	cd bench && go run .            40 minutes at most, on an idle machine
-//	cd bench && go run . --quick    seconds: is every answer right?
+//	cd bench && go run . --quick    a minute: is every answer right?
 //
 // It fails on a wrong answer, never on speed. docs/performance.md says how to read what it prints.
 //
 //	main.go      what is measured: sides, loads, memory
 //	measure.go   rounds and turns, and what follows from them
 //	memory.go    what processes hold
-//	stage.go     starting the programs of a side
-//	programs.go  the programs that this one plays itself: servers, callers, a provider
-//	parts.go     those of them that send and read the parts of answers
-//	events.go    those that publish events and get them
-//	nats.go      the server and the client of NATS, in a program of its own
 //	report.go    what is printed
+//
+//	house.go     what is built once for all, and what has to be installed
+//	stage.go     the processes of one side in one round
+//	serve.go     how those are started: servers, and callers
+//	proc.go      what the kernel says of a process
+//
+//	turns.go     the turns of a caller in Go, turns.js of one in Node.js
+//	programs.go  the programs that this one plays itself, with the standard library: servers, callers, providers, workers
+//	parts.go     those that send and read the parts of answers
+//	events.go    those that publish events and get them
+//	_own         what makes ipcd a caller
+//
+//	http.go, grpc.go, ttrpc.go, protobuf.go, nats.go, varlink.go, godbus.go   programs with net/http, or modules of others
+//	c/, fork.js, net.js, node-ipc.js, worker.js                               programs in other languages
+//
+// The last but one are this program, built with the tag modules: it plays providers and workers whose memory is measured, and what is linked
+// into them counts, whether it is used or not.
 //
 // One more thing to compare is one more row of sides.
 package main
@@ -24,7 +36,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -33,34 +44,75 @@ import (
 	"time"
 )
 
-// A side is one way to make a call, or to have parts of its answer. Its programs are started afresh for each round.
+// A side is one way to make a call, or to have parts of its answer, or events. Its programs are started afresh for each round.
 type side struct {
 	name  string
 	kind  kind
-	base  string // the side that its ratio is to
-	needs string // a program that has to be installed
+	base  string   // the side that its ratio is to, if that can be put under the same load
+	needs []string // what has to be installed
+	does  ability
 	serve func(*stage) error
-	call  func(*stage) *exec.Cmd // the program that takes turns; see caller
+	call  func(*stage) (*exec.Cmd, error) // the program that takes turns; see takeTurns
 }
 
+// An ability is a kind of load that a side can be put under, beside one caller with a text.
+type ability int
+
+const (
+	share ability = 1 << iota // 64 callers on one connection
+	crowd                     // 1,000 connections
+	tens                      // structs of ten fields
+	bulk                      // 64 texts of 1 MiB on their way. The JSON of encoding/json takes seconds for them
+	apart                     // a connection has one call at a time: 64 callers have 64
+)
+
+var (
+	inNode  = []string{"node"}
+	inC     = []string{"cc"}
+	overBus = []string{"dbus-daemon"}
+)
+
 var sides = []side{
-	{"stock-gob", calls, "", "", stock("gob"), caller("gob", "Echo.Say")},
-	{"stock-json", calls, "", "", stock("json"), caller("json", "Echo.Say")},
-	{"raw", calls, "stock-gob", "", stock("raw"), caller("raw", "")},
-	{"node-fork", calls, "stock-json", "node", nobody, nodeCaller(forkJS)},
-	{"ipcd-gob", calls, "stock-gob", "", daemon(), caller("gob", "Echo.Say")},
-	{"ipcd-json", calls, "stock-json", "", daemon(), caller("json", "Echo.Say")},
-	{"provider-gob", calls, "ipcd-gob", "", provider, caller("gob", "Far.Say")},
-	{"provider-json", calls, "ipcd-json", "", provider, caller("json", "Far.Say")},
-	{"worker-rpc-json", calls, "ipcd-json", "", worker(1, "work", ""), caller("json", "Far.Say")},
-	{"worker-go-gob", calls, "ipcd-gob", "", worker(1, "loop", ""), caller("gob", "Far.Say")},
-	{"worker-go-json", calls, "ipcd-json", "", worker(1, "loop", ""), caller("json", "Far.Say")},
-	{"worker-go-4-json", calls, "worker-go-json", "", worker(4, "loop", ""), caller("json", "Far.Say")},
-	{"worker-node-json", calls, "ipcd-json", "node", worker(1, "", workerJS), caller("json", "Far.Say")},
-	{"raw-relay", parts, "", "", relay, caller("raw-parts", "")},
-	{"worker-parts", parts, "raw-relay", "", worker(1, "stream", ""), caller("parts", "Far.Say")},
-	{"nats-events", events, "", "", natsServer, caller("nats-events", "")},
-	{"ipcd-events", events, "nats-events", "", daemon("--set", fmt.Sprintf("limits.max_calls=%d", 4*eventsAtOnce)), caller("events", "")},
+	{"stock-gob", calls, "", nil, share | crowd | tens | bulk, stock("gob"), caller("gob", "Echo.Say")},
+	{"stock-json", calls, "", nil, share | crowd | tens, stock("json"), caller("json", "Echo.Say")},
+	{"raw", calls, "stock-gob", nil, share | crowd | bulk, stock("raw"), caller("raw", "")},
+	{"raw-c", calls, "stock-gob", inC, crowd, ping, programCaller(pingProgram)},
+	{"node-fork", calls, "stock-json", inNode, share | tens, nobody, nodeCaller(forkJS)},
+	{"ipcd-gob", calls, "stock-gob", nil, share | crowd | tens | bulk, daemon(), caller("gob", "Echo.Say")},
+	{"ipcd-json", calls, "stock-json", nil, share | crowd | tens, daemon(), caller("json", "Echo.Say")},
+	{"own-gob", calls, "stock-gob", nil, share | crowd | tens | bulk, daemon(), ownCaller("gob")},
+	{"own-json", calls, "stock-json", nil, share | crowd | tens | bulk, daemon(), ownCaller("jsonrpc")},
+
+	{"grpc", calls, "own-gob", nil, share | crowd | tens | bulk, module("grpc"), moduleCaller("grpc", "")},
+	{"ttrpc", calls, "own-gob", nil, share | crowd | tens | bulk, module("ttrpc"), moduleCaller("ttrpc", "")},
+	{"nats", calls, "own-gob", nil, share | crowd | tens, natsAnswerer, moduleCaller("nats", "")}, // its server cuts off who has 64 MiB waiting
+	{"varlink", calls, "own-gob", nil, share | crowd | tens | bulk | apart, module("varlink"), moduleCaller("varlink", "")},
+	{"godbus", calls, "own-gob", overBus, share | tens | bulk, godbusServer, moduleCaller("godbus", "")},
+	{"sd-bus", calls, "own-gob", []string{"dbus-daemon", "cc", sdBus}, share | bulk, sdBusServer, programCaller(sdBusProgram)},
+	{"node-ipc", calls, "own-gob", []string{"node", nodeIPC}, share | tens, node(nodeIPCJS), nodeCaller(nodeIPCJS)},
+	{"node-net", calls, "own-gob", inNode, share | crowd | tens, node(netJS), nodeCaller(netJS)},
+	{"ipcd-node-net", calls, "node-net", inNode, share | crowd | tens, daemon(), nodeCaller(netJS)},
+	{"http", calls, "own-gob", nil, share | crowd | tens | apart, module("http"), moduleCaller("http", "Echo.Say")},
+	{"ipcd-http", calls, "http", nil, share | crowd | tens | apart, daemon(), moduleCaller("http", "Echo.Say")},
+
+	{"tcp-raw", calls, "raw", nil, share | crowd, stockTCP("raw"), caller("raw", "")},
+	{"tcp-stock-gob", calls, "stock-gob", nil, share | crowd, stockTCP("gob"), caller("gob", "Echo.Say")},
+	{"tcp-own-gob", calls, "own-gob", nil, share | crowd, daemonTCP, ownCaller("gob")},
+	{"tcp-grpc", calls, "grpc", nil, share | crowd, moduleTCP("grpc"), moduleCaller("grpc", "")},
+
+	{"provider-gob", calls, "ipcd-gob", nil, share, provider, caller("gob", "Far.Say")},
+	{"provider-json", calls, "ipcd-json", nil, share, provider, caller("json", "Far.Say")},
+	{"worker-rpc-json", calls, "ipcd-json", nil, share, worker(1, "work", ""), caller("json", "Far.Say")},
+	{"worker-go-gob", calls, "ipcd-gob", nil, share, worker(1, "loop", ""), caller("gob", "Far.Say")},
+	{"worker-go-json", calls, "ipcd-json", nil, share, worker(1, "loop", ""), caller("json", "Far.Say")},
+	{"worker-go-4-json", calls, "worker-go-json", nil, share, worker(4, "loop", ""), caller("json", "Far.Say")},
+	{"worker-node-json", calls, "ipcd-json", inNode, share, worker(1, "", workerJS), caller("json", "Far.Say")},
+
+	{"raw-relay", parts, "", nil, 0, relay, caller("raw-parts", "")},
+	{"worker-parts", parts, "raw-relay", nil, 0, worker(1, "stream", ""), caller("parts", "Far.Say")},
+
+	{"nats-events", events, "", nil, 0, natsServer, moduleCaller("nats-events", "")},
+	{"ipcd-events", events, "nats-events", nil, 0, daemon("--set", fmt.Sprintf("limits.max_calls=%d", 4*eventsAtOnce)), caller("events", "")},
 }
 
 // What a side is measured by: calls and their answers, or the parts of answers, or events, each of which counts as one.
@@ -72,24 +124,41 @@ const (
 	events
 )
 
-// A load is how many call at once on one connection, or subscribe over one each, and what each sends and gets back, or gets in a part
-// or an event.
+// A load is what sides of a kind are put under, if they can: callers with what each sends and gets back, or gets in a part; or
+// subscribers, with a connection of each, and what they get in an event.
 type load struct {
-	name    string
-	kind    kind
-	callers int // or subscribers
-	bytes   int
+	name  string
+	kind  kind
+	needs ability
+	workload
 }
 
 var loads = []load{
-	{"16 B, 1 caller", calls, 1, 16},
-	{"16 B, 64 callers on one connection", calls, 64, 16},
-	{"4 KiB, 1 caller", calls, 1, 4 << 10},
-	{"1 MiB, 1 caller", calls, 1, 1 << 20},
-	{"parts of 64 KiB", parts, 1, 64 << 10},
-	{"events of 100 B, 1 subscriber", events, 1, 100},
-	{"events of 100 B, 10 subscribers", events, 10, 100},
-	{"events of 100 B, 100 subscribers", events, 100, 100},
+	{"16 B, 1 caller", calls, 0, workload{1, 1, 16}},
+	{"16 B, 64 callers on one connection", calls, share, workload{64, 1, 16}},
+	{"16 B, 1,000 connections", calls, crowd, workload{1000, 1000, 16}},
+	{"4 KiB, 1 caller", calls, 0, workload{1, 1, 4 << 10}},
+	{"4 KiB, 64 callers on one connection", calls, share, workload{64, 1, 4 << 10}},
+	{"1 MiB, 1 caller", calls, 0, workload{1, 1, 1 << 20}},
+	{"1 MiB, 64 callers on one connection", calls, share | bulk, workload{64, 1, 1 << 20}},
+	{"ten fields, 1 caller", calls, tens, workload{1, 1, 0}},
+	{"ten fields, 64 callers on one connection", calls, tens | share, workload{64, 1, 0}},
+	{"parts of 64 KiB", parts, 0, workload{1, 1, 64 << 10}},
+	{"events of 100 B, 1 subscriber", events, 0, workload{1, 1, 100}},
+	{"events of 100 B, 10 subscribers", events, 0, workload{10, 10, 100}},
+	{"events of 100 B, 100 subscribers", events, 0, workload{100, 100, 100}},
+}
+
+// takes reports whether a side can be put under a load.
+func (s side) takes(l load) bool { return s.kind == l.kind && l.needs&^s.does == 0 }
+
+// under returns what a side's caller is told.
+func (s side) under(l load) workload {
+	w := l.workload
+	if s.does&apart != 0 {
+		w.conns = w.callers
+	}
+	return w
 }
 
 // A holding is memory that is resident: a process, or what it has more of something than without.
@@ -165,10 +234,13 @@ func bench(ctx context.Context, o options) error {
 	}
 	defer h.close()
 
+	if o.quick {
+		return h.quick(sides, loads)
+	}
 	r := newReport()
 	end := time.Now().Add(time.Duration(o.minutes * float64(time.Minute)))
 	for i, l := range loads {
-		m := &match{house: h, load: l, sides: slices.DeleteFunc(slices.Clone(sides), func(s side) bool { return s.kind != l.kind })}
+		m := &match{house: h, load: l, sides: slices.DeleteFunc(slices.Clone(sides), func(s side) bool { return !s.takes(l) })}
 		if len(m.sides) == 0 {
 			continue
 		}
@@ -178,21 +250,8 @@ func bench(ctx context.Context, o options) error {
 		}
 		r.add(m)
 	}
-	times := 5
-	if o.quick {
-		times = 1
-	}
-	for _, m := range holdings {
-		if err := r.hold(h, m, times); errors.Is(err, fs.ErrNotExist) {
-			fmt.Fprintf(os.Stderr, "memory is left out: %v\n", err)
-			break
-		} else if err != nil {
-			return fmt.Errorf("memory of %s: %w", m.name, err)
-		}
-	}
-	if o.quick {
-		fmt.Printf("%d sides, %d loads: every answer is right\n", len(sides), len(loads))
-		return nil
+	if err := r.holdAll(h, 5); err != nil {
+		return err
 	}
 	return r.print(os.Stdout, o.json)
 }

@@ -35,21 +35,19 @@ type match struct {
 type round struct {
 	seconds map[string]float64 // for one call, the median of the turns
 	ratio   map[string]float64 // how many times as fast as its base the side was, the median of the turns
+	cpu     map[string]float64 // seconds of processor time for one call, of all that answer; missing where nobody says
 }
 
 // play plays rounds until the ratio of every side is known well enough, or the time is up.
 func (m *match) play(o options, until time.Time) error {
 	began := time.Now()
 	for !m.decided(o.within/100) && (len(m.rounds) == 0 || time.Now().Before(until)) {
-		r, err := m.round(o.quick)
+		r, err := m.round()
 		if err != nil {
 			return err
 		}
 		m.rounds = append(m.rounds, r)
 		m.took = time.Since(began)
-		if o.quick {
-			return nil
-		}
 		fmt.Fprintf(os.Stderr, "\r%s: round %d, ±%.1f %% ", m.load.name, len(m.rounds), 100*m.widest())
 	}
 	fmt.Fprintln(os.Stderr)
@@ -63,7 +61,7 @@ func (m *match) decided(within float64) bool {
 // widest returns how far, as a part of the ratio, the interval of any side reaches.
 func (m *match) widest() (w float64) {
 	for _, s := range m.sides {
-		if s.base != "" {
+		if m.hasBase(s) {
 			x := summarize(m.ratios(s.name))
 			w = max(w, x.High/x.Median-1, 1-x.Low/x.Median)
 		}
@@ -79,45 +77,114 @@ func (m *match) ratios(name string) (list []float64) {
 	return list
 }
 
-func (m *match) round(quick bool) (round, error) {
-	warm, turn, turns := warmTime, turnTime, turns
-	if quick {
-		warm, turn, turns = time.Millisecond, time.Millisecond, 1
-	}
-	stages := make([]*stage, len(m.sides))
+// hasBase reports whether the side that another's ratio is to is measured, too: not everything can be put under every load.
+func (m *match) hasBase(s side) bool {
+	return slices.ContainsFunc(m.sides, func(b side) bool { return b.name == s.base })
+}
+
+// A score is what the turns of a side in a round have come to.
+type score struct {
+	took  []float64 // seconds for a call, of each turn
+	cpu   float64   // seconds that all turns took of those who answer
+	calls int       // in all turns
+}
+
+func (m *match) round() (round, error) {
+	stages, scores := make([]*stage, len(m.sides)), map[string]*score{}
 	for i, s := range m.sides {
 		st, err := m.house.open(s)
 		if err != nil {
 			return round{}, fmt.Errorf("%s: %w", s.name, err)
 		}
 		defer st.close()
-		stages[i] = st
-		if _, err := st.turn(m.load, warm); err != nil {
+		stages[i], scores[s.name] = st, &score{}
+		if _, _, err := st.turn(s.under(m.load), warmTime); err != nil {
 			return round{}, fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	took := map[string][]float64{} // seconds for a call in each turn
 	for range turns {
 		for _, i := range rand.Perm(len(stages)) {
-			t, err := stages[i].turn(m.load, turn)
-			if err != nil {
-				return round{}, fmt.Errorf("%s: %w", m.sides[i].name, err)
+			s := m.sides[i]
+			if err := scores[s.name].turn(stages[i], s.under(m.load)); err != nil {
+				return round{}, fmt.Errorf("%s: %w", s.name, err)
 			}
-			took[m.sides[i].name] = append(took[m.sides[i].name], t)
 		}
 	}
-	r := round{map[string]float64{}, map[string]float64{}}
+	r := round{map[string]float64{}, map[string]float64{}, map[string]float64{}}
 	for _, s := range m.sides {
-		r.seconds[s.name] = median(took[s.name])
-		if s.base != "" {
+		own := scores[s.name]
+		r.seconds[s.name] = median(own.took)
+		if own.cpu > 0 {
+			r.cpu[s.name] = own.cpu / float64(own.calls)
+		}
+		if m.hasBase(s) {
 			ratios := make([]float64, turns)
 			for i := range ratios {
-				ratios[i] = took[s.base][i] / took[s.name][i]
+				ratios[i] = scores[s.base].took[i] / own.took[i]
 			}
 			r.ratio[s.name] = median(ratios)
 		}
 	}
 	return r, nil
+}
+
+func (s *score) turn(st *stage, w workload) error {
+	before, known := st.cpu()
+	n, seconds, err := st.turn(w, turnTime)
+	if err != nil {
+		return err
+	}
+	if after, still := st.cpu(); known && still {
+		s.cpu += (after - before).Seconds()
+	}
+	s.calls += n
+	s.took = append(s.took, seconds/float64(n))
+	return nil
+}
+
+// quick has every side make a few calls under each load that it can be put under, and measures memory once: is every answer right?
+func (h *house) quick(sides []side, loads []load) error {
+	began, turns := time.Now(), 0
+	for _, s := range sides {
+		n, err := h.quickSide(s, loads)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		turns += n
+	}
+	if err := newReport().holdAll(h, 1); err != nil {
+		return err
+	}
+	fmt.Printf("%d sides, %d loads, %d turns in %.0f s: every answer is right\n", len(sides), len(loads), turns, time.Since(began).Seconds())
+	return nil
+}
+
+func (h *house) quickSide(s side, loads []load) (turns int, err error) {
+	var st *stage
+	defer func() {
+		if st != nil {
+			st.close()
+		}
+	}()
+	for _, l := range loads {
+		if !s.takes(l) {
+			continue
+		}
+		if st != nil && s.kind != calls { // its caller is set to one load
+			st.close()
+			st = nil
+		}
+		if st == nil {
+			if st, err = h.open(s); err != nil {
+				return turns, err
+			}
+		}
+		if _, _, err := st.turn(s.under(l), time.Millisecond); err != nil {
+			return turns, fmt.Errorf("%s: %w", l.name, err)
+		}
+		turns++
+	}
+	return turns, nil
 }
 
 // A summary is what many rounds say together.

@@ -9,29 +9,9 @@ import (
 	"net"
 	"net/rpc"
 	"net/rpc/jsonrpc"
-	"os"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 )
-
-// resident returns the bytes of a process that are in memory.
-func (p *process) resident() (int, error) { return residentOf(p.Process.Pid) }
-
-// residentOf is resident by the pid. Only Linux has the file that says so; see proc_pid_status(5).
-func residentOf(pid int) (int, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	m := regexp.MustCompile(`VmRSS:\s*(\d+) kB`).FindSubmatch(text)
-	if m == nil {
-		return 0, fmt.Errorf("%q has no VmRSS", text)
-	}
-	kib, err := strconv.Atoi(string(m[1]))
-	return kib << 10, err
-}
 
 func daemonMemory(st *stage) (int, error) {
 	if err := daemon()(st); err != nil {

@@ -1,11 +1,12 @@
-//go:build nats
+//go:build modules
 
 package main
 
-// This file owns NATS, its server and its client. They are linked into a program of their own, which is this one built with the tag
-// nats: a process of ours that has the server in it holds twice as much memory, and memory is measured.
+// This file owns NATS: its server, events, and calls by its requests. Whoever answers them is a client of the server, too. A request
+// has bytes, and a struct goes as JSON.
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 
@@ -15,6 +16,8 @@ import (
 
 func init() {
 	programs["nats"] = natsProgram
+	programs["nats-answer"] = natsAnswerProgram // URL
+	echoers["nats"] = newNatsEchoer
 	buses["nats-events"] = newNatsBus
 }
 
@@ -63,4 +66,64 @@ func natsProgram([]string) error {
 	fmt.Println(s.ClientURL())
 	leaveWithBench()
 	return io.EOF
+}
+
+const natsSubject = "bench.say"
+
+// natsAnswerProgram answers requests with what they have.
+func natsAnswerProgram(args []string) error {
+	conn, err := nats.Connect(args[0])
+	if err != nil {
+		return err
+	}
+	if _, err := conn.Subscribe(natsSubject, func(m *nats.Msg) { m.Respond(m.Data) }); err != nil {
+		return err
+	}
+	if _, err := conn.Subscribe(natsSubject+"Ten", natsAnswerTen); err != nil {
+		return err
+	}
+	if err := conn.Flush(); err != nil {
+		return err
+	}
+	fmt.Println(args[0])
+	leaveWithBench()
+	return io.EOF
+}
+
+func natsAnswerTen(m *nats.Msg) {
+	var ten Ten
+	if err := json.Unmarshal(m.Data, &ten); err != nil {
+		m.Respond([]byte(err.Error()))
+		return
+	}
+	answer, _ := json.Marshal(ten)
+	m.Respond(answer)
+}
+
+type natsEchoer struct{ *nats.Conn }
+
+func newNatsEchoer(url, _ string) (echoer, error) {
+	conn, err := nats.Connect(url)
+	return natsEchoer{conn}, err
+}
+
+func (c natsEchoer) say(text string) (string, error) {
+	m, err := c.Request(natsSubject, []byte(text), patience)
+	if err != nil {
+		return "", err
+	}
+	return string(m.Data), nil
+}
+
+func (c natsEchoer) sayTen(ten Ten) (answer Ten, err error) {
+	body, err := json.Marshal(ten)
+	if err != nil {
+		return answer, err
+	}
+	m, err := c.Request(natsSubject+"Ten", body, patience)
+	if err != nil {
+		return answer, err
+	}
+	err = json.Unmarshal(m.Data, &answer)
+	return answer, err
 }

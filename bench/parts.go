@@ -194,8 +194,8 @@ type partsTurner struct {
 }
 
 // turn returns the number of parts.
-func (c *partsTurner) turn(texts [][2]string, end time.Time) (n int, err error) {
-	size := len(texts[0][0])
+func (c *partsTurner) turn(w workload, end time.Time) (n int, err error) {
+	size := w.bytes
 	if len(c.texts) == 0 || len(c.texts[0]) != size {
 		c.texts, c.b = partTexts(partsOfACall, size), make([]byte, size)
 	}

@@ -1,6 +1,7 @@
 package main
 
-// This file owns the programs that bench plays itself, with nothing but the standard library (but nats.go): servers, callers, a provider.
+// This file owns the programs that bench plays itself, with nothing but the standard library: servers, callers, providers, workers. What
+// needs modules of others is in files with the tag modules.
 
 import (
 	"bufio"
@@ -15,16 +16,15 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
 // programs are reached by the first argument.
 var programs = map[string]func(args []string) error{
-	"serve":   serveProgram, // PROTOCOL SOCKET
+	"serve":   serveProgram, // PROTOCOL SERVER
 	"relay":   relayProgram, // SOCKET FROM
 	"stream":  streamProgram,
-	"call":    callProgram,    // PROTOCOL SOCKET METHOD
+	"call":    callProgram,    // PROTOCOL SERVER METHOD
 	"provide": provideProgram, // SOCKET
 	"work":    workProgram,
 	"loop":    loopProgram,
@@ -39,37 +39,63 @@ func (Echo) Say(text string, reply *string) error {
 	return nil
 }
 
+// SayTen is Say for a struct.
+func (Echo) SayTen(ten Ten, reply *Ten) error {
+	*reply = ten
+	return nil
+}
+
 // leaveWithBench ends the process when its standard input ends, as it does however bench ends.
 func leaveWithBench() {
 	io.Copy(io.Discard, os.Stdin)
 	os.Exit(0)
 }
 
+// servers serve what connects, by protocol.
+var servers = map[string]func(net.Listener) error{
+	"gob":       serveEach(func(conn net.Conn) { newStockServer().ServeConn(conn) }),
+	"json":      serveEach(func(conn net.Conn) { newStockServer().ServeCodec(jsonrpc.NewServerCodec(conn)) }),
+	"raw":       serveEach(func(conn net.Conn) { io.Copy(conn, conn) }),
+	"raw-parts": serveEach(sendRawParts),
+}
+
+// serveProgram prints where it listens, which port 0 leaves to chance.
 func serveProgram(args []string) error {
-	l, err := net.Listen("unix", args[1])
+	l, err := net.Listen(networkOf(args[1]), args[1])
 	if err != nil {
 		return err
 	}
 	go leaveWithBench()
-	server := rpc.NewServer()
-	server.Register(Echo{})
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			return err
-		}
-		switch args[0] {
-		case "gob":
-			go server.ServeConn(conn)
-		case "json":
-			go server.ServeCodec(jsonrpc.NewServerCodec(conn))
-		case "raw":
-			go io.Copy(conn, conn)
-		case "raw-parts":
-			go sendRawParts(conn)
+	fmt.Println(l.Addr())
+	return servers[args[0]](l)
+}
+
+// networkOf returns the network of a server's address: the path of a Unix socket, or a host and a port.
+func networkOf(server string) string {
+	if strings.HasPrefix(server, "/") {
+		return "unix"
+	}
+	return "tcp"
+}
+
+func serveEach(serve func(net.Conn)) func(net.Listener) error {
+	return func(l net.Listener) error {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return err
+			}
+			go serve(conn)
 		}
 	}
 }
+
+// newStockServer returns the one server of a stock program.
+var newStockServer = sync.OnceValue(func() *rpc.Server {
+	server := rpc.NewServer()
+	server.Register(Echo{})
+	return server
+})
 
 // provideProgram registers Far.Say, and serves until its daemon ends.
 func provideProgram(args []string) error {
@@ -176,47 +202,44 @@ func registerWith(conn net.Conn, members, method string) error {
 	return nil
 }
 
-// callProgram takes turns. For each line "CALLERS BYTES NANOSECONDS" of its input it makes calls for so long, and prints
-// "CALLS NANOSECONDS". It ends with the first answer that is wrong.
+// callProgram takes turns.
 func callProgram(args []string) error {
-	c, err := newTurner(args[0], args[1], args[2])
+	t, err := newTurner(args[0], args[1], args[2])
 	if err != nil {
 		return err
 	}
-	for in := bufio.NewReader(os.Stdin); ; {
-		var callers, bytes int
-		var d time.Duration
-		if _, err := fmt.Fscanln(in, &callers, &bytes, &d); err == io.EOF {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		began := time.Now()
-		calls, err := c.turn(textsFor(callers, bytes), began.Add(d))
-		if err != nil {
-			return err
-		}
-		fmt.Println(calls, time.Since(began).Nanoseconds())
-	}
+	return takeTurns(t)
 }
 
-// newTurner returns the caller of a method of the server at a socket, or a URL.
+// echoers connect to a server, to call one of its methods, by protocol.
+var echoers = map[string]func(server, method string) (echoer, error){
+	"gob": func(server, method string) (echoer, error) {
+		conn, err := dial(server)
+		return rpcEchoer{rpc.NewClient(conn), method}, err
+	},
+	"json": func(server, method string) (echoer, error) {
+		conn, err := dial(server)
+		return rpcEchoer{jsonrpc.NewClient(conn), method}, err
+	},
+}
+
+// newTurner returns the caller of a method of a server.
 func newTurner(protocol, server, method string) (turner, error) {
+	if connect := echoers[protocol]; connect != nil {
+		return &echoTurner{connect: func() (echoer, error) { return connect(server, method) }}, nil
+	}
 	if connect := buses[protocol]; connect != nil {
 		b, err := connect(server)
 		return &eventsTurner{bus: b}, err
+	}
+	if protocol == "raw" {
+		return &rawTurner{server: server}, nil
 	}
 	conn, err := dial(server)
 	if err != nil {
 		return nil, err
 	}
 	switch protocol {
-	case "gob":
-		return rpcTurner{rpc.NewClient(conn), method}, nil
-	case "json":
-		return rpcTurner{jsonrpc.NewClient(conn), method}, nil
-	case "raw":
-		return rawTurner{conn, bufio.NewReaderSize(conn, socketRoom)}, nil
 	case "raw-parts":
 		return &partsTurner{conn: conn, r: bufio.NewReaderSize(conn, socketRoom), raw: true}, nil
 	case "parts":
@@ -226,93 +249,96 @@ func newTurner(protocol, server, method string) (turner, error) {
 }
 
 // dial waits for the server, which may just be starting.
-func dial(socket string) (net.Conn, error) {
+func dial(server string) (net.Conn, error) {
 	for began := time.Now(); ; time.Sleep(time.Millisecond) {
-		conn, err := net.Dial("unix", socket)
+		conn, err := net.Dial(networkOf(server), server)
 		if err == nil || time.Since(began) > patience {
 			return conn, err
 		}
 	}
 }
 
-// A turner makes calls until the end of a turn, at least one for each pair of texts, and returns their number.
-type turner interface {
-	turn(texts [][2]string, end time.Time) (calls int, err error)
-}
-
-// textsFor gives each caller two texts that it sends by turns: an answer that is somebody else's, or late, is then a wrong one.
-func textsFor(callers, bytes int) [][2]string {
-	texts := make([][2]string, callers)
-	for i := range texts {
-		for j := range texts[i] {
-			text := fmt.Sprintf("%d.%d ", i, j)
-			texts[i][j] = text + strings.Repeat("x", bytes-len(text))
-		}
-	}
-	return texts
-}
-
-var errWrong = errors.New("the answer is not what was sent")
-
-// An rpcTurner has a goroutine for each caller.
-type rpcTurner struct {
+// An rpcEchoer is the client of net/rpc.
+type rpcEchoer struct {
 	*rpc.Client
 	method string
 }
 
-func (c rpcTurner) turn(texts [][2]string, end time.Time) (int, error) {
-	var calls atomic.Int64
-	failed := make(chan error, len(texts))
-	var wg sync.WaitGroup
-	for _, pair := range texts {
-		wg.Go(func() {
-			n := 0
-			for ; n == 0 || time.Now().Before(end); n++ {
-				var answer string
-				err := c.Call(c.method, pair[n%2], &answer)
-				if err == nil && answer != pair[n%2] {
-					err = errWrong
-				}
-				if err != nil {
-					failed <- err
-					return
-				}
-			}
-			calls.Add(int64(n))
-		})
-	}
-	wg.Wait()
-	close(failed)
-	return int(calls.Load()), <-failed
+func (c rpcEchoer) say(text string) (answer string, err error) {
+	err = c.Call(c.method, text, &answer)
+	return answer, err
 }
 
-// A rawTurner has neither ids nor names: as many messages as there are callers are on their way, and come back in their order.
+func (c rpcEchoer) sayTen(ten Ten) (answer Ten, err error) {
+	err = c.Call(c.method+"Ten", ten, &answer)
+	return answer, err
+}
+
+// A rawTurner has neither ids nor names: on each connection as many messages as there are callers are on their way, and come back in
+// their order.
 type rawTurner struct {
-	conn net.Conn
-	r    *bufio.Reader
+	server string
+	conns  []*rawConn
+	work   workload
+	texts  texts
 }
 
-func (c rawTurner) turn(texts [][2]string, end time.Time) (int, error) {
-	w := bufio.NewWriterSize(c.conn, socketRoom)
-	answer := make([]byte, len(texts[0][0]))
-	text := func(n int) string { return texts[n%len(texts)][n/len(texts)%2] }
+type rawConn struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (t *rawTurner) turn(w workload, end time.Time) (calls int, err error) {
+	if w != t.work {
+		t.work, t.texts = w, newTexts(w)
+	}
+	for len(t.conns) < w.conns {
+		conn, err := dial(t.server)
+		if err != nil {
+			return 0, err
+		}
+		t.conns = append(t.conns, &rawConn{conn, bufio.NewReaderSize(conn, socketRoom)})
+	}
+	each := w.callers / w.conns
+	type done struct {
+		calls int
+		err   error
+	}
+	over := make(chan done, w.conns)
+	for i, c := range t.conns[:w.conns] {
+		text := func(n int) string { return t.texts.of(i*each+n%each, n/each) }
+		go func() {
+			n, err := c.turn(text, w.bytes, each, end)
+			over <- done{n, err}
+		}()
+	}
+	for range w.conns {
+		d := <-over
+		calls, err = calls+d.calls, errors.Join(err, d.err)
+	}
+	return calls, err
+}
+
+func (c *rawConn) turn(text func(n int) string, size, callers int, end time.Time) (int, error) {
+	w := bufio.NewWriterSize(c, min(socketRoom, callers*size))
+	answer := make([]byte, size)
 	send := func(text string) { w.WriteString(text) }
-	if len(answer)*len(texts) > socketRoom { // who writes it all before reading waits for ever: both sockets are full then
-		queue := make(chan string, len(texts))
+	if size*callers > socketRoom { // who writes it all before reading waits for ever: both sockets are full then
+		queue := make(chan string, callers)
 		defer close(queue)
 		go func() {
 			for text := range queue {
-				io.WriteString(c.conn, text)
+				io.WriteString(c, text)
 			}
 		}()
 		send = func(text string) { queue <- text }
 	}
 	sent, got := 0, 0
-	for ; sent < len(texts); sent++ {
+	for ; sent < callers; sent++ {
 		send(text(sent))
 	}
 	for ; got < sent; got++ {
-		if c.r.Buffered() < len(answer) {
+		if c.r.Buffered() < size {
 			w.Flush() // as what follows has to wait; an error of it is the reader's, too
 		}
 		if _, err := io.ReadFull(c.r, answer); err != nil {

@@ -4,8 +4,11 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"runtime"
 	"slices"
 	"text/tabwriter"
@@ -31,9 +34,10 @@ type loadReport struct {
 
 type sideReport struct {
 	Name  string   `json:"name"`
-	Calls float64  `json:"callsPerSecond"`  // or parts, or events
-	Base  string   `json:"base,omitempty"`  // the side that the ratio is to
-	Ratio *summary `json:"ratio,omitempty"` // 2: twice as many calls a second as the base
+	Calls float64  `json:"callsPerSecond"`       // or parts, or events
+	Base  string   `json:"base,omitempty"`       // the side that the ratio is to
+	Ratio *summary `json:"ratio,omitempty"`      // 2: twice as many calls a second as the base
+	CPU   float64  `json:"cpuPerCall,omitempty"` // seconds of processor time of all who answer; 0 if nobody says
 }
 
 type memoryReport struct {
@@ -51,18 +55,32 @@ func newReport() *report {
 func (r *report) add(m *match) {
 	l := loadReport{Name: m.load.name, Rounds: len(m.rounds), Seconds: m.took.Seconds()}
 	for _, s := range m.sides {
-		var seconds []float64
+		var seconds, cpu []float64
 		for _, round := range m.rounds {
 			seconds = append(seconds, round.seconds[s.name])
+			cpu = append(cpu, round.cpu[s.name])
 		}
-		one := sideReport{Name: s.name, Calls: 1 / median(seconds)}
-		if s.base != "" {
+		one := sideReport{Name: s.name, Calls: 1 / median(seconds), CPU: median(cpu)}
+		if m.hasBase(s) {
 			ratio := summarize(m.ratios(s.name))
 			one.Base, one.Ratio = s.base, &ratio
 		}
 		l.Sides = append(l.Sides, one)
 	}
 	r.Loads = append(r.Loads, l)
+}
+
+// holdAll measures all holdings, where memory can be measured.
+func (r *report) holdAll(h *house, times int) error {
+	for _, m := range holdings {
+		if err := r.hold(h, m, times); errors.Is(err, fs.ErrNotExist) {
+			fmt.Fprintf(os.Stderr, "memory is left out: %v\n", err)
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("memory of %s: %w", m.name, err)
+		}
+	}
+	return nil
 }
 
 // hold measures one holding so many times, each in processes of its own.
@@ -95,9 +113,9 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 	fmt.Fprintf(t, "%s, %s, %d CPUs, %s\n", r.Go, r.System, r.CPUs, r.Time)
 	for _, l := range r.Loads {
 		fmt.Fprintf(t, "\n%s: %d rounds in %.0f s\n", l.Name, l.Rounds, l.Seconds)
-		fmt.Fprintln(t, "side\ta second\tratio\tinterval of 95 %\teight rounds of ten\tto")
+		fmt.Fprintln(t, "side\ta second\tserver, µs a call\tratio\tinterval of 95 %\teight rounds of ten\tto")
 		for _, s := range l.Sides {
-			fmt.Fprintf(t, "%s\t%.0f", s.Name, s.Calls)
+			fmt.Fprintf(t, "%s\t%.0f\t%.3g", s.Name, s.Calls, 1e6*s.CPU)
 			if x := s.Ratio; x != nil {
 				fmt.Fprintf(t, "\t%.2f\t%.2f to %.2f\t%.2f to %.2f\t%s", x.Median, x.Low, x.High, x.P10, x.P90, s.Base)
 			}
