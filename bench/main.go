@@ -9,6 +9,7 @@
 //	main.go      what is measured: sides, loads, memory
 //	measure.go   rounds and turns, and what follows from them
 //	memory.go    what processes hold
+//	growth.go    what grows: calls beside more and more of something, starts, the daemon after many calls
 //	report.go    what is printed
 //
 //	house.go     what is built once for all, and what has to be installed
@@ -64,6 +65,7 @@ const (
 	tens                      // structs of ten fields
 	bulk                      // 64 texts of 1 MiB on their way. The JSON of encoding/json takes seconds for them
 	apart                     // a connection has one call at a time: 64 callers have 64
+	huge                      // more than --quick has time for
 )
 
 var (
@@ -72,7 +74,7 @@ var (
 	overBus = []string{"dbus-daemon"}
 )
 
-var sides = []side{
+var sides = slices.Concat([]side{
 	{"stock-gob", calls, "", nil, share | crowd | tens | bulk, stock("gob"), caller("gob", "Echo.Say")},
 	{"stock-json", calls, "", nil, share | crowd | tens, stock("json"), caller("json", "Echo.Say")},
 	{"raw", calls, "stock-gob", nil, share | crowd | bulk, stock("raw"), caller("raw", "")},
@@ -113,15 +115,28 @@ var sides = []side{
 
 	{"nats-events", events, "", nil, 0, natsServer, moduleCaller("nats-events", "")},
 	{"ipcd-events", events, "nats-events", nil, 0, daemon("--set", fmt.Sprintf("limits.max_calls=%d", 4*eventsAtOnce)), caller("events", "")},
-}
 
-// What a side is measured by: calls and their answers, or the parts of answers, or events, each of which counts as one.
+	{"a Go server that copies", starts, "", nil, 0, nobody, starter("raw", rawCommand)},
+	{"a Go server with net/rpc", starts, "a Go server that copies", nil, 0, nobody, starter("gob", stockCommand)},
+	{"ipcd run", starts, "a Go server that copies", nil, 0, nobody, starter("gob", ipcdCommand)},
+},
+	grown(idling, "idle connections", []int{1, 100, 1000, 10_000}, idleConnections),
+	grown(routing, "methods", []int{10, 100, 1000, 10_000}, methods),
+	grown(subscribing, "subscribers", []int{1, 10, 100, 1000}, otherSubscribers),
+)
+
+// What a side is measured by: calls and their answers, or the parts of answers, or events, each of which counts as one; starts of a
+// server; or calls beside a daemon's connections, methods, or subscribers of other topics.
 type kind int
 
 const (
 	calls kind = iota
 	parts
 	events
+	starts
+	idling
+	routing
+	subscribing
 )
 
 // A load is what sides of a kind are put under, if they can: callers with what each sends and gets back, or gets in a part; or
@@ -147,6 +162,10 @@ var loads = []load{
 	{"events of 100 B, 1 subscriber", events, 0, workload{1, 1, 100}},
 	{"events of 100 B, 10 subscribers", events, 0, workload{10, 10, 100}},
 	{"events of 100 B, 100 subscribers", events, 0, workload{100, 100, 100}},
+	{"growth: from start to first answer", starts, 0, workload{1, 1, 16}},
+	{"growth: 16 B, 1 caller beside idle connections", idling, 0, workload{1, 1, 16}},
+	{"growth: 16 B, 1 caller beside methods of a provider", routing, 0, workload{1, 1, 16}},
+	{"growth: 16 B, 1 caller beside subscribers of other topics", subscribing, 0, workload{1, 1, 16}},
 }
 
 // takes reports whether a side can be put under a load.
@@ -165,18 +184,21 @@ func (s side) under(l load) workload {
 type holding struct {
 	name    string
 	measure func(*stage) (bytes int, err error)
+	does    ability
 }
 
 var holdings = []holding{
-	{"the daemon, after one call", daemonMemory},
-	{"the daemon, for each registered provider", registrationMemory},
-	{"a provider in Go (net/rpc/jsonrpc), after one call", providerMemory},
-	{"the daemon, for each process of a worker", workersMemory},
-	{"a worker in Go, after a call or two", workerMemory("loop", "")},
-	{"a worker in Node.js, after a call or two", workerMemory("", workerJS)},
-	{"the daemon, for each open stream of a worker's", streamMemory},
-	{"the daemon, for each connection with a subscription", subscriberMemory},
-	{"the daemon, for each further subscription", subscriptionMemory},
+	{"the daemon, after one call", daemonMemory, 0},
+	{"the daemon, for each registered provider", registrationMemory, 0},
+	{"a provider in Go (net/rpc/jsonrpc), after one call", providerMemory, 0},
+	{"the daemon, for each process of a worker", workersMemory, 0},
+	{"a worker in Go, after a call or two", workerMemory("loop", ""), 0},
+	{"a worker in Node.js, after a call or two", workerMemory("", workerJS), 0},
+	{"the daemon, for each open stream of a worker's", streamMemory, 0},
+	{"the daemon, for each connection with a subscription", subscriberMemory, 0},
+	{"the daemon, for each further subscription", subscriptionMemory, 0},
+	{"the daemon, after 10,000 calls of 64 callers", afterCalls(10_000), 0},
+	{"the daemon, after 1,000,000 of them", afterCalls(1_000_000), huge},
 }
 
 // options are the flags.
@@ -250,7 +272,7 @@ func bench(ctx context.Context, o options) error {
 		}
 		r.add(m)
 	}
-	if err := r.holdAll(h, 5); err != nil {
+	if err := r.holdAll(h, false); err != nil {
 		return err
 	}
 	return r.print(os.Stdout, o.json)

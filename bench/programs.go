@@ -25,6 +25,7 @@ var programs = map[string]func(args []string) error{
 	"relay":   relayProgram, // SOCKET FROM
 	"stream":  streamProgram,
 	"call":    callProgram,    // PROTOCOL SERVER METHOD
+	"start":   startProgram,   // PROTOCOL SOCKET COMMAND...
 	"provide": provideProgram, // SOCKET
 	"work":    workProgram,
 	"loop":    loopProgram,
@@ -182,24 +183,34 @@ func serveFar(conn net.Conn) error {
 	return nil
 }
 
-// register registers a method at a daemon. What comes next over the connection are calls.
-func register(conn net.Conn, method string) error { return registerWith(conn, "", method) }
+// register registers methods at a daemon. What comes next over the connection are calls.
+func register(conn net.Conn, methods ...string) error { return registerWith(conn, "", methods...) }
 
 // registerWith is register with these members more.
-func registerWith(conn net.Conn, members, method string) error {
-	if _, err := fmt.Fprintf(conn, `{"jsonrpc":"2.0","id":1,"method":"Ipcd.Register","params":[{%s"methods":[%q]}]}`+"\n", members, method); err != nil {
+func registerWith(conn net.Conn, members string, methods ...string) error {
+	names, err := json.Marshal(methods)
+	if err != nil {
 		return err
 	}
-	var answer []byte
-	for b := make([]byte, 1); len(answer) == 0 || answer[len(answer)-1] != '\n'; answer = append(answer, b[0]) {
-		if _, err := conn.Read(b); err != nil { // not a byte more: it would be that of a call
-			return err
+	if _, err := fmt.Fprintf(conn, `{"jsonrpc":"2.0","id":1,"method":"Ipcd.Register","params":[{%s"methods":%s}]}`+"\n", members, names); err != nil {
+		return err
+	}
+	answer, err := readLine(conn)
+	if err == nil && !strings.Contains(answer, `"result"`) {
+		err = fmt.Errorf("the registration of %.100q is answered with %.200s", methods, answer)
+	}
+	return err
+}
+
+// readLine reads a line, and not a byte more.
+func readLine(conn net.Conn) (string, error) {
+	var line []byte
+	for b := make([]byte, 1); len(line) == 0 || line[len(line)-1] != '\n'; line = append(line, b[0]) {
+		if _, err := conn.Read(b); err != nil {
+			return string(line), err
 		}
 	}
-	if !strings.Contains(string(answer), `"result"`) {
-		return fmt.Errorf("the registration of %s is answered with %s", method, answer)
-	}
-	return nil
+	return string(line), nil
 }
 
 // callProgram takes turns.
@@ -250,7 +261,7 @@ func newTurner(protocol, server, method string) (turner, error) {
 
 // dial waits for the server, which may just be starting.
 func dial(server string) (net.Conn, error) {
-	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+	for began := time.Now(); ; time.Sleep(100 * time.Microsecond) {
 		conn, err := net.Dial(networkOf(server), server)
 		if err == nil || time.Since(began) > patience {
 			return conn, err

@@ -71,8 +71,15 @@ func (r *report) add(m *match) {
 }
 
 // holdAll measures all holdings, where memory can be measured.
-func (r *report) holdAll(h *house, times int) error {
+func (r *report) holdAll(h *house, quick bool) error {
+	times := 5
+	if quick {
+		times = 1
+	}
 	for _, m := range holdings {
+		if quick && m.does&huge != 0 {
+			continue
+		}
 		if err := r.hold(h, m, times); errors.Is(err, fs.ErrNotExist) {
 			fmt.Fprintf(os.Stderr, "memory is left out: %v\n", err)
 			return nil
