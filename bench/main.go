@@ -2,6 +2,7 @@
 // what an event costs, beside NATS.
 //
 //	cd bench && go run .            40 minutes at most, on an idle machine
+//	cd bench && go run . --write    the same, and the tables and plots of docs/performance.md are those of this run
 //	cd bench && go run . --quick    a minute: is every answer right?
 //
 // It fails on a wrong answer, never on speed. docs/performance.md says how to read what it prints.
@@ -11,6 +12,8 @@
 //	memory.go    what processes hold
 //	growth.go    what grows: calls beside more and more of something, starts, the daemon after many calls
 //	report.go    what is printed
+//	document.go  what is written into docs/: the tables, and plot.go the plots
+//	machine.go   what has to be known of the machine and the run
 //
 //	house.go     what is built once for all, and what has to be installed
 //	stage.go     the processes of one side in one round
@@ -23,8 +26,8 @@
 //	events.go    those that publish events and get them
 //	_own         what makes ipcd a caller
 //
-//	http.go, grpc.go, ttrpc.go, protobuf.go, nats.go, varlink.go, godbus.go   programs with net/http, or modules of others
-//	c/, fork.js, net.js, node-ipc.js, worker.js                               programs in other languages
+//	http.go, grpc.go, ttrpc.go, protobuf.go, nats.go, varlink.go, godbus.go, plot.go   programs with net/http, or modules of others
+//	c/, fork.js, net.js, http.js, node-ipc.js, worker.js                               programs in other languages
 //
 // The last but one are this program, built with the tag modules: it plays providers and workers whose memory is measured, and what is linked
 // into them counts, whether it is used or not.
@@ -94,6 +97,8 @@ var sides = slices.Concat([]side{
 	{"node-ipc", calls, "own-gob", []string{"node", nodeIPC}, share | tens, node(nodeIPCJS), nodeCaller(nodeIPCJS)},
 	{"node-net", calls, "own-gob", inNode, share | crowd | tens, node(netJS), nodeCaller(netJS)},
 	{"ipcd-node-net", calls, "node-net", inNode, share | crowd | tens, daemon(), nodeCaller(netJS)},
+	{"node-http", calls, "own-gob", inNode, share | crowd | tens | apart, node(httpJS), nodeCaller(httpJS)},
+	{"ipcd-node-http", calls, "node-http", inNode, share | crowd | tens | apart, daemon(), nodeCaller(httpJS)},
 	{"http", calls, "own-gob", nil, share | crowd | tens | apart, module("http"), moduleCaller("http", "Echo.Say")},
 	{"ipcd-http", calls, "http", nil, share | crowd | tens | apart, daemon(), moduleCaller("http", "Echo.Say")},
 
@@ -204,9 +209,11 @@ var holdings = []holding{
 // options are the flags.
 type options struct {
 	quick, json  bool
+	write        bool
 	minutes      float64
 	within       float64 // percent
 	sides, loads string
+	note, from   string
 }
 
 func main() {
@@ -220,6 +227,9 @@ func main() {
 	var o options
 	flag.BoolVar(&o.quick, "quick", false, "make a few calls of each kind, and see to the answers alone")
 	flag.BoolVar(&o.json, "json", false, "print the figures as JSON")
+	flag.BoolVar(&o.write, "write", false, "write the tables and plots of what was measured into "+documents)
+	flag.StringVar(&o.note, "note", "", "a `sentence` for those who read the figures: what ran beside")
+	flag.StringVar(&o.from, "from", "", "measure nothing: the figures are those of this `file`, which --json has printed")
 	flag.Float64Var(&o.minutes, "minutes", 40, "measure no longer than this")
 	flag.Float64Var(&o.within, "within", 3, "stop when each interval reaches no further than so many percent from its ratio")
 	flag.StringVar(&o.sides, "sides", "", "only the sides that match this `pattern`, and those that their ratios are to")
@@ -238,44 +248,62 @@ func bench(ctx context.Context, o options) error {
 	if flag.NArg() > 0 {
 		return fmt.Errorf("%q is no flag; see -h", flag.Arg(0))
 	}
-	sides, err := chosenSides(o.sides)
-	if err != nil {
-		return err
-	}
-	pattern, err := regexp.Compile(o.loads)
-	if err != nil {
-		return err
-	}
-	loads := slices.DeleteFunc(slices.Clone(loads), func(l load) bool { return !pattern.MatchString(l.name) })
-	if len(loads) == 0 {
-		return errors.New("no load is left to measure")
-	}
 	h, err := newHouse(ctx)
 	if err != nil {
 		return err
 	}
 	defer h.close()
-
-	if o.quick {
-		return h.quick(sides, loads)
+	var r *report
+	if o.from != "" {
+		r, err = readReport(o.from)
+	} else {
+		r, err = h.measure(o)
 	}
-	r := newReport()
+	if err != nil || o.quick {
+		return err
+	}
+	if o.write {
+		if err := h.write(r); err != nil {
+			return err
+		}
+	}
+	return r.print(os.Stdout, o.json)
+}
+
+// measure puts sides under loads, and looks at memory.
+func (h *house) measure(o options) (*report, error) {
+	sides, err := chosenSides(o.sides)
+	if err != nil {
+		return nil, err
+	}
+	pattern, err := regexp.Compile(o.loads)
+	if err != nil {
+		return nil, err
+	}
+	loads := slices.DeleteFunc(slices.Clone(loads), func(l load) bool {
+		return !pattern.MatchString(l.name) || !slices.ContainsFunc(sides, func(s side) bool { return s.takes(l) })
+	})
+	if len(loads) == 0 {
+		return nil, errors.New("no load is left to measure")
+	}
+	if o.quick {
+		return nil, h.quick(sides, loads)
+	}
+	r := &report{origin: newOrigin(o.note)}
 	end := time.Now().Add(time.Duration(o.minutes * float64(time.Minute)))
 	for i, l := range loads {
 		m := &match{house: h, load: l, sides: slices.DeleteFunc(slices.Clone(sides), func(s side) bool { return !s.takes(l) })}
-		if len(m.sides) == 0 {
-			continue
-		}
 		until := time.Now().Add(time.Until(end) / time.Duration(len(loads)-i)) // what one leaves the others have
 		if err := m.play(o, until); err != nil {
-			return fmt.Errorf("%s: %w", l.name, err)
+			return nil, fmt.Errorf("%s: %w", l.name, err)
 		}
 		r.add(m)
 	}
 	if err := r.holdAll(h, false); err != nil {
-		return err
+		return nil, err
 	}
-	return r.print(os.Stdout, o.json)
+	r.After = loadAverage()
+	return r, nil
 }
 
 // chosenSides returns the sides that match, in their order, and before them those that their ratios are to.

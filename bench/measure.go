@@ -153,7 +153,7 @@ func (h *house) quick(sides []side, loads []load) error {
 		}
 		turns += n
 	}
-	if err := newReport().holdAll(h, true); err != nil {
+	if err := new(report).holdAll(h, true); err != nil {
 		return err
 	}
 	fmt.Printf("%d sides, %d loads, %d turns in %.0f s: every answer is right\n", len(sides), len(loads), turns, time.Since(began).Seconds())

@@ -9,27 +9,36 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"runtime"
 	"slices"
 	"text/tabwriter"
-	"time"
 )
 
 // A report is all that was measured.
 type report struct {
-	Go     string         `json:"go"`
-	System string         `json:"system"`
-	CPUs   int            `json:"cpus"`
-	Time   string         `json:"time"` // when it began, RFC 3339
+	origin
 	Loads  []loadReport   `json:"loads"`
 	Memory []memoryReport `json:"memory"`
 }
 
 type loadReport struct {
 	Name    string       `json:"name"`
+	Group   string       `json:"group"` // of loads, that belong together in a document
 	Rounds  int          `json:"rounds"`
 	Seconds float64      `json:"seconds"` // that they took
 	Sides   []sideReport `json:"sides"`
+}
+
+// group names the loads that belong together.
+func (k kind) group() string {
+	switch k {
+	case calls:
+		return "calls"
+	case parts:
+		return "parts"
+	case events:
+		return "events"
+	}
+	return "growth"
 }
 
 type sideReport struct {
@@ -47,13 +56,9 @@ type memoryReport struct {
 	Most   int    `json:"most"`
 }
 
-func newReport() *report {
-	return &report{Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.NumCPU(), Time: time.Now().Format(time.RFC3339)}
-}
-
 // add adds what a match has found.
 func (r *report) add(m *match) {
-	l := loadReport{Name: m.load.name, Rounds: len(m.rounds), Seconds: m.took.Seconds()}
+	l := loadReport{Name: m.load.name, Group: m.load.kind.group(), Rounds: len(m.rounds), Seconds: m.took.Seconds()}
 	for _, s := range m.sides {
 		var seconds, cpu []float64
 		for _, round := range m.rounds {
@@ -117,7 +122,7 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 		return e.Encode(r)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "%s, %s, %d CPUs, %s\n", r.Go, r.System, r.CPUs, r.Time)
+	fmt.Fprintf(t, "%s, at %s: %s\n%s\n", r.Time, r.Commit, r.Command, r.origin)
 	for _, l := range r.Loads {
 		fmt.Fprintf(t, "\n%s: %d rounds in %.0f s\n", l.Name, l.Rounds, l.Seconds)
 		fmt.Fprintln(t, "side\ta second\tserver, µs a call\tratio\tinterval of 95 %\teight rounds of ten\tto")

@@ -22,6 +22,9 @@ var forkJS string
 //go:embed net.js
 var netJS string
 
+//go:embed http.js
+var httpJS string
+
 //go:embed node-ipc.js
 var nodeIPCJS string
 
