@@ -36,8 +36,8 @@ func newHouse(ctx context.Context) (*house, error) {
 	}
 	h := &house{ctx: ctx, dir: dir, self: self, ipcd: filepath.Join(dir, "ipcd")}
 	h.modules = h.once("modules", func(to string) error { return h.buildGo(to, ".", "-tags", "modules") })
-	h.ping = h.once("ping", func(to string) error { return h.buildC(to, filepath.Join("c", "ping.c"), "-pthread") })
-	h.sdbus = h.once("sdbus", func(to string) error { return h.buildC(to, filepath.Join("c", "sdbus.c"), "-pthread", "-lsystemd") })
+	h.ping = h.once("ping", func(to string) error { return h.buildC(to, pingC, "-pthread") })
+	h.sdbus = h.once("sdbus", func(to string) error { return h.buildC(to, sdBusC, "-pthread", "-lsystemd") })
 	if err := h.buildIpcd(); err != nil {
 		h.close()
 		return nil, err
@@ -83,7 +83,7 @@ func (h *house) buildGo(to, folder string, flags ...string) error {
 }
 
 func (h *house) buildC(to, source string, flags ...string) error {
-	return h.build(".", append([]string{"cc", "-O2", "-Wall", "-Wextra", "-o", to, source}, flags...))
+	return h.build(".", append([]string{"cc", "-O2", "-Wall", "-Wextra", "-o", to, filepath.Join("c", source)}, flags...))
 }
 
 func (h *house) build(folder string, command []string) error {
@@ -96,25 +96,26 @@ func (h *house) build(folder string, command []string) error {
 	return nil
 }
 
-// isThere reports whether what a side needs is installed. In CI it must be.
-func (s side) isThere() (bool, error) {
-	for _, need := range s.needs {
+// isThere reports whether what is needed to measure something is installed. In CI it must be.
+func isThere(name string, needs []string) (bool, error) {
+	for _, need := range needs {
 		err := lacking(need)
 		if err != nil && os.Getenv("IPCD_CI") != "" {
-			return false, fmt.Errorf("%s: %w", s.name, err)
+			return false, fmt.Errorf("%s: %w", name, err)
 		}
 		if err != nil {
-			fmt.Fprintf(os.Stderr, "%s is left out: %v\n", s.name, err)
+			fmt.Fprintf(os.Stderr, "%s is left out: %v\n", name, err)
 			return false, nil
 		}
 	}
 	return true, nil
 }
 
-// What may be needed, beside programs.
+// What may be needed, beside programs: what is in C has to compile, with the headers and libraries that it names.
 const (
-	nodeIPC = "node-ipc"           // a module of npm, of testdata/npm
-	sdBus   = "<systemd/sd-bus.h>" // and its library; with cc
+	nodeIPC = "node-ipc" // a module of npm, of testdata/npm
+	pingC   = "ping.c"   // Linux
+	sdBusC  = "sdbus.c"  // libsystemd with its header
 )
 
 // lacking returns why something cannot be used, or nil.
@@ -123,9 +124,9 @@ func lacking(need string) error {
 	case nodeIPC:
 		_, err := os.Stat(filepath.Join(nodeModules(), nodeIPC))
 		return err
-	case sdBus:
-		if out, err := exec.Command("cc", "-fsyntax-only", filepath.Join("c", "sdbus.c")).CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w: %.200s", sdBus, err, out)
+	case pingC, sdBusC:
+		if out, err := exec.Command("cc", "-fsyntax-only", filepath.Join("c", need)).CombinedOutput(); err != nil {
+			return fmt.Errorf("cc %s: %w: %.200s", need, err, out)
 		}
 		return nil
 	}

@@ -73,7 +73,7 @@ const (
 
 var (
 	inNode  = []string{"node"}
-	inC     = []string{"cc"}
+	inC     = []string{"cc", pingC}
 	overBus = []string{"dbus-daemon"}
 )
 
@@ -93,7 +93,7 @@ var sides = slices.Concat([]side{
 	{"nats", calls, "own-gob", nil, share | crowd | tens, natsAnswerer, moduleCaller("nats", "")}, // its server cuts off who has 64 MiB waiting
 	{"varlink", calls, "own-gob", nil, share | crowd | tens | bulk | apart, module("varlink"), moduleCaller("varlink", "")},
 	{"godbus", calls, "own-gob", overBus, share | tens | bulk, godbusServer, moduleCaller("godbus", "")},
-	{"sd-bus", calls, "own-gob", []string{"dbus-daemon", "cc", sdBus}, share | bulk, sdBusServer, programCaller(sdBusProgram)},
+	{"sd-bus", calls, "own-gob", []string{"dbus-daemon", "cc", sdBusC}, share | bulk, sdBusServer, programCaller(sdBusProgram)},
 	{"node-ipc", calls, "own-gob", []string{"node", nodeIPC}, share | tens, node(nodeIPCJS), nodeCaller(nodeIPCJS)},
 	{"node-net", calls, "own-gob", inNode, share | crowd | tens, node(netJS), nodeCaller(netJS)},
 	{"ipcd-node-net", calls, "node-net", inNode, share | crowd | tens, daemon(), nodeCaller(netJS)},
@@ -188,22 +188,23 @@ func (s side) under(l load) workload {
 // A holding is memory that is resident: a process, or what it has more of something than without.
 type holding struct {
 	name    string
-	measure func(*stage) (bytes int, err error)
+	needs   []string // what has to be installed
 	does    ability
+	measure func(*stage) (bytes int, err error)
 }
 
 var holdings = []holding{
-	{"the daemon, after one call", daemonMemory, 0},
-	{"the daemon, for each registered provider", registrationMemory, 0},
-	{"a provider in Go (net/rpc/jsonrpc), after one call", providerMemory, 0},
-	{"the daemon, for each process of a worker", workersMemory, 0},
-	{"a worker in Go, after a call or two", workerMemory("loop", ""), 0},
-	{"a worker in Node.js, after a call or two", workerMemory("", workerJS), 0},
-	{"the daemon, for each open stream of a worker's", streamMemory, 0},
-	{"the daemon, for each connection with a subscription", subscriberMemory, 0},
-	{"the daemon, for each further subscription", subscriptionMemory, 0},
-	{"the daemon, after 10,000 calls of 64 callers", afterCalls(10_000), 0},
-	{"the daemon, after 1,000,000 of them", afterCalls(1_000_000), huge},
+	{"the daemon, after one call", nil, 0, daemonMemory},
+	{"the daemon, for each registered provider", nil, 0, registrationMemory},
+	{"a provider in Go (net/rpc/jsonrpc), after one call", nil, 0, providerMemory},
+	{"the daemon, for each process of a worker", nil, 0, workersMemory},
+	{"a worker in Go, after a call or two", nil, 0, workerMemory("loop", "")},
+	{"a worker in Node.js, after a call or two", inNode, 0, workerMemory("", workerJS)},
+	{"the daemon, for each open stream of a worker's", nil, 0, streamMemory},
+	{"the daemon, for each connection with a subscription", nil, 0, subscriberMemory},
+	{"the daemon, for each further subscription", nil, 0, subscriptionMemory},
+	{"the daemon, after 10,000 calls of 64 callers", nil, 0, afterCalls(10_000)},
+	{"the daemon, after 1,000,000 of them", nil, huge, afterCalls(1_000_000)},
 }
 
 // options are the flags.
@@ -318,7 +319,7 @@ func chosenSides(pattern string) ([]side, error) {
 		if !needed[s.name] && !match.MatchString(s.name) {
 			continue
 		}
-		if ok, err := s.isThere(); err != nil {
+		if ok, err := isThere(s.name, s.needs); err != nil {
 			return nil, err
 		} else if !ok {
 			continue

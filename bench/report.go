@@ -85,6 +85,11 @@ func (r *report) holdAll(h *house, quick bool) error {
 		if quick && m.does&huge != 0 {
 			continue
 		}
+		if there, err := isThere(m.name, m.needs); err != nil {
+			return err
+		} else if !there {
+			continue
+		}
 		if err := r.hold(h, m, times); errors.Is(err, fs.ErrNotExist) {
 			fmt.Fprintf(os.Stderr, "memory is left out: %v\n", err)
 			return nil
