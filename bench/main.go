@@ -291,13 +291,20 @@ func (h *house) measure(o options) (*report, error) {
 		return nil, h.quick(sides, loads)
 	}
 	r := &report{origin: newOrigin(o.note)}
-	end := time.Now().Add(time.Duration(o.minutes * float64(time.Minute)))
-	for i, l := range loads {
+	var matches []*match
+	all := 0 // sides of all loads that are left
+	for _, l := range loads {
 		m := &match{house: h, load: l, sides: slices.DeleteFunc(slices.Clone(sides), func(s side) bool { return !s.takes(l) })}
-		until := time.Now().Add(time.Until(end) / time.Duration(len(loads)-i)) // what one leaves the others have
+		matches = append(matches, m)
+		all += len(m.sides)
+	}
+	end := time.Now().Add(time.Duration(o.minutes * float64(time.Minute)))
+	for _, m := range matches {
+		until := time.Now().Add(time.Until(end) * time.Duration(len(m.sides)) / time.Duration(all)) // what one leaves the others have
 		if err := m.play(o, until); err != nil {
-			return nil, fmt.Errorf("%s: %w", l.name, err)
+			return nil, fmt.Errorf("%s: %w", m.load.name, err)
 		}
+		all -= len(m.sides)
 		r.add(m)
 	}
 	if err := r.holdAll(h, false); err != nil {
