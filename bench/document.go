@@ -143,7 +143,7 @@ func writePeers(b *strings.Builder, loads []loadReport) {
 		return
 	}
 	b.WriteString("**How many times as many calls a second ipcd answers**, by its own client and gob, as what is named at the left; its interval; where eight rounds of ten lie:\n\n")
-	writeTable(b, loads, isPeer, "ipcd to", "", func(s sideReport) string {
+	writeTable(b, loads, isPeer, "ipcd to", "", func(_ loadReport, s sideReport) string {
 		return s.Ratio.inverse().String()
 	})
 	b.WriteString("![how many times as many calls a second ipcd answers](performance-peers.svg)\n\n")
@@ -158,14 +158,14 @@ func writeRatios(b *strings.Builder, loads []loadReport) {
 		return
 	}
 	b.WriteString("**Each side to its like**: 2 is twice as many calls a second.\n\n")
-	writeTable(b, loads, isLike, "", "to", func(s sideReport) string { return s.Ratio.String() })
+	writeTable(b, loads, isLike, "", "to", func(_ loadReport, s sideReport) string { return s.Ratio.String() })
 	b.WriteString("![each side to its like](performance-sides.svg)\n\n")
 }
 
 func writeSpeeds(b *strings.Builder, loads []loadReport) {
 	b.WriteString("Calls a second, medians of the same rounds:\n\n")
 	all := func(sideReport) bool { return true }
-	writeTable(b, loads, all, "", "", func(s sideReport) string { return thousands(int(s.Calls + 0.5)) })
+	writeTable(b, loads, all, "", "", func(_ loadReport, s sideReport) string { return thousands(int(s.Calls + 0.5)) })
 }
 
 func writeCPU(b *strings.Builder, loads []loadReport) {
@@ -173,8 +173,14 @@ func writeCPU(b *strings.Builder, loads []loadReport) {
 	if len(rowsOf(loads, is)) == 0 {
 		return
 	}
-	b.WriteString("Processor time of all who answer, µs a call: servers, what they have started, and what stands between, but not the caller.\n\n")
-	writeTable(b, loads, is, "", "", func(s sideReport) string { return fmt.Sprintf("%.3g", 1e6*s.CPU) })
+	b.WriteString("Processor time of all who answer, µs a call: servers, what they have started, and what stands between, but not the caller. In brackets what part that is of the like.\n\n")
+	writeTable(b, loads, is, "", "to", func(l loadReport, s sideReport) string {
+		text := fmt.Sprintf("%.3g", 1e6*s.CPU)
+		if i := l.index(s.Base); i >= 0 && l.Sides[i].CPU > 0 {
+			text += fmt.Sprintf(" (%.2f)", s.CPU/l.Sides[i].CPU)
+		}
+		return text
+	})
 }
 
 func (s summary) String() string {
@@ -205,7 +211,7 @@ func (l loadReport) index(name string) int {
 
 // writeTable writes a row for each side and a column for each load, in as many tables as have room. base is the head of a column with
 // what a side is compared with, if there is to be one.
-func writeTable(b *strings.Builder, loads []loadReport, is func(sideReport) bool, corner, base string, cell func(sideReport) string) {
+func writeTable(b *strings.Builder, loads []loadReport, is func(sideReport) bool, corner, base string, cell func(loadReport, sideReport) string) {
 	for some := range slices.Chunk(loads, wide) {
 		head, line := "| "+corner+" |", "| --- |"
 		if base != "" {
@@ -224,7 +230,7 @@ func writeTable(b *strings.Builder, loads []loadReport, is func(sideReport) bool
 			for _, l := range some {
 				text := "–"
 				if i := l.index(row.Name); i >= 0 && is(l.Sides[i]) {
-					text = cell(l.Sides[i])
+					text = cell(l, l.Sides[i])
 				}
 				fmt.Fprintf(b, " %s |", text)
 			}
@@ -236,7 +242,7 @@ func writeTable(b *strings.Builder, loads []loadReport, is func(sideReport) bool
 
 // writeLoad writes a table of one load.
 func writeLoad(b *strings.Builder, l loadReport) {
-	fmt.Fprintf(b, "| %s, %d rounds | a second | ratio, its interval, and eight rounds of ten | to |\n| --- | --- | --- | --- |\n", l.Name, l.Rounds)
+	fmt.Fprintf(b, "| %s, %d rounds | a second | ratio, its interval, and eight rounds of ten | to |\n| --- | --- | --- | --- |\n", strings.TrimPrefix(l.Name, l.Group+": "), l.Rounds)
 	for _, s := range l.Sides {
 		ratio := "–"
 		if s.Ratio != nil {

@@ -53,7 +53,7 @@ func TestTablesOfCalls(t *testing.T) {
 		"| grpc | 10.00 (8.00 to 12.50); 5.00 to 20.00 |\n",             // the other way round
 		"| own-gob | stock-gob | 2.00 (1.50 to 2.50); 1.00 to 3.00 |\n", // as it is
 		"| stock-gob | 20,000 |\n",
-		"| own-gob | 10 |\n", // µs of processor time
+		"| own-gob | stock-gob | 10 (0.50) |\n", // µs of processor time
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the section is\n%s\nand has no %q", got, want)
