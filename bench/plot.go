@@ -143,7 +143,7 @@ func (d dots) panel(l loadReport, names []sideReport, named bool) (*plot.Plot, e
 		}
 	}
 	p.Y.Tick.Marker, p.Y.Tick.Length = plot.ConstantTicks(ticks), 0
-	p.Y.Padding = 12 // where the letters are wider than they are here
+	p.Y.LineStyle.Width, p.Y.Padding = 0, 12 // letters may be wider than they are here
 	for i := range names {
 		if err := addLine(p, grey, 0.25, nil, plotter.XY{X: p.X.Min, Y: float64(i)}, plotter.XY{X: p.X.Max, Y: float64(i)}); err != nil {
 			return nil, err
