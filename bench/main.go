@@ -264,6 +264,9 @@ func bench(ctx context.Context, o options) error {
 		return err
 	}
 	if o.write {
+		if o.note != "" {
+			r.Note = o.note
+		}
 		if err := h.write(r); err != nil {
 			return err
 		}
