@@ -32,13 +32,19 @@ type origin struct {
 func newOrigin(note string) origin {
 	o := origin{
 		Time: time.Now().Format(time.RFC3339), Note: note, Command: thisCommand(), CPUs: runtime.NumCPU(), CPU: cpuModel(),
-		Kernel: said("uname", "-sr"), System: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version(), Node: said("node", "--version"), Before: loadAverage(),
+		Kernel: kernel(), System: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version(), Node: said("node", "--version"), Before: loadAverage(),
 	}
 	o.Commit = said("git", "rev-parse", "--short", "HEAD")
 	if said("git", "status", "--porcelain", "--untracked-files=no") != "" {
 		o.Commit += "+"
 	}
 	return o
+}
+
+// kernel is the system and its version, without what whoever built it calls the build.
+func kernel() string {
+	name, _, _ := strings.Cut(said("uname", "-sr"), "-")
+	return name
 }
 
 // said returns what a program prints, or nothing.
