@@ -200,6 +200,7 @@ func (d *Description) notes() string {
 		{d.Idempotent, "idempotent: twice does what once does"},
 		{d.ReadOnly, "read-only: changes nothing"},
 		{d.Destructive, "destructive: what it changes cannot be had back"},
+		{d.Cut, "cut: there is no room for its schemas beside others; describe it by itself"},
 		{d.Part != nil, "answers in parts: " + shapeOf(d.Part).full()},
 	} {
 		if note.said {

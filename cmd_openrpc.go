@@ -92,6 +92,12 @@ func (f *clientFlags) openRPC(ctx context.Context, c caller, name string) (*Open
 			return nil, err
 		}
 		for i := range list {
+			if d := &list[i]; d.Cut {
+				var whole []Description
+				if err := f.ask(ctx, c, "Ipcd.Describe", d.Method, &whole); err == nil && len(whole) == 1 { // otherwise it has just left
+					*d = whole[0]
+				}
+			}
 			doc.add(&list[i])
 		}
 	}

@@ -69,6 +69,8 @@ type limits struct {
 	MaxConnections     int           // connections of one user
 	MaxUnauthenticated int           // connections that have shown no token where one is needed
 	MaxMethods         int           // methods that one provider offers
+	MaxRegistration    int           // bytes of one registration
+	UserMethods        int           // methods that the connections of one user offer
 	MaxHops            int           // providers that one call passes
 	MaxWaiting         int           // calls that wait for the providers of one method to have room
 	UserCalls          int           // of one user that run in the daemon, and are not quick
@@ -95,7 +97,7 @@ type limits struct {
 // defaultLimits returns the limits that docs/protocol.md documents.
 func defaultLimits() limits {
 	return limits{
-		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxUnauthenticated: 64, MaxMethods: 1000, MaxHops: 16, MaxWaiting: 1024, UserCalls: 1024, Calls: 4096, MaxSubscriptions: 1024, MaxKept: 16 << 20, MaxMetered: 1000, AuditSize: 16 << 20, AuditFiles: 4, UserMemory: 64 << 20, Memory: 256 << 20, StreamWindow: 1 << 20,
+		MaxMessage: 16 << 20, MaxDepth: 64, MaxBatch: 100, MaxCalls: 256, MaxConnections: 1024, MaxUnauthenticated: 64, MaxMethods: 1000, MaxRegistration: 1 << 20, UserMethods: 10_000, MaxHops: 16, MaxWaiting: 1024, UserCalls: 1024, Calls: 4096, MaxSubscriptions: 1024, MaxKept: 16 << 20, MaxMetered: 1000, AuditSize: 16 << 20, AuditFiles: 4, UserMemory: 64 << 20, Memory: 256 << 20, StreamWindow: 1 << 20,
 		FirstBytes: 5 * time.Second, Message: 30 * time.Second, Write: 10 * time.Second, UnknownIdle: 10 * time.Minute, StreamIdle: 5 * time.Minute,
 		HalfClose: 2 * time.Second, Drain: 10 * time.Second,
 	}
@@ -201,6 +203,10 @@ var settingTable = []setting{
 		doc: "Connections over TCP and HTTP, with TLS or without, of all users, that have to show a token and have not yet."},
 	{key: "limits.max_methods", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxMethods }, min: 1, max: 1_000_000,
 		doc: "Methods that one provider may offer."},
+	{key: "limits.max_registration", kind: ofSize, at: func(s *settings) any { return &s.Limits.MaxRegistration }, min: oneKiB, max: oneGiB,
+		doc: "The size of one registration, with all that it says of its methods."},
+	{key: "limits.user_methods", kind: ofCount, at: func(s *settings) any { return &s.Limits.UserMethods }, min: 1, max: 1_000_000,
+		doc: "Methods that one user may offer, each counted once for every connection that does."},
 	{key: "limits.max_hops", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxHops }, min: 1, max: 1000,
 		doc: "Providers that one call may pass, on its way from one to the next."},
 	{key: "limits.max_waiting", kind: ofCount, at: func(s *settings) any { return &s.Limits.MaxWaiting }, min: 1, max: 1_000_000,

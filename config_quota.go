@@ -16,6 +16,7 @@ type quotaSettings struct {
 	UserCalls        int
 	UserMemory       int
 	MaxSubscriptions int
+	UserMethods      int
 
 	place string // FILE:LINE of the people
 }
@@ -41,6 +42,7 @@ var quotaTable = func() []setting {
 		{"user_calls", func(q *quotaSettings) *int { return &q.UserCalls }},
 		{"user_memory", func(q *quotaSettings) *int { return &q.UserMemory }},
 		{"max_subscriptions", func(q *quotaSettings) *int { return &q.MaxSubscriptions }},
+		{"user_methods", func(q *quotaSettings) *int { return &q.UserMethods }},
 	} {
 		s := *findSetting("limits." + field.key)
 		s.key, s.at = field.key, func(s *settings) any { return field.at(lastQuota(s)) }
@@ -77,6 +79,7 @@ func (st *settings) quotasOf() (list []quota, _ error) {
 		}{
 			{s.MaxConnections, &q.limits.MaxConnections}, {s.MaxCalls, &q.limits.MaxCalls},
 			{s.UserCalls, &q.limits.UserCalls}, {s.UserMemory, &q.limits.UserMemory}, {s.MaxSubscriptions, &q.limits.MaxSubscriptions},
+			{s.UserMethods, &q.limits.UserMethods},
 		} {
 			if field.own > 0 {
 				*field.of = field.own

@@ -317,6 +317,8 @@ limits.max_calls        256                    default
 limits.max_connections  1024                   default
 limits.max_unauthenticated 64                  default
 limits.max_methods      1000                   default
+limits.max_registration 1MiB                   default
+limits.user_methods     10000                  default
 limits.max_hops         16                     default
 limits.max_waiting      1024                   default
 limits.user_calls       1024                   default

@@ -283,9 +283,9 @@ func TestSchemasThatMakeNoSense(t *testing.T) {
 	}
 }
 
-// A registration may be as long as a message.
+// A registration may be as long as a message, where max_registration says so.
 func TestSchemaOfTenMegabytes(t *testing.T) {
-	s := startServer(t, localEndpoint(t).String())
+	s := startServerWith(t, func(l *limits) { l.MaxRegistration = 16 << 20 }, localEndpoint(t))
 	conn := noDeadline(s.connect())
 	register(t, conn, `["Small.Say"]`)
 	long := strings.Repeat("a", 10<<20)

@@ -130,6 +130,7 @@ type router struct {
 	policy  atomic.Pointer[policy]             // who may call what; replaced, never changed
 	waiting atomic.Int64                       // calls in all pools that wait for a provider to have room
 	most    atomic.Int64                       // max_waiting, for each pool
+	message atomic.Int64                       // max_message
 }
 
 func newRouter() *router {
@@ -143,6 +144,7 @@ func newRouter() *router {
 // obey puts the limits on what waits into force.
 func (r *router) obey(l limits) {
 	r.most.Store(int64(l.MaxWaiting))
+	r.message.Store(int64(l.MaxMessage))
 	r.events.obey(l)
 }
 
@@ -486,8 +488,51 @@ func (r *router) list(who *peer) []Listing {
 		}
 		list = append(list, l)
 	}
+	longest := fitting(int(r.message.Load()/8), len(list), func(i int) int { return len(list[i].Doc) })
+	for i := range list {
+		list[i].Doc = shorten(list[i].Doc, longest)
+	}
 	return list
 }
+
+// fitting returns how long each of n texts may be so that they have room together: those that are short lose nothing to the long ones.
+func fitting(room, n int, size func(i int) int) (longest int) {
+	for longest = room; longest > 0; longest /= 2 {
+		all := 0
+		for i := range n {
+			all += min(size(i), longest)
+		}
+		if all <= room {
+			break
+		}
+	}
+	return longest
+}
+
+// fitDescriptions leaves out what is long of descriptions that would not have room in a message together.
+func (r *router) fitDescriptions(list []Description) {
+	if len(list) < 2 { // one came in a message
+		return
+	}
+	longest := fitting(int(r.message.Load()/4), len(list), func(i int) int { return list[i].size })
+	for i := range list {
+		if d := &list[i]; d.size > longest {
+			*d = Description{Method: d.Method, Doc: shorten(d.Doc, min(longest, cutDoc)), Argument: schema{}, Result: schema{}, Idempotent: d.Idempotent,
+				ReadOnly: d.ReadOnly, Destructive: d.Destructive, Cut: true, Part: cutPart(d.Part)}
+		}
+	}
+}
+
+// cutPart returns a schema that allows anything in place of that of parts, if there are some. An empty one would not be shown.
+func cutPart(s schema) schema {
+	if s == nil {
+		return nil
+	}
+	return schema{"$comment": "cut"}
+}
+
+// cutDoc is how much of its doc is left to a method that is cut.
+const cutDoc = 100
 
 // methods lists the names of all methods in alphabetical order.
 func (r *router) methods() []string {

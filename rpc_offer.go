@@ -4,6 +4,7 @@ package main
 // that is taken.
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -23,7 +24,9 @@ type Description struct {
 	ReadOnly    bool        `json:"readOnly,omitempty"`
 	Destructive bool        `json:"destructive,omitempty"`
 	Errors      []ErrorNote `json:"errors,omitempty"` // those of its own
+	Cut         bool        `json:"cut,omitempty"`    // the answer has no room for its schemas; asked for by itself, it has them
 
+	size  int       // of its JSON in a registration
 	forms *gobForms // of a method of a provider
 }
 
@@ -68,6 +71,7 @@ type offeredMethod struct{ Description }
 
 // UnmarshalJSON implements json.Unmarshaler. A schema that is missing allows anything.
 func (m *offeredMethod) UnmarshalJSON(b []byte) error {
+	defer func() { m.size = len(b) }()
 	if b[0] == '"' {
 		m.Argument, m.Result = schema{}, schema{}
 		return json.Unmarshal(b, &m.Method)
@@ -134,6 +138,7 @@ type offer struct {
 	methods  []Description
 	holds    []string                      // services whose other names nobody else may offer
 	most     int64                         // max_calls of the registration
+	keeps    *keeping                      // of the account of its user
 	check    bool                          // arguments and results have to fit the schemas
 	misfit   func(method string, f *fault) // is told of results that do not fit; may be nil
 	checks   map[string]*methodChecks      // by the name that is offered; nil without check
@@ -156,6 +161,72 @@ type registrar interface {
 	withdraw(o *offer)          // no more may; those that the provider has go on
 }
 
+// maxVersion is how many bytes the version of a provider may have.
+const maxVersion = 100
+
+// countOffered returns how many methods a registration has. It decodes nothing: that may take a hundred times as much memory.
+func countOffered(arg document) (n int) {
+	if len(arg) == 0 || arg[0] != '{' {
+		return 0
+	}
+	for w := enter(arg); ; {
+		name, value, more := w.member()
+		switch {
+		case !more:
+			return n
+		case value[0] != '[' || !bytes.ContainsRune(name, '\\') && !bytes.EqualFold(name, []byte("methods")):
+			continue
+		}
+		for list := enter(value); ; n++ {
+			if _, more := list.element(); !more {
+				break
+			}
+		}
+	}
+}
+
+// What a registration takes in memory, in bytes: for each method, beside what it says of it; and decoded as any, for each list, each
+// object with members and without, each member and each comma. A test compares that with what the runtime says.
+const (
+	costOfMethod = 1 << 10
+	costOfList   = 48
+	costOfEmpty  = 64
+	costOfObject = 340
+	costOfMember = 100
+	costOfComma  = 40
+)
+
+// costOf estimates what a document takes in memory once it is decoded, by its tokens alone.
+func costOf(d document) int {
+	n := len(d)
+	for i := 0; i < len(d); i++ {
+		switch d[i] {
+		case '"':
+			for i++; i < len(d) && d[i] != '"'; i++ {
+				if d[i] == '\\' {
+					i++
+				}
+			}
+		case '{':
+			for i+1 < len(d) && strings.IndexByte(jsonSpace, d[i+1]) >= 0 {
+				i++
+			}
+			if i+1 < len(d) && d[i+1] == '}' {
+				n += costOfEmpty
+			} else {
+				n += costOfObject
+			}
+		case '[':
+			n += costOfList
+		case ':':
+			n += costOfMember
+		case ',':
+			n += costOfComma
+		}
+	}
+	return n
+}
+
 // newOffer returns the offer of a provider that has registered, or says what is wrong with it.
 func newOffer(r *Registration, who peer, l *limits) (*offer, *fault) {
 	o := &offer{who: who, version: r.Version, share: r.Share, most: int64(r.MaxCalls), busy: new(atomic.Int64)}
@@ -163,7 +234,9 @@ func newOffer(r *Registration, who peer, l *limits) (*offer, *fault) {
 	case len(r.Methods) == 0:
 		return nil, faultf(codeBadArgument, "methods is empty; expected the names of what is offered, such as Greeter.Hello")
 	case len(r.Methods) > l.MaxMethods:
-		return nil, tooLarge("max_methods", int64(l.MaxMethods), fmt.Sprintf("a provider of %d methods", len(r.Methods)))
+		return nil, tooManyMethods(len(r.Methods), l)
+	case len(r.Version) > maxVersion: // List says it of each method
+		return nil, faultf(codeBadArgument, "version has %d bytes; expected at most %d", len(r.Version), maxVersion)
 	case r.MaxCalls < 0:
 		return nil, faultf(codeBadArgument, "max_calls is %d; expected 0, for no limit, or more", r.MaxCalls)
 	case r.Params != "" && r.Params != "array" && r.Params != "object":
@@ -184,6 +257,10 @@ func newOffer(r *Registration, who peer, l *limits) (*offer, *fault) {
 	}
 	slices.SortFunc(o.methods, func(a, b Description) int { return strings.Compare(a.Method, b.Method) })
 	return o, nil
+}
+
+func tooManyMethods(n int, l *limits) *fault {
+	return tooLarge("max_methods", int64(l.MaxMethods), fmt.Sprintf("a provider of %d methods", n))
 }
 
 // compile makes the checks of an offer, or says which of its schemas is none.

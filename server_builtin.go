@@ -155,6 +155,7 @@ func (i *Ipcd) Describe(ctx context.Context, name string) ([]Description, error)
 		}
 		return nil, f
 	}
+	i.server.router.fitDescriptions(list)
 	return list, nil
 }
 

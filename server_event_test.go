@@ -377,6 +377,8 @@ func TestLimitsAreTold(t *testing.T) {
 		{"a batch", "max_batch 1", func(l *limits) { l.MaxBatch = 1 }, says("[" + echo(`"a"`) + "," + echo(`"a"`) + "]")},
 		{"calls", "max_calls 1", func(l *limits) { l.MaxCalls = 1 }, says(fmt.Sprintf(call, "Trial.Block", `"a"`, "") + echo(`"a"`))},
 		{"methods", "max_methods 1", func(l *limits) { l.MaxMethods = 1 }, says(fmt.Sprintf(call, "Ipcd.Register", `{"methods":["A.B","A.C"]}`, ""))},
+		{"a registration", "max_registration 1024", func(l *limits) { l.MaxRegistration = 1 << 10 }, says(fmt.Sprintf(call, "Ipcd.Register", `{"methods":["A.B"],"version":"`+long[3000:]+`}`, ""))},
+		{"methods of a user", "user_methods 1", func(l *limits) { l.UserMethods = 1 }, says(fmt.Sprintf(call, "Ipcd.Register", `{"methods":["A.B","A.C"]}`, ""))},
 		{"subscriptions", "max_subscriptions 2", func(l *limits) { l.MaxSubscriptions = 2 }, says(fmt.Sprintf(call, "Ipcd.Subscribe", `{"topics":["a","b"]}`, `,"parts":1`))},
 		{"waiting calls", "max_waiting 1", func(l *limits) { l.MaxWaiting = 1 }, provided(nil, far, fmt.Sprintf(call, "Far.Say", "2", ""), fmt.Sprintf(call, "Far.Say", "3", ""))},
 		{"a provider that does not wait", "stream_window 10", func(l *limits) { l.StreamWindow, l.MaxMessage = 10, 1<<20 }, provided(func(provider net.Conn) { fmt.Fprint(provider, part, part, part) }, far)},

@@ -5,6 +5,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 )
 
@@ -77,23 +78,34 @@ func (s *server) accept(c *call, pol *policy) (*session, *offer, *fault) {
 	if f != nil {
 		return nil, nil, f
 	}
-	o, f := newRemoteOffer(from, c, pol)
-	if f != nil {
-		return nil, nil, f
-	}
 	s.mu.Lock()
 	old, before := s.providers[from]
 	stopping := s.stopping
 	s.mu.Unlock()
+	o, f := s.newRemoteOffer(from, c, pol, old)
+	if f != nil {
+		return nil, nil, f
+	}
+	accepted := false
+	defer func() {
+		if !accepted {
+			o.keeps.release()
+		}
+	}()
 	if stopping && from.registrar == nil { // a worker may still be started, by a call that has to be answered
 		return nil, nil, errShuttingDown
 	}
 	if f := s.registrarOf(from).offer(o, old); f != nil {
 		return nil, nil, f
 	}
+	accepted = true
 	s.mu.Lock()
+	old = s.providers[from] // unless it was taken back meanwhile, and what it keeps released
 	s.providers[from] = o
 	s.mu.Unlock()
+	if old != nil {
+		old.keeps.release()
+	}
 	if !before {
 		from.whenGone(func() {
 			s.withdraw(from)
@@ -115,18 +127,41 @@ func (s *server) registrant(c *call) (*session, *fault) {
 }
 
 // newRemoteOffer returns what the other end of a session offers with the registration c.
-func newRemoteOffer(from *session, c *call, pol *policy) (*offer, *fault) {
+// The registration is counted for its user before it is decoded, in place of old, unless that is nil.
+func (s *server) newRemoteOffer(from *session, c *call, pol *policy, old *offer) (_ *offer, f *fault) {
 	if !pol.gives(c.peer, rightRegister) { // before it is decoded: that may take a hundred times as much memory
 		return nil, from.check(pol, c, c.peer, rightRegister, "")
 	}
+	arg := *c.arg.(*document)
+	if most := from.limits.MaxRegistration; len(arg) > most {
+		return nil, tooLarge("max_registration", int64(most), fmt.Sprintf("a registration of %d bytes", len(arg)))
+	}
+	n := countOffered(arg)
+	if n > from.limits.MaxMethods {
+		return nil, tooManyMethods(n, from.limits)
+	}
+	var replaces *keeping
+	if old != nil {
+		replaces = old.keeps
+	}
+	keeps, f := s.accountOf(c.peer).keep(int64(costOf(arg)+n*costOfMethod), int64(n), int64(s.limitsOf(c.peer).UserMethods), replaces)
+	if f != nil {
+		return nil, f
+	}
+	defer func() {
+		if f != nil {
+			keeps.release()
+		}
+	}()
 	var r Registration
-	if err := decodeBody(*c.arg.(*document), &r); err != nil {
+	if err := decodeBody(arg, &r); err != nil {
 		return nil, asFault(err)
 	}
 	o, f := newOffer(&r, *c.peer, from.limits)
 	if f != nil {
 		return nil, f
 	}
+	o.keeps = keeps
 	for _, service := range servicesOf(o.names()) {
 		if f := from.check(pol, c, c.peer, rightRegister, service); f != nil {
 			return nil, f
@@ -201,6 +236,7 @@ func (s *server) takeBack(from *session, o *offer) bool {
 		from.leave()
 	}
 	s.registrarOf(from).withdraw(o)
+	o.keeps.release()
 	from.log.info("a provider has left", "provider", o.id)
 	s.events.tell("provider.left", func() any { return ProviderEvent{o.id, o.who.name(), o.version, o.names()} })
 	return true

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -404,5 +405,204 @@ func TestRulesTakeOffersBack(t *testing.T) {
 			send(t, ci, goodTo(t, readLineWith(t, ci, "Vault.Put")))
 			must(t, receive(t, again))
 		})
+	}
+}
+
+// A registration is refused before it is decoded if it is too long, or has too many methods.
+func TestRegistrationIsBoundedBeforeItIsDecoded(t *testing.T) {
+	s := startServer(t, localEndpoint(t).String())
+	conn := noDeadline(s.connect())
+	for argument, want := range map[string]string{
+		`{"methods":[` + strings.Repeat(`"",`, 1_500_000) + `""]}`:                                                                                  `"code":-32001,"message":"a registration of 4500016 bytes (limit max_registration = 1048576)","data":{"limit":"max_registration","max":1048576}`,
+		`{"methods":[` + strings.Repeat(`"",`, 300_000) + `""]}`:                                                                                    `"code":-32001,"message":"a provider of 300001 methods (limit max_methods = 1000)"`,
+		`{"\u006dETHOD\u017f":[` + strings.Repeat(`{},`, 300_000) + `{}]}`:                                                                          `"code":-32001,"message":"a provider of 300001 methods (limit max_methods = 1000)"`,
+		`{"methods":[{"method":"A.B","errors":[` + strings.Repeat(`{},`, 150_000) + `{}]}],"extensions":[` + strings.Repeat(`[],`, 30_000) + `[]]}`: `"code":-32602`,
+		`{"methods":[{"method":"A.B","argument":{"a":[` + strings.Repeat(`{"":0},`, 140_000) + `0]}}]}`:                                             `"code":-32001,"message":"a registration that takes `,
+		`{"methods":["A.B"],"version":"` + strings.Repeat("1", 101) + `"}`:                                                                          `"code":-32602,"message":"version has 101 bytes; expected at most 100"`,
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		got := registration(t, conn, argument)
+		runtime.ReadMemStats(&after)
+		if !strings.Contains(got, want) {
+			t.Errorf("%.60s is answered with %s; want %s", argument, got, want)
+		}
+		if took := int(after.TotalAlloc - before.TotalAlloc); took > 4*len(argument)+64<<20 {
+			t.Errorf("%.60s, of %d bytes, takes %d", argument, len(argument), took)
+		}
+	}
+	if own := s.server.accountOf(theOwner).small[registrations].Load(); own != 0 {
+		t.Errorf("what was refused keeps %d bytes", own)
+	}
+}
+
+// What is registered counts for its user for as long as it is offered, and no longer.
+func TestRegistrationsCountForTheirUser(t *testing.T) {
+	s := startServerWith(t, func(l *limits) { l.UserMemory, l.UserMethods = 1<<20, 6 }, localEndpoint(t))
+	first, second, third := noDeadline(s.connect()), noDeadline(s.connect()), noDeadline(s.connect())
+	of := s.accountOfUsers(t)
+	schema := `{"a":[` + strings.Repeat(`{"":0},`, 700) + `0]}`
+	large := func(name string) string {
+		return `{"methods":[{"method":"` + name + `","argument":` + schema + `}],"share":true}`
+	}
+	taken, busyMemory, busyMethods := `"result":{"provider":"p`, `"code":-32002,"message":"what this user has registered takes`, `"code":-32002,"message":"this user offers too many methods (limit user_methods = 6)","data":{"limit":"user_methods","max":6,"retry":true}`
+	step := func(what string, conn net.Conn, argument, want string) {
+		t.Helper()
+		if got := registration(t, conn, argument); !strings.Contains(got, want) {
+			t.Fatalf("%s is answered with %.300s; want %s", what, got, want)
+		}
+	}
+	step("one", first, large("Large.One"), taken)
+	held := of.small[registrations].Load()
+	if least := int64(len(schema)) + 700*costOfObject; held < least || held > 2*least || of.own.Load() < held || of.methods.Load() != 1 {
+		t.Errorf("a registration of %d bytes keeps %d, of %d, and %d methods", len(schema), held, of.own.Load(), of.methods.Load())
+	}
+	for range 3 { // each takes the place of the one before
+		step("the same again", first, large("Large.One"), taken)
+	}
+	step("another one", second, large("Large.Two"), busyMemory)
+	step("a name that is not one", second, `{"methods":["A"]}`, `"code":-32602`)
+	step("six methods", second, `{"methods":["A.A","A.B","A.C","A.D","A.E","A.F"]}`, busyMethods)
+	step("seven", second, `{"methods":["A.A","A.B","A.C","A.D","A.E","A.F","A.G"]}`, `"code":-32001,"message":"a provider of 7 methods (limit user_methods = 6)"`)
+	step("five", second, `{"methods":["A.A","A.B","A.C","A.D","A.E"],"share":true}`, taken)
+	step("one more", third, `{"methods":["A.A"],"share":true}`, busyMethods)
+	step("fewer", second, `{"methods":["A.A"]}`, taken)
+	step("a name that is taken", third, `{"methods":["A.A"]}`, `"code":-32005`)
+	if n := of.methods.Load(); n != 2 {
+		t.Errorf("two methods count as %d", n)
+	}
+	send(t, first, `{"jsonrpc":"2.0","id":"u","method":"Ipcd.Unregister"}`)
+	readLine(t, first)
+	step("in its place", third, large("Large.Two"), taken)
+	third.Close()
+	waitFor(t, func() error {
+		if n := of.methods.Load(); n != 1 {
+			return fmt.Errorf("%d methods are offered", n)
+		}
+		return nil
+	})
+	step("and again", first, large("Large.One"), taken)
+	first.Close()
+	second.Close()
+	waitFor(t, func() error {
+		if n, b, all := of.methods.Load(), of.small[registrations].Load(), of.kept.Load(); n != 0 || b != 0 || all != 0 {
+			return fmt.Errorf("behind all connections there are %d methods, of %d bytes, %d of all users", n, b, all)
+		}
+		return nil
+	})
+}
+
+// accountOfUsers returns the account of the only user who has a connection.
+func (s *testServer) accountOfUsers(t *testing.T) *account {
+	t.Helper()
+	var of *account
+	waitFor(t, func() error {
+		s.server.mu.Lock()
+		defer s.server.mu.Unlock()
+		for _, u := range s.server.users {
+			of = &u.account
+		}
+		if of == nil {
+			return errors.New("nobody has a connection")
+		}
+		return nil
+	})
+	return of
+}
+
+// Registrations of all users leave half of their memory, and shut nobody out who has but few.
+func TestRegistrationsOfAllUsers(t *testing.T) {
+	l := defaultLimits()
+	l.UserMemory, l.Memory = 1000, 1600
+	b := newBudget(l)
+	users := []*account{{budget: b}, {budget: b}, {budget: b}}
+	keep := func(u, n int, old *keeping) (*keeping, *fault) { return users[u].keep(int64(n), 1, 10, old) }
+	first, f := keep(0, 500, nil)
+	if f != nil {
+		t.Fatal(f)
+	}
+	if _, f = keep(1, 300, nil); f != nil {
+		t.Fatal(f)
+	}
+	if _, f = keep(2, 200, nil); f == nil || f.Code != codeBusy || !strings.Contains(f.Text, "memory = 1600") {
+		t.Errorf("a registration that exceeds half of memory: %v", f)
+	}
+	if _, f = keep(2, 100, nil); f != nil {
+		t.Errorf("a small one: %v", f)
+	}
+	if _, f = keep(0, 501, first); f == nil || f.Code != codeTooLarge {
+		t.Errorf("one that never has room: %v", f)
+	}
+	first.release()
+	if _, f = keep(2, 200, nil); f != nil {
+		t.Errorf("once there is room: %v", f)
+	}
+	if all := b.kept.Load(); all != 600 || b.held.Load() != 600 {
+		t.Errorf("of 600 bytes %d are kept, %d held", all, b.held.Load())
+	}
+}
+
+// What a registration is estimated to take is no less than what it takes, and not many times as much.
+func TestCostOfRegistrations(t *testing.T) {
+	var names strings.Builder
+	for i := range 60_000 {
+		fmt.Fprintf(&names, `"x%d":{"a":[]},`, i)
+	}
+	list := func(element string) string { return `{"a":[` + strings.Repeat(element+",", 50_000) + `0]}` }
+	for _, text := range []string{
+		list(`{"type":"object","properties":{"name":{"type":"string","description":"its \"name\" {[,:"}, "n": { }},"required":["name","n"]}`),
+		list(`{"":0}`), list(`{"1":0,"2":0,"3":0,"4":0,"5":0,"6":0,"7":0,"8":0,"9":0}`), list("{}"), list("[]"), list("[1]"), list("1"), list(`"abc"`), "{" + names.String() + `"z":1}`,
+	} {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		s, err := parseSchema([]byte(text))
+		must(t, err)
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		took := int64(after.HeapAlloc) - int64(before.HeapAlloc)
+		if cost := int64(costOf(document(text))); took > cost+1<<20 || 4*took+1<<20 < cost {
+			t.Errorf("%.60s takes %d bytes, and is estimated at %d", text, took, cost)
+		}
+		runtime.KeepAlive(s)
+	}
+}
+
+// However long what providers say of their methods is, List and Describe have room, and leave what is short as it is.
+func TestListAndDescribeHaveRoom(t *testing.T) {
+	s := startServerWith(t, func(l *limits) { l.MaxMessage, l.MaxRegistration = 64<<10, 64<<10 }, localEndpoint(t))
+	long := strings.Repeat(`\u0001`, 8<<10)
+	for i := range 8 {
+		conn := noDeadline(s.connect())
+		register(t, conn, fmt.Sprintf(`[{"method":"Long.Doc%d","doc":"%s"}]`, i, long))
+		register(t, noDeadline(s.connect()), fmt.Sprintf(`[{"method":"Long.Schema%d","doc":"d","readOnly":true,"part":{"type":"string"},"argument":{"description":"%s"}}]`, i, long))
+	}
+	register(t, noDeadline(s.connect()), `[{"method":"Long.Short","doc":"is short","argument":{"type":"string"}}]`)
+	for _, proto := range []proto{protoJSON, protoGob} {
+		c := dialOurs(proto)(t, s.endpoints[0])
+		defer c.close()
+		var list []Listing
+		must(t, ask(c, "Ipcd.List", nil, &list))
+		docs := map[string]string{}
+		for _, l := range list {
+			docs[l.Method] = l.Doc
+		}
+		if doc := docs["Long.Doc7"]; docs["Long.Short"] != "is short" || !strings.HasSuffix(doc, "…") || len(doc) < 500 || docs["Echo.Say"] == "" {
+			t.Errorf("List has %d of a long doc; %q and %q of short ones", len(doc), docs["Long.Short"], docs["Echo.Say"])
+		}
+		var service, one []Description
+		must(t, ask(c, "Ipcd.Describe", "Long", &service))
+		if len(service) != 17 {
+			t.Fatalf("the service has %d methods", len(service))
+		}
+		for _, d := range service {
+			if short := d.Method == "Long.Short"; d.Cut == short || short && (d.Argument["type"] != "string" || d.Doc != "is short") || strings.HasPrefix(d.Method, "Long.Schema") && (d.Doc != "d" || !d.ReadOnly || d.Part == nil) {
+				t.Errorf("of the service there is %.300v", d)
+			}
+		}
+		must(t, ask(c, "Ipcd.Describe", "Long.Schema3", &one))
+		if len(one) != 1 || one[0].Cut || one[0].Argument["description"] != strings.Repeat("\x01", 8<<10) {
+			t.Errorf("a method is described by %.300v", one)
+		}
 	}
 }

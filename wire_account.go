@@ -6,6 +6,7 @@ package main
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,7 @@ type budget struct {
 	held   atomic.Int64
 	read   atomic.Int64 // of these, as in account
 	unread atomic.Int64 // likewise
+	kept   atomic.Int64 // of these, those that registrations keep
 	user   atomic.Int64 // bytes that one user may hold
 	every  atomic.Int64 // bytes that all may hold
 
@@ -56,6 +58,7 @@ type account struct {
 	read    atomic.Int64             // of these, those of large messages: their buffers, and what has been made of them
 	unread  atomic.Int64             // of these, those that wait for the peer to read them, or for room behind what does
 	small   [smallKinds]atomic.Int64 // of these, those of each kind
+	methods atomic.Int64             // that the user offers, whose registrations keep small[registrations]
 	most    atomic.Int64             // that own may be; 0 for what budget.user says
 	first   []*input                 // as in budget, of this user; guarded by the lock of the budget
 }
@@ -106,9 +109,10 @@ func (a *account) limit() int64 { return cmp.Or(a.most.Load(), a.user.Load()) }
 type smallKind int
 
 const (
-	smallCalls  smallKind = iota // the arguments of small calls that run
-	smallParts                   // parts of answers that wait for their callers
-	unsentCalls                  // the arguments of calls, also of large ones, that wait for a provider to read them
+	smallCalls    smallKind = iota // the arguments of small calls that run
+	smallParts                     // parts of answers that wait for their callers
+	unsentCalls                    // the arguments of calls, also of large ones, that wait for a provider to read them
+	registrations                  // what providers have said of their methods, for as long as they offer them; see keep
 	smallKinds
 )
 
@@ -126,6 +130,57 @@ func (a *account) tell(of smallKind, held, told int) int {
 // hasAll reports whether there is room for no more of a kind.
 func (a *account) hasAll(of smallKind) bool {
 	return a != nil && a.budget != nil && a.small[of].Load() > a.limit()
+}
+
+// A keeping is what a registration keeps in the account of its user until it ends. Nil is nothing.
+type keeping struct {
+	of             *account
+	bytes, methods int64
+}
+
+// keep is hold for what a registration keeps, in place of old, which is released once that has been replaced. Registrations stay: so
+// that there is room for messages beside them, those of a user may take half of what they may hold, and those of all half of memory,
+// save for those who have but little of it. Of methods there may be most.
+func (a *account) keep(bytes, methods, most int64, old *keeping) (*keeping, *fault) {
+	k := &keeping{of: a, bytes: bytes, methods: methods}
+	b := a.budget
+	own, all, offered := a.small[registrations].Add(bytes), b.kept.Add(bytes), a.methods.Add(methods)
+	a.hold(int(bytes))
+	if old != nil {
+		all -= old.bytes
+		if old.of == a {
+			own, offered = own-old.bytes, offered-old.methods
+		}
+	}
+	each, every := a.limit(), b.every.Load()
+	var f *fault
+	switch {
+	case methods > most:
+		f = tooLarge(userMethodsLimit, most, "a provider of "+strconv.FormatInt(methods, 10)+" methods")
+	case bytes > each/2:
+		f = tooLarge(userMemoryLimit, each, "a registration that takes "+strconv.FormatInt(bytes, 10)+" bytes of memory, more than half of what a user may hold")
+	case offered > most:
+		f = busy(userMethodsLimit, most, "this user offers too many methods")
+	case own > each/2:
+		f = busy(userMemoryLimit, each, "what this user has registered takes more than half of the memory that a user may hold")
+	case all > every/2 && own > each/8:
+		f = busy(memoryLimit, every, "what all users have registered takes more than half of the memory that all may hold")
+	}
+	if f != nil {
+		k.release()
+		return nil, f
+	}
+	return k, nil
+}
+
+func (k *keeping) release() {
+	if k == nil {
+		return
+	}
+	k.of.small[registrations].Add(-k.bytes)
+	k.of.kept.Add(-k.bytes)
+	k.of.methods.Add(-k.methods)
+	k.of.release(int(k.bytes))
 }
 
 // holdUnread is hold for what waits to be read.
@@ -191,6 +246,8 @@ func unreadFault(limit string, most int64, what string) *fault {
 const (
 	memoryLimit     = "memory"
 	userMemoryLimit = "user_memory"
+
+	userMethodsLimit = "user_methods"
 )
 
 // budgetWait is how long a message that exceeds a budget waits for room, before it is refused.
