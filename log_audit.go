@@ -60,6 +60,7 @@ func (a *auditFile) bound(most, keep int) {
 // says, does not keep it from that: lines are lost until then.
 func (a *auditFile) begin(passes func(error) bool) error {
 	a.wake, a.done = make(chan struct{}, 1), make(chan struct{})
+	a.takeUp(int(a.keep.Load())) // or else before the next rotation
 	switch err := a.open(); {
 	case err == nil:
 	case !passes(err):
@@ -232,28 +233,53 @@ func (a *auditFile) nextFile(b []byte) (n int, err error) {
 
 // rename makes the file the first of its predecessors. If that fails, no predecessor has been lost.
 func (a *auditFile) rename(keep int) error {
-	moved := a.name + ".moved"
-	if err := os.Rename(a.name, moved); err != nil {
+	err := a.takeUp(keep)
+	if err != nil {
 		return err
 	}
-	var err error
-	for i := keep; i > 0 && err == nil; i-- { // os.Rename replaces the oldest
-		from := moved
-		if i > 1 {
-			from = a.numbered(i - 1)
-		}
-		if err = os.Rename(from, a.numbered(i)); i > 1 && errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
+	if err = os.Rename(a.name, a.moved()); err != nil {
+		return err
 	}
-	if keep == 0 {
-		err = os.Remove(moved)
-	}
-	if err != nil {
-		os.Rename(moved, a.name)
+	if err = a.number(keep); err != nil {
+		os.Rename(a.moved(), a.name)
 	}
 	return err
 }
+
+// takeUp ends a rotation in which a daemon was killed: what it had moved would be replaced by the next one.
+func (a *auditFile) takeUp(keep int) error {
+	if !isThere(a.moved()) {
+		return nil
+	}
+	return a.number(keep)
+}
+
+// number makes the file that was moved the first of its predecessors. Those in front of a number that nobody has make room: it may
+// be the one where a daemon was killed, and then those behind it have made room already.
+func (a *auditFile) number(keep int) error {
+	if keep == 0 {
+		return os.Remove(a.moved())
+	}
+	last := 1
+	for last < keep && isThere(a.numbered(last)) {
+		last++
+	}
+	for i := last; i > 1; i-- { // os.Rename replaces the oldest
+		if err := os.Rename(a.numbered(i-1), a.numbered(i)); err != nil {
+			return err
+		}
+	}
+	return os.Rename(a.moved(), a.numbered(1))
+}
+
+// isThere reports whether there is a file, or may be one.
+func isThere(name string) bool {
+	_, err := os.Lstat(name)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// moved is the name of the file between the two steps of a rotation.
+func (a *auditFile) moved() string { return a.name + ".moved" }
 
 // numbered is the name of a predecessor; the newest is 1.
 func (a *auditFile) numbered(i int) string { return a.name + "." + strconv.Itoa(i) }

@@ -101,6 +101,53 @@ func TestAuditFileGoesOn(t *testing.T) {
 	}
 }
 
+// A daemon that is killed in a rotation leaves a file that has been moved and has no number yet, at the time when it starts again or,
+// where that could not be taken up then, later. Nothing of it is lost, wherever in the rotation it was.
+func TestAuditFileTakesUpARotation(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		for hole := 1; hole <= 3; hole++ { // .1, .2 and .3 were there, with room for one more: those behind the hole have moved on
+			a, _ := startAuditFile(t, 50, 4)
+			must(t, a.close())
+			leave := func() {
+				must(t, os.WriteFile(a.moved(), []byte("the newest\n"), 0o600))
+				for i, n := 1, 1; n <= 3; i, n = i+1, n+1 {
+					if i == hole {
+						i++
+					}
+					must(t, os.WriteFile(a.numbered(i), fmt.Appendf(nil, "number %d\n", n), 0o600))
+				}
+			}
+			b := &auditFile{name: a.name, wrote: a.wrote, lost: a.lost, tell: a.tell}
+			b.bound(50, 4)
+			if !late {
+				leave()
+			}
+			must(t, b.begin(isFull))
+			if late {
+				leave()
+				b.bound(50, 5)
+				for n := range int64(2) {
+					b.put([]byte(strings.Repeat("x", 40) + "\n"))
+					b.written(t, n+1)
+				}
+			}
+			must(t, b.close())
+			want := []string{"the newest\n", "number 1\n", "number 2\n", "number 3\n"}
+			if late {
+				want = slices.Insert(want, 0, strings.Repeat("x", 40)+"\n")
+			}
+			for i, want := range want {
+				if text, err := os.ReadFile(b.numbered(i + 1)); err != nil || string(text) != want {
+					t.Errorf("late %v, hole %d: predecessor %d is %q, %v; want %q", late, hole, i+1, text, err, want)
+				}
+			}
+			if isThere(b.moved()) {
+				t.Errorf("late %v, hole %d: the file that was moved is still there", late, hole)
+			}
+		}
+	}
+}
+
 // A file that cannot be rotated grows up to the size of all together. Then lines are lost, which is told once, until it can be again.
 func TestAuditFileThatCannotBeRotated(t *testing.T) {
 	a, told := startAuditFile(t, 100, 1)
