@@ -72,9 +72,10 @@ func newLogger(w io.Writer, format logFormat, level logLevel) *logger {
 // change switches to another format and level.
 func (l *logger) change(format logFormat, level logLevel) {
 	l.s.setLevel(level)
-	f, _ := l.s.log.Formatter.(lineFormat) // only change sets it
+	f := *l.s.format.Load()
 	f.json = format == formatJSON || format != formatText && !l.s.terminal
 	f.colour = l.s.terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" // no-color.org
+	l.s.format.Store(&f)
 	l.s.log.SetFormatter(f)
 	l.s.journaled.Store(format == formatAuto && l.s.journal != nil)
 }
@@ -82,11 +83,14 @@ func (l *logger) change(format logFormat, level logLevel) {
 func newLoggerWith(w io.Writer, f lineFormat, level logLevel) *logger {
 	s := &logSink{floods: map[complaint]*flood{}}
 	s.setLevel(level)
-	if file, ok := w.(*os.File); ok {
-		s.file = &logFile{f: file}
-		w = s.file
+	s.format.Store(&f)
+	s.out = &logOutput{w: w, tell: s.tellUnwritten}
+	out := io.Writer(s.out)
+	if _, ok := w.(*os.File); ok {
+		s.file = &logFile{out: s.out}
+		out = s.file
 	}
-	s.log = &logrus.Logger{Out: quiet{w}, Formatter: f, Hooks: logrus.LevelHooks{}, Level: logrus.DebugLevel} // logSink.level filters before logrus does
+	s.log = &logrus.Logger{Out: out, Formatter: f, Hooks: logrus.LevelHooks{}, Level: logrus.DebugLevel} // logSink.level filters before logrus does
 	return &logger{s: s}
 }
 
@@ -209,7 +213,9 @@ func complaintOf(level logrus.Level, msg string, fields logrus.Fields) complaint
 type logSink struct {
 	log       *logrus.Logger
 	level     atomic.Uint32 // a logrus.Level
-	file      *logFile      // nil if the log is not a file
+	format    atomic.Pointer[lineFormat]
+	out       *logOutput
+	file      *logFile // nil if the log is not a file
 	terminal  bool
 	journal   func(journalEntry) error // sends one line; nil if stderr does not lead to the journal
 	journaled atomic.Bool              // lines are sent by journal, not written as text
@@ -242,11 +248,31 @@ func (s *logSink) line(level logrus.Level, msg string, fields logrus.Fields) {
 		return
 	}
 	e := entryOf(level, msg, fields)
-	s.file.put(func() {
-		if s.journal(e) != nil { // stderr leads to the journal too, and may work again by then
-			io.WriteString(s.file.f, e.message+"\n")
-		}
-	})
+	s.file.put(func() { s.out.try(func() error { return s.send(e) }) })
+}
+
+// send writes one line to the journal.
+func (s *logSink) send(e journalEntry) error {
+	if s.journal(e) == nil {
+		return nil
+	}
+	return s.out.text([]byte(e.message + "\n")) // stderr leads to the journal too, and may work again by then
+}
+
+// tellUnwritten writes that lines could not be written. It does so past the queue, in front of the line whose turn it is.
+func (s *logSink) tellUnwritten(lines int, why error) error {
+	level, msg := logrus.WarnLevel, "log lines were lost because they could not be written"
+	fields := logrus.Fields{"lines": lines, "error": why}
+	if s.journaled.Load() {
+		return s.send(entryOf(level, msg, fields))
+	}
+	f := *s.format.Load()
+	f.also = nil // it would get one at each try
+	b, err := f.Format(&logrus.Entry{Time: time.Now(), Level: level, Message: msg, Data: fields, Buffer: &bytes.Buffer{}})
+	if err != nil {
+		return err
+	}
+	return s.out.text(b)
 }
 
 // admit reports whether a complaint may be written. If not, it is counted.
@@ -350,13 +376,60 @@ func (s *logSink) close() {
 	s.file.close()
 }
 
-// quiet is a writer that swallows errors. logrus would print them on stderr, which is just what
-// cannot be written to then.
-type quiet struct{ w io.Writer }
+// A logOutput writes lines one after another. It swallows errors: logrus would print them on stderr, which is just what cannot be
+// written to then. They are told with the next line that can be written.
+type logOutput struct {
+	w    io.Writer
+	tell func(lines int, why error) error // writes a line, by text or the journal
 
-func (q quiet) Write(p []byte) (int, error) {
-	q.w.Write(p)
+	// These belong to whoever writes.
+	half halfLine
+	lost int
+	why  error
+}
+
+func (o *logOutput) Write(p []byte) (int, error) {
+	o.try(func() error { return o.text(p) })
 	return len(p), nil
+}
+
+func (o *logOutput) text(line []byte) error {
+	_, err := o.half.write(o.w, line)
+	return err
+}
+
+// try writes one line, or counts it. If lines were lost before it, it says so first.
+func (o *logOutput) try(write func() error) {
+	var err error
+	if o.lost > 0 {
+		if err = o.tell(o.lost, o.why); err == nil {
+			o.lost = 0
+		}
+	}
+	if err == nil {
+		err = write()
+	}
+	if err != nil {
+		o.lost++
+		o.why = err
+	}
+}
+
+// A halfLine reports whether the last line of a file was not written as a whole, as on a full disk: nothing may be glued to it.
+type halfLine bool
+
+// write writes whole lines, and returns how many bytes of them it has written.
+func (h *halfLine) write(w io.Writer, lines []byte) (n int, err error) {
+	if *h {
+		if _, err := io.WriteString(w, "\n"); err != nil {
+			return 0, err
+		}
+		*h = false
+	}
+	if n, err = w.Write(lines); n > 0 {
+		*h = lines[n-1] != '\n'
+	}
+	return n, err
 }
 
 const (
@@ -369,7 +442,7 @@ const (
 // with Ctrl-S. The daemon must not block with it, nor be as slow as whoever reads. A goroutine therefore does the writing,
 // and once its queue is full, lines are dropped and counted.
 type logFile struct {
-	f *os.File
+	out *logOutput
 
 	// mu guards the fields below. Lock order: logrus's own mutex, then this one.
 	mu     sync.Mutex
@@ -384,7 +457,7 @@ type logFile struct {
 
 func (l *logFile) Write(p []byte) (int, error) {
 	line := bytes.Clone(p) // logrus reuses p
-	l.put(func() { l.f.Write(line) })
+	l.put(func() { l.out.Write(line) })
 	return len(p), nil
 }
 

@@ -46,7 +46,7 @@ type auditFile struct {
 	// These belong to the goroutine.
 	f       *os.File
 	size    int64
-	torn    bool // the last line was not written as a whole
+	half    halfLine
 	failing bool // tell has been told
 }
 
@@ -180,17 +180,9 @@ func (a *auditFile) write(b []byte) (n int, err error) {
 	if n == 0 { // a line that is longer than a file
 		n = bytes.IndexByte(b, '\n') + 1
 	}
-	if a.torn {
-		m, err := a.f.Write([]byte("\n"))
-		if a.size += int64(m); err != nil {
-			return 0, a.broken(err)
-		}
-		a.torn = false
-	}
-	m, err := a.f.Write(b[:n])
+	m, err := a.half.write(a.f, b[:n])
 	a.size += int64(m)
 	if err != nil {
-		a.torn = a.torn || m > 0 && b[m-1] != '\n'
 		return bytes.LastIndexByte(b[:m], '\n') + 1, a.broken(err)
 	}
 	return n, nil

@@ -330,6 +330,57 @@ func TestLogSurvivesReaderThatSleeps(t *testing.T) {
 	}
 }
 
+// A smallDisk takes so many bytes.
+type smallDisk struct {
+	bytes.Buffer
+	room int
+}
+
+func (d *smallDisk) Write(b []byte) (int, error) {
+	n := min(d.room, len(b))
+	d.room -= n
+	d.Buffer.Write(b[:n])
+	if n < len(b) {
+		return n, syscall.ENOSPC
+	}
+	return n, nil
+}
+
+// A log whose disk was full ends its half line, and says how many lines it has lost once there is room for that, even if the disk is
+// full again in the middle of saying so.
+func TestLogSurvivesAFullDisk(t *testing.T) {
+	for _, format := range []logFormat{formatText, formatJSON} {
+		disk := &smallDisk{room: 160}
+		l := newLogger(disk, format, levelInfo)
+		l.info("first", "long", strings.Repeat("x", 20))
+		l.info("its first half", "long", strings.Repeat("x", 100))
+		for range 3 {
+			l.info("lost")
+		}
+		disk.room = 20
+		l.info("lost, and what says so is a half line, too")
+		disk.room = 10 << 10
+		l.info("room")
+		l.info("last")
+		l.close()
+		lines := strings.Split(disk.String(), "\n")
+		const told = "log lines were lost because they could not be written"
+		want := []string{"first", "info", "", told, "room", "last"}
+		if len(lines) != len(want)+1 {
+			t.Fatalf("%s: the log has the lines %q; want one for each of %q", format, lines, want)
+		}
+		for i, want := range want {
+			if !strings.Contains(lines[i], want) {
+				t.Errorf("%s: line %d is %q; want %q in it", format, i, lines[i], want)
+			}
+		}
+		count := map[logFormat]string{formatText: "lines=5", formatJSON: `"lines":5`}[format]
+		if !strings.Contains(lines[3], count) || !strings.Contains(lines[3], syscall.ENOSPC.Error()) {
+			t.Errorf("%s: it was told %q; want %s, and why", format, lines[3], count)
+		}
+	}
+}
+
 // A daemon whose log is read slowly waits for it a little, and not for each line.
 func TestLogIsNotAsSlowAsItsReader(t *testing.T) {
 	pipe := make(chan os.Signal, 1)
