@@ -29,6 +29,11 @@ samples "count", "sum" and "buckets", of which each has those before it.`,
 		"  ipcd stats\n  ipcd stats | grep limits_reached\n  curl --unix-socket $XDG_RUNTIME_DIR/ipcd/ipcd.sock http://ipcd/metrics", "Ipcd.Stats", noArgs,
 		func(w io.Writer, list []Figure) error {
 			if !isTerminal(w) {
+				for _, f := range list {
+					if err := f.check(); err != nil {
+						return faultf(codeWrongProtocol, "the answer of Ipcd.Stats is not as expected: %w", err).withHint("ipcd stats --json shows it")
+					}
+				}
 				_, err := w.Write(appendFigures(nil, list))
 				return err
 			}

@@ -13,9 +13,12 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 )
 
@@ -288,7 +291,8 @@ func appendFigures(b []byte, list []Figure) []byte {
 		if len(f.Samples) == 0 {
 			continue
 		}
-		b = fmt.Appendf(b, "# HELP %s %s\n# TYPE %s %s\n", f.Name, f.Help, f.Name, f.Type)
+		b = appendEscaped(fmt.Appendf(b, "# HELP %s ", f.Name), f.Help, "")
+		b = fmt.Appendf(b, "\n# TYPE %s %s\n", f.Name, f.Type)
 		for _, s := range f.Samples {
 			if f.Type != histogram {
 				b = appendSample(b, f.Name, s.Labels, "", s.Value)
@@ -308,19 +312,44 @@ func appendFigures(b []byte, list []Figure) []byte {
 	return b
 }
 
-// appendEscaped appends the value of a label. No help has anything to escape.
-func appendEscaped(b []byte, text string) []byte {
-	for _, c := range []byte(text) {
-		switch c {
-		case '\n':
+// appendEscaped appends the value of a label, or the help of a figure, in which quotes are no end. What cannot be seen is shown.
+func appendEscaped(b []byte, text, ends string) []byte {
+	for i, line := range strings.Split(text, "\n") {
+		if i > 0 {
 			b = append(b, `\n`...)
-			continue
-		case '\\', '"':
-			b = append(b, '\\')
 		}
-		b = append(b, c)
+		for _, c := range []byte(oneLine(line)) {
+			if c == '\\' || strings.IndexByte(ends, c) >= 0 {
+				b = append(b, '\\')
+			}
+			b = append(b, c)
+		}
 	}
 	return b
+}
+
+// These are the names and types of the text format. Names with a colon, and labels with two underscores in front, are Prometheus's own.
+var (
+	figureName  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`) })
+	figureTypes = []string{counter, gauge, histogram, "summary", "untyped"}
+)
+
+// check returns why a figure of another server cannot be in the text format. It would make lines of its own there.
+func (f *Figure) check() error {
+	switch {
+	case !figureName().MatchString(f.Name):
+		return fmt.Errorf("%q is no name of a figure", shorten(f.Name, 40))
+	case !slices.Contains(figureTypes, f.Type):
+		return fmt.Errorf("%s: %q is no type of a figure", f.Name, shorten(f.Type, 40))
+	}
+	for _, s := range f.Samples {
+		for key := range s.Labels {
+			if !figureName().MatchString(key) || strings.HasPrefix(key, "__") || key == "le" && f.Type == histogram {
+				return fmt.Errorf("%s: %q is no name of a label", f.Name, shorten(key, 40))
+			}
+		}
+	}
+	return nil
 }
 
 // appendSample appends a line; le is the bound of a bucket, or empty.
@@ -329,7 +358,7 @@ func appendSample(b []byte, name string, labels map[string]string, le string, va
 	open := byte('{')
 	label := func(key, text string) {
 		b = append(append(append(b, open), key...), `="`...)
-		b = append(appendEscaped(b, text), '"')
+		b = append(appendEscaped(b, text, `"`), '"')
 		open = ','
 	}
 	for _, key := range slices.Sorted(maps.Keys(labels)) {

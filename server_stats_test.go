@@ -171,6 +171,38 @@ func TestStatsOverEachProtocol(t *testing.T) {
 	}
 }
 
+// The figures of another server make no lines of their own in the text format, and nothing there controls a terminal.
+func TestFiguresOfAStranger(t *testing.T) {
+	const evil = "a\nipcd_ready 1\n\\\"\x1b[2J\u202e"
+	f := Figure{Name: "a_b", Type: gauge, Help: evil, Samples: []Sample{{Labels: map[string]string{"c": evil}, Value: 1}}}
+	must(t, f.check())
+	text := appendFigures(nil, []Figure{f})
+	if lines := strings.Count(string(text), "\n"); lines != 3 || strings.ContainsAny(string(text), "\x1b\u202e") {
+		t.Errorf("there are %d lines, %q; want 3, in which all is seen", lines, text)
+	}
+	checkFigures(t, scraped(t, text), map[string]float64{"a_b{c=a\nipcd_ready 1\n\\\"\\u001b[2J\\u202e}": 1})
+	for _, c := range []struct {
+		why    string
+		change func(f *Figure)
+	}{
+		{`"a b" is no name of a figure`, func(f *Figure) { f.Name = "a b" }},
+		{`"" is no name of a figure`, func(f *Figure) { f.Name = "" }},
+		{`"a_b\n" is no name of a figure`, func(f *Figure) { f.Name += "\n" }},
+		{`a_b: "gauge\nx 1" is no type of a figure`, func(f *Figure) { f.Type += "\nx 1" }},
+		{`a_b: "c=\"\"} 1\n" is no name of a label`, func(f *Figure) { f.Samples[0].Labels = map[string]string{"c=\"\"} 1\n": ""} }},
+		{`a_b: "__name__" is no name of a label`, func(f *Figure) { f.Samples[0].Labels = map[string]string{"__name__": "up"} }},
+		{`a_b: "le" is no name of a label`, func(f *Figure) {
+			f.Type, f.Samples[0].Labels = histogram, map[string]string{"le": "1"}
+		}},
+	} {
+		f := Figure{Name: "a_b", Type: gauge, Samples: []Sample{{}}}
+		c.change(&f)
+		if err := f.check(); err == nil || err.Error() != c.why {
+			t.Errorf("%+v: %v; want %s", f, err, c.why)
+		}
+	}
+}
+
 // dialled is a caller of the first endpoint, until the test ends.
 func dialled(t *testing.T, s *testServer, p proto) caller {
 	c := dialOurs(p)(t, s.endpoints[0])
