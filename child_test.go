@@ -92,6 +92,9 @@ func TestChannelEndsWithItsProgram(t *testing.T) {
 		want string
 	}{
 		{[]string{"fork", "--", "leave-heir"}, 3, strings.Repeat("message "+heirMessage+"\n", heirMessages)},
+		// the heir does not read the replies, which have no room in the channel
+		{[]string{"fork", "--set", "limits.max_calls=1", "--reply", `"` + strings.Repeat("x", 16<<10) + `"`, "--", "leave-heir"}, 3,
+			strings.Repeat("message "+heirMessage+"\n", heirMessages)},
 		{[]string{"call", "-e", "fork:leave-heir", "Greeter.Hello"}, exitFailed, ""},
 	} {
 		t.Run(test.args[0], func(t *testing.T) {

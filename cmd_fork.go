@@ -66,8 +66,9 @@ func (f *seedFlags) check(l limits) error {
 
 // talk does what the programs of the article do, until the other end disconnects or ctx ends: it sends
 // and replies, and prints each message that arrives as a line. Sending has its own goroutine,
-// so that an end that writes much and reads late delays only itself.
-func (f *seedFlags) talk(ctx context.Context, c net.Conn, l limits, out io.Writer) error {
+// so that an end that writes much and reads late delays only itself. Once gone is closed, unless it is nil, nothing is sent any more
+// that nobody reads, and what has arrived is still printed.
+func (f *seedFlags) talk(ctx context.Context, c net.Conn, gone <-chan struct{}, l limits, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
@@ -82,6 +83,13 @@ func (f *seedFlags) talk(ctx context.Context, c net.Conn, l limits, out io.Write
 	wg.Go(func() {
 		defer close(mute)
 		f.speak(ctx, c, replies)
+	})
+	wg.Go(func() {
+		select {
+		case <-gone:
+			c.SetWriteDeadline(time.Now()) // another process may hold the other end, and not read
+		case <-ctx.Done():
+		}
 	})
 	defer cancel()
 	for lines := bufio.NewReader(c); ; {
@@ -100,6 +108,9 @@ func (f *seedFlags) talk(ctx context.Context, c net.Conn, l limits, out io.Write
 		switch f.over = f.once; {
 		case f.over && f.reply != "":
 			_, err := io.WriteString(c, f.reply+"\n")
+			if isTimeout(err) { // the program has gone, or ctx has ended
+				return nil
+			}
 			return err
 		case f.over:
 			return nil
@@ -203,7 +214,7 @@ the exit code is then 0.`,
 			if err != nil {
 				return err
 			}
-			err = f.talk(ctx, child, set.Limits, cmd.OutOrStdout())
+			err = f.talk(ctx, child, child.gone, set.Limits, cmd.OutOrStdout())
 			child.Close()
 			code := child.exitCode()
 			if err == nil && ctx.Err() == nil && code != 0 && !f.over {
@@ -256,7 +267,7 @@ It exits with code 0 when the parent disconnects.`,
 			ctx, cancel := firstSignal(cmd.Context())
 			defer cancel()
 			if f.send != "" || f.reply != "" {
-				return f.talk(ctx, c, set.Limits, cmd.OutOrStdout())
+				return f.talk(ctx, c, nil, set.Limits, cmd.OutOrStdout())
 			}
 			return serveChannel(ctx, set, log, c, func(ctx context.Context) (caller, error) { return up.reach(ctx, set, log) })
 		},

@@ -30,7 +30,7 @@ func TestReplyToOneThatHasGone(t *testing.T) {
 	limits.MaxCalls = 1
 	var out bytes.Buffer
 	done := make(chan error, 1)
-	go func() { done <- (&seedFlags{reply: `"thanks"`}).talk(t.Context(), near, limits, &out) }()
+	go func() { done <- (&seedFlags{reply: `"thanks"`}).talk(t.Context(), near, nil, limits, &out) }()
 	must(t, receive(t, done))
 	if n := strings.Count(out.String(), "message 1\n"); n != 100 {
 		t.Errorf("%d of 100 messages were printed", n)
