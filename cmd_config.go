@@ -74,8 +74,8 @@ environment is ignored. Of the system it looks at what the file names: that allo
 group, that run_as of a worker is a user, that its program can be run and its directory is
 there, and that nobody else could change those; that the files of [tls] can be used, fit together
 and are nobody else's; that there is a directory for audit_file. No program is started, and whether a port or a socket is free is
-not looked at. Workers without run_as, which are as trusted as the daemon, and certificates that expire within
-30 days are named on standard error.
+not looked at. Workers without run_as, which are as trusted as the daemon, certificates that expire within
+30 days, and rules for endpoints where nobody listens are named on standard error.
 
 Without FILE it checks everything that "ipcd run" with the same flags would read: its
 file, the environment and the flags.`,
@@ -127,6 +127,11 @@ func passed(cmd *cobra.Command, what string, set settings) error {
 	}
 	if len(trusted) > 0 {
 		fmt.Fprintf(linesOf(cmd, cmd.ErrOrStderr()), "ipcd: note: a worker without run_as can do whatever the daemon can, and is as trusted: %s\n", strings.Join(trusted, ", "))
+	}
+	if served, err := endpointsOf(set); err == nil {
+		for _, e := range set.elsewhere(served) {
+			fmt.Fprintf(linesOf(cmd, cmd.ErrOrStderr()), "ipcd: note: %s\n", oneLine(e.warning(&set)))
+		}
 	}
 	if k, err := set.TLS.keys(wordOf); err == nil && k != nil {
 		for _, x := range k.expiring(set.TLS, time.Now()) {

@@ -158,6 +158,11 @@ func (d *doctor) lookAtConfig(context.Context) {
 		d.set = set
 		d.ok("config", "%s is right", set.file)
 	}
+	if served, unknown := endpointsOf(d.set); err == nil && unknown == nil {
+		for _, e := range d.set.elsewhere(served) {
+			d.say("config", findingWarning, e.hint(), "%s", e.warning(&d.set))
+		}
+	}
 	d.own, d.from = err == nil, from
 }
 

@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 )
 
 // A ruleSettings is a [[rule]].
@@ -72,7 +74,73 @@ func finishRules(r *record, st *settings, f recordFile) (wrongs []error) {
 			refuse("allow", "the rule allows nothing; expected what they may: call, register, publish, subscribe or admin, such as call = [\"Greeter.*\"]")
 		}
 	}
+	if f.from["listen"] == "" {
+		return wrongs // what is served is not for this file to say
+	}
+	var listen []endpoint
+	for _, text := range st.Listen {
+		if e, err := parseEndpoint(text); err == nil { // it has been checked
+			listen = append(listen, e)
+		}
+	}
+	for _, e := range st.elsewhere(listen) {
+		at := cmp.Or(f.from[r.place(e.rule, "on")], f.from[r.place(e.rule, "")])
+		wrongs = append(wrongs, usagef("%s: rule.on: %s is not in listen, at %s, so that the rule would not hold anywhere there", at, e.on, f.from["listen"]).
+			withHint("%s", e.hint()))
+	}
 	return wrongs
+}
+
+// An elsewhere is an endpoint of a rule where nobody listens.
+type elsewhere struct {
+	rule int // its index
+	on   string
+	near string // the endpoint of those that was probably meant
+}
+
+// elsewhere lists the endpoints of rules that are none of those which are served. They are compared as they are spelled: which address a
+// name has, or where a link leads, is another thing at another time.
+func (st *settings) elsewhere(served []endpoint) (list []elsewhere) {
+	for i := range st.Rules {
+		for _, text := range st.Rules[i].On {
+			e, err := parseEndpoint(text)
+			if err == nil && len(served) > 0 && !slices.ContainsFunc(served, func(s endpoint) bool { return s.key() == e.key() }) {
+				list = append(list, elsewhere{i, e.String(), e.nearest(served).String()})
+			}
+		}
+	}
+	return list
+}
+
+// warning says what is wrong with it, in a place that names the rule.
+func (e *elsewhere) warning(st *settings) string {
+	return fmt.Sprintf("%s is for %s, where nobody listens: it does not hold anywhere there", st.Rules[e.rule].place, e.on)
+}
+
+func (e *elsewhere) hint() string {
+	return "name it as listen does, such as " + e.near + ", or listen there"
+}
+
+// nearest returns the one of some endpoints that has the same port or the same name, and the same scheme, or else one of them.
+func (e endpoint) nearest(list []endpoint) (near endpoint) {
+	tail := func(e endpoint) string {
+		text := e.Host + e.Path
+		return text[strings.LastIndexAny(text, `:/\`)+1:]
+	}
+	best := -1
+	for _, other := range list {
+		rank := 0
+		if tail(other) == tail(e) {
+			rank += 2
+		}
+		if other.Scheme == e.Scheme {
+			rank++
+		}
+		if rank > best {
+			best, near = rank, other
+		}
+	}
+	return near
 }
 
 // policyOf returns the policy of these settings for the members of allow, with the people that only this system knows.

@@ -240,7 +240,15 @@ func (d *daemon) listen(ctx context.Context) (err error) {
 	for _, l := range opened {
 		d.server.start(l)
 	}
+	d.warnOfRules()
 	return nil
+}
+
+// warnOfRules says which rules are for endpoints that are not served: one that denies would be missed by nobody.
+func (d *daemon) warnOfRules() {
+	for _, e := range d.set.elsewhere(d.endpoints) {
+		d.log.warn("a rule is for an endpoint where nobody listens", "rule", d.set.Rules[e.rule].place, "endpoint", e.on, "hint", e.hint())
+	}
 }
 
 // employ starts the workers.
@@ -288,6 +296,7 @@ func (d *daemon) reload() {
 	} else {
 		d.router.events.tell("config.loaded", nothing)
 		d.log.info("the settings were read again")
+		d.warnOfRules()
 	}
 	d.overseer.ready(d.status())
 }
