@@ -44,7 +44,7 @@ func (d *Description) takesAnything() bool {
 // daemon is asked what the method takes or not.
 func (s shape) exampleWords() []string {
 	var words []string
-	value := s.sample(0)
+	value := s.sample(0, newSampling())
 	switch {
 	case value == nil:
 		return nil
@@ -71,8 +71,12 @@ func (s shape) memberWords(object json.RawMessage) (words []string) {
 	members := s.members()
 	others, open := s.others()
 	named := len(members)
+	known := map[string]bool{}
+	for _, m := range members {
+		known[m.name] = true
+	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		if !slices.ContainsFunc(members, func(m shapeMember) bool { return m.name == name }) {
+		if !known[name] {
 			members = append(members, shapeMember{name: name, shape: others})
 		}
 	}
@@ -102,8 +106,29 @@ func textOf(value json.RawMessage) (text string, ok bool) {
 // beyondSamples are what a schema may demand that no sample is made for.
 var beyondSamples = []string{"allOf", "not", "if", "contains", "dependentRequired", "dependentSchemas", "dependencies", "$dynamicRef", "$recursiveRef"}
 
+// A sampling is the search for one sample. Some definitions that refer to one another, each several times, have more values
+// than could be looked at.
+type sampling struct{ left int }
+
+// maxSampling is how many values and members are looked at for a sample, and bytes of them taken.
+const maxSampling = 1 << 16
+
+func newSampling() *sampling { return &sampling{maxSampling} }
+
+// spend reports whether there is anything left to spend n of.
+func (g *sampling) spend(n int) bool {
+	if g.left <= 0 {
+		return false
+	}
+	g.left -= n
+	return true
+}
+
 // sample returns a value that the shape allows, or nil if none is found. What the schema gives as an example of itself comes first.
-func (s shape) sample(depth int) json.RawMessage {
+func (s shape) sample(depth int, g *sampling) json.RawMessage {
+	if !g.spend(1) {
+		return nil
+	}
 	for _, key := range []string{"examples", "default", "const", "enum"} {
 		v, said := s.at[key]
 		if list, isList := v.([]any); isList && key != "default" && key != "const" {
@@ -113,6 +138,7 @@ func (s shape) sample(depth int) json.RawMessage {
 		}
 		if said && (v != nil || key != "default") { // where null is the default, none is taken
 			if b, err := appendBody(nil, v); err == nil {
+				g.spend(len(b))
 				return b
 			}
 		}
@@ -122,7 +148,7 @@ func (s shape) sample(depth int) json.RawMessage {
 	}
 	for _, key := range []string{"anyOf", "oneOf"} {
 		if choices, ok := s.at[key].([]any); ok {
-			return s.sampleOf(choices, depth)
+			return s.sampleOf(choices, depth, g)
 		}
 	}
 	switch kind := s.sampleKind(); kind {
@@ -133,22 +159,22 @@ func (s shape) sample(depth int) json.RawMessage {
 	case "integer", "number":
 		return s.sampleNumber(kind == "integer")
 	case "array":
-		return s.sampleArray(depth)
+		return s.sampleArray(depth, g)
 	case "object":
-		return s.sampleObject(depth)
+		return s.sampleObject(depth, g)
 	}
-	return s.sampleText()
+	return s.sampleText(g)
 }
 
 // sampleOf returns a value of the first choice that has one. What is demanded besides is not known of that one.
-func (s shape) sampleOf(choices []any, depth int) json.RawMessage {
+func (s shape) sampleOf(choices []any, depth int, g *sampling) json.RawMessage {
 	for key := range s.at {
 		if !slices.Contains([]string{"anyOf", "oneOf", "$defs", "definitions", "title", "description", "type"}, key) {
 			return nil
 		}
 	}
 	for _, choice := range choices {
-		if value := s.to(choice).sample(depth + 1); value != nil {
+		if value := s.to(choice).sample(depth+1, g); value != nil {
 			return value
 		}
 	}
@@ -210,11 +236,14 @@ var sampleFormats = map[string]string{
 	"uuid": "123e4567-e89b-12d3-a456-426614174000", "json-pointer": "/a", "relative-json-pointer": "0", "regex": "a",
 }
 
-func (s shape) sampleText() json.RawMessage {
+func (s shape) sampleText(g *sampling) json.RawMessage {
 	format, _ := s.at["format"].(string)
 	pattern, _ := s.at["pattern"].(string)
 	text, fixed := sampleFormats[format]
 	least, most := s.number("minLength", 0), s.number("maxLength", math.Inf(1))
+	if len(pattern) > maxSamplePattern || !g.spend(len(pattern)) {
+		return nil
+	}
 	switch {
 	case s.at["contentEncoding"] == "base64":
 		text, fixed = "aGVsbG8=", true
@@ -238,7 +267,10 @@ func (s shape) sampleText() json.RawMessage {
 	return appendJSONString(nil, text)
 }
 
-const maxSampleText = 1 << 10 // bytes; nobody reads a longer one
+const (
+	maxSampleText    = 1 << 10 // bytes; nobody reads a longer one
+	maxSamplePattern = 1 << 12 // bytes
+)
 
 // textThatMatches returns a short text that a pattern probably matches.
 func textThatMatches(pattern string) string {
@@ -271,14 +303,16 @@ func matchOf(re *syntax.Regexp) string {
 	case syntax.OpConcat:
 		text := ""
 		for _, sub := range re.Sub {
-			text += matchOf(sub)
+			if text += matchOf(sub); len(text) > maxSampleText {
+				return "" // it would have no end: repeats are written out here
+			}
 		}
 		return text
 	}
 	return "" // what may be left out, and what has no width
 }
 
-func (s shape) sampleArray(depth int) json.RawMessage {
+func (s shape) sampleArray(depth int, g *sampling) json.RawMessage {
 	least, most := int(min(s.number("minItems", 0), maxSampleText)), s.number("maxItems", math.Inf(1))
 	first, _ := s.at["prefixItems"].([]any)
 	n := max(least, len(first))
@@ -291,7 +325,7 @@ func (s shape) sampleArray(depth int) json.RawMessage {
 		if i < len(first) {
 			element = s.to(first[i])
 		}
-		value := element.sample(depth + 1)
+		value := element.sample(depth+1, g)
 		if value == nil || i > 0 && s.at["uniqueItems"] == true {
 			if i >= least {
 				break
@@ -314,22 +348,30 @@ type sampleMember struct {
 
 // sampleMembers returns the members of a sample: those that are required or, where none is, all that have a value. Below
 // the top these are only such as have no members and elements of their own, which could go on for ever. It returns nil if there is no sample.
-func (s shape) sampleMembers(depth int) []sampleMember {
+func (s shape) sampleMembers(depth int, g *sampling) []sampleMember {
 	members := s.members()
+	if !g.spend(len(members)) {
+		return nil
+	}
 	others, open := s.others()
 	required := wordsOf(s.at["required"])
+	there := map[string]bool{}
+	for _, m := range members {
+		there[m.name] = true
+	}
 	for _, name := range required {
-		if !slices.ContainsFunc(members, func(m shapeMember) bool { return m.name == name }) {
+		if !there[name] {
 			if s.at["additionalProperties"] == false {
 				return nil
 			}
+			there[name] = true
 			members = append(members, shapeMember{name: name, required: true, shape: others})
 		}
 	}
 	if len(members) == 0 && open && (s.at["additionalProperties"] != nil || s.at["minProperties"] != nil) {
 		name := "key"
 		if names, said := s.at["propertyNames"]; said {
-			json.Unmarshal(s.to(names).sampleText(), &name) // where there is none, it stays
+			json.Unmarshal(s.to(names).sampleText(g), &name) // where there is none, it stays
 		}
 		members = append(members, shapeMember{name: name, shape: others})
 	}
@@ -338,7 +380,7 @@ func (s shape) sampleMembers(depth int) []sampleMember {
 		if kind := m.sampleKind(); !m.required && (len(required) > 0 || depth > 0 && (kind == "object" || kind == "array")) {
 			continue
 		}
-		value := m.sample(depth + 1)
+		value := m.sample(depth+1, g)
 		if value == nil && m.required {
 			return nil
 		}
@@ -352,8 +394,8 @@ func (s shape) sampleMembers(depth int) []sampleMember {
 	return list
 }
 
-func (s shape) sampleObject(depth int) json.RawMessage {
-	members := s.sampleMembers(depth)
+func (s shape) sampleObject(depth int, g *sampling) json.RawMessage {
+	members := s.sampleMembers(depth, g)
 	if members == nil {
 		return nil
 	}

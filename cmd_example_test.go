@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
+	"io"
 	"strings"
 	"testing"
 )
@@ -103,6 +105,41 @@ func TestExampleMeansItsArgument(t *testing.T) {
 		if got, _ := arg.(json.RawMessage); err != nil || string(got) != test.argument {
 			t.Errorf("%s means %s, %v; want %s", line, got, err, test.argument)
 		}
+	}
+}
+
+// The search for an example has an end, whatever a provider declares: it ends with the form.
+func TestExampleHasAnEnd(t *testing.T) {
+	deep := `"$defs":{"d40":{"type":"integer"}`
+	for i := range 40 {
+		next := fmt.Sprintf(`{"$ref":"#/$defs/d%d"}`, i+1)
+		deep += fmt.Sprintf(`,"d%d":{"type":"object","required":["a","b","c","d","e","f","g","h"],"additionalProperties":%s}`, i, next)
+	}
+	deep += "}"
+	lists := `"$defs":{"d9":{"type":"object","required":["x"],"properties":{"x":{"default":"` + strings.Repeat("y", 1000) + `"}}}`
+	for i := range 9 {
+		lists += fmt.Sprintf(`,"d%d":{"type":"array","minItems":1024,"items":{"$ref":"#/$defs/d%d"}}`, i, i+1)
+	}
+	lists += "}"
+	choices := `"$defs":{"d15":{"not":{}}`
+	for i := range 15 {
+		choices += fmt.Sprintf(`,"d%d":{"anyOf":[%s{"type":"string","pattern":"^(?=a)"}]}`, i, strings.Repeat(fmt.Sprintf(`{"$ref":"#/$defs/d%d"},`, i+1), 9))
+	}
+	choices += "}"
+	for _, test := range []struct{ schema, line string }{
+		{`{"$ref":"#/$defs/d25",` + deep + `}`, "ipcd call T.M key=TEXT ..."},
+		{`{"$ref":"#/$defs/d39",` + deep + `}`, ""},
+		{`{"type":"object","required":["list"],"properties":{"list":{"$ref":"#/$defs/d0"}},` + lists + `}`, "ipcd call T.M list:='[...]'"},
+		{`{"type":"object","required":["one"],"properties":{"one":{"$ref":"#/$defs/d0"}},` + choices + `}`, "ipcd call T.M one=TEXT"},
+		{`{"type":"string","pattern":"^` + strings.Repeat(".{1000}", 500) + `$"}`, "ipcd call T.M TEXT"},
+		{`{"type":"string","pattern":"^` + strings.Repeat("ab.", 100000) + `$"}`, "ipcd call T.M TEXT"},
+	} {
+		d := Description{Method: "T.M", Argument: readSchema(t, test.schema)}
+		what, line := (&clientFlags{cmd: newCallCmd()}).example(&d)
+		if len(line) > 2*maxSampling || (what == "example") != (test.line == "") || what == "form" && line != test.line {
+			t.Errorf("the %s of %.100s is %.200s, %d bytes; want %s", what, test.schema, line, len(line), test.line)
+		}
+		d.show(io.Discard)
 	}
 }
 

@@ -5,6 +5,7 @@ package main
 // any program: what makes no sense allows anything.
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -121,16 +122,22 @@ type shapeMember struct {
 // the alphabet.
 func (s shape) members() []shapeMember {
 	properties, _ := s.at["properties"].(map[string]any)
-	required := wordsOf(s.at["required"])
-	names := slices.DeleteFunc(slices.Clone(required), func(name string) bool { _, known := properties[name]; return !known })
+	var names []string
+	required := map[string]bool{}
+	for _, name := range wordsOf(s.at["required"]) {
+		if _, known := properties[name]; known && !required[name] {
+			required[name] = true
+			names = append(names, name)
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(properties)) {
-		if !slices.Contains(required, name) {
+		if !required[name] {
 			names = append(names, name)
 		}
 	}
 	list := make([]shapeMember, len(names))
 	for i, name := range names {
-		list[i] = shapeMember{name: name, required: slices.Contains(required, name), shape: s.to(properties[name])}
+		list[i] = shapeMember{name: name, required: required[name], shape: s.to(properties[name])}
 	}
 	return list
 }
@@ -155,6 +162,9 @@ func (s shape) title() string { return s.titleBeside(map[string]bool{wholeShape:
 func (s shape) titleBeside(explained map[string]bool) string {
 	if s.name != "" && (len(s.members()) > 0 || explained[s.name]) {
 		return s.name
+	}
+	if len(explained) > maxNested {
+		return cmp.Or(s.name, "any") // nobody reads more, and one definition may lead to thousands
 	}
 	explained[s.name] = true
 	types := s.types()
