@@ -5,7 +5,7 @@ package main
 // rpc_services.go lists our services, rpc_receiver.go makes a service of a Go type, by reflection, rpc_call.go is a call,
 // rpc_error.go the error of a method, rpc_schema.go describes Go types as JSON Schema, rpc_offer.go has what providers offer,
 // rpc_pool.go forwards calls to them, rpc_stream.go has the parts of an answer on their way, rpc_check.go holds calls to their
-// schemas, rpc_event.go has the events that subscribers get, rpc_tally.go counts calls by method, and rpc_command.go makes methods of programs. A new Go service is
+// schemas, rpc_check_effort.go bounds the work of that, rpc_event.go has the events that subscribers get, rpc_tally.go counts calls by method, and rpc_command.go makes methods of programs. A new Go service is
 // a line in rpc_services.go; a new kind of service implements service and is added to the router; a new kind of provider
 // implements provider in rpc_pool.go.
 

@@ -12,7 +12,6 @@ import (
 	"maps"
 	"math"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,8 +26,8 @@ type methodChecks struct {
 	misfit           func(method string, f *fault) // is told of results that do not fit; may be nil
 }
 
-// newMethodChecks compiles the schemas of a method, or says what is wrong with them.
-func newMethodChecks(d *Description) (*methodChecks, *fault) {
+// newMethodChecks compiles the schemas of a method, or says what is wrong with them. Their patterns may take what room is left.
+func newMethodChecks(d *Description, patternRoom *int) (*methodChecks, *fault) {
 	m := &methodChecks{}
 	argument := d.Argument
 	if argument == nil { // libraries that always send something send an empty object
@@ -40,7 +39,7 @@ func newMethodChecks(d *Description) (*methodChecks, *fault) {
 		to   **checker
 	}{{"argument", argument, &m.argument}, {"result", d.Result, &m.result}} {
 		var err error
-		if *c.to, err = newChecker(c.s); err != nil {
+		if *c.to, err = newChecker(c.s, patternRoom); err != nil {
 			return nil, faultf(codeBadArgument, "the schema of the %s of %s: %w", c.name, d.Method, err)
 		}
 	}
@@ -53,8 +52,10 @@ type checker struct {
 	mu     sync.Mutex // guards root, whose parts are made as they are looked at
 	root   *schemaNode
 	whole  *jsonschema.Resolved
-	placed func() *jsonschema.Resolved // has each part of the schema under its JSON Pointer; see fits
-	none   bool                        // the schema stands for no value
+	parts  map[string]*checkedPart         // by JSON Pointer
+	match  func(pattern, name string) bool // for patternProperties
+	placed func() *jsonschema.Resolved     // has each part of the schema under its JSON Pointer; see fits
+	none   bool                            // the schema stands for no value
 }
 
 // partsOf are the keywords that have schemas in them: one, a list, or an object of several.
@@ -68,7 +69,7 @@ var namedParts = []string{"properties", "patternProperties", "dependentSchemas",
 var here = []string{"dependentSchemas", "dependencies", "allOf", "anyOf", "oneOf", "not", "if", "then", "else"}
 
 // newChecker compiles a schema; nil allows null alone. A reference that leads out of the schema is an error: nothing is fetched.
-func newChecker(s schema) (c *checker, err error) {
+func newChecker(s schema, patternRoom *int) (c *checker, err error) {
 	defer func() {
 		if p := recover(); p != nil { // in the validator
 			err = fmt.Errorf("it cannot be used: %v", p)
@@ -81,8 +82,11 @@ func newChecker(s schema) (c *checker, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c = &checker{root: &schemaNode{said: map[string]any(s)}}
-	seen := checkedParts{root: c.root, steps: map[*schemaNode]int{}}
+	if len(text) > maxCheckedSchema {
+		return nil, fmt.Errorf("it has %d bytes; expected at most %d where calls are checked", len(text), maxCheckedSchema)
+	}
+	c = &checker{root: &schemaNode{said: map[string]any(s)}, parts: map[string]*checkedPart{}}
+	seen := checkedParts{root: c.root, steps: map[*schemaNode]int{}, parts: map[*schemaNode]*checkedPart{}, patternRoom: patternRoom}
 	if err := seen.add("", c.root); err != nil {
 		return nil, err
 	}
@@ -91,6 +95,16 @@ func newChecker(s schema) (c *checker, err error) {
 			return nil, err
 		}
 	}
+	for i, n := range seen.nodes {
+		part, err := seen.partOf(n, seen.pointers[i])
+		if err != nil {
+			return nil, err
+		}
+		if c.parts[seen.pointers[i]] = part; part.countVisits() > maxVisits {
+			return nil, errBroad
+		}
+	}
+	c.match = seen.matcher()
 	var parsed jsonschema.Schema
 	if err := json.Unmarshal(text, &parsed); err != nil {
 		return nil, plainReason(err)
@@ -136,6 +150,10 @@ type checkedParts struct {
 	nodes    []*schemaNode
 	pointers []string
 	steps    map[*schemaNode]int
+	parts    map[*schemaNode]*checkedPart
+
+	pointerBytes int
+	patternRoom  *int // instructions that patterns may still have
 }
 
 // add adds n and what is in it. A schema that names itself, and other references than JSON Pointers, could lead anywhere.
@@ -145,6 +163,9 @@ func (p *checkedParts) add(pointer string, n *schemaNode) error {
 		return nil // true, false, or for the validator to refuse
 	}
 	p.nodes, p.pointers = append(p.nodes, n), append(p.pointers, pointer)
+	if p.pointerBytes += len(pointer); len(p.nodes) > maxCheckedParts || p.pointerBytes > maxPointers {
+		return fmt.Errorf("it has more than %d parts, or such that lie too deep; expected fewer where calls are checked", maxCheckedParts)
+	}
 	if ref, is := said["$ref"]; is {
 		text, _ := ref.(string)
 		if target := p.referred(text); target == nil {
@@ -284,6 +305,12 @@ func (c *checker) check(d document, code int, what string) (f *fault) {
 	if err != nil {
 		return faultf(code, "%s cannot be checked: %w", what, err)
 	}
+	root := c.parts[""]
+	if e := effortFor(len(d)); root != nil {
+		if e.visit(root, v); e.left < 0 {
+			return faultf(code, "%s cannot be checked: %w", what, errEffort)
+		}
+	}
 	if err = c.whole.Validate(v); err == nil {
 		return nil
 	}
@@ -291,7 +318,7 @@ func (c *checker) check(d document, code int, what string) (f *fault) {
 	if c.placed() != nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		wrong = c.locate("", wrong)
+		wrong = c.locate("", wrong, effortFor(len(d)))
 	}
 	where, found := " does not fit its schema", "it is "+shortJSON(wrong.value)
 	if wrong.at != "" {
@@ -299,7 +326,7 @@ func (c *checker) check(d document, code int, what string) (f *fault) {
 	} else if missing {
 		found = "it is missing"
 	}
-	reason := wrong.reason(found)
+	reason := wrong.reason(found, c.match)
 	if c.none {
 		reason = found + "; expected none"
 	}
@@ -318,7 +345,7 @@ type mismatch struct {
 }
 
 // reason says what does not fit; found says what the value is. The validator names the keyword, and puts the rest in terms of Go.
-func (m *mismatch) reason(found string) string {
+func (m *mismatch) reason(found string, match func(pattern, name string) bool) string {
 	wraps, text := 0, plainReason(m.err).Error()
 	for err := errors.Unwrap(m.err); err != nil; err = errors.Unwrap(err) {
 		wraps++
@@ -336,7 +363,7 @@ func (m *mismatch) reason(found string) string {
 				names = append(names, strconv.Quote(name))
 			}
 		}
-		return strings.Join(names, ", ") + " is missing"
+		return shorten(strings.Join(names, ", "), 200) + " is missing"
 	case keyword == "type":
 		return found + "; expected type " + strings.Join(wordsOf(demand), " or ")
 	case keyword == "enum":
@@ -349,7 +376,7 @@ func (m *mismatch) reason(found string) string {
 		return found + ", and " + text
 	}
 	for _, name := range slices.Sorted(maps.Keys(object)) {
-		for key := range m.node.partsFor(name) {
+		for key := range m.node.partsFor(name, match) {
 			if key == "/additionalProperties" {
 				names = append(names, strconv.Quote(name))
 			}
@@ -373,12 +400,19 @@ func (c *checker) fits(pointer string, v any) error {
 }
 
 // locate returns the innermost value that does not fit, and why. That of whole does not fit its part of the schema, which is at the
-// pointer.
-func (c *checker) locate(pointer string, whole mismatch) mismatch {
+// pointer. What is nearer to the whole is good enough once nothing is left of e: each value is looked at once for each one that it is in.
+func (c *checker) locate(pointer string, whole mismatch, e *effort) mismatch {
 	n := whole.node
 	found := func(step, part string, inner *schemaNode, value any) (mismatch, bool) {
+		known := c.parts[part]
+		if e.left -= 4 + len(c.parts)/4; known == nil || e.left < 0 { // the validator goes through all parts for the one
+			return mismatch{}, false
+		}
+		if e.visit(known, value); e.left < 0 {
+			return mismatch{}, false
+		}
 		if wrong := c.fits(part, value); wrong != nil {
-			return c.locate(part, mismatch{whole.at + step, inner, value, wrong, 3}), true // placeParts has it in an object, by a reference
+			return c.locate(part, mismatch{whole.at + step, inner, value, wrong, 3}, e), true // placeParts has it in an object, by a reference
 		}
 		return mismatch{}, false
 	}
@@ -420,8 +454,12 @@ func (c *checker) locate(pointer string, whole mismatch) mismatch {
 			}
 		}
 	case terseObject:
+		patterns, _ := n.key("patternProperties").(map[string]any)
 		for _, name := range slices.Sorted(maps.Keys(v)) {
-			for key, part := range n.partsFor(name) {
+			if e.left -= 1 + len(patterns); e.left < 0 {
+				break
+			}
+			for key, part := range n.partsFor(name, c.match) {
 				if inner, is := found(pointerTo(name), pointer+key, part, v[name]); is {
 					return inner
 				}
@@ -432,7 +470,7 @@ func (c *checker) locate(pointer string, whole mismatch) mismatch {
 }
 
 // partsFor yields the schemas for a member of an object, each with its JSON Pointer from n.
-func (n *schemaNode) partsFor(name string) func(yield func(string, *schemaNode) bool) {
+func (n *schemaNode) partsFor(name string, match func(pattern, name string) bool) func(yield func(string, *schemaNode) bool) {
 	return func(yield func(string, *schemaNode) bool) {
 		named := false
 		if part := n.at("properties").at(name); part.said != nil {
@@ -443,7 +481,7 @@ func (n *schemaNode) partsFor(name string) func(yield func(string, *schemaNode) 
 		}
 		patterns, _ := n.key("patternProperties").(map[string]any)
 		for _, pattern := range slices.Sorted(maps.Keys(patterns)) {
-			if ok, _ := regexp.MatchString(pattern, name); ok {
+			if match(pattern, name) {
 				named = true
 				if !yield("/patternProperties"+pointerTo(pattern), n.at("patternProperties").at(pattern)) {
 					return

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"runtime"
 	"strings"
 	"testing"
@@ -13,7 +14,8 @@ func checkerFor(t *testing.T, text string) (*checker, error) {
 	t.Helper()
 	s, err := parseSchema([]byte(text))
 	must(t, err)
-	return newChecker(s)
+	room := maxPatternSize
+	return newChecker(s, &room)
 }
 
 func TestCheckSaysWhere(t *testing.T) {
@@ -71,6 +73,79 @@ func TestCheckSaysWhere(t *testing.T) {
 	}
 }
 
+// twice is a schema of a few definitions, each of which has the next one twice, under a keyword.
+func twice(keyword string, deep int) string {
+	defs := fmt.Sprintf(`"d%d":{"type":"integer"}`, deep)
+	for i := range deep {
+		next := fmt.Sprintf(`{"$ref":"#/$defs/d%d"}`, i+1)
+		defs += fmt.Sprintf(`,"d%d":{"%s":[%s,%s]}`, i, keyword, next, next)
+	}
+	return `{"$defs":{` + defs + `},"$ref":"#/$defs/d0"}`
+}
+
+// What the validator would not come back from is not begun.
+func TestChecksHaveAnEnd(t *testing.T) {
+	list := func(n int, element string) string { return "[" + strings.Repeat(element+",", n-1) + element + "]" }
+	deep := func(n int, inner string) string { return strings.Repeat("[", n) + inner + strings.Repeat("]", n) }
+	names := func(n int, form string) (list string) {
+		for i := range n {
+			list += fmt.Sprintf(form, i) + ","
+		}
+		return strings.TrimSuffix(list, ",")
+	}
+	tree := `{"type":"object","properties":{"op":{"const":"%s"},"a":{"$ref":"#"},"b":{"$ref":"#"}}}`
+	for _, test := range []struct{ name, schema, text string }{
+		{"items and contains", `{"items":{"$ref":"#"},"contains":{"$ref":"#"},"minContains":0}`, deep(60, "")},
+		{"items twice", `{"allOf":[{"items":{"$ref":"#"}},{"items":{"$ref":"#"}}]}`, deep(60, "")},
+		{"unevaluatedItems", `{"anyOf":[{"items":{"$ref":"#"},"maxItems":0},{}],"unevaluatedItems":{"$ref":"#"}}`, deep(60, "1")},
+		{"a union of trees", `{"oneOf":[` + fmt.Sprintf(tree, "add") + `,` + fmt.Sprintf(tree, "sub") + `,{"type":"integer"}]}`, strings.Repeat(`{"op":"sub","a":1,"b":`, 60) + "1" + strings.Repeat("}", 60)},
+		{"patternProperties", `{"patternProperties":{"a":{"$ref":"#"},"^a":{"$ref":"#"}}}`, strings.Repeat(`{"a":`, 60) + "1" + strings.Repeat("}", 60)},
+		{"additionalProperties and unevaluatedProperties", `{"allOf":[{"additionalProperties":{"$ref":"#"}}],"unevaluatedProperties":{"$ref":"#"}}`, strings.Repeat(`{"a":`, 60) + "1" + strings.Repeat("}", 60)},
+		{"definitions that have the next one twice, in elements", `{"$defs":{` + names(40, `"d%d":{"items":{"$ref":"#/$defs/d1%[1]d"},"contains":{"$ref":"#/$defs/d1%[1]d"}},"d1%[1]d":{"allOf":[{"items":{"$ref":"#/$defs/d0"}},{"items":{"$ref":"#/$defs/d0"}}]}`) + `},"$ref":"#/$defs/d0"}`, deep(60, "")},
+		{"many patterns and members", `{"patternProperties":{` + names(2000, `"^(a|b)*%d$":{}`) + `}}`, "{" + names(20000, `"ab%d":1`) + "}"},
+		{"a large enum", `{"items":{"enum":[` + list(100, list(1000, "1")) + `]}}`, list(500, list(999, "1")[:1998]+",2]")},
+		{"a large pattern", `{"items":{"pattern":"(x?){1000}(xx?){1000}y$"}}`, list(1000, `"`+strings.Repeat("x", 4000)+`"`)},
+		{"uniqueItems", `{"uniqueItems":true,"items":{"$ref":"#"}}`, strings.Repeat("[0,", 60) + list(100000, "1") + strings.Repeat("]", 60)},
+		{"texts of errors", `{"anyOf":` + list(60, strings.Repeat(`{"allOf":[`, 40)+`{"pattern":"b"}`+strings.Repeat("]}", 40)) + `}`, `"` + strings.Repeat("a", 1<<18) + `"`},
+		{"texts of errors, by names", `{"anyOf":` + list(1000, `{"propertyNames":{"maxLength":3}}`) + `}`, `{"` + strings.Repeat("a", 1<<18) + `":1}`},
+	} {
+		c, err := checkerFor(t, test.schema)
+		if err != nil {
+			t.Errorf("%s: %v", test.name, err)
+			continue
+		}
+		if f := c.check(document(test.text), codeBadArgument, "it"); f == nil || f.Code != codeBadArgument || !strings.Contains(f.Text, "it cannot be checked: by its schema that would take too long") {
+			t.Errorf("%s: %.200s", test.name, fmt.Sprint(f))
+		}
+	}
+}
+
+// A document of max_message is checked by a schema such as people write, and takes no more steps for its size than are allowed.
+func TestLargeDocumentsAreChecked(t *testing.T) {
+	const record = `{"id":1,"name":"Ada Lovelace","tags":["a","b"],"state":"open","next":null,"uuid":"123e4567-e89b-12d3-a456-426614174000"}`
+	const schema = `{"type":"array","items":{"$ref":"#/$defs/r"},"$defs":{"r":{"type":"object","required":["id","name"],"additionalProperties":false,"properties":{
+		"id":{"type":"integer","minimum":1},"name":{"type":"string","maxLength":100},"tags":{"type":"array","items":{"type":"string"},"uniqueItems":true},
+		"state":{"enum":["new","open","closed"]},"next":{"anyOf":[{"$ref":"#/$defs/r"},{"type":"null"}]},"uuid":{"pattern":"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"}}}}}`
+	c, err := checkerFor(t, schema)
+	must(t, err)
+	for _, test := range []struct {
+		name, text string
+		c          *checker
+	}{
+		{"records", "[" + strings.Repeat(record+",", defaultLimits().MaxMessage/len(record)-1) + record + "]", c},
+		{"numbers", "[" + strings.Repeat("1,", defaultLimits().MaxMessage/2-1) + "1]", func() *checker { c, err := checkerFor(t, `{"items":{"type":"integer"}}`); must(t, err); return c }()},
+	} {
+		v, err := decodeExact(document(test.text))
+		must(t, err)
+		e := effortFor(len(test.text))
+		all := e.left
+		if e.visit(test.c.parts[""], v); e.left < 0 {
+			t.Errorf("%s: %d bytes take more than %d steps", test.name, len(test.text), all)
+		}
+		t.Logf("%s: %d of %d steps", test.name, all-e.left, all)
+	}
+}
+
 func TestCheckRefusesSchemas(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"items":{"type":["null","intger"]}}`:     "",
@@ -83,6 +158,14 @@ func TestCheckRefusesSchemas(t *testing.T) {
 		`{"items":{"anyOf":[{"$ref":"#/items"}]}}`: "it refers to itself for the same value",
 		`{"dependencies":{"a":{"$ref":"#"}}}`:      "it refers to itself for the same value",
 		strings.Repeat(`{"allOf":[`, 70) + "{}" + strings.Repeat("]}", 70): "one leading to the next",
+		twice("allOf", 28): "more than 4096 of its parts",
+		twice("anyOf", 28): "more than 4096 of its parts",
+		twice("oneOf", 20): "more than 4096 of its parts",
+		`{"allOf":[` + strings.Repeat(`{},`, maxVisits) + `{}]}`:             "more than 4096 of its parts",
+		`{"pattern":"` + strings.Repeat(".{1000}", 300) + `"}`:               "the patterns of the registration are too large together",
+		`{"patternProperties":{"((.{100}){9}){1000}":{}}}`:                   "invalid repeat count",
+		`{"prefixItems":[` + strings.Repeat(`{},`, maxCheckedParts) + `{}]}`: "more than 10000 parts",
+		`{"description":"` + strings.Repeat("a", maxCheckedSchema) + `"}`:    "expected at most 1048576",
 		`{"$dynamicRef":"#x"}`:                                  "$dynamicRef is not supported",
 		`{"properties":{"a":{"$id":"x"}}}`:                      "/properties/a/$id is not supported",
 		`{"$schema":"http://json-schema.org/draft-04/schema#"}`: `$schema is "http://json-schema.org/draft-04/schema#"; expected draft 2020-12 or draft-07`,
@@ -166,7 +249,8 @@ func FuzzCheck(f *testing.F) {
 		if err != nil {
 			return
 		}
-		c, err := newChecker(s)
+		room := maxPatternSize
+		c, err := newChecker(s, &room)
 		if err != nil {
 			return
 		}
@@ -183,13 +267,11 @@ func TestLargeMisfitsTakeLittleMemory(t *testing.T) {
 		{"a long text", `{"anyOf":[{"type":"integer"},{"enum":["a"]}]}`, `"` + strings.Repeat("a", 1<<20) + `"`},
 		{"wide and deep", `{"$defs":{"t":{"oneOf":[{"type":"string"},{"type":"array","items":{"$ref":"#/$defs/t"}}]}},"$ref":"#/$defs/t"}`, strings.Repeat("[", 50) + strings.Repeat(`"a",`, 1<<16) + "5" + strings.Repeat("]", 50)},
 	} {
-		s, err := parseSchema([]byte(test.schema))
-		must(t, err)
-		c, err := newChecker(s)
+		c, err := checkerFor(t, test.schema)
 		must(t, err)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		if f := c.check(document(test.text), codeBadArgument, "it"); f == nil || len(f.Text) > 1000 {
+		if f := c.check(document(test.text), codeBadArgument, "it"); f == nil || len(f.Text) > 1000 || !strings.Contains(f.Text, "does not fit") {
 			t.Errorf("%s: %v", test.name, f)
 		}
 		runtime.ReadMemStats(&after)

@@ -269,8 +269,9 @@ func (o *offer) compile() *fault {
 		return nil
 	}
 	o.checks = make(map[string]*methodChecks, len(o.methods))
+	patternRoom := maxPatternSize
 	for i := range o.methods {
-		checks, f := newMethodChecks(&o.methods[i])
+		checks, f := newMethodChecks(&o.methods[i], &patternRoom)
 		if f != nil {
 			return f
 		}
