@@ -76,7 +76,9 @@ func (s *session) handle(c *call) (reader bool, err error) {
 			if !errors.As(err, &bad) {
 				return true, err
 			}
-			f = bad
+			if f = bad; f.Code == codeBusy && s.isForsaken(c.kind) { // it has waited for memory
+				f = errForsaken
+			}
 		}
 	}
 	var isCut bool

@@ -3,6 +3,7 @@ package main
 // This file owns the budgets of memory: who goes on, who waits, and who is refused.
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/rpc"
+	"reflect"
 	"regexp"
 	"strings"
 	"sync"
@@ -374,6 +376,170 @@ func TestManyLargeCallsOfOneUser(t *testing.T) {
 		return nil
 	})
 	checkSay(t, dialOurs(protoJSON)(t, s.endpoints[0]), strings.Repeat("a", size)) // there is room again
+}
+
+// grownArgument is a gob value of which a few hundred bytes are size bytes of JSON: structs of which gob leaves out all fields.
+func grownArgument(size int) any {
+	const name = 1000
+	f := reflect.StructField{Name: "A" + strings.Repeat("x", name-1), Type: reflect.TypeFor[int]()}
+	n := size / (name + len(`{"":0},`))
+	return reflect.MakeSlice(reflect.SliceOf(reflect.StructOf([]reflect.StructField{f})), n, n).Interface()
+}
+
+// What arrives as few bytes and becomes many counts as many, as long as the call runs.
+func TestArgumentsThatGrowAreOnTheBudget(t *testing.T) {
+	const most, size, crowd = 2 << 20, 512 << 10, 12
+	s := startServerWith(t, func(l *limits) { l.UserMemory = most }, localEndpoint(t))
+	s.budget.wait = 10 * time.Millisecond
+	provider := newLineEnd(noDeadline(s.connect()))
+	registration(t, provider, `{"methods":["Far.Say"]}`)
+	run := make(chan bool, crowd)
+	go func() {
+		for {
+			if _, err := provider.lines.ReadString('\n'); err != nil {
+				return
+			}
+			run <- true
+		}
+	}()
+	argument, running := grownArgument(size), 0
+	var callers []*rpc.Client
+	for range crowd {
+		c := rpc.NewClient(noDeadline(s.connect()))
+		callers = append(callers, c)
+		call := c.Go("Far.Say", argument, new(string), make(chan *rpc.Call, 1))
+		select {
+		case <-run:
+			running++
+		case <-call.Done:
+			if text := fmt.Sprint(call.Error); !strings.Contains(text, "limit user_memory = ") || !strings.Contains(text, "-32002") {
+				t.Errorf("a call is refused with %v", text)
+			}
+		case <-time.After(testPatience):
+			t.Fatal("a call is neither begun nor refused")
+		}
+	}
+	if running*size > most+2*size || running*size < most-2*size {
+		t.Errorf("%d calls with %d bytes run; the budget is %d", running, size, most)
+	}
+	waitFor(t, func() error { // the last one that was refused may still be let go of
+		if held := int(s.budget.held.Load()); held < running*(size-1<<10) || held > (running+2)*size {
+			return fmt.Errorf("%d bytes are held by %d calls with %d", held, running, size)
+		}
+		return nil
+	})
+	for _, c := range callers {
+		c.Close()
+	}
+	provider.Close()
+	waitFor(t, func() error {
+		if held, read := s.budget.held.Load(), s.budget.read.Load(); held != 0 || read != 0 {
+			return fmt.Errorf("%d bytes are held in the end, %d of large messages", held, read)
+		}
+		return nil
+	})
+}
+
+// On one connection such a call waits, like any large one, until those that run let go of some memory.
+func TestArgumentsThatGrowWaitForOneAnother(t *testing.T) {
+	s := startServerWith(t, func(l *limits) { l.MaxMessage = 64 << 10 }, localEndpoint(t))
+	provider := newLineEnd(noDeadline(s.connect()))
+	registration(t, provider, `{"methods":["Far.Say"]}`)
+	c := rpc.NewClient(noDeadline(s.connect()))
+	done := make(chan *rpc.Call, 3)
+	for range 3 {
+		c.Go("Far.Say", grownArgument(50<<10), new(string), done)
+	}
+	number := regexp.MustCompile(`"id":(\d+)`)
+	var ids []string
+	next := func() {
+		line, err := provider.lines.ReadString('\n')
+		must(t, err)
+		ids = append(ids, number.FindStringSubmatch(line)[1])
+	}
+	next()
+	next()
+	waitFor(t, func() error { // the third one has been read, and is in no call
+		if held := s.budget.held.Load(); held < 3*(48<<10) {
+			return fmt.Errorf("%d bytes are held", held)
+		}
+		return nil
+	})
+	send(t, provider.Conn, `{"jsonrpc":"2.0","id":"ping","method":"Ipcd.Ping"}`+"\n")
+	if line, err := provider.lines.ReadString('\n'); err != nil || !strings.Contains(line, "pong") {
+		t.Fatalf("the third call has begun: %s, %v", shorten(line, 100), err)
+	}
+	for i := range 3 {
+		if i == 1 {
+			next()
+		}
+		send(t, provider.Conn, `{"jsonrpc":"2.0","id":`+ids[i]+`,"result":"b"}`+"\n")
+		must(t, receive(t, done).Error)
+	}
+	c.Close()
+}
+
+// The JSON of a gob value has room before it is made, whatever makes it large, and is never longer than a message may be.
+func TestGobValueHasRoomAsJSON(t *testing.T) {
+	const size = 150 << 10
+	long, control := strings.Repeat("a", size), strings.Repeat("\x01", size)
+	for _, k := range []struct {
+		name     string
+		argument any
+		becomes  int
+	}{
+		{"structs", grownArgument(6 * size), 6 * size},
+		{"controls", control, 6 * size},
+		{"controls behind a letter of two bytes", "aä" + strings.Repeat("ä", size/4) + control[:size/2], 7 * size / 2},
+		{"a key", map[string]int{control: 1}, 6 * size},
+		{"bytes", []byte(long), 4 * size / 3},
+		{"text", long, size},
+	} {
+		read := func(most, longest int) (in *input, a *account, d document, err error) {
+			l := defaultLimits()
+			l.MaxMessage = longest
+			a, _ = testAccounts(most, 1<<30)
+			a.wait = time.Millisecond
+			in = newInput(bytes.NewReader(gobStream(t, k.argument)), l)
+			in.account = a
+			c := newGobCodec(in, l, request)
+			var m message
+			must(t, c.read(&m))
+			err = c.body(&d)
+			if in.made != 0 || in.growing {
+				t.Errorf("%s: %d bytes are still reserved, as for a message on its way: %v", k.name, in.made, in.growing)
+			}
+			return in, a, d, err
+		}
+		in, a, d, err := read(1<<30, 16<<20)
+		if err != nil || len(d) < k.becomes-1<<10 || len(d) > k.becomes+1<<10 {
+			t.Errorf("%s: there are %d bytes, %v; want %d", k.name, len(d), err, k.becomes)
+		}
+		if own := int(a.own.Load()); in.last < len(d) || own < in.last || own > in.last+cap(in.buf)+in.kept {
+			t.Errorf("%s: %d bytes have %d in their message, and %d are held", k.name, len(d), in.last, own)
+		}
+		in.close()
+		if own, read := a.own.Load(), a.read.Load(); own != 0 || read != 0 {
+			t.Errorf("%s: in the end %d bytes are held, %d of large messages", k.name, own, read)
+		}
+		if k.becomes < 5*size { // the message that began first goes on with that
+			continue
+		}
+		in, a, d, err = read(size/8, 16<<20)
+		var f *fault
+		if !errors.As(err, &f) || len(d) > 0 || f.Code != codeBusy || f.data().Limit != userMemoryLimit {
+			t.Errorf("%s: without room there are %d bytes, %v", k.name, len(d), err)
+		}
+		in.close()
+		if own, read := a.own.Load(), a.read.Load(); own != 0 || read != 0 {
+			t.Errorf("%s: without room %d bytes are held in the end, %d of large messages", k.name, own, read)
+		}
+		in, _, d, err = read(1<<30, k.becomes-2<<10)
+		if !errors.As(err, &f) || len(d) > 0 || f.Code != codeTooLarge || f.data().Limit != "max_message" {
+			t.Errorf("%s: beyond max_message there are %d bytes, %v", k.name, len(d), err)
+		}
+		in.close()
+	}
 }
 
 // Whoever has gone beyond the budget does not keep the buffer for what comes behind the message.

@@ -69,6 +69,7 @@ type gobCodec struct {
 	bodyID int         // the type of the body; 0 if there is none
 	raw    []byte      // its value, as far as it is in the first message
 	rest   gobMessages // the messages behind that one
+	size   int         // bytes of the JSON that was made of that value; 0 if none was
 	before int         // how much of types.defs precedes the body; what follows stands in it
 	method string      // of the last header: usually the next one is the same
 	dec    *gob.Decoder
@@ -142,7 +143,8 @@ func (c *gobCodec) drop() {
 	if c.late == 0 { // otherwise the message goes on, and so does its deadline
 		c.in.taken(c.taken)
 	}
-	c.taken, c.bodyID, c.raw, c.rest = 0, 0, nil, nil
+	c.in.became(c.size)
+	c.taken, c.bodyID, c.raw, c.rest, c.size = 0, 0, nil, nil, 0
 }
 
 // next records the type definitions that it meets and returns what the message after them holds: the id of a type, and
@@ -441,19 +443,25 @@ func (c *gobCodec) body(v any) error {
 // otherwise be many structs, with all the zeros that gob leaves out.
 const gobGrowth = 8
 
-// bodyJSON gives v the body, which is of the type with that id, as JSON of the form at p.
+// bodyJSON gives v the body, which is of the type with that id, as JSON of the form at p. That of an argument is kept as long as its
+// call runs, and counts for that: what it has more than the message is reserved while it is made.
 func (c *gobCodec) bodyJSON(id int, p gobPlace, v *document) error {
-	w := gobWalk{gobReader: gobReader{b: c.raw}, types: &c.types, known: true, source: &c.rest, most: c.limits.MaxMessage * gobGrowth}
+	w := gobWalk{gobReader: gobReader{b: c.raw}, types: &c.types, known: true, source: &c.rest, limit: c.limits.MaxMessage * gobGrowth}
+	w.most = w.limit
 	if c.reads == request {
-		w.passed, w.most = p.kind != formUnknown, c.limits.MaxMessage
+		w.passed, w.limit = p.kind != formUnknown, c.limits.MaxMessage
+		w.most, w.reserve = min(max(c.taken, inputKeep), w.limit), c.in.reserve
 	}
 	text := w.appendJSON(nil, id, p)
-	switch {
-	case w.err != nil:
+	if w.isOver(text) {
 		return w.err
-	case c.reads == request && len(text) > 0:
-		if err := checkPassed(text, c.limits); err != nil {
-			return err
+	}
+	if c.reads == request {
+		c.size = len(text)
+		if len(text) > 0 {
+			if err := checkPassed(text, c.limits); err != nil {
+				return err
+			}
 		}
 	}
 	*v = text

@@ -330,7 +330,10 @@ type gobWalk struct {
 	outer     [][]byte  // the rest of the pieces around it, outermost first
 	source    gobSource // has the other messages of the value; nil if there are none
 	passed    bool      // it becomes JSON that has to say the same, since it goes to a provider
-	most      int       // bytes of that JSON
+	limit     int       // bytes of that JSON
+	most      int       // of these, those for which there is room
+
+	reserve func(n int) *fault // makes room for more; nil if there is room for all
 }
 
 // A gobSource has the messages of a value that follow the first one.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -86,11 +87,28 @@ func (w *gobWalk) appendValue(dst []byte, id int, p gobPlace) []byte {
 }
 
 // isOver reports whether nothing more has to be appended, since there is an error, or is one now: it is too long.
-func (w *gobWalk) isOver(dst []byte) bool {
-	if len(dst) > w.most {
-		w.fail(tooLarge("max_message", int64(w.most), "the gob value is too long as JSON"))
+func (w *gobWalk) isOver(dst []byte) bool { return !w.fits(len(dst)) }
+
+// fits reports whether there is no error, and room for n bytes of JSON in all.
+func (w *gobWalk) fits(n int) bool {
+	if n > w.most && w.err == nil {
+		w.makeRoom(n)
 	}
-	return w.err != nil
+	return w.err == nil
+}
+
+// makeRoom reserves room for n bytes in all, and for more that are likely to come.
+func (w *gobWalk) makeRoom(n int) {
+	if n > w.limit {
+		w.fail(tooLarge("max_message", int64(w.limit), "the gob value is too long as JSON"))
+		return
+	}
+	most := min(n+n/2, w.limit)
+	if f := w.reserve(most - w.most); f != nil {
+		w.fail(f)
+		return
+	}
+	w.most = most
 }
 
 // refuse ends the walk: what the value has is not said in JSON. A result for people may lose it.
@@ -112,8 +130,23 @@ func (w *gobWalk) appendText(dst, b []byte) []byte {
 	if !utf8.Valid(b) {
 		w.refuse("a string that is not UTF-8, which JSON does not have")
 	}
-	return appendJSONString(dst, string(b))
+	dst = append(dst, '"')
+	for len(b) > gobTextPart && !w.isOver(dst) {
+		n := gobTextPart
+		for i := n; i > n-utf8.UTFMax; i-- {
+			if utf8.RuneStart(b[i]) {
+				n = i
+				break
+			}
+		}
+		dst, b = appendJSONChars(dst, string(b[:n])), b[n:]
+	}
+	return append(appendJSONChars(dst, string(b)), '"')
 }
+
+// gobTextPart is how many bytes of a string are appended before it is looked whether there is room for more: they may become six times
+// as many.
+const gobTextPart = 64 << 10
 
 // appendBytes appends bytes: in base64 where the schema says so, or nobody says anything, and otherwise as the JSON that they
 // are, since a json.RawMessage is bytes.
@@ -121,13 +154,20 @@ func (w *gobWalk) appendBytes(dst, b []byte, p gobPlace) []byte {
 	text := bytes.TrimSpace(b)
 	switch {
 	case p.kind == formUnknown || p.kind == formBytes:
-		return appendJSONBytes(dst, b)
+		return w.appendBase64(dst, b)
 	case len(b) == 0 && p.null:
 		return append(dst, nullID...)
 	case json.Valid(text) && p.takes(text):
 		return append(dst, text...)
 	}
 	w.refuse("bytes that are neither JSON nor " + p.kind.words() + "; the schema can declare bytes with contentEncoding base64")
+	return w.appendBase64(dst, b)
+}
+
+func (w *gobWalk) appendBase64(dst, b []byte) []byte {
+	if !w.fits(len(dst) + base64.StdEncoding.EncodedLen(len(b)) + 2) {
+		return dst
+	}
 	return appendJSONBytes(dst, b)
 }
 
@@ -160,6 +200,9 @@ func (w *gobWalk) appendStruct(dst []byte, t *gobType, p gobPlace) []byte {
 	open := len(dst)
 	dst = append(dst, '{')
 	begin := func(m *gobMember) {
+		if w.isOver(dst) { // a few long names may be most of it
+			return
+		}
 		if len(dst) > open+1 {
 			dst = append(dst, ',')
 		}
@@ -298,5 +341,5 @@ func (w *gobWalk) appendEncoded(dst []byte, t *gobType, b []byte) []byte {
 	if json.Valid(b) {
 		return append(dst, b...)
 	}
-	return appendJSONBytes(dst, b)
+	return w.appendBase64(dst, b)
 }

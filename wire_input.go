@@ -23,6 +23,7 @@ type input struct {
 	large   int               // bytes of the last message, if that was a large one; the next is likely to be
 	last    int               // bytes of the message that was taken last, until the next one begins
 	carried int               // of these, those that the account knows of, though they have left the buffer; see carry
+	made    int               // bytes more that the account knows of, for what is being made of that message; see reserve
 	reader  inputReader       // nil if it need not know when the input waits
 
 	account *account     // the sender's
@@ -169,6 +170,37 @@ func (in *input) takenPart(n int) {
 		n = 0
 	}
 	in.carry(n)
+}
+
+// reserve has the account know of n bytes more for what is being made of the message that has arrived. Where there is no room for them it
+// waits, if it may, like a message on its way; it returns a fault then. They count like what has arrived as a whole.
+func (in *input) reserve(n int) *fault {
+	f := in.account.reserve(in, n, false)
+	if f != nil && (in.hasty == nil || !in.hasty.Load()) {
+		if in.reader != nil {
+			in.reader.beforeRead(true)
+			defer in.reader.afterRead()
+		}
+		f = in.account.reserve(in, n, true)
+	}
+	if f == nil {
+		in.size.Add(-int64(n)) // they are in no buffer
+		in.made += n
+	}
+	return f
+}
+
+// became notes that n bytes have been made of the message that was taken last, which is now that large if it was smaller.
+func (in *input) became(n int) {
+	if n > in.last {
+		if in.last = n; n > inputKeep {
+			in.carry(n)
+		}
+	}
+	if in.made > 0 {
+		in.account.holdRead(-in.made)
+		in.made = 0
+	}
 }
 
 // take returns a copy of what has arrived, for a reader that goes on without this input.

@@ -294,9 +294,13 @@ func appendDocument(dst, b []byte) []byte {
 
 const hexDigits = "0123456789abcdef"
 
-// appendJSONString appends s in quotes. Invalid UTF-8 becomes U+FFFD, as in encoding/json.
+// appendJSONString appends s in quotes.
 func appendJSONString(dst []byte, s string) []byte {
-	dst = append(dst, '"')
+	return append(appendJSONChars(append(dst, '"'), s), '"')
+}
+
+// appendJSONChars appends what stands for s between quotes. Invalid UTF-8 becomes U+FFFD, as in encoding/json.
+func appendJSONChars(dst []byte, s string) []byte {
 	text := unsafe.Slice(unsafe.StringData(s), len(s)) // to be looked at eight bytes at a time; nothing writes to it
 	start := 0
 	for i := 0; i < len(s); {
@@ -318,7 +322,7 @@ func appendJSONString(dst []byte, s string) []byte {
 			start = i
 		}
 	}
-	return append(append(dst, s[start:]...), '"')
+	return append(dst, s[start:]...)
 }
 
 // appendJSONEscape appends what stands for c in a string: a byte of ASCII that cannot stand there itself, or one that is no UTF-8.
