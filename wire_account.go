@@ -111,6 +111,7 @@ type smallKind int
 const (
 	smallCalls    smallKind = iota // the arguments of small calls that run
 	smallParts                     // parts of answers that wait for their callers
+	keptTypes                      // types that the gob of connections has defined, as long as these last
 	unsentCalls                    // the arguments of calls, also of large ones, that wait for a provider to read them
 	registrations                  // what providers have said of their methods, for as long as they offer them; see keep
 	smallKinds
@@ -122,8 +123,15 @@ func (a *account) tell(of smallKind, held, told int) int {
 	if d == 0 || a == nil || held > 0 && d > -accountStep && d < accountStep {
 		return told
 	}
-	a.small[of].Add(int64(d))
-	a.hold(d)
+	return a.tellAll(of, held, told)
+}
+
+// tellAll is tell not in steps.
+func (a *account) tellAll(of smallKind, held, told int) int {
+	if a != nil {
+		a.small[of].Add(int64(held - told))
+		a.hold(held - told)
+	}
 	return held
 }
 

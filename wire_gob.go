@@ -191,10 +191,13 @@ func (c *gobCodec) define(id int, r gobReader) error {
 	if r.err == nil {
 		c.types.define(id, &r)
 	}
-	if r.err == nil {
-		c.in.keep(c.types.cost)
+	if r.err != nil {
+		return r.err
 	}
-	return r.err
+	if f := c.in.keep(c.types.cost); f != nil {
+		return f
+	}
+	return nil
 }
 
 // more implements gobSource. The message stays on the input, too.
@@ -377,7 +380,9 @@ func (c *gobCodec) readBody(m *message) error {
 	begin, first := c.taken-len(b), c.taken
 	w := gobWalk{gobReader: gobReader{b: b}, types: &c.types, maxDepth: c.limits.MaxDepth, source: c}
 	err = w.check(id)
-	c.in.keep(c.types.cost)
+	if f := c.in.keep(c.types.cost); f != nil { // what follows may be of a type that is not kept
+		return f
+	}
 	whole := c.in.bytes()[:c.taken]
 	c.bodyID, c.raw, c.rest = id, whole[begin:first], whole[first:]
 	f, isFault := err.(*fault)

@@ -5,6 +5,7 @@ import (
 	"encoding/gob"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/rpc"
@@ -565,6 +566,62 @@ func TestGobDefinitionsAreCounted(t *testing.T) {
 	in.close()
 	if n := a.own.Load(); n != 0 {
 		t.Errorf("%d bytes are held by a connection that is closed", n)
+	}
+}
+
+// The types of all connections of a user have no more than the budget, apart from all else. Who defines few goes on, and so do others.
+func TestGobDefinitionsAreOnTheBudget(t *testing.T) {
+	ada, bob := testAccounts(50<<10, 1<<30)
+	var inputs []*input
+	define := func(a *account, sizes ...int) (read int, err error) {
+		var args []any
+		for i, n := range sizes {
+			f := reflect.StructField{Name: fmt.Sprintf("A%d", i) + strings.Repeat("x", n), Type: reflect.TypeFor[int]()}
+			v := reflect.New(reflect.StructOf([]reflect.StructField{f})).Elem()
+			v.Field(0).SetInt(1)
+			args = append(args, v.Interface())
+		}
+		in := newInput(bytes.NewReader(gobStream(t, args...)), defaultLimits())
+		in.account = a
+		inputs = append(inputs, in)
+		c := newGobCodec(in, defaultLimits(), request)
+		for range sizes {
+			var m message
+			if err := c.read(&m); err != nil {
+				return read, err
+			}
+			must(t, c.body(nil))
+			read++
+		}
+		return read, nil
+	}
+	for _, step := range []struct {
+		name  string
+		a     *account
+		sizes []int
+		want  int // how many are read
+	}{
+		{"as many as there is room for, and one more", ada, []int{20 << 10, 20 << 10, 20 << 10}, 2},
+		{"few, on another connection", ada, []int{5, 6, 7}, 3},
+		{"more than few", ada, []int{5, 20 << 10}, 1},
+		{"another user", bob, []int{20 << 10}, 1},
+	} {
+		read, err := define(step.a, step.sizes...)
+		if f := new(fault); read != step.want || (err != nil) != (read < len(step.sizes)) || err != nil && (!errors.As(err, &f) || f.data().Limit != userMemoryLimit) {
+			t.Errorf("%s: %d values are read, %v; want %d", step.name, read, err, step.want)
+		}
+	}
+	inputs[0].chargeTo(bob)
+	if kept := bob.small[keptTypes].Load(); kept < 60<<10 {
+		t.Errorf("a connection that is charged to another user has taken but %d bytes there", kept)
+	}
+	for _, in := range inputs {
+		in.close()
+	}
+	for _, a := range []*account{ada, bob} {
+		if own, kept := a.own.Load(), a.small[keptTypes].Load(); own != 0 || kept != 0 {
+			t.Errorf("%d bytes are held in the end, %d of types", own, kept)
+		}
 	}
 }
 

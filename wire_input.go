@@ -361,10 +361,18 @@ func largeSize(b []byte) int {
 	return cap(b)
 }
 
-// keep tells the account of the sender that the codec keeps n bytes between messages, in place of what it said before.
-func (in *input) keep(n int) {
-	in.account.hold(n - in.kept)
-	in.kept = n
+// keep tells the account of the sender that the codec keeps n bytes between messages, in place of what it said before. The fault says that
+// all connections of the user keep too much by now; none is that keeps little.
+func (in *input) keep(n int) *fault {
+	more := n - in.kept
+	if more == 0 {
+		return nil
+	}
+	in.kept = in.account.tellAll(keptTypes, n, in.kept)
+	if more > 0 && n > inputKeep && in.account.hasAll(keptTypes) {
+		return busy(userMemoryLimit, in.account.limit(), "the gob types that the connections of this user have defined take too much memory")
+	}
+	return nil
 }
 
 // chargeTo has another account bear what the input holds. Nobody else may read meanwhile.
@@ -372,13 +380,15 @@ func (in *input) chargeTo(a *account) {
 	if in.growing {
 		in.account.grown(in)
 	}
-	held, carried := cap(in.buf)+in.kept, in.carried
+	held, kept, carried := cap(in.buf), in.kept, in.carried
+	in.keep(0)
 	in.carry(0)
 	in.account.noteRead(-largeSize(in.buf))
 	in.account.release(held)
 	in.account = a
 	in.account.noteRead(largeSize(in.buf))
 	in.account.hold(held)
+	in.kept = in.account.tellAll(keptTypes, kept, 0) // what has been let in stays
 	in.carry(carried)
 }
 
