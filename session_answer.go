@@ -280,7 +280,7 @@ func (s *session) encode(c *call, result any) (any, *fault) {
 func (s *session) answer(c *call, result any, f *fault, u *unflushed) {
 	promised := 0
 	if f == nil {
-		if promised, f = s.out.promise(sizeOfBody(result)); f != nil {
+		if promised, f = s.out.promise(sizeOfBody(result), &c.message); f != nil {
 			s.log.warn("an answer was dropped, since those that wait to be read take too much memory", "method", c.method, "limit", f.data().Limit, "max", f.data().Max)
 			result = nil
 		}

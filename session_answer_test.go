@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"regexp"
 	"strings"
@@ -143,6 +144,40 @@ func TestAnswersThatAreNotReadAreOnTheBudget(t *testing.T) {
 			f.end(t)
 		})
 	}
+}
+
+// Small answers that are gathered for a batch are on the budget as well, and once that is full no batch is begun.
+func TestSmallAnswersOfBatchesAreOnTheBudget(t *testing.T) {
+	const batches, answers, size = 8, 60, 3 << 10
+	f := askMany(t, `{"jsonrpc":"2.0","id":1,"method":"Far.Say","params":["x"]}`+"\n", 1)
+	go io.Copy(io.Discard, f.provider.lines)
+	each := `{"jsonrpc":"2.0","id":2,"method":"Echo.Say","params":["` + strings.Repeat("a", size) + `"]}`
+	text := `[{"jsonrpc":"2.0","id":1,"method":"Far.Say","params":["x"]}` + strings.Repeat(","+each, answers) + "]\n"
+	refused := 0
+	for _, end := range f.callers {
+		for range batches {
+			send(t, end.Conn, text)
+		}
+		send(t, end.Conn, `{"jsonrpc":"2.0","id":"ping","method":"Ipcd.Ping"}`+"\n")
+		for {
+			line, err := end.lines.ReadString('\n')
+			must(t, err)
+			if strings.Contains(line, "pong") {
+				break
+			}
+			refused++
+			if !strings.Contains(line, `"id":null`) || !strings.Contains(line, `"limit":"user_memory"`) || !strings.Contains(line, `"retry":true`) {
+				t.Errorf("there comes %s", shorten(line, 200))
+			}
+		}
+	}
+	if unread := f.budget.unread.Load(); unread > unreadMost+2*answers*400 || unread < unreadMost/2 { // with the errors of the batch that goes beyond it
+		t.Errorf("%d bytes are unread; the budget is %d", unread, unreadMost)
+	}
+	if all := unreadCrowd * batches; refused == 0 || (all-refused)*answers*size < unreadMost/2 {
+		t.Errorf("%d of %d batches are refused", refused, all)
+	}
+	f.end(t)
 }
 
 // Large parts are on the budget as well, the first ones, too, with which their streams begin to wait.

@@ -21,7 +21,7 @@ func (s *session) part(c *call, value document, workDone bool, u *unflushed) (se
 		if !c.flow.take(len(value)) {
 			return false, nil
 		}
-		promised, full := s.out.promise(len(value))
+		promised, full := s.out.promise(len(value), nil)
 		if full != nil {
 			c.flow.putBack(len(value))
 			return false, nil

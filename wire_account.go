@@ -222,6 +222,11 @@ func (a *account) owe(n int) *fault {
 	return nil
 }
 
+// isOwedAll reports whether what waits for the user to read takes more than they may hold.
+func (a *account) isOwedAll() bool {
+	return a != nil && a.budget != nil && a.unread.Load() > a.limit()
+}
+
 // mayOwe reports whether there is room for n bytes more, as far as one can tell.
 func (a *account) mayOwe(n int) bool {
 	return a == nil || a.budget == nil || a.unreadLimit(a.unread.Load()+int64(n), a.budget.unread.Load()+int64(n), int64(n)) == nil

@@ -147,6 +147,10 @@ func (c *jsonCodec) batch(b []byte) error {
 		c.queue = nil
 		return withoutID(tooLarge("max_batch", int64(c.limits.MaxBatch), fmt.Sprintf("a batch of %d requests", n)))
 	}
+	if gathered.left > 0 && c.in.account.isOwedAll() { // the errors in place of answers would be many
+		c.queue = nil
+		return withoutID(busy(userMemoryLimit, c.in.account.limit(), "the answers that this user has not read take too much memory for a batch"))
+	}
 	return nil
 }
 

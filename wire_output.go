@@ -127,13 +127,17 @@ func (o *output) offer(c codec, m *message, body any, most int) (bool, error) {
 }
 
 // promise has the account of the peer hold n bytes of an answer, or of a part of one, which append or offer is to add: so nothing that
-// waits for that is forgotten. The fault says that there is no room for them. What is little is told when it has been added.
-func (o *output) promise(n int) (promised int, _ *fault) {
-	if n < accountStep {
+// waits for that is forgotten. The fault says that there is no room for them. What is little is told when it has been added, unless it is
+// an answer to m, of a batch that keeps more than that already: it may be long until the last one of those comes.
+func (o *output) promise(n int, m *message) (promised int, _ *fault) {
+	if n < accountStep && (m == nil || m.batch == nil || n == 0) {
 		return 0, nil
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if n < accountStep && n+m.aside() < accountStep {
+		return 0, nil
+	}
 	if f := o.account.owe(n); f != nil {
 		return 0, f
 	}
