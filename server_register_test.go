@@ -440,7 +440,6 @@ func TestRegistrationIsBoundedBeforeItIsDecoded(t *testing.T) {
 func TestRegistrationsCountForTheirUser(t *testing.T) {
 	s := startServerWith(t, func(l *limits) { l.UserMemory, l.UserMethods = 1<<20, 6 }, localEndpoint(t))
 	first, second, third := noDeadline(s.connect()), noDeadline(s.connect()), noDeadline(s.connect())
-	of := s.accountOfUsers(t)
 	schema := `{"a":[` + strings.Repeat(`{"":0},`, 700) + `0]}`
 	large := func(name string) string {
 		return `{"methods":[{"method":"` + name + `","argument":` + schema + `}],"share":true}`
@@ -453,6 +452,7 @@ func TestRegistrationsCountForTheirUser(t *testing.T) {
 		}
 	}
 	step("one", first, large("Large.One"), taken)
+	of := s.accountOfUsers(t) // a pipe tells whose it is once something has come
 	held := of.small[registrations].Load()
 	if least := int64(len(schema)) + 700*costOfObject; held < least || held > 2*least || of.own.Load() < held || of.methods.Load() != 1 {
 		t.Errorf("a registration of %d bytes keeps %d, of %d, and %d methods", len(schema), held, of.own.Load(), of.methods.Load())
