@@ -55,7 +55,7 @@ func (r remote) ask(c *call, u *unflushed, done func(failed bool)) {
 	if d := r.argument(c, seq); len(d) > 0 {
 		arg = d
 	}
-	sent, err := r.out.offerCall(r.codec, &m, arg, noted)
+	sent, err := r.out.offerCall(r.codec, &m, arg, outputFull, noted)
 	switch {
 	case err != nil:
 		r.takeBack(seq, c)

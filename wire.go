@@ -8,7 +8,7 @@ package main
 // message that is too long in wire_json_skim.go. net/rpc is wire_gob.go, with its grammar in wire_gob_grammar.go, and
 // what becomes of its values as JSON in wire_gob_json.go, of JSON as its values in wire_gob_plan.go and of a schema for both in
 // wire_gob_schema.go. wire_echo.go calls echo servers. All of them read from wire_input.go and append to
-// wire_output.go. A new codec is a file that implements codec, a row of protocols, and a proto in endpoint.go.
+// wire_output.go, of which wire_output_account.go tells the account of the peer. A new codec is a file that implements codec, a row of protocols, and a proto in endpoint.go.
 
 import (
 	"bytes"

@@ -13,6 +13,35 @@ import (
 	"unicode/utf8"
 )
 
+// gobGrowth is how many bytes of JSON a byte of a result may become, at the most: escapes take six. A few bytes of a slice may
+// otherwise be many structs, with all the zeros that gob leaves out.
+const gobGrowth = 8
+
+// bodyJSON gives v the body, which is of the type with that id, as JSON of the form at p. That of an argument is kept as long as its
+// call runs, and counts for that: what it has more than the message is reserved while it is made.
+func (c *gobCodec) bodyJSON(id int, p gobPlace, v *document) error {
+	w := gobWalk{gobReader: gobReader{b: c.raw}, types: &c.types, known: true, source: &c.rest, limit: c.limits.MaxMessage * gobGrowth}
+	w.most = w.limit
+	if c.reads == request {
+		w.passed, w.limit = p.kind != formUnknown, c.limits.MaxMessage
+		w.most, w.reserve = min(max(c.taken, inputKeep), w.limit), c.in.reserve
+	}
+	text := w.appendJSON(nil, id, p)
+	if w.isOver(text) {
+		return w.err
+	}
+	if c.reads == request {
+		c.size = len(text)
+		if len(text) > 0 {
+			if err := checkPassed(text, c.limits); err != nil {
+				return err
+			}
+		}
+	}
+	*v = text
+	return nil
+}
+
 // A gobMember is a field of a struct as a member of an object.
 type gobMember struct {
 	name string // as JSON, with the colon

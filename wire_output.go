@@ -65,16 +65,20 @@ func newOutput(dst io.Writer, l *limits, a *account) *output {
 
 // append adds one message, which the next flush sends. It blocks while the peer has too much left to read. An error is
 // either that of the encoding, see codec.write, and nothing was added, or that of an earlier write.
-func (o *output) append(c codec, m *message, body any) error {
+func (o *output) append(c codec, m *message, body any) error { return o.appendCall(c, m, body, 0) }
+
+// appendCall is append for a call of which so many bytes were noted.
+func (o *output) appendCall(c codec, m *message, body any, noted int) error {
 	body, err := c.prepare(m, body)
 	if err != nil {
 		o.renounce(m.promised())
+		o.forgetCall(noted)
 		return err
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.makeRoomLocked(m.isUrgent())
-	return o.addLocked(c, m, body)
+	return o.addCallLocked(c, m, body, noted)
 }
 
 // makeRoom returns once the peer has read so much that append does not block, or nothing can be written any more. urgent
@@ -112,9 +116,15 @@ func (o *output) makeRoomLocked(urgent bool) {
 
 // offer adds one message and never blocks: it returns false if more than most bytes are waiting already.
 func (o *output) offer(c codec, m *message, body any, most int) (bool, error) {
+	return o.offerCall(c, m, body, most, 0)
+}
+
+// offerCall is offer for a call of which so many bytes were noted.
+func (o *output) offerCall(c codec, m *message, body any, most, noted int) (bool, error) {
 	body, err := c.prepare(m, body)
 	if err != nil {
 		o.renounce(m.promised())
+		o.forgetCall(noted)
 		return true, err
 	}
 	o.mu.Lock()
@@ -123,127 +133,18 @@ func (o *output) offer(c codec, m *message, body any, most int) (bool, error) {
 		return false, nil
 	}
 	o.offered = true
-	return true, o.addLocked(c, m, body)
+	return true, o.addCallLocked(c, m, body, noted)
 }
 
-// promise has the account of the peer hold n bytes of an answer, or of a part of one, which append or offer is to add: so nothing that
-// waits for that is forgotten. The fault says that there is no room for them. What is little is told when it has been added, unless it is
-// an answer to m, of a batch that keeps more than that already: it may be long until the last one of those comes.
-func (o *output) promise(n int, m *message) (promised int, _ *fault) {
-	if n < accountStep && (m == nil || m.batch == nil || n == 0) {
-		return 0, nil
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if n < accountStep && n+m.aside() < accountStep {
-		return 0, nil
-	}
-	if f := o.account.owe(n); f != nil {
-		return 0, f
-	}
-	o.promised.Add(int64(n))
-	return n, nil
-}
-
-// mayPromise reports whether there is room for n bytes, as far as one can tell.
-func (o *output) mayPromise(n int) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return n < accountStep || o.account.mayOwe(n)
-}
-
-// renounce takes back a promise.
-func (o *output) renounce(n int) {
-	if n > 0 {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		o.account.holdUnread(-o.keepLocked(n))
-	}
-}
-
-// keepLocked returns what was promised, which is no promise any more.
-func (o *output) keepLocked(promised int) int {
-	if promised > 0 {
-		o.promised.Add(-int64(promised))
-	}
-	return promised
-}
-
-// noteCall has the account of the peer, a provider, know of n bytes of the argument of a call that is to be added by offerCall or appendCall.
-// The fault says that those of its user have not read too much of that already. What is little need not be known.
-func (o *output) noteCall(n int, method string) (noted int, _ *fault) {
-	if n < accountStep {
-		return 0, nil
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.account.hasAll(unsentCalls) {
-		return 0, busy(userMemoryLimit, o.account.limit(), "the calls that wait for the provider of "+method+" to read them, and others of its user, take too much memory")
-	}
-	o.noteCallsLocked(n)
-	return n, nil
-}
-
-func (o *output) noteCallsLocked(n int) {
-	o.calls += n
-	if o.account != nil && n != 0 {
-		o.account.small[unsentCalls].Add(int64(n))
-	}
-}
-
-// forgetCall undoes noteCall for a call that is not added.
-func (o *output) forgetCall(noted int) {
-	if noted > 0 {
-		o.mu.Lock()
-		defer o.mu.Unlock()
+// addCallLocked is addLocked, and has buf bear what was noted.
+func (o *output) addCallLocked(c codec, m *message, body any, noted int) error {
+	err := o.addLocked(c, m, body)
+	if err == nil {
+		o.callsIn += noted
+	} else {
 		o.noteCallsLocked(-noted)
 	}
-}
-
-// offerCall is offer for a call that was noted.
-func (o *output) offerCall(c codec, m *message, arg any, noted int) (bool, error) {
-	arg, err := c.prepare(m, arg)
-	if err != nil {
-		o.forgetCall(noted)
-		return true, err
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.buf) > outputFull && o.err == nil {
-		return false, nil
-	}
-	o.offered = true
-	return true, o.addCallLocked(c, m, arg, noted)
-}
-
-// appendCall is append for a call that was noted.
-func (o *output) appendCall(c codec, m *message, arg any, noted int) error {
-	arg, err := c.prepare(m, arg)
-	if err != nil {
-		o.forgetCall(noted)
-		return err
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.makeRoomLocked(m.isUrgent())
-	return o.addCallLocked(c, m, arg, noted)
-}
-
-func (o *output) addCallLocked(c codec, m *message, arg any, noted int) error {
-	err := o.addLocked(c, m, arg)
-	if err != nil {
-		o.noteCallsLocked(-noted)
-		return err
-	}
-	o.callsIn += noted
-	return nil
-}
-
-// dropLocked drops what is in buf.
-func (o *output) dropLocked() {
-	o.account.holdUnread(-o.told)
-	o.noteCallsLocked(-o.callsIn)
-	o.buf, o.told, o.callsIn = nil, 0, 0
+	return err
 }
 
 // addLocked adds a message, and keeps what was promised of it.
@@ -364,22 +265,6 @@ func (o *output) drain() error {
 		}
 	}
 	return o.err
-}
-
-// chargeTo has another account bear what the output holds.
-func (o *output) chargeTo(a *account) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	held := o.told + o.aside + int(o.promised.Load())
-	if o.batch != nil {
-		held += o.owed
-	}
-	calls := o.calls
-	o.account.holdUnread(-held)
-	o.noteCallsLocked(-calls)
-	o.account = a
-	o.account.holdUnread(held)
-	o.noteCallsLocked(calls)
 }
 
 // close discards what is left. Nothing is written afterwards.
